@@ -1,0 +1,1 @@
+"""Small pure tools that every capability may use."""

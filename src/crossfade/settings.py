@@ -1,0 +1,172 @@
+"""Crossfade's own configuration: one `Settings`, one section per concern.
+
+A value comes from, first match wins: arguments, `CROSSFADE_<SECTION>__<FIELD>` in the environment, `crossfade.toml` in
+the working directory (or the file that `CROSSFADE_CONFIG` names), the default. Secrets belong in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as PydanticSettingsError
+
+from crossfade.errors import SettingsError
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StorageSettings(_Section):
+    """Where metadata and bytes live. Empty means: inside `home`."""
+
+    database_url: str = Field("", description="SQLAlchemy URL; default SQLite in `home`")
+    pool_size: Count = Field(5, description="PostgreSQL connections per process")
+    blobs_url: str = Field("", description="a folder, or `s3://bucket/prefix`; default a folder in `home`")
+    s3_endpoint_url: str = Field("", description="S3-compatible endpoint; default AWS")
+    s3_access_key_id: str = Field("", description="default: the AWS credential chain")
+    s3_secret_access_key: SecretStr = Field(SecretStr(""), description="default: the AWS credential chain")
+    s3_region: str = Field("us-east-1", description="S3 region")
+
+
+class RegistrySettings(_Section):
+    """What may be registered, and how a version may move."""
+
+    backend: str = Field("native", description="`native`, or the name of an installed `crossfade.registry` entry point")
+    allow_code_models: bool = Field(
+        default=False, description="accept formats that run code when loaded (pickle, Model)"
+    )
+    trusted_types: tuple[str, ...] = Field((), description="types in skops files trusted besides the built-in list")
+    stages: dict[str, tuple[str, ...]] = Field(
+        {
+            "registered": ("validating", "staging", "archived", "rejected"),
+            "validating": ("staging", "rejected", "archived"),
+            "staging": ("production", "registered", "archived", "rejected"),
+            "production": ("staging", "archived"),
+            "archived": ("registered", "staging", "production"),
+            "rejected": ("archived", "registered"),
+        },
+        description="stage -> stages that may follow, merged over the defaults; a version starts as `registered`",
+    )
+    max_blob_bytes: Count = Field(20 * 2**30, description="largest file of a version")
+    garbage_grace_seconds: Seconds = Field(86_400.0, description="age before an unreferenced blob may be deleted")
+    lease_seconds: Seconds = Field(3_600.0, description="how long an unfinished registration protects its blobs")
+
+    @model_validator(mode="after")
+    def _stages_are_closed(self) -> Self:
+        unknown = {target for targets in self.stages.values() for target in targets} - set(self.stages)
+        if unknown:
+            raise ValueError(f"stages without an entry of their own: {sorted(unknown)}")
+        return self
+
+
+class ServingSettings(_Section):
+    """How versions are loaded, kept and swapped."""
+
+    workers: Count = Field(1, description="data-plane processes that share the port")
+    snapshot_poll_seconds: Seconds = Field(0.1, description="how often a process looks for a new snapshot revision")
+    heartbeat_seconds: Seconds = Field(2.0, description="how often a process reports itself; stale after three")
+    ready_timeout_seconds: Seconds = Field(120.0, description="how long an alias move waits for processes to load")
+    warmup_requests: Count = Field(3, description="predictions before a version is ready")
+    keep_previous: int = Field(1, ge=0, description="former champions kept warm per model")
+    memory_limit_bytes: int = Field(0, ge=0, description="for loaded versions; 0 = three quarters of the machine")
+    inline_below_seconds: Seconds = Field(0.001, description="faster models run on the event loop, others on a thread")
+    max_batch_rows: Count = Field(256, description="rows predicted in one call of the model")
+    drain_seconds: float = Field(0.5, ge=0, description="after SIGTERM: not ready, but still answering")
+    drain_timeout_seconds: Seconds = Field(30.0, description="after SIGTERM: then in-flight requests are cut")
+
+
+class HttpSettings(_Section):
+    """Where to listen, and what a client may do."""
+
+    host: str = Field("127.0.0.1", description="address to bind")
+    port: int = Field(8000, ge=0, le=65_535, description="port to bind; 0 = any free port")
+    max_body_bytes: Count = Field(10 * 2**20, description="prediction and metadata bodies, unpacked")
+    body_timeout_seconds: Seconds = Field(30.0, description="for a whole prediction or metadata body")
+    header_timeout_seconds: Seconds = Field(5.0, description="for a whole request head")
+    max_header_bytes: Count = Field(32 * 2**10, description="of a request head")
+    max_rows: Count = Field(100_000, description="rows of one prediction request")
+    allowed_hosts: tuple[str, ...] = Field((), description="Host headers accepted besides loopback and `host`")
+
+
+class LogSettings(_Section):
+    """What is written to stderr."""
+
+    level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe level")
+    json_lines: bool = Field(default=True, description="JSON lines; false = readable lines")
+
+
+def _file() -> str:
+    return os.environ.get("CROSSFADE_CONFIG", "crossfade.toml")
+
+
+class Settings(BaseSettings):
+    """All settings. `Settings()` reads environment and file; `Settings.load()` also translates errors.
+
+    Example:
+        >>> Settings(http=HttpSettings(port=9000)).http.port
+        9000
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CROSSFADE_",
+        env_nested_delimiter="__",
+        toml_file="crossfade.toml",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    home: Path = Field(Path(".crossfade"), description="folder of the default database, blobs and process files")
+    storage: StorageSettings = StorageSettings()
+    registry: RegistrySettings = RegistrySettings()
+    serving: ServingSettings = ServingSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file())
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read all sources.
+
+        Raises:
+            SettingsError: A value is unknown or cannot be used; names the field.
+        """
+        try:
+            return cls(**overrides)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SettingsError(field=".".join(map(str, first["loc"])), problem=first["msg"]) from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(field=str(_file()), problem=f"not TOML: {error}") from error
+        except PydanticSettingsError as error:
+            raise SettingsError(field="environment", problem=str(error)) from error
+
+    @property
+    def database_url(self) -> str:
+        """The database URL with the default filled in."""
+        return self.storage.database_url or f"sqlite:///{(self.home / 'crossfade.db').absolute()}"
+
+    @property
+    def blobs_url(self) -> str:
+        """The blob URL with the default filled in."""
+        return self.storage.blobs_url or str((self.home / "blobs").absolute())

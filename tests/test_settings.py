@@ -1,0 +1,79 @@
+"""Where settings come from, and what a bad one says."""
+
+from pathlib import Path
+
+import pytest
+
+from crossfade.errors import SettingsError
+from crossfade.settings import HttpSettings, Settings
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("CROSSFADE_CONFIG", "CROSSFADE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults_live_in_the_working_directory():
+    settings = Settings.load()
+    assert settings.database_url == f"sqlite:///{Path.cwd()}/.crossfade/crossfade.db"
+    assert settings.blobs_url == f"{Path.cwd()}/.crossfade/blobs"
+    assert settings.http.host == "127.0.0.1"
+    assert not settings.registry.allow_code_models
+
+
+def test_arguments_beat_environment_beats_file(monkeypatch):
+    Path("crossfade.toml").write_text('[http]\nport = 1\nhost = "127.0.0.2"\nmax_rows = 5\n')
+    monkeypatch.setenv("CROSSFADE_HTTP__PORT", "2")
+    assert (Settings.load().http.port, Settings.load().http.host) == (2, "127.0.0.2")
+    assert Settings.load(http=HttpSettings(port=3)).http.port == 3
+    assert Settings.load().http.max_rows == 5
+
+
+def test_another_file(monkeypatch, tmp_path):
+    (tmp_path / "prod.toml").write_text('home = "/srv/x"\n[storage]\nblobs_url = "s3://bucket/models"\n')
+    monkeypatch.setenv("CROSSFADE_CONFIG", str(tmp_path / "prod.toml"))
+    assert Settings.load().blobs_url == "s3://bucket/models"
+    assert Settings.load().database_url == "sqlite:////srv/x/crossfade.db"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field"),
+    [
+        ("CROSSFADE_HTTP__PORT", "70000", "http.port"),
+        ("CROSSFADE_HTTP__PORT", "x", "http.port"),
+        ("CROSSFADE_HTTP__NOPE", "1", "http.nope"),
+        ("CROSSFADE_SERVING__SNAPSHOT_POLL_SECONDS", "0", "serving.snapshot_poll_seconds"),
+        ("CROSSFADE_SERVING__SNAPSHOT_POLL_SECONDS", "nan", "serving.snapshot_poll_seconds"),
+        ("CROSSFADE_SERVING__SNAPSHOT_POLL_SECONDS", "inf", "serving.snapshot_poll_seconds"),
+        ("CROSSFADE_LOG__LEVEL", "loud", "log.level"),
+        ("CROSSFADE_REGISTRY__STAGES", '{"a": ["b"]}', "registry"),
+        ("CROSSFADE_REGISTRY__STAGES", "{", "environment"),
+    ],
+)
+def test_a_bad_value_names_its_field(monkeypatch, name, value, field):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    assert caught.value.facts["field"].startswith(field)
+    assert "settings show" in caught.value.hint
+
+
+def test_a_file_that_is_not_toml_is_a_settings_error():
+    Path("crossfade.toml").write_text("[http\n")
+    with pytest.raises(SettingsError):
+        Settings.load()
+
+
+def test_secrets_do_not_print(monkeypatch):
+    monkeypatch.setenv("CROSSFADE_STORAGE__S3_SECRET_ACCESS_KEY", "hunter2")
+    assert "hunter2" not in repr(Settings.load())
+
+
+def test_teams_add_stages_of_their_own(monkeypatch):
+    monkeypatch.setenv("CROSSFADE_REGISTRY__STAGES", '{"legal": ["staging"], "registered": ["legal", "rejected"]}')
+    stages = Settings.load().registry.stages
+    assert stages["legal"] == ("staging",)
+    assert stages["registered"] == ("legal", "rejected")
+    assert "production" in stages
