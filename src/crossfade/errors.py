@@ -5,17 +5,17 @@ CrossfadeError
 ├── InvalidInputError      422 / exit 2   what was sent cannot be used
 │   ├── InvalidNameError, InvalidRefError, InvalidSemverError, InvalidPathError
 │   ├── SettingsError, MalformedRequestError, SignatureMismatchError, ManifestError
-│   ├── UnknownFlavorError, SignatureRequiredError, PredictionError
+│   ├── UnknownFlavorError, SignatureRequiredError, PredictionError, InvalidPageError
 │   ├── BodyTooLargeError (413), BodyTooSlowError (408)
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
-│   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError
+│   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
-│   ├── CodeNotAllowedError, UntrustedTypesError
+│   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
-│   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError
+│   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
@@ -165,6 +165,14 @@ class PredictionError(InvalidInputError):
     hint_template = "try the golden requests with `crossfade models verify {ref}`"
 
 
+class InvalidPageError(InvalidInputError):
+    """A page of a list was asked for in a way that cannot be answered."""
+
+    code = "invalid_page"
+    sentence = "this page cannot be listed: {problem}"
+    hint_template = "take `cursor` from the page before, or leave it out; `limit` is 1 to 1000"
+
+
 class BodyTooLargeError(InvalidInputError):
     """A body or what it unpacks to is larger than the limit."""
 
@@ -222,7 +230,10 @@ class AliasNotFoundError(NotFoundError):
 
     code = "alias_not_found"
     sentence = "`{name}` has no alias `{alias}`"
-    hint_template = "set it with `crossfade models alias {name} {alias} VERSION`"
+    hint_template = "{suggestion}set it with `crossfade models alias {name} {alias} VERSION`"
+
+    def __init__(self, *, name: str, alias: str, suggestion: str = "") -> None:
+        super().__init__(name=name, alias=alias, suggestion=suggestion)
 
 
 class BlobNotFoundError(NotFoundError):
@@ -280,7 +291,7 @@ class NoPreviousVersionError(ConflictError):
     """There is nothing to roll back to."""
 
     code = "no_previous_version"
-    sentence = "`{name}@{alias}` has never pointed to another version"
+    sentence = "`{name}@{alias}` has no earlier version to go back to"
     hint_template = "move it with `crossfade models alias {name} {alias} VERSION`"
 
 
@@ -290,6 +301,14 @@ class BreakingChangeError(ConflictError):
     code = "breaking_change"
     sentence = "`{ref}` changes the signature ({changes}), which needs a {required} version"
     hint_template = "register it as `{proposed}`"
+
+
+class RejectedVersionError(ConflictError):
+    """An alias may not point to a version in the stage `rejected`."""
+
+    code = "rejected_version"
+    sentence = "`{ref}` is rejected, so `{name}@{alias}` cannot point to it"
+    hint_template = "move it to another stage first with `crossfade models transition {ref} STAGE`"
 
 
 # --- denied --------------------------------------------------------------------------------------------------------
@@ -320,6 +339,22 @@ class UntrustedTypesError(DeniedError):
     code = "untrusted_types"
     sentence = "the file contains types that this server does not trust: {types}"
     hint_template = "review them, then add them to `CROSSFADE_REGISTRY__TRUSTED_TYPES`"
+
+
+class HostNotAllowedError(DeniedError):
+    """The request names a host that this server does not answer for."""
+
+    code = "host_not_allowed"
+    sentence = "this server does not answer for the host `{host}`"
+    hint_template = "add the name to `CROSSFADE_HTTP__ALLOWED_HOSTS`"
+
+
+class OriginNotAllowedError(DeniedError):
+    """A page of another site tries to change something."""
+
+    code = "origin_not_allowed"
+    sentence = "a page of `{origin}` may not change anything here"
+    hint_template = "use `crossfade` or `crossfade.client.Client` instead of a browser"
 
 
 # --- unsafe --------------------------------------------------------------------------------------------------------
@@ -363,6 +398,14 @@ class NotReadyError(UnsafeError):
     code = "not_ready"
     sentence = "`{ref}` did not become ready, so `{name}@{alias}` was not moved: {problem}"
     hint_template = "see why with `crossfade models verify {ref}`"
+
+
+class CorruptAuditError(UnsafeError):
+    """The audit log was changed by somebody other than Crossfade."""
+
+    code = "corrupt_audit"
+    sentence = "the audit log does not verify at entry {seq}: {problem}"
+    hint_template = "the entries before {seq} are intact; compare with a backup of the database"
 
 
 # --- unavailable ---------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def datatype_of(dtype: np.dtype[np.generic]) -> str:
     return "BYTES" if dtype.kind in "OSU" else DATATYPES[dtype.str.lstrip("<>|=")]
 
 
-class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What one tensor must look like.
 
     Args:
@@ -131,7 +131,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True):
                 raise SignatureMismatchError(field=self.name, expected=expected, given=type(item).__name__)
 
 
-class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
+class Signature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The typed schema of a version.
 
     Args:

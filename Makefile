@@ -1,0 +1,84 @@
+# `make` lists what there is. ARGS is handed on:  make test ARGS="tests/core -x",  make demo ARGS="--help"
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# An exact version, installed by pip alone: its build (CPU or a GPU generation) is this machine's choice, so its hash
+# cannot be locked. What it needs is locked in requirements/test.txt. `TORCH=` leaves it out.
+TORCH ?= torch==2.13.0
+ARGS ?=
+TEST := .venvs/test
+DEMO := .venvs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check bench crash stress conformance docs env lock clean
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(DEMO)/.ready ## see a model released end to end, from nothing, in a minute or two
+	@$(DEMO)/bin/crossfade demo $(ARGS)
+
+serve: $(DEMO)/.ready ## start the server
+	@$(DEMO)/bin/crossfade serve $(ARGS)
+
+test: $(TEST)/.ready ## run the tests on two processes and print the coverage
+	@$(TEST)/bin/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
+
+check: $(TEST)/.ready ## lint, format, types, layers, shape of the code, lock files
+	@$(TEST)/bin/ruff check --quiet --output-format concise
+	@$(TEST)/bin/ruff format --check --quiet
+	@$(TEST)/bin/mypy
+	@$(TEST)/bin/lint-imports --no-logo
+	@$(TEST)/bin/python tools/check_shape.py
+	@$(TEST)/bin/python tools/check_locks.py
+
+bench: $(TEST)/.ready ## measure; needs an otherwise idle machine
+	@$(TEST)/bin/python -m benchmarks $(ARGS)
+
+crash: $(TEST)/.ready ## kill servers at awkward moments and look for damage
+	@$(TEST)/bin/python -m tests.crash.campaign $(ARGS)
+
+stress: $(TEST)/.ready ## run hot for longer than a test may
+	@$(TEST)/bin/python -m tests.stress $(ARGS)
+
+conformance: $(TEST)/.ready .venvs/conformance/.packages ## drive a server with other people's protocol clients
+	@$(TEST)/bin/python -m tests.conformance .venvs/conformance/bin/python $(ARGS)
+
+docs: $(TEST)/.ready ## write the generated reference pages again
+	@$(TEST)/bin/python tools/generate_reference.py
+
+env: $(TEST)/.ready ## build the test environment only
+
+# ------------------------------------------------------------------------------------------------------- environments
+# One folder per environment, rebuilt whole when its lock changes, so that nothing removed from a lock lingers.
+# pip: -qq keeps its notes on the machine's configuration quiet; modules are compiled when first imported.
+PIP_INSTALL = .venvs/$*/bin/python -m pip install -qq --no-compile
+
+# The stamp is a copy of the locks: a fresh date on the same content rebuilds nothing.
+.venvs/%/.packages: requirements/build.txt requirements/%.txt
+	@cat $^ | cmp -s - $@ || { \
+		echo "building .venvs/$* ..." && rm -rf .venvs/$* && $(PYTHON) -m venv .venvs/$* && \
+		$(PIP_INSTALL) --require-hashes -r requirements/build.txt && \
+		$(PIP_INSTALL) --require-hashes --no-build-isolation -r requirements/$*.txt && \
+		$(if $(filter test,$*),$(if $(TORCH),$(PIP_INSTALL) $(TORCH) && )tools/install_test_tools.sh && )cat $^ > $@; }
+	@touch $@
+
+.venvs/%/.ready: .venvs/%/.packages pyproject.toml
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+LOCK = $(TEST)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header $(ARGS)
+
+lock: ## write the lock files again; ARGS=--upgrade takes the newest versions
+	@test -x $(TEST)/bin/uv || { echo "run 'make env' first: uv is part of the test environment" >&2; exit 1; }
+	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK) pyproject.toml --extra demo -c requirements/build.txt -o requirements/demo.txt
+	$(LOCK) pyproject.toml --extra all requirements/test.in -c requirements/build.txt -o requirements/test.txt
+	$(LOCK) requirements/conformance.in -o requirements/conformance.txt
+	@$(TEST)/bin/python tools/check_locks.py
+
+clean: ## remove environments and caches
+	rm -rf .venvs build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

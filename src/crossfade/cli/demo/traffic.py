@@ -1,0 +1,116 @@
+"""Live traffic: one HTTP request per flight, at a fixed rate, whatever the server does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import httpx
+import msgspec
+
+from crossfade.solutions.flights.replay import Question
+
+TIMEOUT_SECONDS = 10.0
+_IDLE_SECONDS = 2.0  # shorter than the server keeps idle connections, so that none is closed while it is picked up
+_LATE = 1
+"""The label of a flight that arrives late."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered request.
+
+    Args:
+        question: What was asked.
+        version: Who answered.
+        probability: Of arriving late.
+        due: When the request was due to be sent, on the clock of `time.perf_counter`.
+        seconds: From then to the answer, so that waiting before sending counts too.
+    """
+
+    question: Question
+    version: str
+    probability: float
+    due: float
+    seconds: float
+
+
+class _Body(msgspec.Struct):
+    version: str
+    classes: tuple[int, ...]
+    probabilities: list[tuple[float, ...]]
+
+
+class Traffic:
+    """Asks one question after the other from its own thread. A context manager: leaving it waits for open requests.
+
+    The loop is open: a request is sent when it is due, not when the one before it was answered, as real callers do.
+    Nothing is retried: a request that fails has failed.
+
+    Args:
+        url: Where to send the requests.
+        questions: In the order of asking.
+        rate: Requests per second.
+    """
+
+    def __init__(self, url: str, questions: Sequence[Question], rate: float) -> None:
+        self.asked = 0
+        self.answers: list[Answer] = []
+        self.failures: list[str] = []
+        self._url = url
+        self._questions = questions
+        self._rate = rate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._ask_all()), name="traffic")
+
+    def __enter__(self) -> Self:
+        """Start asking."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop asking, and wait for the answers that are still open."""
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests have neither an answer nor a failure (yet)."""
+        return self.asked - len(self.answers) - len(self.failures)
+
+    async def _ask_all(self) -> None:
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS)
+        async with (
+            httpx.AsyncClient(limits=limits, timeout=TIMEOUT_SECONDS, trust_env=False) as client,
+            asyncio.TaskGroup() as open_requests,
+        ):
+            started = time.perf_counter()
+            for number, question in enumerate(self._questions):
+                due = started + number / self._rate
+                await asyncio.sleep(due - time.perf_counter())
+                if self._stop.is_set():
+                    return
+                self.asked += 1
+                open_requests.create_task(self._ask(client, question, due))
+
+    async def _ask(self, client: httpx.AsyncClient, question: Question, due: float) -> None:
+        body = msgspec.json.encode({"rows": [question.row], "probabilities": True})
+        try:
+            response = await client.post(self._url, content=body, headers={"content-type": "application/json"})
+            seconds = time.perf_counter() - due
+            if response.status_code != httpx.codes.OK:
+                self.failures.append(f"{response.status_code} {response.text[:200]}")
+                return
+            answer = msgspec.json.decode(response.content, type=_Body)
+            probability = answer.probabilities[0][answer.classes.index(_LATE)]
+        except (httpx.HTTPError, msgspec.MsgspecError, LookupError, ValueError) as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+            return
+        self.answers.append(Answer(question, answer.version, probability, due, seconds))

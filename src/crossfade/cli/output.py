@@ -1,0 +1,186 @@
+"""The only place that prints: data on stdout, everything else on stderr.
+
+`json` is the REST body; `human` is a table; `quiet` is one name per line, for scripts; `auto` is a table that is drawn
+on a terminal and plain, complete text anywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from crossfade.errors import CrossfadeError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Format = Literal["auto", "human", "json", "quiet"]
+FORMATS: tuple[Format, ...] = ("auto", "human", "json", "quiet")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What people see: rows under headings. `names` is what `quiet` prints, one per row unless given."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    names: Sequence[str] | None = None
+    empty: str = "nothing here yet"
+
+    def quiet(self) -> Iterator[str]:
+        """Yield the lines of the quiet format."""
+        yield from self.names if self.names is not None else (row[0] for row in self.rows)
+
+
+def facts(pairs: Iterable[tuple[str, str]], *, name: str) -> Sheet:
+    """Return one thing as a sheet of two columns; rows without a value are left out."""
+    return Sheet((), [pair for pair in pairs if pair[1]], [name])
+
+
+class Output:
+    """Prints in one format.
+
+    Args:
+        style: The format.
+        command: Whether the user named it (`auto` follows the terminal).
+    """
+
+    def __init__(self, style: Format = "auto") -> None:
+        self.style: Format = style
+
+    @property
+    def drawn(self) -> bool:
+        """Whether tables have lines and colours: on a terminal, or when `human` was asked for."""
+        return self.style == "human" or (self.style == "auto" and sys.stdout.isatty())
+
+    def show(self, body: Callable[[], bytes], sheet: Callable[[], Sheet]) -> None:
+        """Print an answer.
+
+        Args:
+            body: Gives the JSON of the REST body.
+            sheet: Gives what people see.
+        """
+        if self.style == "json":
+            self.data(body().decode())
+        elif self.style == "quiet":
+            for line in sheet().quiet():
+                self.data(line)
+        else:
+            self._sheet(sheet())
+
+    def data(self, text: str) -> None:
+        """Print one line of data on stdout."""
+        click.echo(text)
+
+    def note(self, text: str) -> None:
+        """Print one line that is not data, on stderr."""
+        if self.style != "quiet":
+            click.echo(text, err=True)
+
+    def hint(self, command: str) -> None:
+        """End a success with a command worth running next."""
+        if command:
+            self.note(f"{_styled('hint:', 'cyan')} {command}")
+
+    def error(self, error: CrossfadeError) -> None:
+        """Print a refusal on stderr: for programs with `json`, else for people."""
+        if self.style == "json":
+            click.echo(_error_json(error), err=True)
+        else:
+            click.echo(render_error(error.message, error.hint), err=True)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something that cannot be undone; without a terminal only `--yes` agrees."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{question} Add `--yes` to agree.")
+        click.confirm(question, abort=True, err=True)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int], None] | None]:
+        """Draw a bar on stderr while bytes move; give the callable that moves it (done, total)."""
+        if self.style in {"json", "quiet"} or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def _sheet(self, sheet: Sheet) -> None:
+        if not sheet.rows:
+            self.note(sheet.empty)
+        elif self.drawn:
+            _draw(sheet)
+        else:
+            self.data(_plain(sheet))
+
+
+def render_error(message: str, hint: str) -> str:
+    """Return an error as people read it."""
+    text = f"{_styled('error:', 'red')} {message}"
+    return f"{text}\n\n{_styled('hint:', 'cyan')} {hint}" if hint else text
+
+
+def moment(value: datetime | None) -> str:
+    """Return a time as people read it: local, to the second."""
+    return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people read it.
+
+    Example:
+        >>> size(1536)
+        '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
+def _styled(text: str, colour: str) -> str:
+    if os.environ.get("NO_COLOR") or not sys.stderr.isatty():
+        return text
+    return click.style(text, fg=colour, bold=True)
+
+
+def _error_json(error: CrossfadeError) -> str:
+    import msgspec
+
+    document = {"code": error.code, "detail": error.message, "hint": error.hint, "facts": error.facts}
+    return msgspec.json.encode(document, enc_hook=str).decode()
+
+
+def _plain(sheet: Sheet) -> str:
+    rows = [row for row in (sheet.headings, *sheet.rows) if row]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _draw(sheet: Sheet) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_header=bool(sheet.headings), pad_edge=False)
+    for heading in sheet.headings or ("",) * len(sheet.rows[0]):
+        table.add_column(heading, overflow="fold")
+    for row in sheet.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

@@ -1,0 +1,180 @@
+"""Answers of the server as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from crossfade.cli.output import Sheet, facts, moment, size
+
+if TYPE_CHECKING:
+    from crossfade.core.tensors import TensorSpec
+    from crossfade.registry.comparison import ComparisonReport
+    from crossfade.registry.requests import VersionDetails
+    from crossfade.registry.verification import VerifyReport
+    from crossfade.registry.versions import AliasMove, RegisteredModel, StageChange, Version
+
+
+def model_sheet(models: Iterable[RegisteredModel]) -> Sheet:
+    """Models, one per row."""
+    rows = [
+        (item.name, str(item.version_count), item.latest_version, _pointers(item.aliases), moment(item.created_at))
+        for item in models
+    ]
+    return Sheet(("model", "versions", "latest", "aliases", "created"), rows, empty="no models yet")
+
+
+def one_model(model: RegisteredModel) -> Sheet:
+    """A model."""
+    pairs = [
+        ("model", model.name),
+        ("description", model.description),
+        ("versions", str(model.version_count)),
+        ("latest", model.latest_version),
+        ("aliases", _pointers(model.aliases)),
+        ("created", f"{moment(model.created_at)} by {model.created_by}"),
+        ("serving", "unloaded by request" if model.unloaded else ""),
+    ]
+    return facts(pairs, name=model.name)
+
+
+def version_sheet(versions: Iterable[Version]) -> Sheet:
+    """Versions, one per row."""
+    rows = [
+        (
+            item.ref,
+            item.stage + (" (deprecated)" if item.deprecated_at else ""),
+            ", ".join(item.aliases),
+            item.flavor,
+            size(item.size_bytes),
+            _numbers(item.evaluation),
+            f"{moment(item.created_at)} by {item.created_by}",
+        )
+        for item in versions
+    ]
+    headings = ("version", "stage", "aliases", "flavor", "size", "evaluation", "registered")
+    return Sheet(headings, rows, empty="no versions yet")
+
+
+def one_version(version: Version) -> Sheet:
+    """The record of a version."""
+    return facts(_record(version), name=version.ref)
+
+
+def version_details(details: VersionDetails) -> Sheet:
+    """Everything about a version."""
+    card, manifest = details.card, details.manifest
+    pairs = [
+        *_record(details.version),
+        ("description", card.description),
+        *((f"parameter {name}", str(value)) for name, value in sorted(card.parameters.items())),
+        ("dataset", card.dataset),
+        ("code", card.code),
+        ("parents", ", ".join(card.parents)),
+        ("environment", ", ".join(f"{name} {value}" for name, value in sorted(card.environment.items()))),
+        ("layout", manifest.signature.layout),
+        ("preprocessor", manifest.preprocessor),
+        *((f"input {spec.name}", _spec(spec)) for spec in manifest.signature.inputs),
+        *((f"output {spec.name}", _spec(spec)) for spec in manifest.signature.outputs),
+        ("classes", ", ".join(map(str, manifest.signature.classes))),
+        *((f"file {item.path}", f"{size(item.size)}, {item.role}, {item.digest}") for item in manifest.files),
+        ("manifest", details.version.manifest_digest),
+    ]
+    return facts(pairs, name=details.version.ref)
+
+
+def comparison_sheet(report: ComparisonReport) -> Sheet:
+    """What differs between two versions."""
+    rows = [
+        (change.name, _number(change.a), _number(change.b), _signed(change.difference), _signed(change.percent, " %"))
+        for change in report.evaluation
+    ]
+    rows += [(f"parameter {item.name}", str(item.a), str(item.b), "", "") for item in report.parameters]
+    smaller, larger = size(report.a.size_bytes), size(report.b.size_bytes)
+    rows.append(("size", smaller, larger, f"{report.size_difference_bytes:+,} B", ""))
+    changes = "; ".join(report.signature.changes) or "the same"
+    rows.append(("signature", "", changes, f"{report.signature.required} change", ""))
+    return Sheet(("", report.a.ref, report.b.ref, "difference", "percent"), rows)
+
+
+def move_sheet(moves: Iterable[AliasMove]) -> Sheet:
+    """Alias moves, one per row."""
+    rows = [
+        (
+            moment(item.moved_at),
+            f"{item.model}@{item.alias}",
+            item.source or "-",
+            item.target or "removed",
+            item.moved_by,
+            item.reason,
+        )
+        for item in moves
+    ]
+    names = [row[3] for row in rows]
+    return Sheet(("when", "alias", "from", "to", "who", "why"), rows, names, empty="this alias has never been moved")
+
+
+def stage_sheet(changes: Iterable[StageChange]) -> Sheet:
+    """Stage changes, one per row."""
+    rows = [
+        (
+            moment(item.changed_at),
+            f"{item.model}:{item.version}",
+            item.source or "-",
+            item.target,
+            item.changed_by,
+            item.reason,
+        )
+        for item in changes
+    ]
+    names = [row[3] for row in rows]
+    return Sheet(("when", "version", "from", "to", "who", "why"), rows, names)
+
+
+def verification(report: VerifyReport) -> Sheet:
+    """A version that passed verification."""
+    difference = report.golden_difference
+    pairs = [
+        ("verified", report.ref),
+        ("files", f"{report.files}, {size(report.size_bytes)}: every byte as registered"),
+        ("golden requests", f"{report.golden_rows} rows" if difference is not None else "none stored"),
+        ("largest difference", "" if difference is None else f"{difference:.3g}"),
+        ("manifest", report.manifest_digest),
+    ]
+    return facts(pairs, name=report.ref)
+
+
+def _record(version: Version) -> list[tuple[str, str]]:
+    deprecated = version.deprecated_at is not None
+    return [
+        ("version", version.ref),
+        ("stage", version.stage),
+        ("aliases", ", ".join(version.aliases)),
+        ("deprecated", f"{moment(version.deprecated_at)} {version.deprecation_reason}".strip() if deprecated else ""),
+        ("flavor", version.flavor),
+        ("size", size(version.size_bytes)),
+        ("registered", f"{moment(version.created_at)} by {version.created_by}"),
+        ("source", version.source),
+        *((f"evaluation {name}", _number(value)) for name, value in sorted(version.evaluation.items())),
+        *((f"tag {name}", value) for name, value in sorted(version.tags.items())),
+    ]
+
+
+def _spec(spec: TensorSpec) -> str:
+    return spec.describe() + (", may be missing" if spec.missing else "")
+
+
+def _pointers(aliases: dict[str, str]) -> str:
+    return ", ".join(f"{alias} -> {version}" for alias, version in sorted(aliases.items()))
+
+
+def _numbers(evaluation: dict[str, float]) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in sorted(evaluation.items()))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _signed(value: float | None, unit: str = "") -> str:
+    return "-" if value is None else f"{value:+.4g}{unit}"

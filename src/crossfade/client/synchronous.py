@@ -1,0 +1,206 @@
+"""`Client`: every verb of a Crossfade server as a method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
+
+import httpx
+
+from crossfade.client import verbs
+from crossfade.client.calls import Call, pause_before_retry, principal_header, unreachable
+from crossfade.client.registration import PackOptions, Progress, registration, rehearsal
+from crossfade.client.tensors import infer
+from crossfade.core.tensors import Array, Tensors
+from crossfade.registry.packaging import Draft, pack
+from crossfade.registry.requests import Rehearsal
+from crossfade.registry.versions import Version
+from crossfade.serving.predictor import Predictor, PredictorInfo
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Verb(Generic[P, T]):
+    """A method of `Client` made from the description of a call."""
+
+    def __init__(self, build: Callable[P, Call[T]]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    def __get__(self, client: Client, owner: type[Client]) -> Callable[P, T]:
+        build = self._build
+        if client is None:
+            return cast("Callable[P, T]", build)
+
+        @wraps(build)
+        def verb(*args: P.args, **kwargs: P.kwargs) -> T:
+            return client.send(build(*args, **kwargs))
+
+        return verb
+
+
+class Client:
+    """Speaks to a server. Use it as a context manager, or call `close`.
+
+    Every verb of `crossfade.client.verbs` is a method with the same arguments. What a server refuses is raised here as
+    the same error. Failed connections and `503` with `Retry-After` are tried again, a few times, when that is safe.
+
+    Args:
+        base_url: The server's address.
+        timeout: Seconds for connecting and between two pieces of an answer.
+        transport: For httpx; the default speaks to the network.
+        principal: Who is asking; the default is the name of the user.
+
+    Example:
+        >>> with Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP
+        ...     client.predict("flight_delay@champion", flights, probabilities=True)
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        timeout: float = 130.0,
+        transport: httpx.BaseTransport | None = None,
+        principal: str | None = None,
+    ) -> None:
+        self._http = httpx.Client(
+            base_url=base_url,
+            timeout=httpx.Timeout(timeout, connect=5.0),
+            transport=transport,
+            headers=principal_header(principal),
+        )
+
+    models = _Verb(verbs.models)
+    model = _Verb(verbs.model)
+    versions = _Verb(verbs.versions)
+    version = _Verb(verbs.version)
+    file = _Verb(verbs.file)
+    compare = _Verb(verbs.compare)
+    propose = _Verb(verbs.propose)
+    check_compatibility = _Verb(verbs.check_compatibility)
+    publish = _Verb(verbs.publish)
+    transition = _Verb(verbs.transition)
+    deprecate = _Verb(verbs.deprecate)
+    delete = _Verb(verbs.delete)
+    verify = _Verb(verbs.verify)
+    stage_history = _Verb(verbs.stage_history)
+    alias_history = _Verb(verbs.alias_history)
+    move_alias = _Verb(verbs.move_alias)
+    remove_alias = _Verb(verbs.remove_alias)
+    rollback = _Verb(verbs.rollback)
+    collect_garbage = _Verb(verbs.collect_garbage)
+    status = _Verb(verbs.status)
+
+    def register(
+        self,
+        name: str,
+        model: object,
+        *,
+        version: str | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[PackOptions],
+    ) -> Version:
+        """Pack a model here, send what the server does not have yet, and publish the version.
+
+        Args:
+            name: The model.
+            model: A fitted model, or the path of a file.
+            version: Its semver; by default the server proposes one from the change of the signature.
+            progress: Called with (bytes sent, bytes in all).
+            options: How to pack it: see `crossfade.registry.packaging.pack`.
+
+        Raises:
+            CrossfadeError: The model cannot be packed, or the server refuses it.
+        """
+        return self.register_draft(name, pack(model, **options), version=version, progress=progress)
+
+    def register_draft(
+        self, name: str, draft: Draft, *, version: str | None = None, progress: Progress | None = None
+    ) -> Version:
+        """Register what `crossfade.registry.packaging.pack` made."""
+        return self._follow(registration(draft, name, version, progress))
+
+    def rehearse_draft(self, name: str, draft: Draft, *, version: str | None = None) -> Rehearsal:
+        """Check whether a draft could be registered, without sending its files."""
+        return self._follow(rehearsal(draft, name, version))
+
+    def load(self, ref: str) -> Predictor:
+        """Return a predictor for the version that `ref` means now; the model runs on the server.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        details = self.version(ref)
+        signature = details.manifest.signature
+
+        def answer(tensors: Tensors, wanted: frozenset[str]) -> Tensors:
+            return self.send(infer(details.version, signature, tensors, wanted))
+
+        return Predictor(PredictorInfo(details.version, signature, details.card), answer)
+
+    def predict(self, ref: str, inputs: object, *, probabilities: bool = False) -> Array:
+        """Predict rows with the version that `ref` means now.
+
+        Args:
+            ref: Any spelling of a reference.
+            inputs: A pandas or polars frame, a numpy array, a dict of arrays, or a list of row dicts.
+            probabilities: Return the probabilities of the classes instead of labels.
+
+        Raises:
+            SignatureMismatchError: The inputs do not fit.
+            NotServedError: The version is not ready on the server.
+        """
+        return self.load(ref).predict(inputs, probabilities=probabilities)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self.close()
+
+    def send(self, call: Call[T]) -> T:
+        """Make a call; the way to verbs with `crossfade.client.verbs.dry_run`.
+
+        Raises:
+            ServerUnreachableError: Nobody answers.
+            CrossfadeError: The server refuses.
+        """
+        attempt = 1
+        while True:
+            outcome = self._attempt(call)
+            pause = pause_before_retry(call, attempt, outcome)
+            if pause is None:
+                break
+            time.sleep(pause)
+            attempt += 1
+        if isinstance(outcome, httpx.TransportError):
+            raise unreachable(self._http.base_url, outcome) from outcome
+        return call.finish(outcome)
+
+    def _attempt(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
+        content = None if call.body is None else call.pieces()
+        try:
+            return self._http.request(call.method, call.path, content=content, **call.options())
+        except httpx.TransportError as error:
+            return error
+
+    def _follow(self, steps: Generator[Call[Any], Any, T]) -> T:
+        try:
+            call = next(steps)
+            while True:
+                call = steps.send(self.send(call))
+        except StopIteration as end:
+            return cast("T", end.value)

@@ -1,0 +1,93 @@
+"""Tensors on the wire, from the client's side: Open Inference Protocol v2 with binary tensors.
+
+Source: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_binary_data.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+
+from crossfade.client.calls import Call
+from crossfade.core.tensors import DTYPES, Array, Signature, Tensors, datatype_of
+from crossfade.registry.versions import Version
+from crossfade.serving.protocol.binary import pack_tensor, unpack_tensor
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+class _Output(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: dict[str, str | int | float | bool] = {}
+    data: list[Any] | None = None
+
+
+class _Answer(msgspec.Struct):
+    outputs: list[_Output]
+
+
+def infer(version: Version, signature: Signature, tensors: Tensors, wanted: Iterable[str]) -> Call[Tensors]:
+    """Describe the call that asks one pinned version."""
+    body, headers = encode_request(tensors, wanted)
+    path = f"/v2/models/{version.model}/versions/{version.version}/infer"
+    answer = partial(decode_answer, signature=signature)
+    return Call("POST", path, answer, body=body, headers=headers, repeatable=True)
+
+
+def encode_request(tensors: Tensors, wanted: Iterable[str]) -> tuple[bytes, dict[str, str]]:
+    """Encode an infer request: numbers and raw bytes as binary tensors, text (which may be null) as JSON.
+
+    Returns:
+        The body and its headers.
+
+    Example:
+        >>> body, headers = encode_request({"x": np.array([[1.0, 2.0]])}, ["predict"])
+        >>> len(body) - int(headers["Inference-Header-Content-Length"])
+        16
+    """
+    inputs: list[dict[str, Any]] = []
+    tails: list[bytes] = []
+    for name, array in tensors.items():
+        item: dict[str, Any] = {"name": name, "datatype": datatype_of(array.dtype), "shape": array.shape}
+        if array.dtype.kind == "O" and not any(isinstance(value, bytes) for value in array.flat):
+            item["data"] = array.ravel().tolist()
+        else:
+            tails.append(pack_tensor(array))
+            item["parameters"] = {"binary_data_size": len(tails[-1])}
+        inputs.append(item)
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in wanted]
+    head = msgspec.json.encode({"inputs": inputs, "outputs": outputs})
+    headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return b"".join((head, *tails)), headers
+
+
+def decode_answer(response: httpx.Response, signature: Signature) -> Tensors:
+    """Decode the answer to an infer request."""
+    body = response.content
+    length = int(response.headers.get(HEADER_LENGTH, len(body)))
+    texts = {spec.name for spec in signature.outputs if spec.datatype == "BYTES" and spec.text}
+    document = msgspec.json.decode(body[:length], type=_Answer)
+    rest = memoryview(body)[length:]
+    tensors: Tensors = {}
+    for output in document.outputs:
+        size = output.parameters.get("binary_data_size")
+        if isinstance(size, int):
+            array = unpack_tensor(output.name, output.datatype, output.shape, rest[:size])
+            rest = rest[size:]
+        else:
+            array = np.array(output.data, dtype=DTYPES[output.datatype]).reshape(output.shape)
+        tensors[output.name] = _texts(array) if output.name in texts else array
+    return tensors
+
+
+def _texts(array: Array) -> Array:
+    decoded = np.empty(array.size, dtype=object)
+    decoded[:] = [item.decode() if isinstance(item, bytes) else item for item in array.ravel()]
+    return decoded.reshape(array.shape)

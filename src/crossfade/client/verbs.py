@@ -1,0 +1,172 @@
+"""Every call of the REST interface, once: the names and arguments that `Client` and `AsyncClient` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from crossfade.client.calls import Call, json_as, ref_path, segment
+from crossfade.core.compatibility import SignatureDiff
+from crossfade.core.tensors import Signature
+from crossfade.registry.comparison import ComparisonReport
+from crossfade.registry.requests import (
+    Garbage,
+    MoveRequest,
+    Proposal,
+    PublishRequest,
+    ReasonRequest,
+    Rehearsal,
+    ServerStatus,
+    SignatureRequest,
+    TransitionRequest,
+    Upload,
+    UploadRequest,
+    VersionDetails,
+)
+from crossfade.registry.verification import VerifyReport
+from crossfade.registry.versions import AliasMove, Manifest, Page, RegisteredModel, StageChange, Version
+from crossfade.storage.blobs.port import Blob
+
+API = "/api/v1"
+
+
+def models(*, prefix: str = "", cursor: str = "", limit: int = 100) -> Call[Page[RegisteredModel]]:
+    """List models in the order of their names."""
+    params = {"prefix": prefix, "cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/models", json_as(Page[RegisteredModel]), params, repeatable=True)
+
+
+def model(name: str) -> Call[RegisteredModel]:
+    """Return a model: how many versions it has, where its aliases point."""
+    return Call("GET", f"{API}/models/{segment(name)}", json_as(RegisteredModel), repeatable=True)
+
+
+def versions(
+    name: str, *, stage: str = "", prefix: str = "", cursor: str = "", limit: int = 100
+) -> Call[Page[Version]]:
+    """List the versions of a model, newest first; `prefix` selects semvers like `2.` or `2.1.`."""
+    params = {"stage": stage, "prefix": prefix, "cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/models/{segment(name)}/versions", json_as(Page[Version]), params, repeatable=True)
+
+
+def version(ref: str) -> Call[VersionDetails]:
+    """Return everything about the version that a reference means."""
+    return Call("GET", f"{API}/versions/{ref_path(ref)}", json_as(VersionDetails), repeatable=True)
+
+
+def file(ref: str, path: str) -> Call[bytes]:
+    """Return the bytes of one file of a version."""
+    parts = "/".join(segment(part) for part in path.split("/"))
+    return Call("GET", f"{API}/versions/{ref_path(ref)}/files/{parts}", lambda answer: answer.content, repeatable=True)
+
+
+def compare(a: str, b: str) -> Call[ComparisonReport]:
+    """Compare two versions: evaluations, signatures, parameters, size."""
+    return Call("GET", f"{API}/compare", json_as(ComparisonReport), {"a": a, "b": b}, repeatable=True)
+
+
+def propose(name: str, signature: Signature) -> Call[Proposal]:
+    """Return the semver that a new signature asks for."""
+    path = f"{API}/models/{segment(name)}/proposal"
+    return Call("POST", path, json_as(Proposal), body=SignatureRequest(signature), repeatable=True)
+
+
+def check_compatibility(ref: str, signature: Signature) -> Call[SignatureDiff]:
+    """Compare a new signature with the one of a version, from the callers' point of view."""
+    path = f"{API}/versions/{ref_path(ref)}/compatibility"
+    return Call("POST", path, json_as(SignatureDiff), body=SignatureRequest(signature), repeatable=True)
+
+
+def upload(holder: str, digests: tuple[str, ...]) -> Call[Upload]:
+    """Begin a registration: protect the blobs it relies on, and learn which of them have to be sent."""
+    return Call("POST", f"{API}/uploads", json_as(Upload), body=UploadRequest(holder, digests), repeatable=True)
+
+
+def put_blob(digest: str, body: bytes | Path, *, holder: str, sent: Callable[[int], None] | None = None) -> Call[Blob]:
+    """Store a blob."""
+    path = f"{API}/blobs/{segment(digest)}"
+    return Call("PUT", path, json_as(Blob), {"holder": holder}, body, repeatable=True, sent=sent)
+
+
+def publish(manifest: Manifest, *, holder: str = "") -> Call[Version]:
+    """Make a version visible, after its blobs are stored. Publishing the same content again changes nothing."""
+    path = f"{API}/models/{segment(manifest.name)}/versions"
+    return Call("POST", path, json_as(Version), body=PublishRequest(manifest, holder), repeatable=True)
+
+
+def transition(ref: str, stage: str, *, reason: str = "") -> Call[Version]:
+    """Change the stage of a version."""
+    body = TransitionRequest(stage, reason)
+    return Call("POST", f"{API}/versions/{ref_path(ref)}/transition", json_as(Version), body=body)
+
+
+def deprecate(ref: str, *, reason: str = "") -> Call[Version]:
+    """Mark a version as deprecated; it stays usable."""
+    return Call(
+        "POST",
+        f"{API}/versions/{ref_path(ref)}/deprecate",
+        json_as(Version),
+        body=ReasonRequest(reason),
+        repeatable=True,
+    )
+
+
+def delete(ref: str, *, reason: str = "") -> Call[Version]:
+    """Forget a version that nothing refers to; its former record is returned."""
+    return Call("DELETE", f"{API}/versions/{ref_path(ref)}", json_as(Version), {"reason": reason})
+
+
+def verify(ref: str) -> Call[VerifyReport]:
+    """Load a version on the server and ask it its golden requests."""
+    return Call("POST", f"{API}/versions/{ref_path(ref)}/verify", json_as(VerifyReport), repeatable=True)
+
+
+def stage_history(ref: str, *, cursor: str = "", limit: int = 100) -> Call[Page[StageChange]]:
+    """List the stage changes of a version, newest first."""
+    params = {"cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/versions/{ref_path(ref)}/history", json_as(Page[StageChange]), params, repeatable=True)
+
+
+def alias_history(name: str, *, alias: str = "", cursor: str = "", limit: int = 100) -> Call[Page[AliasMove]]:
+    """List the moves of a model's aliases, newest first: who, when, why, from where to where."""
+    params = {"alias": alias, "cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/models/{segment(name)}/history", json_as(Page[AliasMove]), params, repeatable=True)
+
+
+def move_alias(
+    name: str, alias: str, version: str, *, expected: str | None = None, reason: str = ""
+) -> Call[AliasMove]:
+    """Point an alias to a version, once every serving process has it ready."""
+    path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}"
+    body = MoveRequest(version, expected, reason)
+    return Call("PUT", path, json_as(AliasMove), body=body, repeatable=expected is None)
+
+
+def remove_alias(name: str, alias: str, *, expected: str | None = None, reason: str = "") -> Call[AliasMove]:
+    """Remove an alias; its history stays."""
+    path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}"
+    return Call("DELETE", path, json_as(AliasMove), {"expected": expected, "reason": reason})
+
+
+def rollback(name: str, *, alias: str = "champion", reason: str = "") -> Call[AliasMove]:
+    """Point an alias to where it pointed before."""
+    path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}/rollback"
+    return Call("POST", path, json_as(AliasMove), body=ReasonRequest(reason))
+
+
+def collect_garbage() -> Call[Garbage]:
+    """Delete blobs that nothing has needed for the grace period."""
+    return Call("POST", f"{API}/garbage", json_as(Garbage), repeatable=True)
+
+
+def status() -> Call[ServerStatus]:
+    """Return what runs: the revision, the processes, their slots."""
+    return Call("GET", f"{API}/status", json_as(ServerStatus), repeatable=True)
+
+
+def dry_run(call: Call[Any]) -> Call[Rehearsal]:
+    """Turn a call that changes something into one that only checks it and says what would happen."""
+    params = {**call.params, "dry_run": True}
+    return replace(call, params=params, answer=json_as(Rehearsal), repeatable=True)

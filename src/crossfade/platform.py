@@ -1,0 +1,126 @@
+"""The composition root: the only module that knows which concrete classes make up a running Crossfade."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from crossfade.registry.backends import open_registry
+from crossfade.registry.registry import Registry
+from crossfade.serving.predictor import Predictor, PredictorInfo
+from crossfade.settings import Settings
+from crossfade.storage.blobs.backends import open_blobs
+from crossfade.storage.database import Database, open_database
+from crossfade.storage.migrate import migrate
+from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.switch import AliasSwitch
+
+if TYPE_CHECKING:
+    from crossfade.serving.runtime import ServingRuntime
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Everything that is open: use it as a context manager, it closes in the reverse order of opening.
+
+    Attributes:
+        settings: What it was opened with.
+        database: All metadata.
+        registry: Every verb on models and versions.
+        fleet: The serving processes on this database.
+        switch: The only way that an alias moves: after every serving process has the version ready.
+        runtime: What serves predictions in this process, or None.
+    """
+
+    settings: Settings
+    database: Database
+    registry: Registry
+    fleet: Fleet
+    switch: AliasSwitch
+    runtime: ServingRuntime | None
+    _opened: ExitStack = field(repr=False)
+
+    def close(self) -> None:
+        """Close everything, last opened first. Closing twice does nothing."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        """Return the open platform."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close everything."""
+        self.close()
+
+
+def open_platform(settings: Settings | None = None, *, serve: bool = False) -> Platform:
+    """Open everything that the settings describe; what was opened is closed again when something fails on the way.
+
+    Args:
+        settings: By default what environment and `crossfade.toml` say.
+        serve: Also load and serve versions in this process.
+
+    Raises:
+        SettingsError: A setting cannot be used.
+        UnavailableError: A database or blob store does not answer.
+
+    Example:
+        >>> with open_platform() as platform:  # doctest: +SKIP
+        ...     platform.registry.resolve("churn@champion").version
+        '1.2.0'
+    """
+    settings = settings or Settings.load()
+    with ExitStack() as opening:
+        database = open_database(settings.database_url, pool_size=settings.storage.pool_size)
+        opening.callback(database.close)
+        migrate(database)
+        blobs = open_blobs(settings)
+        opening.callback(blobs.close)
+        registry = open_registry(settings.registry, database, blobs)
+        opening.callback(registry.backend.close)
+        fleet = Fleet(database, settings.serving)
+        switch = AliasSwitch(registry, fleet, settings.serving)
+        runtime = _start_serving(settings, database, registry, fleet, opening) if serve else None
+        return Platform(settings, database, registry, fleet, switch, runtime, opening.pop_all())
+
+
+def _start_serving(
+    settings: Settings, database: Database, registry: Registry, fleet: Fleet, opening: ExitStack
+) -> ServingRuntime:
+    from crossfade.serving.runtime import ServingRuntime
+
+    runtime = ServingRuntime(registry.backend, database, settings)
+    opening.callback(runtime.close)
+    runtime.start()
+    return runtime
+
+
+def load(ref: str, *, server: str | None = None, settings: Settings | None = None) -> Predictor:
+    """Return a predictor for the version that `ref` means now.
+
+    Args:
+        ref: Any spelling: `flight_delay` (its champion), `flight_delay:1.1.0`, `flight_delay@challenger`.
+        server: The address of a server that shall compute; by default the model is loaded into this process.
+        settings: Of the local platform.
+
+    Raises:
+        NotFoundError: There is no such version.
+        UnsafeError: Its bytes are damaged, or it cannot be loaded here.
+
+    Example:
+        >>> predictor = load("flight_delay@champion")  # doctest: +SKIP
+        >>> predictor.predict(flights, probabilities=True)  # doctest: +SKIP
+    """
+    if server is not None:
+        from crossfade.client import Client
+
+        return Client(server).load(ref)
+    with open_platform(settings) as platform:
+        version = platform.registry.resolve(ref)
+        pipeline = platform.registry.load(version.ref)
+        info = PredictorInfo(version, pipeline.signature, platform.registry.card(version.ref))
+    return Predictor(info, pipeline.predict)

@@ -1,0 +1,1 @@
+"""Serialization formats: each flavor knows one, saves model objects to bytes and loads bytes to runnable models."""

@@ -1,0 +1,161 @@
+"""scikit-learn through skops: a list of types decides what a file may build, and equal models give equal bytes."""
+
+from __future__ import annotations
+
+import binascii
+import io
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, ClassVar
+
+from crossfade.core.tensors import Tensors
+from crossfade.errors import CodeNotAllowedError, LoadFailedError, UntrustedTypesError
+from crossfade.registry.flavors.answers import LABELS, PROBABILITIES, Estimator, only_file, require, single, tidy
+from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
+from crossfade.registry.flavors.skops import TRUSTED_TYPES, canonical
+from crossfade.registry.flavors.trees import check_trees
+
+MAX_EXPANSION = 50
+"""A file that unpacks to more than this many times its size is refused as a bomb."""
+
+_BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    binascii.Error,
+    struct.error,
+)
+"""What skops, numpy and zipfile raise on damaged files."""
+
+
+class Sklearn:
+    """Fitted scikit-learn estimators, pipelines and transformers."""
+
+    name: ClassVar[str] = "sklearn"
+    extra: ClassVar[str] = "sklearn"
+    packages: ClassVar[tuple[str, ...]] = ("scikit-learn", "skops", "numpy", "scipy")
+    trust: ClassVar[Trust] = Trust.CONSTRAINED
+
+    def recognises(self, model: object) -> bool:
+        """Tell whether it is a scikit-learn estimator, an instance rather than a class."""
+        names = {(kind.__module__, kind.__name__) for kind in type(model).__mro__}
+        return ("sklearn.base", "BaseEstimator") in names
+
+    def detects(self, path: str, head: bytes) -> bool:
+        """Tell by the suffix and the zip signature."""
+        return path.endswith(".skops") and head.startswith(b"PK\x03\x04")
+
+    def wrap(self, model: object) -> Runnable:
+        """Return the estimator as a runnable model."""
+        return FittedEstimator(model)
+
+    def save(self, model: object) -> dict[str, bytes]:
+        """Return one canonical skops file.
+
+        Raises:
+            CodeNotAllowedError: Something inside can only be pickled.
+            MissingExtraError: skops is not installed.
+        """
+        skops = _skops()
+        try:
+            data: bytes = skops.dumps(model)
+        except (skops.exceptions.UnsupportedTypeException, TypeError) as error:
+            kind = type(model)
+            raise CodeNotAllowedError(given=f"`{kind.__module__}.{kind.__qualname__}` ({error})") from error
+        return {"model.skops": canonical(data)}
+
+    def inspect(self, files: Mapping[str, bytes], policy: TrustPolicy) -> None:
+        """Refuse files that are damaged, unpack to too much, or hold types that are not trusted.
+
+        Raises:
+            UntrustedTypesError: Names the types.
+            LoadFailedError: It is no skops file.
+        """
+        data = only_file(files, self.name)
+        _check_expansion(data)
+        try:
+            found = set(_skops().get_untrusted_types(data=data))
+        except _BROKEN as error:
+            raise _failed(error) from error
+        unknown = found - TRUSTED_TYPES - policy.trusted_types
+        if unknown:
+            raise UntrustedTypesError(types=", ".join(sorted(unknown)))
+
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
+        """Build the estimator from trusted types only.
+
+        Raises:
+            UntrustedTypesError: Names the types.
+            LoadFailedError: It is no skops file, or a tree in it points outside of itself.
+        """
+        self.inspect(files, policy)
+        data = only_file(files, self.name)
+        try:
+            estimator = _skops().loads(data, trusted=sorted(TRUSTED_TYPES | policy.trusted_types))
+            check_trees(estimator)
+            return FittedEstimator(estimator)
+        except _BROKEN as error:
+            raise _failed(error) from error
+
+
+class FittedEstimator(Estimator):
+    """A scikit-learn estimator, called without repeating the checks that the signature has already made.
+
+    scikit-learn's configuration belongs to a thread, so it is set around each call, in whichever thread predicts.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        from sklearn import config_context
+
+        super().__init__(estimator)
+        self._trusting: Callable[[], AbstractContextManager[None]] = partial(
+            config_context, assume_finite=True, skip_parameter_validation=True
+        )
+        steps = getattr(estimator, "steps", None)
+        self._stages = (estimator[:-1], estimator[-1]) if steps and len(steps) > 1 else None
+
+    def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
+        """Predict; a pipeline that is asked for labels and probabilities transforms its rows once."""
+        with self._trusting():
+            if self._stages and LABELS in wanted and PROBABILITIES in wanted:
+                head, last = self._stages
+                rows = head.transform(single(inputs))
+                return {LABELS: tidy(last.predict(rows)), PROBABILITIES: tidy(last.predict_proba(rows))}
+            return super().predict(inputs, wanted)
+
+    def transform(self, inputs: object) -> object:
+        """Return what the fitted preprocessor makes of the inputs."""
+        with self._trusting():
+            return super().transform(inputs)
+
+
+def _skops() -> Any:
+    return require("skops.io", extra="sklearn", feature="flavor `sklearn`")
+
+
+def _check_expansion(data: bytes) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except _BROKEN as error:
+        raise _failed(error) from error
+    if size > MAX_EXPANSION * len(data):
+        raise LoadFailedError(ref="sklearn", problem=f"it unpacks to {size} bytes, over {MAX_EXPANSION} times its size")
+
+
+def _failed(error: BaseException) -> LoadFailedError:
+    return LoadFailedError(ref="sklearn", problem=f"it is no intact skops file ({type(error).__name__}: {error})")

@@ -1,0 +1,98 @@
+"""From a manifest to a pipeline: every blob is read once, and the bytes that were checked are the bytes parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+from crossfade.errors import BlobNotFoundError, CorruptBlobError, LoadFailedError
+from crossfade.registry.flavors.backends import flavor_named
+from crossfade.registry.flavors.port import Runnable, Transformer, TrustPolicy
+from crossfade.registry.golden import GoldenRequests
+from crossfade.registry.pipeline import Pipeline
+from crossfade.registry.versions import FileEntry, Manifest, Role
+from crossfade.storage.blobs.port import BlobStore
+
+PREPROCESSOR_FOLDER = "preprocessor/"
+
+
+def load_pipeline(manifest: Manifest, blobs: BlobStore, policy: TrustPolicy) -> Pipeline:
+    """Load a version.
+
+    Raises:
+        CorruptBlobError: A blob is missing or damaged; names the file and the version.
+        DeniedError: The policy forbids the format, or types in it.
+        LoadFailedError: The bytes are not what the manifest says.
+        MissingExtraError: A package is not installed.
+        UnknownFlavorError: The version needs a flavor that is not installed.
+    """
+    with _naming(manifest.ref):
+        model = load_runnable(manifest.flavor, read_files(manifest, blobs, "model"), policy)
+        preprocessor = None
+        if manifest.preprocessor:
+            files = read_files(manifest, blobs, "preprocessor")
+            preprocessor = load_transformer(manifest.preprocessor, files, policy)
+    return Pipeline(manifest.signature, model, preprocessor, manifest.ref)
+
+
+def load_golden(manifest: Manifest, blobs: BlobStore) -> GoldenRequests | None:
+    """Return the golden requests of a version, or None when it has none.
+
+    Raises:
+        CorruptBlobError: Their blob is missing or damaged.
+    """
+    with _naming(manifest.ref):
+        return next((GoldenRequests.decode(data) for data in read_files(manifest, blobs, "golden").values()), None)
+
+
+def inspect_version(manifest: Manifest, blobs: BlobStore, policy: TrustPolicy) -> None:
+    """Check the model files of a version for publication, without loading them.
+
+    Raises:
+        CorruptBlobError: A blob is missing or damaged.
+        DeniedError: The policy forbids the format, or types in it.
+        LoadFailedError: The bytes are not in the format.
+    """
+    with _naming(manifest.ref):
+        flavor_named(manifest.flavor).inspect(read_files(manifest, blobs, "model"), policy)
+        if manifest.preprocessor:
+            flavor_named(manifest.preprocessor).inspect(read_files(manifest, blobs, "preprocessor"), policy)
+
+
+def load_runnable(flavor: str, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
+    """Load a model from the bytes of its files."""
+    return flavor_named(flavor).load(files, policy)
+
+
+def load_transformer(flavor: str, files: Mapping[str, bytes], policy: TrustPolicy) -> Transformer:
+    """Load a preprocessor from the bytes of its files."""
+    names = {path.removeprefix(PREPROCESSOR_FOLDER): data for path, data in files.items()}
+    return cast("Transformer", flavor_named(flavor).load(names, policy))
+
+
+def read_files(manifest: Manifest, blobs: BlobStore, role: Role) -> dict[str, bytes]:
+    """Return path -> verified bytes of the files with this role.
+
+    Raises:
+        CorruptBlobError: One is missing or damaged.
+    """
+    return {entry.path: _read(manifest, entry, blobs) for entry in manifest.files_of(role)}
+
+
+def _read(manifest: Manifest, entry: FileEntry, blobs: BlobStore) -> bytes:
+    try:
+        return blobs.read(entry.digest)
+    except BlobNotFoundError as error:
+        raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage="missing") from error
+    except CorruptBlobError as error:
+        raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage="damaged") from error
+
+
+@contextmanager
+def _naming(ref: str) -> Iterator[None]:
+    """Flavors do not know what they load; name the version in their errors."""
+    try:
+        yield
+    except LoadFailedError as error:
+        raise LoadFailedError(ref=ref, problem=error.facts["problem"]) from error

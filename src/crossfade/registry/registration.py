@@ -1,0 +1,57 @@
+"""From a packed draft to a registered version: upload under a lease, then publish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from crossfade.errors import VersionConflictError
+from crossfade.registry.acceptance import read_manifest
+from crossfade.registry.packaging import Draft
+from crossfade.registry.port import RegistryBackend
+from crossfade.registry.publication import leased, propose_version, publish_leased
+from crossfade.registry.versions import Manifest, Version
+from crossfade.settings import RegistrySettings
+
+_CHUNK_BYTES = 2**20
+
+
+def register(
+    backend: RegistryBackend, settings: RegistrySettings, draft: Draft, manifest: Manifest, *, principal: str
+) -> Version:
+    """Store the files of a draft and publish its manifest. Doing it again changes nothing, and restores lost blobs.
+
+    Raises:
+        CrossfadeError: As `publication.publish` and `BlobStore.put`.
+    """
+    manifest = read_manifest(manifest)
+    with leased(backend, manifest):
+        for digest, content in draft.contents.items():
+            backend.blobs.put(chunks_of(content), limit_bytes=settings.max_blob_bytes, expected=digest)
+        return publish_leased(backend, settings, manifest, principal=principal)[0]
+
+
+def register_next(
+    backend: RegistryBackend, settings: RegistrySettings, draft: Draft, name: str, *, principal: str
+) -> Version:
+    """Register a draft as the version that should come next, unless it is the highest version already."""
+    while True:
+        highest = backend.highest_version(name)
+        if highest is not None and draft.manifest(name, highest.version).digest == highest.manifest_digest:
+            return register(backend, settings, draft, draft.manifest(name, highest.version), principal=principal)
+        manifest = draft.manifest(name, str(propose_version(backend, name, draft.signature)))
+        try:
+            return register(backend, settings, draft, manifest, principal=principal)
+        except VersionConflictError:
+            continue  # another registration took this version meanwhile, so there is a higher one to follow now
+
+
+def chunks_of(content: bytes | Path) -> Iterable[bytes]:
+    """Return the bytes of a file in a draft piece by piece."""
+    return [content] if isinstance(content, bytes) else _read(content)
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,126 @@
+"""What can be asked of the registry over the wire, and the answers that are not records: one schema for both ends."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from crossfade.core.compatibility import Bump
+from crossfade.core.tensors import Signature
+from crossfade.registry.versions import Card, Manifest, Version
+
+
+class UploadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The digests that a registration is going to rely on.
+
+    Args:
+        holder: The id of the registration, chosen by the client; its blobs are safe from garbage collection.
+        digests: SHA-256, hexadecimal.
+    """
+
+    holder: str
+    digests: tuple[str, ...]
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """Which of the digests are not stored yet, so must be sent."""
+
+    holder: str
+    missing: tuple[str, ...]
+
+
+class PublishRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A complete version whose blobs are stored. Publishing the same manifest again changes nothing."""
+
+    manifest: Manifest
+    holder: str = ""
+
+
+class TransitionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The stage that a version shall go to, and why."""
+
+    stage: str
+    reason: str = ""
+
+
+class ReasonRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why something is done; it is kept in the history."""
+
+    reason: str = ""
+
+
+class MoveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an alias shall point.
+
+    Args:
+        version: The semver of the target, or another reference to it.
+        expected: When given, the semver that the alias must point to now, so that nobody's move is overwritten.
+        reason: Kept in the history.
+    """
+
+    version: str
+    expected: str | None = None
+    reason: str = ""
+
+
+class SignatureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The signature of a version that is not registered yet."""
+
+    signature: Signature
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """The semver that a new signature asks for, and why.
+
+    Args:
+        version: The next semver.
+        required: Which part of it has to change.
+        changes: The differences to the newest release, breaking ones first.
+    """
+
+    version: str
+    required: Bump
+    changes: tuple[str, ...] = ()
+
+
+class VersionDetails(msgspec.Struct, frozen=True):
+    """Everything about a version: its record, its content, and what people want to know about it."""
+
+    version: Version
+    manifest: Manifest
+    card: Card
+
+
+class Garbage(msgspec.Struct, frozen=True):
+    """Blobs that nothing needs: how many were deleted (or would be), and their bytes."""
+
+    blobs: int
+    size_bytes: int
+
+
+class Rehearsal(msgspec.Struct, frozen=True):
+    """The answer to a dry run: everything was checked, nothing was changed."""
+
+    would: str
+    dry_run: bool = True
+
+
+class ProcessStatus(msgspec.Struct, frozen=True):
+    """One serving process: the revision that it answers with, and its slots (`name:1.0.0` -> state and problem)."""
+
+    process: str
+    host: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+    revision: int
+    slots: dict[str, tuple[str, str]] = {}
+
+
+class ServerStatus(msgspec.Struct, frozen=True):
+    """What runs: the newest revision of the registry and the processes that serve it."""
+
+    release: str
+    revision: int
+    processes: tuple[ProcessStatus, ...] = ()

@@ -1,0 +1,1 @@
+"""Answering predictions: slots and hot swap, batching, the prediction service, protocols."""

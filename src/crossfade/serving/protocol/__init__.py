@@ -1,0 +1,1 @@
+"""What travels: bodies to typed tensors and answers to bodies, for the Open Inference Protocol and for plain rows."""

@@ -1,0 +1,123 @@
+"""Plain prediction requests: rows as JSON objects in, one prediction per row out, for people with curl.
+
+Request, any of:
+    `{"rows": [{"distance": 733, "carrier": "UA"}], "probabilities": true}`, or only the list of rows. A version with
+    a single tensor as its input also takes rows that are arrays: `{"rows": [[0.1, 0.2, 0.3]]}`.
+
+Answer:
+    `{"model", "version", "alias"?, "request_id", "predictions": [one per row], "classes"?, "probabilities"?: [one
+    array per row, in the order of "classes"]}`. A prediction that is not a finite number is null, and then
+    `"non_finite": true` is there too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from crossfade.core.conversion import to_tensors
+from crossfade.core.tensors import Signature, Tensors
+from crossfade.errors import MalformedRequestError
+from crossfade.serving.predictor import LABELS, PROBABILITIES
+from crossfade.serving.protocol.answers import has_non_finite, json_values
+from crossfade.serving.protocol.numbers import parse_rows
+
+
+class RowsRequest(msgspec.Struct, frozen=True):
+    """A decoded request: the inputs, not yet checked against the signature, and the outputs to compute."""
+
+    tensors: Tensors
+    label: str
+    probabilities: bool
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The outputs to compute."""
+        return (self.label, PROBABILITIES) if self.probabilities else (self.label,)
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    rows: msgspec.Raw
+    probabilities: bool = False
+
+
+_decode_document = msgspec.json.Decoder(_Document).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def decode_rows(body: bytes, signature: Signature, max_rows: int, *, probabilities: bool = False) -> RowsRequest:
+    """Decode rows by the signature of the version that will answer.
+
+    Args:
+        body: See the module.
+        signature: Names and types of the inputs.
+        max_rows: The largest accepted number of rows.
+        probabilities: Asked for outside of the body.
+
+    Raises:
+        MalformedRequestError: It is not what the module describes.
+        SignatureMismatchError: A row does not fit, or the version has no probabilities.
+
+    Example:
+        >>> from crossfade.core.tensors import TensorSpec
+        >>> signature = Signature((TensorSpec("age", "FP64", (-1,)),), (TensorSpec("predict", "FP64", (-1,)),))
+        >>> decode_rows(b'[{"age": 41}]', signature, 10).tensors
+        {'age': array([41.])}
+    """
+    try:
+        tensors, in_body = _decode(body, signature, max_rows)
+    except msgspec.MsgspecError as error:
+        raise MalformedRequestError(problem=str(error)) from error
+    except UnicodeDecodeError as error:
+        raise MalformedRequestError(problem="the JSON is not UTF-8") from error
+    except RecursionError:
+        raise MalformedRequestError(problem="the JSON is nested too deeply") from None
+    names = [spec.name for spec in signature.outputs]
+    if probabilities or in_body:
+        signature.output(PROBABILITIES)
+    return RowsRequest(tensors, LABELS if LABELS in names else names[0], probabilities or in_body)
+
+
+def encode_rows(identity: dict[str, str], outputs: Tensors, request: RowsRequest, signature: Signature) -> bytes:
+    """Encode the answer.
+
+    Args:
+        identity: What answered: `model`, `version`, `request_id`, perhaps `alias`.
+        outputs: Holds the request's `wanted`.
+        request: What was asked.
+        signature: Of the version that answered.
+    """
+    labels = outputs[request.label]
+    document: dict[str, Any] = {**identity, "predictions": json_values(request.label, labels)}
+    non_finite = has_non_finite(labels)
+    if request.probabilities:
+        document["classes"] = signature.classes
+        document["probabilities"] = json_values(PROBABILITIES, outputs[PROBABILITIES])
+        non_finite = non_finite or has_non_finite(outputs[PROBABILITIES])
+    if non_finite:
+        document["non_finite"] = True
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _decode(body: bytes, signature: Signature, max_rows: int) -> tuple[Tensors, bool]:
+    text, probabilities = body.strip(), False
+    if not text.startswith(b"["):
+        document = _decode_document(text)
+        text, probabilities = bytes(document.rows), document.probabilities
+    first = text[1:].lstrip()[:1]
+    if not text.startswith(b"[") or first in {b"]", b""}:
+        raise MalformedRequestError(problem="`rows` must be an array of at least one row")
+    if text.count(b"{" if first == b"{" else b",") >= max_rows:
+        rows = len(_decode_items(text))
+        if rows > max_rows:
+            raise MalformedRequestError(problem=f"{rows} rows, at most {max_rows} at once")
+    if first == b"{":
+        return to_tensors(_decode_objects(text), signature.inputs), probabilities
+    spec = signature.inputs[0]
+    if len(signature.inputs) > 1:
+        names = ", ".join(item.name for item in signature.inputs[:20])
+        raise MalformedRequestError(problem=f"every row must be an object with the inputs {names}")
+    return {spec.name: parse_rows(spec.name, spec.datatype, len(spec.shape), text)}, probabilities

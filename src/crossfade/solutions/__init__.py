@@ -1,0 +1,1 @@
+"""Ready-made uses of Crossfade on real problems."""

@@ -1,0 +1,1 @@
+"""Content-addressed bytes: a blob's name is its digest."""

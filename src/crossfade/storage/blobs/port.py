@@ -1,0 +1,60 @@
+"""What a blob store promises. `crossfade.testing.blobs` is the specification that every backend passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+import msgspec
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """A stored blob: its digest (SHA-256, hexadecimal), its size in bytes, and when it was stored."""
+
+    digest: str
+    size: int
+    stored_at: datetime
+
+
+class BlobStore(Protocol):
+    """Immutable bytes under their digest. Every method may be called from any thread."""
+
+    def put(self, chunks: Iterable[bytes], *, limit_bytes: int, expected: str | None = None) -> Blob:
+        """Store bytes while hashing them. A digest is visible only when its bytes are complete and durable.
+
+        Storing what is already there is cheap and renews `stored_at`. A stored blob whose bytes went bad is replaced.
+
+        Raises:
+            BodyTooLargeError: More than `limit_bytes` arrive; nothing is kept.
+            CorruptBlobError: The bytes do not have the `expected` digest; nothing is kept.
+            StorageFullError: There is no space; nothing is kept.
+            BlobsUnavailableError: The store does not answer.
+        """
+
+    def find(self, digest: str) -> Blob | None:
+        """Return what is known about a digest, or None when it is not stored."""
+
+    def open(self, digest: str) -> BinaryIO:
+        """Return a readable stream. It does not verify: use `read` for bytes that will be parsed.
+
+        Raises:
+            BlobNotFoundError: It is not stored.
+        """
+
+    def read(self, digest: str) -> bytes:
+        """Return the whole blob, after checking that these very bytes have the digest.
+
+        Raises:
+            BlobNotFoundError: It is not stored.
+            CorruptBlobError: The bytes differ from the digest.
+        """
+
+    def delete(self, digest: str) -> bool:
+        """Delete a blob; tell whether it was there."""
+
+    def list(self) -> Iterator[Blob]:
+        """Yield every blob in the order of digests, without loading any."""
+
+    def close(self) -> None:
+        """Release connections. The store cannot be used afterwards."""

@@ -1,0 +1,98 @@
+"""`SnapshotFollower`: keeps this process on the newest snapshot by polling the revision.
+
+The poll is the truth: it needs no message to arrive. Snapshots only ever move forward. While the database is away the
+last snapshot stays in use, for as long as it takes, and `age_seconds` tells.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from crossfade.errors import UnavailableError
+from crossfade.registry.port import RegistryBackend
+from crossfade.settings import ServingSettings
+from crossfade.storage.database import Database
+from crossfade.traffic.snapshot import Snapshot, SnapshotSource
+
+_log = logging.getLogger(__name__)
+
+Listener = Callable[[Snapshot], None]
+
+
+class SnapshotFollower:
+    """Follows the database from a thread of its own.
+
+    Attributes:
+        snapshot: The one in use: read it once per request.
+    """
+
+    def __init__(self, backend: RegistryBackend, database: Database, settings: ServingSettings) -> None:
+        self.snapshot = Snapshot()
+        self._source = SnapshotSource(backend, database, keep_previous=settings.keep_previous)
+        self._poll_seconds = settings.snapshot_poll_seconds
+        self._listeners: list[Listener] = []
+        self._one_at_a_time = threading.Lock()
+        self._confirmed_at = time.monotonic()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="crossfade-follower", daemon=True)
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the database last confirmed that the snapshot is the newest."""
+        return time.monotonic() - self._confirmed_at
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with every new snapshot, on the thread that found it. Subscribe before `start`."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Read the first snapshot, then keep following.
+
+        Raises:
+            DatabaseUnavailableError: There is no first snapshot to be had.
+        """
+        self.refresh()
+        self._thread.start()
+
+    def refresh(self) -> Snapshot:
+        """Look now instead of at the next poll; returns the newest snapshot after the listeners have seen it.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer; the last snapshot stays in use.
+        """
+        with self._one_at_a_time:
+            asked_at = time.monotonic()
+            known, revision = self.snapshot, self._source.revision()
+            if revision > known.revision:
+                fresh = self._source.read(revision) if known.revision < 0 else self._source.follow(known, revision)
+                self.snapshot = fresh
+                for listener in self._listeners:
+                    listener(fresh)
+            self._confirmed_at = asked_at
+            return self.snapshot
+
+    def close(self) -> None:
+        """Stop following; the last snapshot stays."""
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _poll(self) -> None:
+        away = False
+        while not self._ending.wait(self._poll_seconds):
+            try:
+                self.refresh()
+            except UnavailableError as error:
+                if not away:
+                    _log.warning("following the registry is interrupted, the last snapshot stays in use: %s", error)
+                away = True
+            except Exception:  # fail-static: whatever is wrong with a change, the last good snapshot keeps answering
+                _log.exception("the newest revision cannot be read, the last snapshot stays in use")
+                away = True
+            else:
+                if away:
+                    _log.info("following the registry again at revision %d", self.snapshot.revision)
+                away = False

@@ -1,0 +1,215 @@
+"""`Snapshot`: what every serving process needs to know, immutable, with a revision.
+
+A request pins one snapshot; nothing on the request path asks the database. Routes are built from the registry backend,
+one model at a time, so that a change costs as much as the models it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+
+import msgspec
+from sqlalchemy import select
+
+from crossfade.core.hashing import canonical_json, sha256
+from crossfade.core.identity import CHAMPION
+from crossfade.errors import ModelNotFoundError
+from crossfade.registry.histories import way_back
+from crossfade.registry.port import RegistryBackend
+from crossfade.registry.versions import REJECTED, RegisteredModel, Version
+from crossfade.storage.database import Database
+from crossfade.storage.tables import candidates, changes
+
+_HISTORY = 100
+"""Alias moves looked at to find former versions."""
+_FORMER = 5
+"""Former versions of an alias that may answer in its stead."""
+_PAGE = 500
+
+
+class Role(IntEnum):
+    """Why a version shall be loaded; the smaller, the more urgent."""
+
+    ACTIVE = 0
+    """An alias points to it."""
+    CANDIDATE = 1
+    """An alias is about to point to it."""
+    WARM = 2
+    """It was champion, and a rollback shall be fast."""
+
+
+class Aspired(msgspec.Struct, frozen=True):
+    """A version that every process shall have ready.
+
+    Args:
+        version: Its semver.
+        manifest_digest: Its identity; a semver that was deleted and registered again has another one.
+        size_bytes: Of its files: the estimate of the memory it takes.
+        role: Why.
+        requested_at: When a switch asked for it as a candidate: a new request deserves a new attempt.
+    """
+
+    version: str
+    manifest_digest: str
+    size_bytes: int
+    role: Role
+    requested_at: str = ""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Who answers for one model.
+
+    Args:
+        name: The model.
+        champion: The semver behind the bare name, or None.
+        aliases: Alias -> semver.
+        aspired: What shall be loaded, most urgent first; empty when `unloaded`.
+        former: Alias -> where it pointed before, best first: these may answer while the alias's own version cannot.
+        unloaded: Whether somebody asked not to serve the model.
+    """
+
+    name: str
+    champion: str | None = None
+    aliases: Mapping[str, str] = {}
+    aspired: tuple[Aspired, ...] = ()
+    former: Mapping[str, tuple[str, ...]] = {}
+    unloaded: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The routes of all models at one revision.
+
+    It holds at least every change up to `revision`; a model that changed while it was read may be newer, and is read
+    again at the next revision. The pointers of one model always come from one read.
+
+    Example:
+        >>> Snapshot(7, {"churn": Route("churn", champion="1.0.0")}).route("churn").champion
+        '1.0.0'
+    """
+
+    revision: int = -1
+    models: Mapping[str, Route] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """The same for the same routes, whatever the revision."""
+        return sha256(canonical_json(self.models))
+
+    def route(self, name: str) -> Route:
+        """Return the route of a model.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+        """
+        route = self.models.get(name)
+        if route is None:
+            raise ModelNotFoundError(name=name)
+        return route
+
+
+class SnapshotSource:
+    """Reads snapshots: whole at first, then only what changed."""
+
+    def __init__(self, backend: RegistryBackend, database: Database, *, keep_previous: int) -> None:
+        self._backend = backend
+        self._database = database
+        self._keep_previous = keep_previous
+
+    def revision(self) -> int:
+        """Return the newest revision."""
+        return self._database.revision()
+
+    def read(self, revision: int) -> Snapshot:
+        """Build everything."""
+        requested = self._candidates()
+        found = (self._route(model, requested.get(model.name, {})) for model in self._all_models())
+        return Snapshot(revision, {route.name: route for route in found})
+
+    def follow(self, known: Snapshot, revision: int) -> Snapshot:
+        """Build `known` anew for the models that changed after it."""
+        changed = self._changed(known.revision, revision)
+        if not changed:
+            return Snapshot(revision, known.models)
+        requested = self._candidates(changed)
+        routes = dict(known.models)
+        for name in changed:
+            model = self._backend.find_model(name)
+            if model is None:
+                routes.pop(name, None)
+            else:
+                routes[name] = self._route(model, requested.get(name, {}))
+        return Snapshot(revision, routes)
+
+    def _all_models(self) -> Iterable[RegisteredModel]:
+        cursor = ""
+        while True:
+            page = self._backend.list_models(cursor=cursor, limit=_PAGE)
+            yield from page.items
+            cursor = page.next_cursor
+            if not cursor:
+                return
+
+    def _changed(self, after: int, until: int) -> list[str]:
+        query = select(changes.c.model).where(changes.c.revision > after, changes.c.revision <= until).distinct()
+        with self._database.read() as connection:
+            return [name for name in connection.scalars(query) if name]
+
+    def _candidates(self, names: list[str] | None = None) -> dict[str, dict[str, str]]:
+        query = select(candidates).order_by(candidates.c.requested_at)
+        if names is not None:
+            query = query.where(candidates.c.model.in_(names))
+        requested: dict[str, dict[str, str]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                requested.setdefault(row.model, {})[row.semver] = row.requested_at
+        return requested
+
+    def _route(self, model: RegisteredModel, requested: Mapping[str, str]) -> Route:
+        reading = _Reading(self._backend, model.name)
+        former = {alias: reading.former(alias, current) for alias, current in model.aliases.items()}
+        champion = model.aliases.get(CHAMPION)
+        wanted = {semver: Role.WARM for semver in former.get(CHAMPION, ())[: self._keep_previous]}
+        wanted |= dict.fromkeys(requested, Role.CANDIDATE)
+        wanted |= dict.fromkeys(model.aliases.values(), Role.ACTIVE)
+        urgent = sorted(wanted, key=lambda semver: (wanted[semver], semver != champion))
+        found = {} if model.unloaded else {semver: reading.usable(semver) for semver in urgent}
+        return Route(
+            name=model.name,
+            champion=champion,
+            aliases=dict(model.aliases),
+            aspired=tuple(
+                Aspired(semver, version.manifest_digest, version.size_bytes, wanted[semver], requested.get(semver, ""))
+                for semver, version in found.items()
+                if version is not None
+            ),
+            former=former,
+            unloaded=model.unloaded,
+        )
+
+
+class _Reading:
+    """The versions of one model, each read once."""
+
+    def __init__(self, backend: RegistryBackend, name: str) -> None:
+        self._backend = backend
+        self._name = name
+        self._known: dict[str, Version | None] = {}
+
+    def usable(self, semver: str) -> Version | None:
+        """Return the version unless it is gone or rejected."""
+        if semver not in self._known:
+            version = self._backend.find_version(self._name, semver)
+            self._known[semver] = None if version is None or version.stage == REJECTED else version
+        return self._known[semver]
+
+    def former(self, alias: str, current: str) -> tuple[str, ...]:
+        """Return where the alias pointed before: first where rolling back leads, then what was withdrawn."""
+        newest_first = self._backend.alias_history(self._name, alias, limit=_HISTORY).items
+        pointed = dict.fromkeys(reversed(way_back(reversed(newest_first))))
+        pointed |= dict.fromkeys(semver for move in newest_first for semver in (move.target, move.source) if semver)
+        pointed.pop(current, None)
+        return tuple(semver for semver in pointed if self.usable(semver) is not None)[:_FORMER]

@@ -1,0 +1,1 @@
+"""HTTP: the control plane, the data plane, and the server that runs both."""

@@ -1,0 +1,1 @@
+"""The routes of the control plane, one file per noun."""

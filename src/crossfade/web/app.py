@@ -1,0 +1,62 @@
+"""The application: the bare data plane in front, the control plane (FastAPI, `/api/v1`) behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from starlette.types import ASGIApp
+
+import crossfade
+from crossfade.platform import Platform
+from crossfade.web import problems
+from crossfade.web.api import aliases, blobs, models, system, versions
+from crossfade.web.api.contract import schemas
+from crossfade.web.dataplane import DataPlane
+from crossfade.web.guard import BodyGuard
+from crossfade.web.reference import render_reference
+from crossfade.web.security import ControlGuard
+
+API = "/api/v1"
+
+
+def create_app(platform: Platform) -> ASGIApp:
+    """Return one ASGI application with both planes. Opening and closing the platform is left to the caller."""
+    control = create_control_plane(platform)
+    http = platform.settings.http
+    guarded = ControlGuard(BodyGuard(control, http, blobs.reads_own_body), http)
+    return DataPlane(platform.runtime, http, guarded)
+
+
+def create_control_plane(platform: Platform) -> FastAPI:
+    """Return the control plane alone, without its guards."""
+    app = FastAPI(
+        title="Crossfade",
+        version=crossfade.__version__,
+        summary="Release machine-learning models",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.platform = platform
+    problems.install(app)
+    for routes in (models.routes, versions.routes, aliases.routes, blobs.routes, system.routes):
+        app.include_router(routes, prefix=API)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+            document.setdefault("components", {})["schemas"] = schemas()
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents this way of extending it
+
+    @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
+    def docs() -> HTMLResponse:
+        return render_reference(app.openapi())
+
+    return app

@@ -1,0 +1,115 @@
+"""Reading request bodies with a byte limit and a deadline, which uvicorn and Starlette do not have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from crossfade.errors import BodyTooLargeError, BodyTooSlowError, CrossfadeError, MalformedRequestError
+from crossfade.settings import HttpSettings
+from crossfade.web.problems import error_response
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its body was complete; there is nobody to answer."""
+
+
+async def read_body(receive: Receive, content_length: bytes | None, limit: int, seconds: float) -> bytes:
+    """Read a whole request body.
+
+    Args:
+        receive: Of the ASGI request.
+        content_length: That header, when there is one; a body that announces too much is refused unread.
+        limit: Bytes.
+        seconds: For the whole body, however many pieces it comes in.
+
+    Raises:
+        BodyTooLargeError: It is longer than `limit`; no more than that was kept.
+        BodyTooSlowError: It is not complete after `seconds`.
+        MalformedRequestError: The announced length is no number.
+        ClientGoneError: The connection ended.
+    """
+    if content_length is not None and _length(content_length) > limit:
+        raise BodyTooLargeError(limit_bytes=limit)
+    try:
+        async with asyncio.timeout(seconds):
+            message = await receive()
+            if not message.get("more_body", False) and message["type"] == "http.request":
+                body: bytes = message.get("body", b"")
+                if len(body) <= limit:
+                    return body
+            return await _read_pieces(message, receive, limit)
+    except TimeoutError as error:
+        raise BodyTooSlowError(limit_seconds=seconds) from error
+
+
+class BodyGuard:
+    """ASGI middleware: an application behind it sees only complete bodies of an accepted size.
+
+    Args:
+        app: What answers.
+        settings: The limits.
+        streams: Tells for a method and path whether the application reads that body itself, in pieces and with limits
+            of its own (uploads).
+    """
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings, streams: Callable[[str, str], bool]) -> None:
+        self._app = app
+        self._limit = settings.max_body_bytes
+        self._seconds = settings.body_timeout_seconds
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not _has_body(scope["headers"]) or self._streams(scope["method"], scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        try:
+            length = dict(scope["headers"]).get(b"content-length")
+            body = await read_body(receive, length, self._limit, self._seconds)
+        except CrossfadeError as error:
+            await error_response(error, str(scope.get("crossfade.request_id", "")))(scope, receive, send)
+            return
+        except ClientGoneError:
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+
+async def _read_pieces(message: Message, receive: Receive, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] != "http.request":
+            raise ClientGoneError
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise BodyTooLargeError(limit_bytes=limit)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+        message = await receive()
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replayed
+
+
+def _has_body(headers: Headers) -> bool:
+    return any(name in {b"content-length", b"transfer-encoding"} for name, _ in headers)
+
+
+def _length(header: bytes) -> int:
+    try:
+        return int(header)
+    except ValueError as error:
+        raise MalformedRequestError(problem="Content-Length is not a number") from error

@@ -1,0 +1,253 @@
+"""What the data plane answers: one method per action of `web.paths`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import orjson
+from starlette.types import Receive
+
+import crossfade
+from crossfade.core.identity import ModelRef, new_id
+from crossfade.core.tensors import Signature, Tensors
+from crossfade.errors import MalformedRequestError
+from crossfade.serving.protocol.answers import describe_model, encode_answer
+from crossfade.serving.protocol.oip import decode_request
+from crossfade.serving.protocol.rows import decode_rows, encode_rows
+from crossfade.settings import HttpSettings
+from crossfade.web.compression import pack_body, unpack_body
+from crossfade.web.guard import read_body
+from crossfade.web.paths import Route
+
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+_BINARY: Header = (b"content-type", b"application/octet-stream")
+_METRICS: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request on its way through the data plane."""
+
+    route: Route
+    headers: dict[bytes, bytes]
+    query: bytes
+    receive: Receive
+
+    @property
+    def ref(self) -> ModelRef:
+        """The model that the path names."""
+        assert self.route.ref is not None  # noqa: S101 - only paths with a model lead to actions that need one
+        return self.route.ref
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What is sent back."""
+
+    body: bytes
+    status: int = 200
+    headers: tuple[Header, ...] = (JSON,)
+
+
+class Prediction(Protocol):
+    """What a version answered."""
+
+    model: str
+    version: str
+    outputs: Tensors
+
+
+class Served(Protocol):
+    """One version in this process."""
+
+    model: str
+    version: str
+    flavor: str
+    signature: Signature
+    ready: bool
+    problem: str
+
+
+class Predictions(Protocol):
+    """What the data plane asks of serving."""
+
+    def signature(self, ref: ModelRef) -> Signature:
+        """Return the signature of the version that would answer now."""
+
+    async def predict(self, ref: ModelRef, tensors: Tensors, wanted: frozenset[str]) -> Prediction:
+        """Answer a request."""
+
+    def find(self, ref: ModelRef) -> Served:
+        """Return the version that would answer now, ready or not."""
+
+    def served(self) -> Sequence[Served]:
+        """List all versions in this process."""
+
+    def unready(self) -> Sequence[str]:
+        """Say what keeps this process from being ready."""
+
+    async def set_loaded(self, name: str, *, loaded: bool) -> None:
+        """Serve a model, or stop serving it."""
+
+
+class Inference:
+    """The actions of the data plane.
+
+    Args:
+        predictions: What answers.
+        settings: Limits of requests.
+        metrics: Renders the metrics of this process.
+    """
+
+    def __init__(self, predictions: Predictions, settings: HttpSettings, metrics: Callable[[], bytes]) -> None:
+        self._predictions = predictions
+        self._limit = settings.max_body_bytes
+        self._seconds = settings.body_timeout_seconds
+        self._max_rows = settings.max_rows
+        self._metrics = metrics
+
+    # --- predictions ---
+
+    async def infer(self, call: Call) -> Answer:
+        """Answer an Open Inference Protocol request."""
+        body = await self._body(call)
+        ref, headers = call.ref, call.headers
+        signature = self._predictions.signature(ref)
+        request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
+        wanted = request.wanted or tuple(spec.name for spec in signature.outputs)
+        prediction = await self._predictions.predict(ref, request.tensors, frozenset(wanted))
+        outputs = {name: prediction.outputs[name] for name in wanted}
+        content, json_bytes = encode_answer(
+            prediction.model, prediction.version, outputs, request_id=request.id, binary=request.binary
+        )
+        if json_bytes is None:
+            return _packed(call, content, (JSON,))
+        return _packed(call, content, (_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)))
+
+    async def predict(self, call: Call) -> Answer:
+        """Answer plain rows."""
+        probabilities = _asks_probabilities(call.query)
+        body = await self._body(call)
+        ref = call.ref
+        signature = self._predictions.signature(ref)
+        request = decode_rows(body, signature, self._max_rows, probabilities=probabilities)
+        prediction = await self._predictions.predict(ref, request.tensors, frozenset(request.wanted))
+        identity = {"model": prediction.model, "version": prediction.version}
+        if ref.alias is not None:
+            identity["alias"] = ref.alias
+        identity["request_id"] = new_id()
+        return _packed(call, encode_rows(identity, prediction.outputs, request, signature), (JSON,))
+
+    async def _body(self, call: Call) -> bytes:
+        headers = call.headers
+        body = await read_body(call.receive, headers.get(b"content-length"), self._limit, self._seconds)
+        encoding = headers.get(b"content-encoding")
+        return body if encoding is None else unpack_body(body, encoding, self._limit)
+
+    # --- models ---
+
+    async def model(self, call: Call) -> Answer:
+        """Describe a model."""
+        version = self._predictions.find(call.ref)
+        versions = [item.version for item in self._predictions.served() if item.model == version.model]
+        return _json(describe_model(version.model, versions, version.flavor, version.signature))
+
+    async def model_ready(self, call: Call) -> Answer:
+        """Tell whether a model answers; 503 when it does not."""
+        version = self._predictions.find(call.ref)
+        return _json({"name": version.model, "ready": version.ready}, 200 if version.ready else 503)
+
+    async def index(self, call: Call) -> Answer:
+        """List every version in this process."""
+        body = await self._body(call)
+        ready_only = bool(body.strip()) and _decode_index(body).ready
+        return _json(
+            [
+                {
+                    "name": item.model,
+                    "version": item.version,
+                    "state": "READY" if item.ready else "UNAVAILABLE",
+                    "reason": item.problem,
+                }
+                for item in self._predictions.served()
+                if item.ready or not ready_only
+            ]
+        )
+
+    async def load(self, call: Call) -> Answer:
+        """Serve a model that was unloaded."""
+        await self._body(call)
+        await self._predictions.set_loaded(call.ref.name, loaded=True)
+        return Answer(b"{}")
+
+    async def unload(self, call: Call) -> Answer:
+        """Stop serving a model."""
+        await self._body(call)
+        await self._predictions.set_loaded(call.ref.name, loaded=False)
+        return Answer(b"{}")
+
+    # --- the process ---
+
+    async def server(self, _call: Call) -> Answer:
+        """Describe the server."""
+        extensions = ["binary_tensor_data", "model_repository"]
+        return _json({"name": "crossfade", "version": crossfade.__version__, "extensions": extensions})
+
+    async def live(self, _call: Call) -> Answer:
+        """Tell that the process answers."""
+        return Answer(b'{"live":true}')
+
+    async def ready(self, _call: Call) -> Answer:
+        """Tell whether every champion answers; 503 when not."""
+        ready = not self._predictions.unready()
+        return _json({"ready": ready}, 200 if ready else 503)
+
+    async def healthz(self, _call: Call) -> Answer:
+        """Tell that the process answers."""
+        return Answer(b'{"status":"ok"}')
+
+    async def readyz(self, _call: Call) -> Answer:
+        """Tell whether requests should come here, and if not, why; 503 then."""
+        waiting = list(self._predictions.unready())
+        return _json({"status": "waiting" if waiting else "ready", "waiting_for": waiting}, 503 if waiting else 200)
+
+    async def metrics(self, call: Call) -> Answer:
+        """Return the metrics of this process for Prometheus."""
+        return _packed(call, self._metrics(), (_METRICS,))
+
+
+class _IndexRequest(msgspec.Struct):
+    ready: bool = False
+
+
+def _decode_index(body: bytes) -> _IndexRequest:
+    try:
+        return msgspec.json.decode(body, type=_IndexRequest)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise MalformedRequestError(problem=str(error)[:200]) from error
+
+
+def _asks_probabilities(query: bytes) -> bool:
+    if not query:
+        return False
+    answers = {"probabilities=true": True, "probabilities=false": False}
+    text = query.decode("latin-1").lower()
+    if text not in answers:
+        raise MalformedRequestError(problem=f"the query `{text[:80]}` is not `probabilities=true`")
+    return answers[text]
+
+
+def _json(document: object, status: int = 200) -> Answer:
+    return Answer(orjson.dumps(document), status)
+
+
+def _packed(call: Call, body: bytes, headers: tuple[Header, ...]) -> Answer:
+    accepted = call.headers.get(b"accept-encoding")
+    if accepted is None:
+        return Answer(body, 200, headers)
+    packed, coding = pack_body(body, accepted)
+    if coding is None:
+        return Answer(body, 200, headers)
+    return Answer(packed, 200, (*headers, (b"content-encoding", coding), (b"vary", b"accept-encoding")))

@@ -1,0 +1,187 @@
+"""One serving process: uvicorn with both planes, readiness, draining, and an orderly end.
+
+SIGTERM drains: the process says that it is not ready, keeps answering for `drain_seconds` while every answer asks the
+client to connect anew (elsewhere), stops accepting, finishes what is in flight, and closes everything in reverse order.
+A second SIGTERM ends it at once. SIGINT skips the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from crossfade.errors import SettingsError
+from crossfade.platform import open_platform
+from crossfade.serving.runtime import ServingRuntime
+from crossfade.settings import HttpSettings, ServingSettings, Settings
+from crossfade.web.app import create_app
+from crossfade.web.logs import configure_logs, get_logger
+from crossfade.web.protocol import guarded_protocol
+
+BACKLOG = 2048
+MAX_CONNECTIONS = 4096
+"""Beyond it new requests get 503: the last resort of a process that is flooded."""
+KEEP_ALIVE_SECONDS = 75
+"""Longer than load balancers keep idle connections (60 s), so that they, not we, end them."""
+_SPARE_FILES = 512
+_TICK_SECONDS = 0.05
+_WAITING_LOG_SECONDS = 10.0
+
+Announce = Callable[[str], None]
+
+
+def bind(settings: HttpSettings) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        SettingsError: The address cannot be used; another process has it, or it is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        problem = f"{settings.host}:{settings.port} cannot be used: {error.strerror or error}"
+        raise SettingsError(field="http.port", problem=problem) from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return an address under which this machine reaches a listening socket."""
+    host, port = listener.getsockname()[:2]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def serve(
+    settings: Settings, listener: socket.socket, on_ready: Callable[[], None], *, lifeline: int | None = None
+) -> None:
+    """Serve in this process until a signal ends it.
+
+    Args:
+        settings: All of them.
+        listener: From `bind`; other processes may share it.
+        on_ready: Called once, when every champion answers.
+        lifeline: A file descriptor that becomes readable when the process that started this one is gone.
+    """
+    configure_logs(settings.log)
+    _allow_many_files()
+    with open_platform(settings, serve=True) as platform:
+        runtime = platform.runtime
+        assert runtime is not None  # noqa: S101 - `serve=True` opens it
+        config = uvicorn.Config(
+            create_app(platform),
+            loop="uvloop",
+            http=guarded_protocol(settings.http),
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(settings.serving.drain_timeout_seconds)),
+        )
+        DrainingServer(config, runtime, settings.serving, on_ready, lifeline).run([listener])
+        get_logger().info("stopped", pid=os.getpid())
+
+
+class DrainingServer(uvicorn.Server):
+    """A uvicorn server that drains before it stops."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        runtime: ServingRuntime,
+        settings: ServingSettings,
+        on_ready: Callable[[], None],
+        lifeline: int | None,
+    ) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+        self._settings = settings
+        self._on_ready = on_ready
+        self._lifeline = lifeline
+        self._draining = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections, then tell when the process is ready."""
+        await super().startup(sockets)
+        if self._lifeline is not None:
+            asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)
+        self._announcing = asyncio.create_task(self._announce())
+
+    async def main_loop(self) -> None:
+        """Run until a signal; on SIGTERM, drain."""
+        ticks = 0
+        drain_until = float("inf")
+        while not await self.on_tick(ticks % 864_000) and time.monotonic() < drain_until:
+            if self._draining and drain_until == float("inf"):
+                drain_until = time.monotonic() + self._settings.drain_seconds
+                self._begin_draining()
+            await asyncio.sleep(_TICK_SECONDS)
+            ticks += 1
+        self._announcing.cancel()
+        if self._lifeline is not None:
+            asyncio.get_running_loop().remove_reader(self._lifeline)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's protocol
+        """Drain on SIGTERM, stop on SIGINT, end at once when asked again."""
+        if self.should_exit or (self._draining and sig == signal.SIGTERM):
+            os._exit(128 + sig)
+        if sig == signal.SIGTERM:
+            self._draining = True
+        else:
+            self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while serving; unlike uvicorn's, do not die of them afterwards: the end was orderly."""
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _orphaned(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._lifeline or -1)
+        self._lifeline = None
+        get_logger().warning("orphaned", pid=os.getpid())
+        self._draining = True
+
+    def _begin_draining(self) -> None:
+        get_logger().info("draining", pid=os.getpid(), seconds=self._settings.drain_seconds)
+        self._runtime.begin_draining()
+        self.config.encoded_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+
+    async def _announce(self) -> None:
+        log_at = time.monotonic() + _WAITING_LOG_SECONDS
+        while waiting := self._runtime.unready():
+            if time.monotonic() > log_at:
+                get_logger().warning("not_ready", waiting_for=list(waiting))
+                log_at = float("inf")
+            await asyncio.sleep(_TICK_SECONDS)
+        get_logger().info("ready", pid=os.getpid())
+        self._on_ready()
+
+
+def _allow_many_files() -> None:
+    """Lift the soft limit of open files to what the connections need, as far as the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + _SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -1,0 +1,152 @@
+"""A server with the real protocol, data plane and guards, and models small enough to read: run it as a script.
+
+`python small_server.py PORT [SETTING=VALUE ...]` with the settings of `HttpSettings`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import uvicorn
+
+from crossfade.core.identity import ModelRef
+from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
+from crossfade.errors import ModelNotFoundError, NotServedError, VersionNotFoundError
+from crossfade.settings import HttpSettings
+from crossfade.web.dataplane import DataPlane
+from crossfade.web.protocol import guarded_protocol
+
+Function = Callable[[Tensors], Tensors]
+
+
+class SmallPrediction(msgspec.Struct):
+    model: str
+    version: str
+    outputs: Tensors
+
+
+class SmallModel(msgspec.Struct):
+    model: str
+    version: str
+    flavor: str
+    signature: Signature
+    function: Function
+    ready: bool = True
+    problem: str = ""
+
+
+class SmallPredictions:
+    """What `web.inference.Predictions` asks for, over a few functions."""
+
+    def __init__(self, models: list[SmallModel]) -> None:
+        self.models = {model.model: model for model in models}
+        self.draining = False
+
+    def find(self, ref: ModelRef) -> SmallModel:
+        model = self.models.get(ref.name)
+        if model is None:
+            raise ModelNotFoundError(name=ref.name)
+        if ref.alias not in (None, "champion") or ref.version not in (None, model.version) or ref.number or ref.stage:
+            raise VersionNotFoundError(ref=str(ref), name=ref.name)
+        return model
+
+    def signature(self, ref: ModelRef) -> Signature:
+        model = self.find(ref)
+        if not model.ready:
+            raise NotServedError(ref=str(ref), problem=model.problem)
+        return model.signature
+
+    async def predict(self, ref: ModelRef, tensors: Tensors, wanted: frozenset[str]) -> SmallPrediction:
+        model = self.find(ref)
+        outputs = model.function(model.signature.check(tensors))
+        return SmallPrediction(model.model, model.version, {name: outputs[name] for name in outputs if name in wanted})
+
+    def served(self) -> list[SmallModel]:
+        return list(self.models.values())
+
+    def unready(self) -> list[str]:
+        return ["draining"] if self.draining else [model.model for model in self.served() if not model.ready]
+
+    async def set_loaded(self, name: str, *, loaded: bool) -> None:
+        model = self.find(ModelRef(name))
+        model.ready, model.problem = loaded, "" if loaded else "unloaded"
+
+
+def linear(tensors: Tensors) -> Tensors:
+    scores = np.asarray(tensors["x"]).sum(axis=1)
+    chances = 1 / (1 + np.exp(-scores))
+    return {"predict": (scores > 0).astype(np.int64), "predict_proba": np.stack([1 - chances, chances], axis=1)}
+
+
+def columns(tensors: Tensors) -> Tensors:
+    known = np.array([f"{city}!" for city in tensors["city"]], dtype=object)
+    return {"predict": known, "age": tensors["age"]}
+
+
+def broken(tensors: Tensors) -> Tensors:
+    raise RuntimeError(f"secret detail {sorted(tensors)}")
+
+
+def echo(name: str, datatype: str, *, text: bool = True) -> SmallModel:
+    """Answer `y = x` for one datatype and any shape of rank 2, missing values allowed."""
+    x = TensorSpec("x", datatype, (-1, -1), missing=True, text=text)
+    signature = Signature((x,), (TensorSpec("y", datatype, (-1, -1), text=text),))
+    return SmallModel(name, "1.0.0", "echo", signature, lambda tensors: {"y": tensors["x"]})
+
+
+def small_models() -> list[SmallModel]:
+    lr = Signature(
+        (TensorSpec("x", "FP64", (-1, 30)),),
+        (TensorSpec("predict", "INT64", (-1,)), TensorSpec("predict_proba", "FP64", (-1, 2))),
+        classes=(False, True),
+    )
+    people = Signature(
+        (TensorSpec("age", "FP64", (-1,), missing=True), TensorSpec("city", "BYTES", (-1,))),
+        (TensorSpec("predict", "BYTES", (-1,)), TensorSpec("age", "FP64", (-1,))),
+    )
+    x = Signature((TensorSpec("x", "FP64", (-1, 30)),), (TensorSpec("y", "FP64", (-1,)),))
+    infinite = lambda tensors: {"y": np.full(len(tensors["x"]), np.inf)}  # noqa: E731
+    return [
+        SmallModel("lr", "1.2.0", "sklearn", lr, linear),
+        SmallModel("people", "0.1.0", "onnx", people, columns),
+        SmallModel("broken", "1.0.0", "code", x, broken),
+        SmallModel("infinite", "1.0.0", "code", x, infinite),
+        echo("raw_bytes", "BYTES", text=False),
+        *(echo(f"echo_{datatype.lower()}", datatype) for datatype in DTYPES),
+    ]
+
+
+async def control(scope: Any, receive: Any, send: Any) -> None:
+    """Stand in for the control plane: answers 404 in words of its own."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"7")]})
+        await send({"type": "http.response.body", "body": b"control"})
+
+
+def small_app(settings: HttpSettings) -> DataPlane:
+    return DataPlane(SmallPredictions(small_models()), settings, lambda: b"# no metrics\n", control)
+
+
+def serve(port: int, settings: HttpSettings) -> None:
+    config = uvicorn.Config(
+        small_app(settings),
+        host="127.0.0.1",
+        port=port,
+        http=guarded_protocol(settings),
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        loop="uvloop",
+        timeout_keep_alive=5,
+    )
+    uvicorn.Server(config).run()
+
+
+if __name__ == "__main__":
+    given: dict[str, Any] = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    serve(int(sys.argv[1]), HttpSettings(**given))

@@ -1,0 +1,124 @@
+"""Write the reference pages that follow from the code; `--check` only compares, and fails when a page is out of date.
+
+Run it with the test environment: `make docs`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from crossfade.serving.measurements import Measurements
+from pydantic import BaseModel, SecretStr
+from pydantic_core import PydanticUndefined
+
+from crossfade import errors
+from crossfade.cli.main import main as command_line
+from crossfade.settings import Settings
+
+FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+NOTE = "<!-- written by tools/generate_reference.py: change the code, then run `make docs` -->\n"
+
+
+def errors_page() -> Iterator[str]:
+    """Yield the lines of the errors page: every code, by family."""
+    yield "# Errors\n"
+    yield "Every error has a stable code, a sentence and a hint. It is the same in Python (`crossfade.errors`), in the"
+    yield "`application/problem+json` body of `/api/v1` and on the command line, where the family is the exit code. The"
+    yield 'Open Inference Protocol routes answer `{"error": "..."}` with the same sentence.\n'
+    for family in errors.CrossfadeError.__subclasses__():
+        yield f"## {family.__name__}: HTTP {family.http_status}, exit code {family.exit_code}\n"
+        yield f"{_summary(family)}\n"
+        yield "| code | HTTP | says | hint |\n|---|---|---|---|"
+        for kind in (family, *family.__subclasses__()):
+            cells = (f"`{kind.code}`", str(kind.http_status), kind.sentence, kind.hint_template)
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        yield ""
+
+
+def settings_page() -> Iterator[str]:
+    """Yield the lines of the settings page: every field, by section."""
+    yield "# Settings\n"
+    yield "A value comes from, first match wins: arguments in Python, the environment, `crossfade.toml` in the working"
+    yield "directory (or the file that `CROSSFADE_CONFIG` names), the default. `crossfade settings show --sources` "
+    yield "prints all of them.\n"
+    yield "| setting | environment | default | meaning |\n|---|---|---|---|"
+    for name, environment, default, meaning in _fields(Settings, "", "CROSSFADE_"):
+        yield f"| `{name}` | `{environment}` | {default} | {meaning} |"
+
+
+def _fields(model: type[BaseModel], path: str, environment: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        default = field.default
+        if isinstance(default, BaseModel):
+            yield from _fields(type(default), f"{path}{name}.", f"{environment}{name.upper()}__")
+            continue
+        text = "required" if default is PydanticUndefined else _default(default)
+        yield f"{path}{name}", f"{environment}{name.upper()}", text, (field.description or "").replace("|", "\\|")
+
+
+def _default(value: object) -> str:
+    if isinstance(value, SecretStr) or value in ("", ()):
+        return ""
+    return "see `crossfade settings show`" if isinstance(value, dict) else f"`{value}`"
+
+
+def metrics_page() -> Iterator[str]:
+    """Yield the lines of the metrics page: everything that `/metrics` can show."""
+    yield "# Metrics\n"
+    yield "`GET /metrics` answers in the Prometheus text format. A label is never a user or unit id.\n"
+    yield "| metric | type | labels | meaning |\n|---|---|---|---|"
+    for metric in Measurements.catalogue():
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} |"
+
+
+def cli_page() -> Iterator[str]:
+    """Yield the lines of the command line page: the help of every command."""
+    yield "# Command line\n"
+    yield from _command(command_line, click.Context(command_line, info_name="crossfade"), level=2)
+
+
+def _command(command: click.Command, context: click.Context, level: int) -> Iterator[str]:
+    yield f"{'#' * level} `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None and not child.hidden:
+                yield from _command(child, click.Context(child, info_name=name, parent=context), min(level + 1, 4))
+
+
+def _summary(kind: type) -> str:
+    return (kind.__doc__ or "").splitlines()[0]
+
+
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "errors.md": errors_page,
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "cli.md": cli_page,
+}
+
+
+def main() -> int:
+    """Write or check all pages; return 1 when a checked page differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare only")
+    check = parser.parse_args().check
+    stale = []
+    for name, page in PAGES.items():
+        path, text = FOLDER / name, NOTE + "\n".join(page()).rstrip() + "\n"
+        if check and (not path.exists() or path.read_text() != text):
+            stale.append(name)
+        elif not check:
+            path.write_text(text)
+    if stale:
+        print(f"out of date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+    return bool(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
