@@ -1,4 +1,4 @@
-"""Write the reference pages that follow from the code; `--check` only compares, and fails when a page is out of date.
+"""Write the reference pages and the map that follow from the code; `--check` compares, and fails when one is stale.
 
 Run it with the test environment: `make docs`.
 """
@@ -6,6 +6,7 @@ Run it with the test environment: `make docs`.
 from __future__ import annotations
 
 import argparse
+import ast
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,11 @@ from crossfade import errors
 from crossfade.cli.main import main as command_line
 from crossfade.settings import Settings
 
-FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "reference"
+SOURCE = ROOT / "src" / "crossfade"
+MAP = ROOT / "ARCHITECTURE.md"
+MAP_BEGINS, MAP_ENDS = "docstring -->\n", "<!-- end of map -->"
 NOTE = "<!-- written by tools/generate_reference.py: change the code, then run `make docs` -->\n"
 
 
@@ -91,6 +96,33 @@ def _command(command: click.Command, context: click.Context, level: int) -> Iter
                 yield from _command(child, click.Context(child, info_name=name, parent=context), min(level + 1, 4))
 
 
+def map_lines() -> Iterator[str]:
+    """Yield one line for every file of the package: its path and the first sentence of its docstring."""
+    for path in sorted(SOURCE.rglob("*"), key=lambda path: (path.parent.parts, path.name)):
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
+        name = path.relative_to(SOURCE).as_posix()
+        if name.endswith("__init__.py"):
+            yield f"\n### {name.removesuffix('__init__.py') or '.'}\n"
+        yield f"- `{name}`: {_purpose(path)}"
+
+
+def _purpose(path: Path) -> str:
+    if path.suffix != ".py":
+        return {"py.typed": "tells type checkers that the package is annotated."}.get(
+            path.name, "a file of its folder."
+        )
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0].split())
+    first = text.partition(". ")[0]
+    return first if first.endswith((".", "?")) else f"{first}."
+
+
+def whole_map() -> str:
+    """Return ARCHITECTURE.md with a current map."""
+    before, begins, rest = MAP.read_text().partition(MAP_BEGINS)
+    return "".join([before, begins, "\n".join(map_lines()), "\n\n", MAP_ENDS, rest.partition(MAP_ENDS)[2]])
+
+
 def _summary(kind: type) -> str:
     return (kind.__doc__ or "").splitlines()[0]
 
@@ -108,11 +140,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
+    current = {FOLDER / name: NOTE + "\n".join(page()).rstrip() + "\n" for name, page in PAGES.items()}
     stale = []
-    for name, page in PAGES.items():
-        path, text = FOLDER / name, NOTE + "\n".join(page()).rstrip() + "\n"
+    for path, text in (current | {MAP: whole_map()}).items():
         if check and (not path.exists() or path.read_text() != text):
-            stale.append(name)
+            stale.append(path.name)
         elif not check:
             path.write_text(text)
     if stale:

@@ -71,6 +71,9 @@ class SmallPredictions:
     def unready(self) -> list[str]:
         return ["draining"] if self.draining else [model.model for model in self.served() if not model.ready]
 
+    def metrics(self) -> bytes:
+        return b"# no metrics\n"
+
     async def set_loaded(self, name: str, *, loaded: bool) -> None:
         model = self.find(ModelRef(name))
         model.ready, model.problem = loaded, "" if loaded else "unloaded"
@@ -128,7 +131,7 @@ async def control(scope: Any, receive: Any, send: Any) -> None:
 
 
 def small_app(settings: HttpSettings) -> DataPlane:
-    return DataPlane(SmallPredictions(small_models()), settings, lambda: b"# no metrics\n", control)
+    return DataPlane(SmallPredictions(small_models()), settings, control)
 
 
 def serve(port: int, settings: HttpSettings) -> None:

@@ -40,11 +40,11 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), name)
         return command
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's protocol
         """List the commands in the order of the table."""
         return list(self.commands)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands and their lines into the help."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.get_short_help_str(120)) for name, command in self.commands.items()])
@@ -78,7 +78,7 @@ def _usage_hint(error: click.ClickException) -> str:
     return f"`{context.command_path} --help` shows how" if context is not None else ""
 
 
-def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: ARG001, FBT001
     if value:
         from crossfade import __version__
 

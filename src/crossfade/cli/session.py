@@ -105,7 +105,7 @@ def command(
     """
 
     def decorate(function: Callable[Concatenate[Session, P], None]) -> click.Command:
-        def run(style: Format, server: str = "", dry_run: bool = False, yes: bool = False, **rest: Any) -> None:  # noqa: FBT001, FBT002 - click names them
+        def run(style: Format, server: str = "", dry_run: bool = False, yes: bool = False, **rest: Any) -> None:
             session = Session(Output(style), server.rstrip("/"), dry_run, yes)
             try:
                 function(session, **rest)  # type: ignore[call-arg]  # click gives exactly what the options declare

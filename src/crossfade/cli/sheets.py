@@ -10,9 +10,10 @@ from crossfade.cli.output import Sheet, facts, moment, size
 if TYPE_CHECKING:
     from crossfade.core.tensors import TensorSpec
     from crossfade.registry.comparison import ComparisonReport
-    from crossfade.registry.requests import VersionDetails
+    from crossfade.registry.requests import Garbage, VersionDetails
     from crossfade.registry.verification import VerifyReport
     from crossfade.registry.versions import AliasMove, RegisteredModel, StageChange, Version
+    from crossfade.traffic.switch import SwitchReport
 
 
 def model_sheet(models: Iterable[RegisteredModel]) -> Sheet:
@@ -142,6 +143,26 @@ def verification(report: VerifyReport) -> Sheet:
         ("manifest", report.manifest_digest),
     ]
     return facts(pairs, name=report.ref)
+
+
+def switch_sheet(report: SwitchReport) -> Sheet:
+    """What a move of an alias did."""
+    move = report.move
+    pairs = [
+        ("alias", f"{move.model}@{move.alias}"),
+        ("from", move.source or "-"),
+        ("to", move.target or "removed"),
+        ("reason", move.reason),
+        ("processes", f"{report.processes} answer with it" if report.processes and move.target else ""),
+        ("late", ", ".join(report.late)),
+        ("took", f"{report.seconds:.2f} s" if report.processes else ""),
+    ]
+    return facts(pairs, name=move.target or "")
+
+
+def garbage_sheet(garbage: Garbage) -> Sheet:
+    """What a collection deleted."""
+    return facts([("deleted", f"{garbage.blobs} blobs, {size(garbage.size_bytes)}")], name=str(garbage.blobs))
 
 
 def _record(version: Version) -> list[tuple[str, str]]:

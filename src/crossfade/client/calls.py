@@ -35,6 +35,7 @@ JSON = "application/json"
 PIECE_BYTES = 2**20
 ATTEMPTS = 4
 """How often a call is sent at most."""
+_FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
 _FAMILIES: dict[int, type[CrossfadeError]] = {
@@ -163,19 +164,13 @@ def pause_before_retry(call: Call[Any], attempt: int, outcome: httpx.Response | 
     """
     if attempt >= ATTEMPTS:
         return None
-    if isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout):
-        # nobody is there: a server that restarts is back within a moment, one that was never started is not
-        return 0.1 * attempt
-    if not call.repeatable:
-        return None
-    if isinstance(outcome, httpx.TransportError):
-        return None if isinstance(outcome, httpx.TimeoutException) else 0.1 * attempt
-    if outcome.status_code != 503 or "retry-after" not in outcome.headers:
-        return None
-    try:
-        return min(float(outcome.headers["retry-after"]), _LONGEST_PAUSE)
-    except ValueError:
-        return None
+    if isinstance(outcome, httpx.Response):
+        asked = outcome.headers.get("retry-after", "")
+        waits = call.repeatable and outcome.status_code == 503 and asked.isdigit()
+        return min(float(asked), _LONGEST_PAUSE) if waits else None
+    never_sent = isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout)
+    broke = call.repeatable and not isinstance(outcome, httpx.TimeoutException)
+    return _FIRST_PAUSE * attempt if never_sent or broke else None
 
 
 def unreachable(base_url: httpx.URL, error: httpx.HTTPError) -> ServerUnreachableError:

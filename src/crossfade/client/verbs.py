@@ -28,6 +28,7 @@ from crossfade.registry.requests import (
 from crossfade.registry.verification import VerifyReport
 from crossfade.registry.versions import AliasMove, Manifest, Page, RegisteredModel, StageChange, Version
 from crossfade.storage.blobs.port import Blob
+from crossfade.traffic.switch import SwitchReport
 
 API = "/api/v1"
 
@@ -137,23 +138,23 @@ def alias_history(name: str, *, alias: str = "", cursor: str = "", limit: int = 
 
 def move_alias(
     name: str, alias: str, version: str, *, expected: str | None = None, reason: str = ""
-) -> Call[AliasMove]:
+) -> Call[SwitchReport]:
     """Point an alias to a version, once every serving process has it ready."""
     path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}"
     body = MoveRequest(version, expected, reason)
-    return Call("PUT", path, json_as(AliasMove), body=body, repeatable=expected is None)
+    return Call("PUT", path, json_as(SwitchReport), body=body, repeatable=expected is None)
 
 
-def remove_alias(name: str, alias: str, *, expected: str | None = None, reason: str = "") -> Call[AliasMove]:
+def remove_alias(name: str, alias: str, *, expected: str | None = None, reason: str = "") -> Call[SwitchReport]:
     """Remove an alias; its history stays."""
     path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}"
-    return Call("DELETE", path, json_as(AliasMove), {"expected": expected, "reason": reason})
+    return Call("DELETE", path, json_as(SwitchReport), {"expected": expected, "reason": reason})
 
 
-def rollback(name: str, *, alias: str = "champion", reason: str = "") -> Call[AliasMove]:
+def rollback(name: str, *, alias: str = "champion", reason: str = "") -> Call[SwitchReport]:
     """Point an alias to where it pointed before."""
     path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}/rollback"
-    return Call("POST", path, json_as(AliasMove), body=ReasonRequest(reason))
+    return Call("POST", path, json_as(SwitchReport), body=ReasonRequest(reason))
 
 
 def collect_garbage() -> Call[Garbage]:

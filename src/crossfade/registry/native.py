@@ -52,7 +52,7 @@ class NativeBackend:
     def __init__(
         self, database: Database, blobs: BlobStore, *, clock: Clock = utc_now, lease_seconds: float = 3600.0
     ) -> None:
-        self._database = database
+        self.database = database
         self._blobs = blobs
         self._clock = clock
         self._lease = timedelta(seconds=lease_seconds)
@@ -69,17 +69,17 @@ class NativeBackend:
 
     def lease_blobs(self, digests: Iterable[str], holder: str) -> None:
         """Protect digests from garbage collection for `lease_seconds`."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             garbage.lease(connection, digests, holder, self._clock() + self._lease)
 
     def release_blobs(self, holder: str) -> None:
         """End the protection by this holder."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             connection.execute(delete(blob_leases).where(blob_leases.c.holder == holder))
 
     def publish(self, manifest: Manifest, card: Card, *, stage: str, principal: str) -> tuple[Version, bool]:
         """Make a version visible in one transaction, after checking that all its blobs are stored."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             return native_changes.publish(
                 connection, self._blobs, manifest, card, stage=stage, principal=principal, now=self._clock()
             )
@@ -88,7 +88,7 @@ class NativeBackend:
         self, name: str, alias: str, target: str | None, *, expected: str | None, principal: str, reason: str
     ) -> AliasMove:
         """Point an alias to a version, or remove it (`target` None)."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             return native_changes.move_alias(
                 connection,
                 name,
@@ -104,7 +104,7 @@ class NativeBackend:
         self, name: str, version: str, target: str, *, source: str, principal: str, reason: str
     ) -> Version:
         """Change the stage if it still is `source`."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             return native_changes.change_stage(
                 connection,
                 name,
@@ -118,14 +118,14 @@ class NativeBackend:
 
     def deprecate(self, name: str, version: str, *, principal: str, reason: str) -> Version:
         """Mark a version as deprecated; it stays usable."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             return native_changes.deprecate(
                 connection, name, version, principal=principal, reason=reason, now=self._clock()
             )
 
     def delete_version(self, name: str, version: str, *, principal: str, reason: str) -> None:
         """Forget a version; its blobs are left to garbage collection."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             native_changes.delete_version(
                 connection, name, version, principal=principal, reason=reason, now=self._clock()
             )
@@ -133,13 +133,13 @@ class NativeBackend:
     def collect_garbage(self, *, grace_seconds: float, dry_run: bool = False) -> tuple[int, int]:
         """Delete blobs that nothing has referenced for the grace period; return how many, and how many bytes."""
         grace = timedelta(seconds=grace_seconds)
-        return garbage.collect(self._database, self._blobs, now=self._clock(), grace=grace, dry_run=dry_run)
+        return garbage.collect(self.database, self._blobs, now=self._clock(), grace=grace, dry_run=dry_run)
 
     # --- models and versions ---
 
     def find_model(self, name: str) -> RegisteredModel | None:
         """Return a model, or None."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             found = read_models(connection, models.c.name == name, 1)
         return found[0] if found else None
 
@@ -148,13 +148,13 @@ class NativeBackend:
         where = models.c.name > text_cursor("models", cursor)
         if prefix:
             where &= models.c.name.startswith(prefix, autoescape=True)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             found = read_models(connection, where, check_limit(limit) + 1)
         return page_of("models", found, limit, lambda model: model.name)
 
     def find_version(self, name: str, version: str) -> Version | None:
         """Return a version, or None."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return read_version(connection, name, version)
 
     def find_numbered(self, name: str, number: int) -> Version | None:
@@ -183,14 +183,14 @@ class NativeBackend:
             where &= versions.c.stage == stage
         if prefix:
             where &= has_prefix(prefix)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             found = read_versions(connection, where, _BY_NUMBER, check_limit(limit) + 1)
             if not found:
                 require_model(connection, name)
         return page_of("versions", found, limit, lambda version: version.number)
 
     def _first(self, name: str, where: ColumnElement[bool], *order: ColumnElement[object]) -> Version | None:
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             found = read_versions(connection, and_(versions.c.model == name, where), order, 1)
         return found[0] if found else None
 
@@ -203,7 +203,7 @@ class NativeBackend:
 
     def card(self, version: Version) -> Card:
         """Return the card, after checking its digest; an empty one when the version has none."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             entry = file_entry(connection, version, "card")
         return Card() if entry is None else msgspec.json.decode(self._read(version, *entry), type=Card)
 
@@ -222,7 +222,7 @@ class NativeBackend:
         before, more = number_cursor("history", cursor), check_limit(limit) + 1
         moved = and_(alias_history.c.model == name, alias_history.c.seq < before)
         changed = and_(stage_history.c.model == name, stage_history.c.seq < before)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             require_model(connection, name)
             moves = read_alias_moves(connection, moved, more)
             transitions = read_stage_changes(connection, changed, more)
@@ -234,7 +234,7 @@ class NativeBackend:
         """Return alias moves, newest first."""
         where = and_(alias_history.c.model == name, alias_history.c.seq < number_cursor("alias moves", cursor))
         where &= alias_history.c.alias == alias if alias else true()
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             require_model(connection, name)
             found = read_alias_moves(connection, where, check_limit(limit) + 1)
         return page_of("alias moves", found, limit, lambda move: move.seq)
@@ -243,7 +243,7 @@ class NativeBackend:
         """Return stage changes, newest first."""
         where = and_(stage_history.c.model == name, stage_history.c.seq < number_cursor("stage changes", cursor))
         where &= stage_history.c.semver == version if version else true()
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             require_model(connection, name)
             found = read_stage_changes(connection, where, check_limit(limit) + 1)
         return page_of("stage changes", found, limit, lambda change: change.seq)

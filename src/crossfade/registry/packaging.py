@@ -160,7 +160,8 @@ def _try_out(
         provisional = Signature(inputs, model.outputs, layout, model.classes)
         tensors = _rows(example, provisional)
         answers = Pipeline(provisional, model, transformer).answer(tensors, _names(model.outputs)) if tensors else {}
-        outputs = tuple(_observed(spec, answers.get(spec.name)) for spec in model.outputs)
+        declared = {spec.name: spec for spec in model.outputs}
+        outputs = tuple(_observed(name, value, declared.get(name)) for name, value in answers.items()) or model.outputs
         signature = Signature(inputs, outputs, layout, model.classes)
         check_signature(signature)
     elif example is not None:
@@ -192,14 +193,13 @@ def _inputs(model: Runnable, transformer: Transformer | None, example: object) -
     if example is None:
         raise SignatureRequiredError(name="the model")
     inputs, layout = infer_inputs(example)
-    fitted_on: tuple[str, ...] = getattr(transformer or model, "columns", ())
     if layout == "tensors":
         return inputs, layout
-    if fitted_on:
-        inputs = _ordered(inputs, fitted_on)
-    elif layout != "matrix" and all(spec.datatype != "BYTES" for spec in inputs):
-        layout = "matrix"  # it was fitted on an array; a frame would only be taken apart again
-    return inputs, layout
+    target = transformer or model
+    if columns := getattr(target, "columns", ()):
+        inputs = _ordered(inputs, columns)
+    numeric = all(spec.datatype != "BYTES" for spec in inputs)
+    return inputs, "matrix" if numeric and getattr(target, "matrix", False) else layout
 
 
 def _ordered(inputs: tuple[TensorSpec, ...], columns: tuple[str, ...]) -> tuple[TensorSpec, ...]:
@@ -219,16 +219,12 @@ def _rows(example: object, signature: Signature) -> Tensors:
     return {name: value[:MAX_ROWS] for name, value in signature.check(tensors).items()}
 
 
-def _observed(spec: TensorSpec, answer: Array | None) -> TensorSpec:
-    """Return what the model really answers; a declared variable dimension stays variable."""
-    if answer is None:
-        return spec
-    same_rank = len(spec.shape) == answer.ndim
-    tail = [
-        -1 if same_rank and want == -1 else have for want, have in zip(spec.shape[1:], answer.shape[1:], strict=False)
-    ]
-    shape = (-1, *tail) if same_rank else (-1, *answer.shape[1:])
-    return TensorSpec(spec.name, datatype_of(answer.dtype), shape)
+def _observed(name: str, answer: Array, declared: TensorSpec | None) -> TensorSpec:
+    """Return what the model really answers; a dimension that is declared variable stays variable."""
+    tail = answer.shape[1:]
+    if declared and len(declared.shape) == answer.ndim:
+        tail = tuple(-1 if want == -1 else have for want, have in zip(declared.shape[1:], tail, strict=True))
+    return TensorSpec(name, datatype_of(answer.dtype), (-1, *tail))
 
 
 def _names(specs: Iterable[TensorSpec]) -> frozenset[str]:

@@ -68,17 +68,32 @@ def publish_leased(
     backend: RegistryBackend, settings: RegistrySettings, manifest: Manifest, *, principal: str
 ) -> tuple[Version, bool]:
     """Do what `publish` does, for a manifest that was read with `read_manifest` and whose blobs are leased."""
-    existing = backend.find_version(manifest.name, manifest.version)
-    if existing is not None and existing.manifest_digest == manifest.digest:
-        return existing, False
+    existing = check_identity(backend, manifest)
     if existing is not None:
-        proposed = propose_version(backend, manifest.name, manifest.signature)
-        raise VersionConflictError(ref=manifest.ref, proposed=f"{manifest.name}:{proposed}")
+        return existing, False
     card = _check_content(manifest, backend.blobs, settings)
-    _check_bump(backend, manifest)
     encoded = manifest.encode()
     backend.blobs.put([encoded], limit_bytes=len(encoded), expected=manifest.digest)
     return backend.publish(manifest, card, stage=next(iter(settings.stages)), principal=principal)
+
+
+def check_identity(backend: RegistryBackend, manifest: Manifest) -> Version | None:
+    """Check whether a manifest may take its semver, by what is registered already.
+
+    Returns:
+        The version, when this very manifest is registered; None when it would be new.
+
+    Raises:
+        VersionConflictError: The semver is taken by another manifest.
+        BreakingChangeError: The semver understates what the signature changes.
+    """
+    existing = backend.find_version(manifest.name, manifest.version)
+    if existing is None:
+        _check_bump(backend, manifest)
+    elif existing.manifest_digest != manifest.digest:
+        proposed = propose_version(backend, manifest.name, manifest.signature)
+        raise VersionConflictError(ref=manifest.ref, proposed=f"{manifest.name}:{proposed}")
+    return existing
 
 
 def propose_version(backend: RegistryBackend, name: str, signature: Signature) -> Semver:

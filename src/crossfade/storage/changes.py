@@ -20,6 +20,7 @@ from crossfade.storage.times import to_text
 FIRST_HASH = "0" * 64
 """What the first audit entry links to."""
 
+_HASHED = ("seq", "at", "principal", "action", "subject", "details")
 _READ_AT_ONCE = 1_000
 
 
@@ -58,11 +59,11 @@ def commit_change(
         .returning(head.c.revision, head.c.audit_hash)
     )
     number, previous = connection.execute(advance).one()
-    digest = _entry_hash(previous, seq=number, at=at, principal=principal, action=action, subject=subject, details=text)
+    entry = {"seq": number, "at": at, "principal": principal, "action": action, "subject": subject, "details": text}
+    digest = _entry_hash(previous, entry)
     connection.execute(
         changes.insert(), {"revision": number, "kind": kind, "model": model, "subject": subject, "changed_at": at}
     )
-    entry = {"seq": number, "at": at, "principal": principal, "action": action, "subject": subject, "details": text}
     connection.execute(audit.insert(), {**entry, "previous_hash": previous, "hash": digest})
     connection.execute(head.update().where(head.c.id == 1).values(audit_hash=digest))
     return int(number)
@@ -80,24 +81,18 @@ def verify_audit(connection: Connection) -> int:
         CorruptAuditError: An entry was edited, removed, inserted or cut off; names the first one affected.
     """
     previous, count = FIRST_HASH, 0
-    rows = connection.execution_options(yield_per=_READ_AT_ONCE).execute(select(audit).order_by(audit.c.seq))
-    for row in rows:
-        count += 1
-        if row.seq != count:
-            raise CorruptAuditError(seq=count, problem="it is missing")
-        if row.previous_hash != previous:
-            raise CorruptAuditError(seq=count, problem="it does not continue the entry before it")
-        previous = _entry_hash(
-            previous,
-            seq=row.seq,
-            at=row.at,
-            principal=row.principal,
-            action=row.action,
-            subject=row.subject,
-            details=row.details,
-        )
-        if row.hash != previous:
-            raise CorruptAuditError(seq=count, problem="it was changed after it was written")
+    query = select(audit).order_by(audit.c.seq)
+    with connection.execute(query, execution_options={"yield_per": _READ_AT_ONCE}) as rows:
+        for row in rows:
+            count += 1
+            if row.seq != count:
+                raise CorruptAuditError(seq=count, problem="it is missing")
+            if row.previous_hash != previous:
+                raise CorruptAuditError(seq=count, problem="it does not continue the entry before it")
+            entry = {name: row._mapping[name] for name in _HASHED}
+            previous = _entry_hash(previous, entry)
+            if row.hash != previous:
+                raise CorruptAuditError(seq=count, problem="it was changed after it was written")
     newest = connection.execute(select(head.c.revision, head.c.audit_hash).where(head.c.id == 1)).one()
     if newest.revision != count:
         raise CorruptAuditError(seq=count + 1, problem=f"it is missing; {newest.revision} entries were written")
@@ -106,5 +101,5 @@ def verify_audit(connection: Connection) -> int:
     return count
 
 
-def _entry_hash(previous: str, **entry: object) -> str:
+def _entry_hash(previous: str, entry: Mapping[str, object]) -> str:
     return sha256(previous.encode() + canonical_json(entry))

@@ -51,6 +51,10 @@ class Fleet:
         self._swept_after = timedelta(seconds=_SWEPT * settings.heartbeat_seconds)
         self._candidates_end_after = timedelta(seconds=2 * settings.ready_timeout_seconds)
 
+    def revision(self) -> int:
+        """Return the newest revision, which every live process will have before long."""
+        return self._database.revision()
+
     def live(self) -> tuple[ProcessStatus, ...]:
         """Return the processes heard from within three heartbeats, oldest first.
 

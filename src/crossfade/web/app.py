@@ -23,11 +23,15 @@ API = "/api/v1"
 
 
 def create_app(platform: Platform) -> ASGIApp:
-    """Return one ASGI application with both planes. Opening and closing the platform is left to the caller."""
-    control = create_control_plane(platform)
+    """Return one ASGI application: both planes when the platform serves, else the control plane alone.
+
+    Opening and closing the platform is left to the caller.
+    """
     http = platform.settings.http
-    guarded = ControlGuard(BodyGuard(control, http, blobs.reads_own_body), http)
-    return DataPlane(platform.runtime, http, guarded)
+    control = ControlGuard(BodyGuard(create_control_plane(platform), http, blobs.reads_own_body), http)
+    if platform.runtime is None:
+        return control
+    return DataPlane(platform.runtime, http, platform.runtime.render_metrics, control)
 
 
 def create_control_plane(platform: Platform) -> FastAPI:

@@ -35,14 +35,11 @@ class DataPlane:
     Args:
         predictions: What answers predictions.
         settings: Limits, and the names this server answers for.
-        metrics: Renders the metrics of this process in the Prometheus text format.
         control: The control plane.
     """
 
-    def __init__(
-        self, predictions: Predictions, settings: HttpSettings, metrics: Callable[[], bytes], control: ASGIApp
-    ) -> None:
-        self._inference = Inference(predictions, settings, metrics)
+    def __init__(self, predictions: Predictions, settings: HttpSettings, control: ASGIApp) -> None:
+        self._inference = Inference(predictions, settings)
         self._callers = CallerCheck(settings)
         self._control = control
         self._known: dict[str, tuple[Route, Action]] = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import types
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,13 +37,19 @@ async def read_body(receive: Receive, content_length: bytes | None, limit: int, 
     """
     if content_length is not None and _length(content_length) > limit:
         raise BodyTooLargeError(limit_bytes=limit)
+    # A small body is there before it is asked for: then the deadline, which costs more than the reading, is not needed.
+    steps = receive().__await__()
+    try:
+        waiting_for = next(steps)
+    except StopIteration as arrived:
+        waiting_for, message = None, arrived.value
+        if not message.get("more_body", False) and message["type"] == "http.request" and len(message["body"]) <= limit:
+            body: bytes = message["body"]
+            return body
     try:
         async with asyncio.timeout(seconds):
-            message = await receive()
-            if not message.get("more_body", False) and message["type"] == "http.request":
-                body: bytes = message.get("body", b"")
-                if len(body) <= limit:
-                    return body
+            if waiting_for is not None:
+                message = await _resume(steps, waiting_for)
             return await _read_pieces(message, receive, limit)
     except TimeoutError as error:
         raise BodyTooSlowError(limit_seconds=seconds) from error
@@ -77,6 +85,22 @@ class BodyGuard:
         except ClientGoneError:
             return
         await self._app(scope, _replay(body, receive), send)
+
+
+@types.coroutine
+def _resume(steps: Generator[Any, Any, Message], waiting_for: object) -> Generator[Any, Any, Message]:
+    """Await the rest of an awaitable that has already been run up to the first thing it waits for."""
+    try:
+        while True:
+            try:
+                value = yield waiting_for
+            except BaseException as error:  # noqa: BLE001 - a cancellation is passed on like anything else
+                waiting_for = steps.throw(error)
+            else:
+                waiting_for = steps.send(value)
+    except StopIteration as finished:
+        message: Message = finished.value
+        return message
 
 
 async def _read_pieces(message: Message, receive: Receive, limit: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -89,7 +89,10 @@ class Predictions(Protocol):
         """Say what keeps this process from being ready."""
 
     async def set_loaded(self, name: str, *, loaded: bool) -> None:
-        """Serve a model, or stop serving it."""
+        """Serve a model in every process, or stop serving it; returns when this process has done so."""
+
+    def metrics(self) -> bytes:
+        """Render the metrics of this process in the Prometheus text format."""
 
 
 class Inference:
@@ -98,15 +101,13 @@ class Inference:
     Args:
         predictions: What answers.
         settings: Limits of requests.
-        metrics: Renders the metrics of this process.
     """
 
-    def __init__(self, predictions: Predictions, settings: HttpSettings, metrics: Callable[[], bytes]) -> None:
+    def __init__(self, predictions: Predictions, settings: HttpSettings) -> None:
         self._predictions = predictions
         self._limit = settings.max_body_bytes
         self._seconds = settings.body_timeout_seconds
         self._max_rows = settings.max_rows
-        self._metrics = metrics
 
     # --- predictions ---
 
@@ -116,11 +117,15 @@ class Inference:
         ref, headers = call.ref, call.headers
         signature = self._predictions.signature(ref)
         request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
-        wanted = request.wanted or tuple(spec.name for spec in signature.outputs)
+        wanted = request.wanted or [spec.name for spec in signature.outputs]
         prediction = await self._predictions.predict(ref, request.tensors, frozenset(wanted))
-        outputs = {name: prediction.outputs[name] for name in wanted}
+        outputs = prediction.outputs
         content, json_bytes = encode_answer(
-            prediction.model, prediction.version, outputs, request_id=request.id, binary=request.binary
+            prediction.model,
+            prediction.version,
+            {name: outputs[name] for name in wanted},
+            request_id=request.id,
+            binary=request.binary,
         )
         if json_bytes is None:
             return _packed(call, content, (JSON,))
@@ -215,7 +220,7 @@ class Inference:
 
     async def metrics(self, call: Call) -> Answer:
         """Return the metrics of this process for Prometheus."""
-        return _packed(call, self._metrics(), (_METRICS,))
+        return _packed(call, self._predictions.metrics(), (_METRICS,))
 
 
 class _IndexRequest(msgspec.Struct):

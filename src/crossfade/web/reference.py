@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 _STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;"
     "padding:0 1rem}code,pre{font:14px/1.4 ui-monospace,monospace}pre{overflow:auto}"
-    "summary{cursor:pointer;padding:.3rem 0}details{border-top:1px solid color-mix(in srgb,currentColor 20%,transparent)}"
+    "summary{cursor:pointer;padding:.3rem 0}details{border-top:1px solid light-dark(#ddd,#444)}"
 )
 _POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'; "

@@ -1,6 +1,7 @@
 """Several serving processes that share one listening socket, restarted when they die.
 
-The supervisor opens no database and runs no thread, so it hardly can fail; its workers end by themselves when it is gone.
+The supervisor opens no database and runs no thread, so it can hardly fail; its workers end by themselves when it
+is gone.
 """
 
 from __future__ import annotations

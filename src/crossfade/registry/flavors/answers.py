@@ -88,6 +88,7 @@ class Estimator:
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
         self.columns = tuple(str(name) for name in getattr(estimator, "feature_names_in_", ()))
+        self.matrix = not self.columns
         self.classes = labels_of(_classes(estimator))
         if self.classes and hasattr(estimator, "predict_proba"):
             self.outputs = classifier_outputs(self.classes, labels=label_datatype(self.classes))

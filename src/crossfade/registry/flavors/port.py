@@ -38,6 +38,8 @@ class Runnable(Protocol):
     """What it wants, when the format says so (ONNX, exported programs); else empty."""
     columns: tuple[str, ...]
     """The columns it was fitted on, in their order, when it knows them; else empty."""
+    matrix: bool
+    """Whether columns of numbers may come as one float64 matrix, which costs less than a frame."""
     classes: tuple[Label, ...]
     """The labels behind the columns of `predict_proba`; empty for anything but classifiers."""
 

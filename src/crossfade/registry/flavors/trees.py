@@ -48,6 +48,23 @@ def check_trees(estimator: object) -> None:
             stack.extend((value, features, settled) for value in _elements(item))
 
 
+def check_children(children: Any, count: int, *, root: bool = True) -> None:
+    """Check that every child is one of `count` nodes and has one parent, so that no walk from the root meets a cycle.
+
+    Args:
+        children: The indices of all children.
+        count: How many nodes there are.
+        root: Whether node 0 is the root, which is nobody's child.
+
+    Raises:
+        ValueError: One is outside, or has two parents.
+    """
+    if np.any(children < int(root)) or np.any(children >= count):
+        raise ValueError("a tree points outside of its nodes")
+    if len(np.unique(children)) != len(children):
+        raise ValueError("a node of a tree has two parents")
+
+
 def _elements(item: Any) -> list[Any]:
     if isinstance(item, dict):
         return list(item.values())

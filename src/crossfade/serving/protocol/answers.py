@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from crossfade.core.tensors import Array, Signature, Tensors, TensorSpec, datatype_of
+from crossfade.core.tensors import DTYPES, Array, Signature, Tensors, TensorSpec, datatype_of
 from crossfade.errors import SignatureMismatchError
 from crossfade.serving.protocol.binary import pack_tensor
+
+_DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def encode_answer(
@@ -42,14 +44,17 @@ def encode_answer(
 
     Example:
         >>> encode_answer("lr", "1.0.0", {"y": np.array([1.5, np.nan])})[0]
-        b'{"model_name":"lr","model_version":"1.0.0","outputs":[{"name":"y","datatype":"FP64","shape":[2],"parameters":{"non_finite":true},"data":[1.5,null]}]}'
+        b'{"model_name":"lr","model_version":"1.0.0","outputs":[{"name":"y","datatype":"FP64","shape":[2],"data":[1.5,null],"parameters":{"non_finite":true}}]}'
     """
     document: dict[str, Any] = {"model_name": model, "model_version": version}
     if request_id is not None:
         document["id"] = request_id
     tails: list[bytes] = []
-    document["outputs"] = [_encode_output(name, array, tails, name in binary) for name, array in outputs.items()]
+    described = document["outputs"] = [_describe_output(name, array, tails, binary) for name, array in outputs.items()]
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" in head:  # finding the word is far cheaper than looking at every number of every answer
+        _mark_non_finite(described, outputs)
+        head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if not tails:
         return head, None
     return b"".join((head, *tails)), len(head)
@@ -81,21 +86,25 @@ def json_values(name: str, array: Array) -> Any:
     """
     if array.dtype.kind in "OSU":
         return [_json_text(name, item) for item in array] if array.ndim else _json_text(name, array.item())
-    native = array.dtype.newbyteorder("=")
-    return np.ascontiguousarray(array, native)
+    if array.flags.c_contiguous and array.dtype.isnative:
+        return array
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-def _encode_output(name: str, array: Array, tails: list[bytes], as_binary: bool) -> dict[str, Any]:
-    output: dict[str, Any] = {"name": name, "datatype": datatype_of(array.dtype), "shape": array.shape}
-    if as_binary:
+def _describe_output(name: str, array: Array, tails: list[bytes], binary: frozenset[str]) -> dict[str, Any]:
+    datatype = _DATATYPES.get(array.dtype) or datatype_of(array.dtype)
+    if name in binary:
         tail = pack_tensor(array)
         tails.append(tail)
-        output["parameters"] = {"binary_data_size": len(tail)}
-        return output
-    if has_non_finite(array):
-        output["parameters"] = {"non_finite": True}
-    output["data"] = json_values(name, array.reshape(-1))
-    return output
+        parameters = {"binary_data_size": len(tail)}
+        return {"name": name, "datatype": datatype, "shape": array.shape, "parameters": parameters}
+    return {"name": name, "datatype": datatype, "shape": array.shape, "data": json_values(name, array.reshape(-1))}
+
+
+def _mark_non_finite(described: list[dict[str, Any]], outputs: Tensors) -> None:
+    for output in described:
+        if "data" in output and has_non_finite(outputs[output["name"]]):
+            output["parameters"] = {"non_finite": True}
 
 
 def _json_text(name: str, item: object) -> object:

@@ -80,7 +80,9 @@ def parse_data(name: str, datatype: str, shape: tuple[int, ...], text: bytes) ->
     if elements == 0:
         return np.empty(shape, dtype)
     try:
-        with np.errstate(over="raise"):
+        if dtype.itemsize == 8:
+            return _parse_flat(text, dtype, elements).reshape(shape)
+        with np.errstate(over="raise"):  # a float that is too large for fewer bits
             return _parse_flat(text, dtype, elements).reshape(shape)
     except msgspec.MsgspecError as error:
         raise MalformedRequestError(

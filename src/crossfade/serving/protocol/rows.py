@@ -90,14 +90,11 @@ def encode_rows(identity: dict[str, str], outputs: Tensors, request: RowsRequest
         request: What was asked.
         signature: Of the version that answered.
     """
-    labels = outputs[request.label]
-    document: dict[str, Any] = {**identity, "predictions": json_values(request.label, labels)}
-    non_finite = has_non_finite(labels)
+    document: dict[str, Any] = {**identity, "predictions": json_values(request.label, outputs[request.label])}
     if request.probabilities:
         document["classes"] = signature.classes
         document["probabilities"] = json_values(PROBABILITIES, outputs[PROBABILITIES])
-        non_finite = non_finite or has_non_finite(outputs[PROBABILITIES])
-    if non_finite:
+    if any(has_non_finite(outputs[name]) for name in request.wanted):
         document["non_finite"] = True
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import heappop, heappush
+
 from crossfade.solutions.flights.dataset import INPUTS, Flights
 from crossfade.solutions.flights.quality import Quality, measure
 

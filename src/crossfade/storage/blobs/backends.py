@@ -60,7 +60,7 @@ def _load(scheme: str) -> Opener:
     try:
         return cast("Opener", getattr(import_module(module), name))
     except ModuleNotFoundError as error:
-        if not backend.package:
+        if not backend.package or (error.name or "").startswith("crossfade"):
             raise
         feature = f"the blob store `{scheme}`"
         raise MissingExtraError(feature=feature, package=backend.package, extra=backend.extra) from error

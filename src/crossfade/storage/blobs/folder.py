@@ -163,22 +163,18 @@ class FolderBlobStore:
         return removed
 
     def _make_folders(self) -> None:
-        for folder in (self.root, self._temporary, self._blobs):
-            self._make_folder(folder)
-
-    def _make_folder(self, folder: Path) -> None:
-        try:
+        for folder in (*reversed(self.root.parents), self.root):
             made = self._filesystem.mkdir(folder)
-        except FileNotFoundError:
-            self._make_folder(folder.parent)
-            made = self._filesystem.mkdir(folder)
-        try:
-            # Even when it was there: its maker may have died before this.
-            self._filesystem.fsync_dir(folder.parent)
-        except PermissionError:
-            # A folder above, which we may enter but not list, belongs to whoever made `root` for us.
-            if made:
-                raise
+            try:
+                # Even when it was there: its maker may have died before this.
+                self._filesystem.fsync_dir(folder.parent)
+            except OSError:
+                # A folder further up may be closed to us, or on a read-only disk: it is not of our making.
+                if made:
+                    raise
+        self._filesystem.mkdir(self._temporary)
+        self._filesystem.mkdir(self._blobs)
+        self._filesystem.fsync_dir(self.root)
 
     def _receive(self, handle: int, chunks: Iterable[bytes], limit_bytes: int) -> tuple[str, int]:
         hashed, size = hashlib.sha256(), 0

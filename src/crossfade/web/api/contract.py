@@ -6,14 +6,13 @@ cannot say anything else than what is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
 
-from crossfade.errors import CrossfadeError, MalformedRequestError
+from crossfade.errors import MalformedRequestError
 from crossfade.platform import Platform
 from crossfade.registry.requests import Rehearsal
 from crossfade.web.logs import get_logger
@@ -26,7 +25,7 @@ _JSON = "application/json"
 _schemas: dict[str, Any] = {}
 
 
-def schema_of(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a type, or a generic alias such as Page[Version]
+def schema_of(kind: Any) -> dict[str, Any]:
     """Return a reference to the schema of a type, and remember the schema for the OpenAPI document."""
     (schema,), found = msgspec.json.schema_components([kind], ref_template=REF_TEMPLATE)
     _schemas.update(found)
@@ -39,7 +38,7 @@ def schemas() -> dict[str, Any]:
 
 
 def documented(
-    answers: Any,  # noqa: ANN401 - a type, or a generic alias
+    answers: Any,
     *,
     takes: type[msgspec.Struct] | None = None,
     changes: bool = False,
@@ -77,7 +76,7 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type=_JSON)
 
 
-def body(kind: type[T]) -> Any:  # noqa: ANN401 - FastAPI's dependencies have no better type
+def body(kind: type[T]) -> Any:
     """Return a dependency that decodes the JSON body; an absent body is an empty object."""
     decoder = msgspec.json.Decoder(kind)
 

@@ -1,0 +1,59 @@
+"""The command `crossfade demo`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from crossfade.cli.output import Output
+from crossfade.errors import CrossfadeError
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End by itself; exit code 0 only if every promise was kept.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Serving processes.")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".crossfade/demo"),
+    show_default=True,
+    help="Folder of the demo; emptied at the start when an earlier demo made it.",
+)
+@click.option("--port", type=click.IntRange(1, 65_535), help="Of the server. [default: 8000, or any free one]")
+@click.option("--rate", type=click.FloatRange(1, 2000), default=100.0, show_default=True, help="Requests per second.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(0.5, 600),
+    default=8.0,
+    show_default=True,
+    help="Seconds to watch the traffic between two steps.",
+)
+def demo(*, once: bool, workers: int, home: Path, port: int | None, rate: float, watch: float) -> None:
+    """Watch real models being released, on real data.
+
+    Trains two models of flight delays, serves the first, replays later flights as live requests, moves to the second
+    under load, tries a broken third, rolls back and forward again. Takes about a minute.
+    """
+    from crossfade.cli.demo.screen import Screen
+    from crossfade.cli.demo.story import Plan, Story
+    from crossfade.cli.demo.verdict import CHAMPIONS
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)  # so that the server is stopped on the way out
+    screen = Screen(drawn=sys.stdout.isatty(), versions=tuple(sorted(set(CHAMPIONS))))
+    try:
+        promises = Story(Plan(home, port, workers, rate, watch, once), screen).tell()
+    except CrossfadeError as error:
+        Output().error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(1 if promises else 0)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

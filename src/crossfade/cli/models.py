@@ -1,0 +1,222 @@
+"""`crossfade models`: register, inspect, compare and move versions."""
+
+from __future__ import annotations
+
+import click
+
+from crossfade.cli import sheets
+from crossfade.cli.registering import register
+from crossfade.cli.session import Session, command
+
+reason_option = click.option("--reason", default="", help="Why; it is kept in the history.")
+cursor_option = click.option("--cursor", default="", help="`next_cursor` of the page before.")
+limit_option = click.option("--limit", default=100, show_default=True, help="How many at most, 1 to 1000.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def models() -> None:
+    """Register, inspect, compare and move versions of models.
+
+    REF is `name`, `name:1.2.0` or `name@alias`; a bare name means its champion.
+    """
+
+
+models.add_command(register)
+
+
+@command(models, "list")
+@click.option("--prefix", default="", help="Only names that begin so.")
+@cursor_option
+@limit_option
+def list_(session: Session, prefix: str, cursor: str, limit: int) -> None:
+    """List models."""
+    with session.client() as client:
+        page = client.models(prefix=prefix, cursor=cursor, limit=limit)
+    session.show(page, sheets.model_sheet(page.items))
+    if page.next_cursor:
+        session.output.hint(f"more with `crossfade models list --cursor {page.next_cursor}`")
+    elif page.items:
+        session.output.hint(f"see the versions with `crossfade models versions {page.items[0].name}`")
+    else:
+        session.output.hint("register one with `crossfade models register NAME MODEL_FILE`")
+
+
+@command(models)
+@click.argument("ref")
+def show(session: Session, ref: str) -> None:
+    """Show a version and everything recorded with it, or a model when REF is a bare name."""
+    with session.client() as client:
+        if {":", "@", "/"} & set(ref):
+            details = client.version(ref)
+            session.show(details, sheets.version_details(details))
+            session.output.hint(f"check it with `crossfade models verify {details.version.ref}`")
+        else:
+            model = client.model(ref)
+            session.show(model, sheets.one_model(model))
+            session.output.hint(f"see the newest version with `crossfade models show {ref}:{model.latest_version}`")
+
+
+@command(models)
+@click.argument("name")
+@click.option("--stage", default="", help="Only versions in this stage.")
+@click.option("--prefix", default="", help="Only a line such as `2.` or `2.1.`.")
+@cursor_option
+@limit_option
+def versions(session: Session, name: str, stage: str, prefix: str, cursor: str, limit: int) -> None:
+    """List the versions of a model, newest first."""
+    with session.client() as client:
+        page = client.versions(name, stage=stage, prefix=prefix, cursor=cursor, limit=limit)
+    session.show(page, sheets.version_sheet(page.items))
+    if page.next_cursor:
+        session.output.hint(f"more with `crossfade models versions {name} --cursor {page.next_cursor}`")
+    elif page.items:
+        session.output.hint(f"see one with `crossfade models show {page.items[0].ref}`")
+    else:
+        session.output.hint(f"see all with `crossfade models versions {name}`")
+
+
+@command(models)
+@click.argument("a")
+@click.argument("b")
+def compare(session: Session, a: str, b: str) -> None:
+    """Compare two versions: evaluations, signatures, parameters, size."""
+    with session.client() as client:
+        report = client.compare(a, b)
+    session.show(report, sheets.comparison_sheet(report))
+    session.output.hint(f"move traffic with `crossfade models alias {report.b.model} champion {report.b.version}`")
+
+
+@command(models, changes=True)
+@click.argument("name")
+@click.argument("alias")
+@click.argument("version", required=False)
+@click.option("--remove", is_flag=True, help="Remove the alias instead.")
+@click.option("--expected", default=None, metavar="VERSION", help="Refuse when the alias does not point there now.")
+@reason_option
+def alias(
+    session: Session, name: str, alias: str, version: str | None, remove: bool, expected: str | None, reason: str
+) -> None:
+    """Point an alias of a model to a version, once every serving process has it ready."""
+    from crossfade.client import verbs
+
+    if (version is None) != remove:
+        raise click.UsageError("Give either a VERSION or `--remove`.")
+    with session.client() as client:
+        if version is None:
+            call = verbs.remove_alias(name, alias, expected=expected, reason=reason)
+        else:
+            call = verbs.move_alias(name, alias, version, expected=expected, reason=reason)
+        undo = f"go back with `crossfade models rollback {name} --alias {alias}`"
+        see = f"see what happened with `crossfade models history {name} --alias {alias}`"
+        session.change(client, call, sheets.switch_sheet, lambda report: undo if report.move.source and version else see)
+
+
+@command(models, changes=True)
+@click.argument("name")
+@click.option("--alias", default="champion", show_default=True, help="The alias to move back.")
+@reason_option
+def rollback(session: Session, name: str, alias: str, reason: str) -> None:
+    """Point an alias to where it pointed before."""
+    from crossfade.client import verbs
+
+    with session.client() as client:
+        session.change(
+            client,
+            verbs.rollback(name, alias=alias, reason=reason),
+            sheets.switch_sheet,
+            lambda report: f"go forward again with `crossfade models alias {name} {alias} {report.move.source}`",
+        )
+
+
+@command(models, changes=True)
+@click.argument("ref")
+@click.argument("stage")
+@reason_option
+def transition(session: Session, ref: str, stage: str, reason: str) -> None:
+    """Move a version to another stage."""
+    from crossfade.client import verbs
+
+    with session.client() as client:
+        session.change(
+            client,
+            verbs.transition(ref, stage, reason=reason),
+            sheets.one_version,
+            lambda version: f"see its stages with `crossfade models history {version.ref}`",
+        )
+
+
+@command(models, changes=True)
+@click.argument("ref")
+@reason_option
+def deprecate(session: Session, ref: str, reason: str) -> None:
+    """Mark a version as deprecated; it stays usable."""
+    from crossfade.client import verbs
+
+    with session.client() as client:
+        session.change(
+            client,
+            verbs.deprecate(ref, reason=reason),
+            sheets.one_version,
+            lambda version: f"see the others with `crossfade models versions {version.model}`",
+        )
+
+
+@command(models, changes=True, destroys=True)
+@click.argument("ref")
+@reason_option
+def delete(session: Session, ref: str, reason: str) -> None:
+    """Forget a version that nothing refers to."""
+    from crossfade.client import verbs
+
+    with session.client() as client:
+        if not session.dry_run:
+            session.output.confirm(f"Delete {client.version(ref).version.ref} for ever?", yes=session.yes)
+        session.change(
+            client,
+            verbs.delete(ref, reason=reason),
+            sheets.one_version,
+            lambda _: "free the space, after the grace period, with `crossfade models gc`",
+        )
+
+
+@command(models)
+@click.argument("ref")
+def verify(session: Session, ref: str) -> None:
+    """Read every byte of a version, load it, and ask it its golden requests."""
+    with session.client() as client:
+        report = client.verify(ref)
+    session.show(report, sheets.verification(report))
+    session.output.hint(f"predict with `crossfade predict {report.ref} ROWS_FILE`")
+
+
+@command(models)
+@click.argument("ref")
+@click.option("--alias", default="", help="Only this alias.")
+@cursor_option
+@limit_option
+def history(session: Session, ref: str, alias: str, cursor: str, limit: int) -> None:
+    """Show who moved a model's aliases, when and why; for `name:1.2.0`, the stages of that version."""
+    with session.client() as client:
+        if ":" in ref:
+            stages = client.stage_history(ref, cursor=cursor, limit=limit)
+            session.show(stages, sheets.stage_sheet(stages.items))
+            following = stages.next_cursor
+        else:
+            moves = client.alias_history(ref, alias=alias, cursor=cursor, limit=limit)
+            session.show(moves, sheets.move_sheet(moves.items))
+            following = moves.next_cursor
+    if following:
+        session.output.hint(f"more with `crossfade models history {ref} --cursor {following}`")
+    else:
+        session.output.hint(f"see where things stand with `crossfade models show {ref}`")
+
+
+@command(models, changes=True)
+def gc(session: Session) -> None:
+    """Delete blobs that no version has needed for the grace period."""
+    from crossfade.client import verbs
+
+    with session.client() as client:
+        session.change(
+            client, verbs.collect_garbage(), sheets.garbage_sheet, lambda _: "check what is stored with `crossfade doctor`"
+        )

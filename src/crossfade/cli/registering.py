@@ -1,0 +1,107 @@
+"""`crossfade models register`: from files on this machine to a version on a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfade.cli import sheets
+from crossfade.cli.session import Session, command
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _pairs(_context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for value in values:
+        name, separator, text = value.partition("=")
+        if not separator or not name:
+            raise click.BadParameter(f"`{value}` is not NAME=VALUE", param=parameter)
+        pairs[name] = text
+    return pairs
+
+
+@command(name="register", changes=True)
+@click.argument("name")
+@click.argument("model", type=_FILE)
+@click.option("--version", default=None, help="Its semver; default: proposed from the change of the signature.")
+@click.option("--preprocessor", type=_FILE, default=None, help="File of a fitted preprocessor.")
+@click.option("--example", type=_FILE, default=None, help="Rows of input (JSON, CSV, Parquet); become golden requests.")
+@click.option("--flavor", default=None, help="The format, when it should not be detected.")
+@click.option("--evaluation", multiple=True, callback=_pairs, metavar="NAME=NUMBER", help="A measurement; repeatable.")
+@click.option("--tag", "tags", multiple=True, callback=_pairs, metavar="NAME=TEXT", help="Repeatable.")
+@click.option("--parameter", "parameters", multiple=True, callback=_pairs, metavar="NAME=JSON", help="Repeatable.")
+@click.option("--dataset", default="", help="Which data it was trained on.")
+@click.option("--code", default="", help="Which code trained it.")
+@click.option("--description", default="", help="What it is for.")
+def register(
+    session: Session,
+    name: str,
+    model: Path,
+    version: str | None,
+    preprocessor: Path | None,
+    example: Path | None,
+    flavor: str | None,
+    **card: Any,
+) -> None:
+    """Register a model file as a new version. Doing it again with the same content changes nothing."""
+    from crossfade.cli.rows import read_rows
+    from crossfade.registry.packaging import pack
+    from crossfade.registry.publication import trust_policy
+    from crossfade.settings import Settings
+
+    draft = pack(
+        model,
+        preprocessor=preprocessor,
+        example=None if example is None else read_rows(example),
+        flavor=flavor,
+        card=_card(**card),
+        policy=trust_policy(Settings.load().registry),
+    )
+    with session.client() as client:
+        if session.dry_run:
+            session.rehearsed(client.rehearse_draft(name, draft, version=version).would)
+            return
+        with session.output.progress(f"sending {name}") as progress:
+            registered = client.register_draft(name, draft, version=version, progress=progress)
+    session.show(registered, sheets.one_version(registered))
+    session.output.hint(f"serve it with `crossfade models alias {name} champion {registered.version}`")
+
+
+def _card(
+    evaluation: dict[str, str],
+    tags: dict[str, str],
+    parameters: dict[str, str],
+    dataset: str,
+    code: str,
+    description: str,
+) -> Any:
+    from crossfade.registry.versions import Card
+
+    return Card(
+        description=description,
+        evaluation={name: _number(name, text) for name, text in evaluation.items()},
+        tags=tags,
+        parameters={name: _json(text) for name, text in parameters.items()},
+        dataset=dataset,
+        code=code,
+    )
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise click.UsageError(f"Evaluation `{name}` is `{text}`, not a number.") from error
+
+
+def _json(text: str) -> Any:
+    """Return the JSON value, or the text itself when it is none: `--parameter solver=lbfgs` needs no quotes."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text

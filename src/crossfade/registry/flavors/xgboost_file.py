@@ -1,0 +1,96 @@
+"""Whether an XGBoost file is whole and sound.
+
+XGBoost trusts its files: a truncated one ends the process, and a wrong index in a tree reads foreign memory or never
+ends. So the document is read here first, and every tree in it is checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from crossfade.errors import LoadFailedError
+from crossfade.registry.flavors import ubjson
+from crossfade.registry.flavors.trees import check_children
+
+MAX_CATEGORY = 2**24
+"""Categories are bits of a set, so a large one would need a large set."""
+
+
+def check_file(data: bytes) -> None:
+    """Check a model file (UBJSON or JSON).
+
+    Raises:
+        LoadFailedError: It is damaged.
+    """
+    try:
+        # XGBoost decides in the same way which of the two it is
+        document = orjson.loads(data) if data[:2] == b'{"' else ubjson.loads(data)
+        learner = document["learner"]
+        _check_booster(learner["gradient_booster"], int(learner["learner_model_param"]["num_feature"]))
+    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        problem = f"it is no intact XGBoost file ({type(error).__name__}: {str(error)[:200]})"
+        raise LoadFailedError(ref="xgboost", problem=problem) from error
+
+
+def _check_booster(booster: dict[str, Any], features: int) -> None:
+    if booster["name"] == "gblinear":
+        if len(booster["model"]["weights"]) % (features + 1):
+            raise ValueError("the number of weights does not fit the number of features")
+        return
+    model = booster["gbtree"]["model"] if booster["name"] == "dart" else booster["model"]
+    trees = model["trees"]
+    if booster["name"] == "dart" and len(booster["weight_drop"]) != len(trees):
+        raise ValueError("not every tree has a weight")
+    if len(model["tree_info"]) != len(trees) or int(model["gbtree_model_param"]["num_trees"]) != len(trees):
+        raise ValueError("the file has another number of trees than it says")
+    borders = _integers(model.get("iteration_indptr", []))
+    if len(borders) and (borders[0] != 0 or borders[-1] != len(trees) or np.any(np.diff(borders) < 0)):
+        raise ValueError("the iterations do not divide the trees")
+    for tree in trees:
+        _check_tree(tree, features)
+
+
+def _check_tree(tree: dict[str, Any], features: int) -> None:
+    left, right = _integers(tree["left_children"]), _integers(tree["right_children"])
+    count = len(left)
+    same_length = ("split_indices", "split_conditions", "default_left", "parents")
+    if not count == len(right) == int(tree["tree_param"]["num_nodes"]) > 0:
+        raise ValueError("a tree has another number of nodes than it says")
+    if any(len(tree[name]) != count for name in same_length):
+        raise ValueError("the nodes of a tree are incomplete")
+    width = max(1, int(tree["tree_param"]["size_leaf_vector"]))
+    if len(tree["base_weights"]) % count or len(tree["base_weights"]) // count not in {1, width}:
+        raise ValueError("the leaves of a tree are incomplete")
+    inner = left != -1
+    if np.any(inner != (right != -1)):
+        raise ValueError("a node of a tree has one child")
+    check_children(np.concatenate((left[inner], right[inner])), count)
+    indices = _integers(tree["split_indices"])[inner]
+    if np.any(indices < 0) or np.any(indices >= features):
+        raise ValueError("a tree uses a feature that the model does not have")
+    _check_categories(tree, inner)
+
+
+def _check_categories(tree: dict[str, Any], inner: Any) -> None:
+    nodes, values = _integers(tree.get("categories_nodes", [])), _integers(tree.get("categories", []))
+    starts, sizes = _integers(tree.get("categories_segments", [])), _integers(tree.get("categories_sizes", []))
+    categorical = np.flatnonzero(inner & (_integers(tree.get("split_type", np.zeros(len(inner)))) != 0))
+    if not len(nodes) == len(starts) == len(sizes) or not np.array_equal(np.sort(nodes), categorical):
+        raise ValueError("the categories of a tree do not fit its nodes")
+    if np.any(starts < 0) or np.any(sizes < 0) or np.any(starts + sizes > len(values)):
+        raise ValueError("a tree refers to categories that it does not have")
+    if np.any(values < 0) or np.any(values >= MAX_CATEGORY):
+        raise ValueError("a category of a tree is out of range")
+
+
+def _integers(values: Any) -> Any:
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iufb"):
+        raise ValueError("the nodes of a tree are no numbers")
+    whole = array.astype(np.int64)
+    if np.any(whole != array):
+        raise ValueError("the nodes of a tree are no whole numbers")
+    return whole

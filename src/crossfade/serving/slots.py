@@ -1,0 +1,220 @@
+"""Slots: loaded versions, how requests hold on to them, and how they leave without anybody noticing.
+
+new -> loading -> warming -> ready -> draining -> unloading -> gone; any but the last two -> failed; failed -> gone.
+A failed version that is tried again gets a new slot.
+
+A request takes a lease without a lock: it increments `leases` and *then* looks whether the slot is ready; whoever
+unloads sets `draining` first and *then* waits for zero leases. One of the two always sees the other. Only the event
+loop's thread touches `leases`, so that no increment is lost.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import Future
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+from crossfade.core.tensors import Signature, Tensors
+from crossfade.errors import NotServedError
+from crossfade.registry.versions import Manifest
+from crossfade.serving.batching import Batcher
+from crossfade.serving.counters import Counters
+
+Key = tuple[str, str]
+"""(model, semver)"""
+
+
+class State(StrEnum):
+    """Where a slot is in its life."""
+
+    NEW = "new"
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    UNLOADING = "unloading"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+READY = State.READY
+
+_LEGAL = {
+    State.NEW: (State.LOADING, State.FAILED),
+    State.LOADING: (State.WARMING, State.FAILED),
+    State.WARMING: (State.READY, State.FAILED),
+    State.READY: (State.DRAINING, State.FAILED),
+    State.DRAINING: (State.UNLOADING, State.FAILED),
+    State.UNLOADING: (State.GONE,),
+    State.FAILED: (State.GONE,),
+    State.GONE: (),
+}
+
+
+class Slot:
+    """One version in this process. A slot is used as a context manager by whoever has leased it.
+
+    Attributes:
+        requested_at: Which request for it as a candidate it answers.
+        failures: How many times in a row loading failed, this time included.
+        retry_at: When a failed slot may be tried again, on the monotonic clock.
+        size_bytes: Memory charged to it.
+        leases: Requests under way.
+        manifest, signature, outputs, batcher: Set before it is ready.
+    """
+
+    __slots__ = (
+        "batcher",
+        "counters",
+        "digest",
+        "failures",
+        "leases",
+        "load_seconds",
+        "manifest",
+        "name",
+        "outputs",
+        "problem",
+        "requested_at",
+        "retry_at",
+        "signature",
+        "size_bytes",
+        "state",
+        "version",
+    )
+    manifest: Manifest
+    signature: Signature
+    outputs: frozenset[str]
+    batcher: Batcher
+
+    def __init__(self, name: str, version: str, digest: str, *, requested_at: str = "", failures: int = 0) -> None:
+        self.name = name
+        self.version = version
+        self.digest = digest
+        self.requested_at = requested_at
+        self.failures = failures
+        self.retry_at = 0.0
+        self.state = State.NEW
+        self.problem = ""
+        self.size_bytes = 0
+        self.load_seconds = 0.0
+        self.leases = 0
+        self.counters = Counters()
+
+    @property
+    def key(self) -> Key:
+        """(model, semver)."""
+        return self.name, self.version
+
+    @property
+    def ref(self) -> str:
+        """`name:1.2.0`."""
+        return f"{self.name}:{self.version}"
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing uses the model any more. What is idle and not ready stays idle."""
+        return self.leases == 0 and not self.batcher.busy
+
+    def equip(self, manifest: Manifest, batcher: Batcher) -> None:
+        """Give the slot what it answers with."""
+        self.manifest = manifest
+        self.signature = manifest.signature
+        self.outputs = frozenset(spec.name for spec in manifest.signature.outputs)
+        self.batcher = batcher
+
+    def lease(self) -> bool:
+        """Hold on to the slot; tells whether that succeeded. Only on the event loop."""
+        self.leases += 1
+        if self.state is READY:
+            return True
+        self.leases -= 1
+        return False
+
+    def predict(self, tensors: Tensors, wanted: frozenset[str]) -> Future[Tensors]:
+        """Predict inputs that passed `signature.check`; the slot must be leased meanwhile."""
+        return self.batcher.submit(tensors, wanted)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go of a lease."""
+        self.leases -= 1
+
+
+class SlotTable:
+    """All slots of this process: an immutable dict that is replaced as a whole, so that readers need no lock."""
+
+    def __init__(self) -> None:
+        self._slots: Mapping[Key, Slot] = {}
+        self._writing = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change, on the thread that made it. Subscribe before anything is loaded."""
+        self._listeners.append(listener)
+
+    def all(self) -> Mapping[Key, Slot]:
+        """Return every slot, whatever its state."""
+        return self._slots
+
+    def find(self, name: str, version: str) -> Slot | None:
+        """Return the slot of a version, whatever its state."""
+        return self._slots.get((name, version))
+
+    def take(self, name: str, version: str) -> Slot | None:
+        """Lease the slot of a version, when it is ready. Only on the event loop."""
+        slot = self._slots.get((name, version))
+        while slot is not None and not slot.lease():
+            seen, slot = slot, self._slots.get((name, version))
+            if slot is seen:
+                return None
+        return slot
+
+    def lease(self, name: str, version: str) -> Slot:
+        """Lease the slot of a version for the length of a `with` block. Only on the event loop.
+
+        Raises:
+            NotServedError: It is not ready here.
+
+        Example:
+            >>> with slots.lease("churn", "1.0.0") as slot:  # doctest: +SKIP
+            ...     outputs = await slot.predict(tensors, slot.outputs)
+        """
+        slot = self.take(name, version)
+        if slot is None:
+            raise NotServedError(ref=f"{name}:{version}", problem=self.explain(name, version))
+        return slot
+
+    def explain(self, name: str, version: str) -> str:
+        """Say in words why a version does not answer."""
+        slot = self.find(name, version)
+        if slot is None:
+            return "it is not loaded"
+        return slot.problem or f"it is {slot.state}"
+
+    def put(self, slot: Slot) -> None:
+        """Add a slot, in the place of a failed one if there is one."""
+        with self._writing:
+            self._slots = {**self._slots, slot.key: slot}
+        self._tell()
+
+    def advance(self, slot: Slot, state: State, problem: str = "") -> None:
+        """Move a slot to its next state; one that is gone leaves the table."""
+        if state not in _LEGAL[slot.state]:
+            raise RuntimeError(f"{slot.ref} cannot go from {slot.state} to {state}")
+        slot.problem = problem
+        slot.state = state
+        if state is State.GONE:
+            with self._writing:
+                self._slots = {key: other for key, other in self._slots.items() if other is not slot}
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()

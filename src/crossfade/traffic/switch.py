@@ -1,0 +1,225 @@
+"""`AliasSwitch`: the one way that aliases move.
+
+A version becomes the target of an alias only after every live serving process has loaded, verified and warmed it, so
+that a broken version never answers anybody. See `docs/decisions/0002-aliases-move-through-the-switch.md`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from crossfade.core.clock import utc_now
+from crossfade.core.identity import CHAMPION, ModelRef, Semver, check_name
+from crossfade.errors import (
+    AliasMovedError,
+    AliasNotFoundError,
+    ConflictError,
+    LoadFailedError,
+    NotReadyError,
+    RejectedVersionError,
+    UnavailableError,
+)
+from crossfade.registry.registry import LOCAL, Registry
+from crossfade.registry.versions import REJECTED, AliasMove, Version
+from crossfade.settings import ServingSettings
+from crossfade.traffic.candidates import Candidate
+from crossfade.traffic.fleet import READY, Fleet
+
+_log = logging.getLogger(__name__)
+
+FOLLOW_SECONDS = 5.0
+"""How long a switch waits for processes to follow the move; they follow without being waited for, too."""
+
+
+class SwitchReport(msgspec.Struct, frozen=True):
+    """What a switch did.
+
+    Args:
+        move: The entry in the alias's history; its `seq` is 0 when this was a dry run.
+        processes: How many live processes had the version ready.
+        late: Processes (`host/pid`) that did not yet answer from the new revision when the waiting ended.
+        seconds: From the call to the end of the waiting.
+    """
+
+    move: AliasMove
+    processes: int
+    late: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class _Wish(msgspec.Struct, frozen=True):
+    """Where an alias shall point (nowhere when `target` is None), and what its history will say."""
+
+    name: str
+    alias: str
+    target: Version | None
+    expected: str | None
+    reason: str
+    principal: str
+
+    @property
+    def semver(self) -> str | None:
+        return None if self.target is None else self.target.version
+
+
+class AliasSwitch:
+    """Moves aliases with the consent of every serving process.
+
+    Example:
+        >>> switch.move("churn", "champion", "1.1.0", reason="better recall").processes  # doctest: +SKIP
+        4
+    """
+
+    def __init__(self, registry: Registry, fleet: Fleet, settings: ServingSettings) -> None:
+        self._registry = registry
+        self._fleet = fleet
+        self._ready_timeout = settings.ready_timeout_seconds
+
+    def move(
+        self,
+        name: str,
+        alias: str,
+        version: str | ModelRef,
+        *,
+        expected: str | None = None,
+        reason: str = "",
+        principal: str = LOCAL,
+        dry_run: bool = False,
+    ) -> SwitchReport:
+        """Point an alias to a version once every live process has it ready.
+
+        Args:
+            name: The model.
+            alias: The alias, which is made when it does not exist.
+            version: A semver, or any reference to a version of this model.
+            expected: When given, the semver that the alias must point to now.
+            reason: Why, for the history.
+            principal: Who moves it.
+            dry_run: Only check; nothing is announced, loaded or moved.
+
+        Raises:
+            NotReadyError: A process cannot make the version ready, and says why; the alias stays where it is.
+            AliasMovedError: The alias points elsewhere than `expected`.
+            RejectedVersionError: The version is in the stage `rejected`.
+            VersionNotFoundError, ModelNotFoundError: There is no such version or model.
+        """
+        check_name(alias, "alias")
+        wish = _Wish(name, alias, self._target(name, version), expected, reason, principal)
+        return self._rehearse(wish) if dry_run else self._grant(wish)
+
+    def rollback(
+        self,
+        name: str,
+        alias: str = CHAMPION,
+        *,
+        reason: str = "",
+        principal: str = LOCAL,
+        dry_run: bool = False,
+    ) -> SwitchReport:
+        """Point an alias back to where it pointed before, which every process keeps warm.
+
+        Raises:
+            NoPreviousVersionError: There is nothing to go back to.
+            NotReadyError: A process cannot make that version ready.
+            AliasMovedError: Somebody moved the alias at the same moment.
+        """
+        current = self._registry.resolve(ModelRef(check_name(name), alias=check_name(alias, "alias")))
+        target = self._registry.previous_version(name, alias)
+        wish = _Wish(name, alias, target, current.version, reason or "rollback", principal)
+        return self._rehearse(wish) if dry_run else self._grant(wish)
+
+    def remove(
+        self,
+        name: str,
+        alias: str,
+        *,
+        expected: str | None = None,
+        reason: str = "",
+        principal: str = LOCAL,
+        dry_run: bool = False,
+    ) -> SwitchReport:
+        """Remove an alias; its history stays.
+
+        Raises:
+            AliasNotFoundError: There is no such alias.
+            AliasMovedError: It points elsewhere than `expected`.
+        """
+        wish = _Wish(check_name(name), check_name(alias, "alias"), None, expected, reason, principal)
+        return self._rehearse(wish) if dry_run else self._grant(wish)
+
+    def _rehearse(self, wish: _Wish) -> SwitchReport:
+        source = self._check(wish)
+        move = AliasMove(0, wish.name, wish.alias, source, wish.semver, utc_now(), wish.principal, wish.reason)
+        return SwitchReport(move, len(self._fleet.live()))
+
+    def _grant(self, wish: _Wish) -> SwitchReport:
+        started = time.monotonic()
+        source = self._check(wish)
+        candidate = None
+        if wish.target is not None and wish.semver != source and not self._is_ready_everywhere(wish.target):
+            candidate = self._fleet.add_candidate(wish.name, wish.target.version, principal=wish.principal)
+        try:
+            if candidate is not None:
+                self._fleet.wait_ready(candidate, self._ready_timeout)
+            move = self._registry.move_alias(
+                wish.name,
+                wish.alias,
+                wish.semver,
+                expected=wish.expected,
+                reason=wish.reason,
+                principal=wish.principal,
+            )
+        except LoadFailedError as error:
+            facts = error.facts
+            raise NotReadyError(
+                ref=facts["ref"], name=wish.name, alias=wish.alias, problem=facts["problem"]
+            ) from error
+        finally:
+            if candidate is not None:
+                self._withdraw(candidate, wish.principal)
+        late = self._fleet.wait_revision(move.seq, FOLLOW_SECONDS)
+        return SwitchReport(
+            move,
+            processes=len(self._fleet.live()),
+            late=tuple(f"{process.host}/{process.pid}" for process in late),
+            seconds=time.monotonic() - started,
+        )
+
+    def _check(self, wish: _Wish) -> str | None:
+        """Refuse what the registry would refuse, before anything is loaded; returns where the alias points now."""
+        model = self._registry.model(wish.name)
+        source = model.aliases.get(wish.alias)
+        if wish.expected is not None and wish.expected != source:
+            raise AliasMovedError(
+                name=wish.name, alias=wish.alias, actual=source or "nothing", expected=wish.expected
+            )
+        if wish.target is None and source is None:
+            raise AliasNotFoundError(name=wish.name, alias=wish.alias)
+        if wish.target is not None and wish.target.stage == REJECTED:
+            raise RejectedVersionError(ref=wish.target.ref, name=wish.name, alias=wish.alias)
+        return source
+
+    def _target(self, name: str, version: str | ModelRef) -> Version:
+        if isinstance(version, str) and not {":", "@", "/"} & set(version):
+            version = ModelRef(check_name(name), version=str(Semver.parse(version)))
+        target = self._registry.resolve(version)
+        if target.model != name:
+            raise ConflictError(problem=f"`{target.ref}` is not a version of `{name}`")
+        return target
+
+    def _is_ready_everywhere(self, target: Version) -> bool:
+        """Tell whether nobody needs to be asked: there is no process, or each has the version ready already."""
+        revision = self._fleet.revision()
+        return all(
+            process.revision >= revision and process.slots.get(target.ref, ("", ""))[0] == READY
+            for process in self._fleet.live()
+        )
+
+    def _withdraw(self, candidate: Candidate, principal: str) -> None:
+        try:
+            self._fleet.remove_candidate(candidate, principal=principal)
+        except UnavailableError as error:  # the move is decided either way; a later sweep removes the row
+            _log.warning("the candidate %s could not be withdrawn: %s", candidate.ref, error)

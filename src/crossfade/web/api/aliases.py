@@ -1,0 +1,81 @@
+"""Aliases: move, remove, roll back. An alias moves only to a version that every serving process has ready."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from crossfade.registry.requests import MoveRequest, ReasonRequest, Rehearsal
+from crossfade.traffic.switch import SwitchReport
+from crossfade.web.api.contract import DryRun, Open, Principal, Reason, answer, body, documented, log_change
+
+routes = APIRouter(tags=["aliases"])
+
+
+@routes.put("/models/{name}/aliases/{alias}", **documented(SwitchReport, takes=MoveRequest, changes=True))
+def move_alias(
+    name: str,
+    alias: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[MoveRequest, body(MoveRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Point an alias to a version once every serving process has it ready; where it is already, nothing changes."""
+    report = platform.switch.move(
+        name,
+        alias,
+        wanted.version,
+        expected=wanted.expected,
+        reason=wanted.reason,
+        principal=principal,
+        dry_run=dry_run,
+    )
+    return _told(request, report, principal, dry_run=dry_run)
+
+
+@routes.delete("/models/{name}/aliases/{alias}", **documented(SwitchReport, changes=True))
+def remove_alias(
+    name: str,
+    alias: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    expected: Annotated[str | None, Query(description="the semver it must point to", max_length=64)] = None,
+    reason: Reason = "",
+    dry_run: DryRun = False,
+) -> Response:
+    """Remove an alias; its history stays."""
+    report = platform.switch.remove(name, alias, expected=expected, reason=reason, principal=principal, dry_run=dry_run)
+    return _told(request, report, principal, dry_run=dry_run)
+
+
+@routes.post("/models/{name}/aliases/{alias}/rollback", **documented(SwitchReport, takes=ReasonRequest, changes=True))
+def roll_back_alias(
+    name: str,
+    alias: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Point an alias to where it pointed before."""
+    report = platform.switch.rollback(name, alias, reason=wanted.reason, principal=principal, dry_run=dry_run)
+    return _told(request, report, principal, dry_run=dry_run)
+
+
+def _told(request: Request, report: SwitchReport, principal: str, *, dry_run: bool) -> Response:
+    move = report.move
+    pointer = f"{move.model}@{move.alias}"
+    if not dry_run:
+        facts = {"alias": pointer, "source": move.source, "target": move.target, "processes": report.processes}
+        log_change(request, "alias.move", principal, **facts)
+        return answer(report)
+    if move.target is None:
+        return answer(Rehearsal(f"remove {pointer}, which points to {move.source}"))
+    if move.source == move.target:
+        return answer(Rehearsal(f"change nothing: {pointer} points to {move.target}"))
+    return answer(Rehearsal(f"move {pointer} from {move.source or 'nowhere'} to {move.target}"))

@@ -1,0 +1,59 @@
+"""Models: list, show, what happened to their aliases, which version should come next."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from crossfade.core.compatibility import compare_signatures
+from crossfade.registry.requests import Proposal, SignatureRequest
+from crossfade.registry.versions import AliasMove, Page, RegisteredModel
+from crossfade.web.api.contract import Cursor, Limit, Open, answer, body, documented
+
+routes = APIRouter(tags=["models"])
+
+
+@routes.get("/models", **documented(Page[RegisteredModel]))
+def list_models(
+    platform: Open,
+    prefix: Annotated[str, Query(description="only names that begin so", max_length=64)] = "",
+    cursor: Cursor = "",
+    limit: Limit = 100,
+) -> Response:
+    """List models in the order of their names."""
+    return answer(platform.registry.list_models(prefix=prefix, cursor=cursor, limit=limit))
+
+
+@routes.get("/models/{name}", **documented(RegisteredModel))
+def show_model(name: str, platform: Open) -> Response:
+    """Show a model: how many versions it has, where its aliases point."""
+    return answer(platform.registry.model(name))
+
+
+@routes.get("/models/{name}/history", **documented(Page[AliasMove]))
+def list_alias_moves(
+    name: str,
+    platform: Open,
+    alias: Annotated[str, Query(description="only this alias", max_length=64)] = "",
+    cursor: Cursor = "",
+    limit: Limit = 100,
+) -> Response:
+    """List the moves of a model's aliases, newest first: who, when, why, from where to where."""
+    registry = platform.registry
+    if alias:
+        return answer(registry.alias_history(name, alias, cursor=cursor, limit=limit))
+    model = registry.model(name)
+    return answer(registry.backend.alias_history(model.name, cursor=cursor, limit=limit))
+
+
+@routes.post("/models/{name}/proposal", **documented(Proposal, takes=SignatureRequest))
+def propose_version(name: str, platform: Open, wanted: Annotated[SignatureRequest, body(SignatureRequest)]) -> Response:
+    """Say which semver should come next, by what a new signature changes."""
+    registry = platform.registry
+    version = registry.propose_version(name, wanted.signature)
+    highest = registry.backend.highest_version(name)
+    if highest is None:
+        return answer(Proposal(str(version), "major"))
+    difference = compare_signatures(registry.backend.manifest(highest).signature, wanted.signature)
+    return answer(Proposal(str(version), difference.required, difference.changes))

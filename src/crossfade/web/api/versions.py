@@ -1,0 +1,200 @@
+"""Versions: publish, list, show, compare, change the stage, deprecate, delete, verify, download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+from urllib.parse import quote
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from crossfade.core.compatibility import SignatureDiff, compare_signatures
+from crossfade.errors import MalformedRequestError
+from crossfade.registry.acceptance import read_manifest
+from crossfade.registry.comparison import ComparisonReport
+from crossfade.registry.publication import check_identity
+from crossfade.registry.requests import (
+    PublishRequest,
+    ReasonRequest,
+    Rehearsal,
+    SignatureRequest,
+    TransitionRequest,
+    VersionDetails,
+)
+from crossfade.registry.verification import VerifyReport
+from crossfade.registry.versions import Page, StageChange, Version
+from crossfade.web.api.contract import (
+    Cursor,
+    DryRun,
+    Limit,
+    Open,
+    Principal,
+    Reason,
+    answer,
+    body,
+    documented,
+    log_change,
+)
+from crossfade.web.api.rehearsal import registry_of
+
+routes = APIRouter(tags=["versions"])
+PIECE_BYTES = 256 * 2**10
+
+
+@routes.get("/models/{name}/versions", **documented(Page[Version]))
+def list_versions(
+    name: str,
+    platform: Open,
+    stage: Annotated[str, Query(description="only versions in this stage", max_length=64)] = "",
+    prefix: Annotated[str, Query(description="only a line such as `2.` or `2.1.`", max_length=32)] = "",
+    cursor: Cursor = "",
+    limit: Limit = 100,
+) -> Response:
+    """List the versions of a model, newest first."""
+    found = platform.registry.list_versions(name, stage=stage, prefix=prefix, cursor=cursor, limit=limit)
+    return answer(found)
+
+
+@routes.post("/models/{name}/versions", **documented(Version, takes=PublishRequest, changes=True, status=201))
+def publish_version(
+    name: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[PublishRequest, body(PublishRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Make a version visible whose blobs are stored. Publishing the same manifest again answers 200 instead of 201."""
+    manifest = wanted.manifest
+    if manifest.name != name:
+        raise MalformedRequestError(problem=f"the manifest is of `{manifest.name[:64]}`, the path names `{name[:64]}`")
+    registry = platform.registry
+    if dry_run:
+        existing = check_identity(registry.backend, read_manifest(manifest))
+        return answer(
+            Rehearsal(
+                f"register {manifest.ref}" if existing is None else f"change nothing: {manifest.ref} is registered"
+            )
+        )
+    version, new = registry.publish(manifest, principal=principal)
+    if wanted.holder:
+        registry.release(wanted.holder)
+    if new:
+        log_change(request, "version.publish", principal, ref=version.ref)
+    return answer(version, 201 if new else 200)
+
+
+@routes.get("/versions/{ref}", **documented(VersionDetails))
+def show_version(ref: str, platform: Open) -> Response:
+    """Show everything about the version that a reference means: its record, its content, its card."""
+    registry = platform.registry
+    version = registry.resolve(ref)
+    return answer(VersionDetails(version, registry.backend.manifest(version), registry.backend.card(version)))
+
+
+@routes.delete("/versions/{ref}", **documented(Version, changes=True))
+def delete_version(
+    ref: str, platform: Open, principal: Principal, request: Request, reason: Reason = "", dry_run: DryRun = False
+) -> Response:
+    """Forget a version that nothing refers to; its former record is answered."""
+    version = registry_of(platform, dry_run=dry_run).delete(ref, reason=reason, principal=principal)
+    if dry_run:
+        return answer(Rehearsal(f"delete {version.ref}"))
+    log_change(request, "version.delete", principal, ref=version.ref, reason=reason)
+    return answer(version)
+
+
+@routes.post("/versions/{ref}/transition", **documented(Version, takes=TransitionRequest, changes=True))
+def transition_version(
+    ref: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[TransitionRequest, body(TransitionRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Move a version to another stage."""
+    registry = registry_of(platform, dry_run=dry_run)
+    before = registry.resolve(ref)
+    after = registry.transition(before.ref, wanted.stage, reason=wanted.reason, principal=principal)
+    if dry_run:
+        return answer(Rehearsal(f"move {after.ref} from stage {before.stage} to {wanted.stage}"))
+    log_change(request, "version.transition", principal, ref=after.ref, source=before.stage, target=after.stage)
+    return answer(after)
+
+
+@routes.post("/versions/{ref}/deprecate", **documented(Version, takes=ReasonRequest, changes=True))
+def deprecate_version(
+    ref: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Mark a version as deprecated; it stays usable."""
+    version = registry_of(platform, dry_run=dry_run).deprecate(ref, reason=wanted.reason, principal=principal)
+    if dry_run:
+        return answer(Rehearsal(f"deprecate {version.ref}"))
+    log_change(request, "version.deprecate", principal, ref=version.ref, reason=wanted.reason)
+    return answer(version)
+
+
+@routes.post("/versions/{ref}/verify", **documented(VerifyReport))
+def verify_version(ref: str, platform: Open) -> Response:
+    """Read every byte of a version, load it, and ask it its golden requests."""
+    return answer(platform.registry.verify(ref))
+
+
+@routes.post("/versions/{ref}/compatibility", **documented(SignatureDiff, takes=SignatureRequest))
+def check_compatibility(
+    ref: str, platform: Open, wanted: Annotated[SignatureRequest, body(SignatureRequest)]
+) -> Response:
+    """Say what callers of a version would meet with a new signature."""
+    return answer(compare_signatures(platform.registry.manifest(ref).signature, wanted.signature))
+
+
+@routes.get("/versions/{ref}/history", **documented(Page[StageChange]))
+def list_stage_changes(ref: str, platform: Open, cursor: Cursor = "", limit: Limit = 100) -> Response:
+    """List the stage changes of a version, newest first."""
+    version = platform.registry.resolve(ref)
+    history = platform.registry.backend.stage_history(version.model, version.version, cursor=cursor, limit=limit)
+    return answer(history)
+
+
+@routes.get("/versions/{ref}/files/{path:path}", **documented(bytes, media_type="application/octet-stream"))
+def download_file(
+    ref: str,
+    path: str,
+    platform: Open,
+    if_none_match: Annotated[str, Header(description="an ETag that the client has", max_length=200)] = "",
+) -> Response:
+    """Download one file of a version (`manifest.json` is the manifest). Check its SHA-256 against the manifest."""
+    entry, stream = platform.registry.open_file(ref, path)
+    etag = f'"{entry.digest}"'
+    if if_none_match == etag:
+        stream.close()
+        return Response(status_code=304, headers={"etag": etag})
+    headers = {
+        "content-length": str(entry.size),
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(entry.path.rpartition('/')[2])}",
+        "etag": etag,
+    }
+    return StreamingResponse(_pieces(stream), headers=headers, media_type=entry.media_type)
+
+
+@routes.get("/compare", **documented(ComparisonReport))
+def compare_versions(
+    platform: Open,
+    a: Annotated[str, Query(description="a reference", max_length=200)],
+    b: Annotated[str, Query(description="another reference", max_length=200)],
+) -> Response:
+    """Compare two versions: evaluations, signatures, parameters, size."""
+    return answer(platform.registry.compare(a, b))
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while piece := stream.read(PIECE_BYTES):
+            yield piece

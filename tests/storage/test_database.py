@@ -1,0 +1,338 @@
+"""What is particular to one database; what both promise is in `crossfade.testing.database`."""
+
+import contextlib
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DataError, OperationalError, ProgrammingError
+
+import crossfade.storage.database
+from crossfade.errors import DatabaseUnavailableError, MissingExtraError, SettingsError, StorageFullError
+from crossfade.storage.database import open_database
+from crossfade.storage.migrate import migrate
+from crossfade.storage.tables import models
+from tests import servers
+
+ROW = {"name": "churn", "created_at": "2026-01-31T09:30:00.000000Z", "created_by": "ada"}
+
+
+def file_of(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+# --- opening
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://host/name", "`mysql` is not supported"),
+        ("not a url", "not a database URL"),
+        ("", "not a database URL"),
+        ("sqlite://", "name a file"),
+        ("sqlite:///:memory:", "name a file"),
+    ],
+)
+def test_a_url_of_no_supported_database_is_refused(url, problem):
+    with pytest.raises(SettingsError, match=problem) as raised:
+        open_database(url)
+    assert raised.value.facts["field"] == "storage.database_url"
+
+
+def test_a_refused_url_does_not_show_its_password():
+    with pytest.raises(SettingsError) as raised:
+        open_database("oracle://scott:tiger@host/name")
+    assert "tiger" not in str(raised.value)
+
+
+def test_the_postgres_driver_is_an_extra(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "psycopg"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtraError) as raised:
+        open_database("postgresql://host/name")
+    assert raised.value.hint == "pip install 'crossfade[postgres]'"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_every_spelling_of_postgres_means_the_one_driver(postgres_url, scheme):
+    database = open_database(postgres_url.replace("postgresql", scheme, 1), pool_size=1)
+    assert database.dialect == "postgresql"
+    assert database.where.startswith("the database test_")
+    migrate(database)
+    assert database.revision() == 0
+    database.close()
+
+
+# --- SQLite
+
+
+def test_the_file_is_for_its_owner_only(sqlite, sqlite_url):
+    path = file_of(sqlite_url)
+    with sqlite.write() as connection:
+        connection.execute(models.insert(), ROW)
+        files = sorted(path.parent.iterdir())
+        assert [each.name for each in files] == ["crossfade.db", "crossfade.db-shm", "crossfade.db-wal"]
+        assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("transaction", ["read", "write"])
+def test_every_connection_is_durable_and_checks_foreign_keys(sqlite, transaction):
+    with getattr(sqlite, transaction)() as connection:
+        values = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "query_only")
+        }
+    assert values["journal_mode"] == "wal"
+    assert values["synchronous"] == 2  # FULL
+    assert values["foreign_keys"] == 1
+    assert values["busy_timeout"] >= 30_000
+    assert values["query_only"] == (transaction == "read")
+
+
+def test_a_path_may_hold_any_character(tmp_path):
+    path = tmp_path / "a b#c%20d é&e" / "x'y.db"
+    database = open_database(f"sqlite:///{path}".replace("?", "%3F"), pool_size=1)
+    migrate(database)
+    assert path.exists()
+    database.close()
+
+
+def test_a_path_that_cannot_be_made_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatabaseUnavailableError, match="file"):
+        open_database(f"sqlite:///{tmp_path / 'file' / 'x.db'}")
+
+
+def test_a_file_that_is_no_database_is_unavailable(tmp_path):
+    (tmp_path / "x.db").write_bytes(b"something else entirely" * 100)
+    with pytest.raises(DatabaseUnavailableError, match="not a database"):
+        open_database(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_a_file_system_without_shared_memory_is_unavailable(tmp_path, monkeypatch):
+    real = crossfade.storage.database._connect_sqlite
+
+    def memory(path, *, query_only):
+        real(path, query_only=query_only).close()
+        return sqlite3.connect(":memory:")  # which cannot be switched to write-ahead logging either
+
+    monkeypatch.setattr(crossfade.storage.database, "_connect_sqlite", memory)
+    with pytest.raises(DatabaseUnavailableError, match="local disk"):
+        open_database(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+def test_opening_waits_for_a_process_that_is_creating_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.db"
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("CREATE TABLE t (x)")
+    holder.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(crossfade.storage.database, "WAIT_SECONDS", 0.2)
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnavailableError, match="locked"):
+        open_database(f"sqlite:///{path}")
+    assert time.monotonic() - began >= 0.2
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        if holder.in_transaction:
+            holder.execute("ROLLBACK")
+
+    monkeypatch.setattr(crossfade.storage.database.time, "sleep", nap)
+    monkeypatch.setattr(crossfade.storage.database, "WAIT_SECONDS", 0.0)
+    real = time.monotonic
+    monkeypatch.setattr(crossfade.storage.database.time, "monotonic", lambda: min(real(), began))
+    open_database(f"sqlite:///{path}").close()
+    assert naps == [0.01]
+    holder.close()
+
+
+def test_a_deleted_file_is_an_error_and_not_an_empty_database(sqlite, sqlite_url):
+    sqlite.close()
+    for path in file_of(sqlite_url).parent.iterdir():
+        path.unlink()
+    for transaction in (sqlite.read, sqlite.write):
+        with pytest.raises(DatabaseUnavailableError, match="unable to open"), transaction():
+            pass
+    with pytest.raises(DatabaseUnavailableError):
+        sqlite.revision()
+    assert not file_of(sqlite_url).exists()
+
+
+def test_a_writer_that_waits_too_long_gives_up(sqlite_url, monkeypatch):
+    monkeypatch.setattr(crossfade.storage.database, "WAIT_SECONDS", 0.2)
+    database = open_database(sqlite_url)
+    migrate(database)
+    with contextlib.closing(sqlite3.connect(file_of(sqlite_url), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnavailableError, match="locked"), database.write():
+            pass
+    with pytest.raises(DatabaseUnavailableError, match="busy"), database.write(), database.write():
+        pass
+    with database.write() as connection:
+        connection.execute(models.insert(), ROW)
+    database.close()
+
+
+def test_a_full_disk_is_said_to_be_full_and_nothing_is_written(sqlite):
+    with sqlite.write() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageFullError) as raised, sqlite.write() as connection:
+        connection.execute(models.insert(), {**ROW, "description": "x" * 1_000_000})
+    assert raised.value.facts["where"] == sqlite.where
+    with sqlite.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM models").scalar_one() == 0
+    with sqlite.write() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 100000")
+        connection.execute(models.insert(), ROW)
+
+
+def test_a_really_full_disk(tmp_path):
+    with small_disk(tmp_path) as disk:
+        database = open_database(f"sqlite:///{disk / 'x.db'}", pool_size=1)
+        migrate(database)
+        with database.write() as connection:
+            connection.execute(models.insert(), ROW)
+        with pytest.raises(StorageFullError), database.write() as connection:
+            connection.execute(models.update().values(description="x" * 4_000_000))
+        with database.read() as connection:
+            assert connection.exec_driver_sql("SELECT name, description FROM models").all() == [("churn", "")]
+        with database.write() as connection:
+            connection.execute(models.update().values(description="small"))
+        database.close()
+
+
+def test_a_mistake_in_sql_stays_what_it_is(database):
+    for transaction in (database.read, database.write):
+        with pytest.raises((OperationalError, ProgrammingError)), transaction() as connection:
+            connection.execute(text("SELECT * FROM no_such_table"))
+    with pytest.raises((OperationalError, ProgrammingError)), database.write() as connection:
+        connection.execute(text("SELEKT 1"))
+
+
+def test_fifty_processes_write_and_none_is_refused(database, database_url, crowd):
+    count = 50 if database.dialect == "sqlite" else 20  # PostgreSQL's own limit is on connections
+    answers = crowd("write", database_url, count)
+    revisions = sorted(number for mine in answers for number in mine)
+    assert revisions == list(range(1, 5 * count + 1))
+    assert database.revision() == 5 * count
+
+
+def test_a_killed_writer_leaves_nothing_and_locks_nothing(database, database_url):
+    program = (
+        "import os, sys; from crossfade.storage.database import open_database\n"
+        f"with open_database({database_url!r}, pool_size=1).write() as connection:\n"
+        "    connection.exec_driver_sql(\"INSERT INTO models (name, created_at, created_by) VALUES ('x', '', '')\")\n"
+        "    os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    with database.write() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM models").scalar_one() == 0
+
+
+# --- PostgreSQL
+
+
+def test_commits_are_durable_even_where_the_server_is_told_not_to(postgres_url):
+    # The test server runs with synchronous_commit = off.
+    database = open_database(postgres_url, pool_size=1)
+    migrate(database)
+    with database.write() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "1min"
+        connection.exec_driver_sql("SET SESSION synchronous_commit = 'remote_apply'")
+    with database.write() as connection:  # stricter than asked for is left alone
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "remote_apply"
+    database.close()
+
+
+def test_a_value_that_does_not_fit_stays_what_it_is(postgres_url):
+    database = open_database(postgres_url, pool_size=1)
+    migrate(database)
+    with pytest.raises(DataError), database.write() as connection:
+        connection.execute(models.insert(), {**ROW, "name": "x" * 100})
+    database.close()
+
+
+def test_a_writer_behind_a_stuck_one_gives_up(postgres_url, monkeypatch):
+    monkeypatch.setattr(
+        crossfade.storage.database,
+        "_POSTGRES_BEGIN",
+        crossfade.storage.database._POSTGRES_BEGIN.replace("60000", "200"),
+    )
+    database = open_database(postgres_url, pool_size=2)
+    migrate(database)
+    with (
+        pytest.raises(DatabaseUnavailableError, match="lock timeout"),
+        database.write(),
+        database.write(),
+    ):
+        pass
+    database.close()
+
+
+def test_a_server_that_goes_away_and_comes_back():
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(servers.postgres())
+        database = open_database(url, pool_size=2)
+        stack.callback(database.close)
+        migrate(database)
+        assert database.revision() == 0
+        # What a restart does to every open connection:
+        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
+        other = open_database(url, pool_size=1)
+        stack.callback(other.close)
+
+        with other.read() as connection:
+            connection.exec_driver_sql(kill)
+        assert database.revision() == 0
+        with other.read() as connection:
+            connection.exec_driver_sql(kill)
+        with database.write() as connection:
+            connection.execute(models.insert(), ROW)
+
+        with pytest.raises(DatabaseUnavailableError), database.write() as connection:
+            connection.execute(models.update().values(description="lost"))
+            with other.read() as second:
+                second.exec_driver_sql(kill)
+            connection.execute(models.update().values(description="lost too"))
+        with database.read() as connection:
+            assert connection.exec_driver_sql("SELECT description FROM models").scalar_one() == ""
+        database.close()
+        other.close()
+        stack.pop_all().close()
+        for use in (database.revision, lambda: database.read().__enter__(), lambda: database.write().__enter__()):
+            with pytest.raises(DatabaseUnavailableError, match="refused"):
+                use()
+
+
+def test_nobody_listens_there():
+    database = open_database(f"postgresql://me:secret@127.0.0.1:{servers.free_port()}/nothing", pool_size=1)
+    with pytest.raises(DatabaseUnavailableError) as raised:
+        database.revision()
+    assert "secret" not in str(raised.value)
+    database.close()
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path):
+    """Mount a file system of 1 MiB; skip where that is not allowed."""
+    disk = folder / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "crossfade-test", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs privileges")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -1,0 +1,170 @@
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, select, text
+
+import crossfade.storage.migrate
+from crossfade.errors import DatabaseUnavailableError
+from crossfade.storage.database import open_database
+from crossfade.storage.migrate import CURRENT, migrate, stored_revision
+from crossfade.storage.tables import head, metadata
+
+MIGRATIONS = Path(crossfade.storage.migrate.__file__).parent / "migrations"
+
+
+@pytest.fixture
+def empty(database_url):
+    database = open_database(database_url, pool_size=5)
+    yield database
+    database.close()
+
+
+def script() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return ScriptDirectory.from_config(config)
+
+
+def tables(database) -> set[str]:
+    with database.read() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def test_the_constant_is_the_newest_migration():
+    assert script().get_current_head() == CURRENT
+
+
+def test_every_migration_has_one_predecessor():
+    chain = list(script().walk_revisions())
+    assert [migration.down_revision for migration in chain] == [*(each.revision for each in chain[1:]), None]
+
+
+def test_migrating_builds_exactly_the_tables(empty):
+    assert stored_revision(empty) is None
+    assert migrate(empty) is True
+    assert stored_revision(empty) == CURRENT
+    with empty.read() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        differences = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        assert differences == []
+        assert connection.execute(select(head)).all() == [(1, 0, "0" * 64)]
+    assert tables(empty) == {*metadata.tables, "alembic_version"}
+
+
+def test_primary_and_foreign_keys_are_those_of_the_tables(empty):
+    # which Alembic's comparison does not look at on every database
+    migrate(empty)
+    with empty.read() as connection:
+        found = inspect(connection)
+        for table in metadata.sorted_tables:
+            assert found.get_pk_constraint(table.name)["constrained_columns"] == list(table.primary_key.columns.keys())
+            keys = {
+                (tuple(key["constrained_columns"]), key["referred_table"], key["options"].get("ondelete"))
+                for key in found.get_foreign_keys(table.name)
+            }
+            assert keys == {
+                (tuple(key.column_keys), key.referred_table.name, key.ondelete) for key in table.foreign_key_constraints
+            }
+
+
+def test_migrating_again_does_nothing(empty):
+    migrate(empty)
+    assert migrate(empty) is False
+
+
+def test_a_current_database_does_not_import_alembic(database_url):
+    database = open_database(database_url, pool_size=1)
+    migrate(database)
+    database.close()
+    program = (
+        "import sys; from crossfade.storage.database import open_database; from crossfade.storage.migrate import migrate;"
+        f"assert migrate(open_database({database_url!r}, pool_size=1)) is False; assert 'alembic' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_database_of_a_newer_release_is_refused(empty):
+    migrate(empty)
+    with empty.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseUnavailableError, match="newer") as raised:
+        migrate(empty)
+    assert "9999" in raised.value.message
+    assert stored_revision(empty) == "9999"
+
+
+def test_a_failing_migration_changes_nothing(empty, monkeypatch):
+    from alembic import op
+
+    def fail(*_, **__):
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="power cut"):
+        patched.setattr(op, "bulk_insert", fail)  # after the last table
+        migrate(empty)
+    assert tables(empty) == set()
+    assert migrate(empty) is True
+
+
+def test_processes_that_start_at_once_all_succeed(database_url, crowd):
+    answers = crowd("migrate", database_url, 4)
+    assert sorted(answers) == [False, False, False, True]
+
+
+def test_threads_with_databases_of_their_own_do_not_disturb_each_other(tmp_path):
+    barrier = threading.Barrier(4)
+
+    def start(number: int) -> bool:
+        database = open_database(f"sqlite:///{tmp_path / str(number)}.db", pool_size=1)
+        barrier.wait()
+        try:
+            return migrate(database)
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(start, range(4))) == [True] * 4
+
+
+def test_a_percent_sign_in_the_path_of_the_package_is_no_placeholder(sqlite_url, monkeypatch, tmp_path):
+    odd = tmp_path / "100%(here)s"
+    odd.mkdir()
+    (odd / "migrations").symlink_to(MIGRATIONS)
+    monkeypatch.setattr(crossfade.storage.migrate, "__file__", str(odd / "migrate.py"))
+    database = open_database(sqlite_url, pool_size=1)
+    assert migrate(database) is True
+    database.close()
+
+
+def test_downgrading_removes_everything(empty):
+    from alembic import command
+
+    migrate(empty)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    with empty.change_schema() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert tables(empty) == {"alembic_version"}
+    assert stored_revision(empty) is None
+    assert migrate(empty) is True
+
+
+def test_an_unreachable_database_is_not_taken_for_an_empty_one():
+    from tests.servers import free_port
+
+    database = open_database(f"postgresql://somebody@127.0.0.1:{free_port()}/nothing", pool_size=1)
+    with pytest.raises(DatabaseUnavailableError):
+        migrate(database)
+    database.close()
