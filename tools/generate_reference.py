@@ -10,15 +10,21 @@ import ast
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import click
-from crossfade.serving.measurements import Measurements
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
 from crossfade import errors
 from crossfade.cli.main import main as command_line
+from crossfade.serving.loader import Loader
+from crossfade.serving.measurements import Measurements
+from crossfade.serving.slots import SlotTable
 from crossfade.settings import Settings
+from crossfade.traffic.follower import SnapshotFollower
+from crossfade.traffic.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -76,9 +82,11 @@ def metrics_page() -> Iterator[str]:
     yield "# Metrics\n"
     yield "`GET /metrics` answers in the Prometheus text format. A label is never a user or unit id.\n"
     yield "| metric | type | labels | meaning |\n|---|---|---|---|"
-    for metric in Measurements.catalogue():
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} |"
+    nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, free_bytes=lambda: 0)
+    for metric in Measurements(SlotTable(), cast("SnapshotFollower", nothing), cast("Loader", nothing)).collect():
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        labels = ", ".join(f"`{label}`" for label in getattr(metric, "_labelnames", ()))
+        yield f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |"
 
 
 def cli_page() -> Iterator[str]:

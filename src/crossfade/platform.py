@@ -84,13 +84,11 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         opening.callback(registry.backend.close)
         fleet = Fleet(database, settings.serving)
         switch = AliasSwitch(registry, fleet, settings.serving)
-        runtime = _start_serving(settings, database, registry, fleet, opening) if serve else None
+        runtime = _start_serving(settings, database, registry, opening) if serve else None
         return Platform(settings, database, registry, fleet, switch, runtime, opening.pop_all())
 
 
-def _start_serving(
-    settings: Settings, database: Database, registry: Registry, fleet: Fleet, opening: ExitStack
-) -> ServingRuntime:
+def _start_serving(settings: Settings, database: Database, registry: Registry, opening: ExitStack) -> ServingRuntime:
     from crossfade.serving.runtime import ServingRuntime
 
     runtime = ServingRuntime(registry.backend, database, settings)

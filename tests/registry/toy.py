@@ -1,4 +1,4 @@
-"""A flavor that needs no package: a linear model in JSON. Tests install it, so that they are about the registry alone."""
+"""A flavor that needs no package, a linear model in JSON, so that tests are about the registry alone."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ def columns(*names):
     return Signature(tuple(TensorSpec(name, "FP64", (-1,)) for name in names), OUTPUTS, layout="matrix")
 
 
+def _matrix(inputs):
+    return np.column_stack(list(inputs.values())) if isinstance(inputs, dict) else np.asarray(inputs)
+
+
 class Loaded:
     inputs: tuple[TensorSpec, ...] = ()
     outputs = OUTPUTS
@@ -40,10 +44,10 @@ class Loaded:
         self.model = model
 
     def predict(self, inputs, wanted):
-        return {"predict": np.asarray(inputs) @ np.array(self.model.weights) + self.model.bias}
+        return {"predict": _matrix(inputs) @ np.array(self.model.weights) + self.model.bias}
 
     def transform(self, inputs):
-        return np.asarray(inputs) * np.array(self.model.weights) + self.model.bias
+        return _matrix(inputs) * np.array(self.model.weights) + self.model.bias
 
 
 class Toy:

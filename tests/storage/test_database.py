@@ -36,7 +36,9 @@ def file_of(url: str) -> Path:
         ("mysql://host/name", "`mysql` is not supported"),
         ("not a url", "not a database URL"),
         ("", "not a database URL"),
+        ("sqlite:", "name a file"),
         ("sqlite://", "name a file"),
+        ("sqlite:///", "name a file"),
         ("sqlite:///:memory:", "name a file"),
     ],
 )
@@ -99,10 +101,19 @@ def test_every_connection_is_durable_and_checks_foreign_keys(sqlite, transaction
 
 
 def test_a_path_may_hold_any_character(tmp_path):
-    path = tmp_path / "a b#c%20d é&e" / "x'y.db"
-    database = open_database(f"sqlite:///{path}".replace("?", "%3F"), pool_size=1)
+    path = tmp_path / "a b#c%20d?mode=memory é&e" / "x'y.db"
+    database = open_database(f"sqlite:///{path}", pool_size=1)
     migrate(database)
     assert path.exists()
+    database.close()
+
+
+def test_a_path_may_be_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    database = open_database("sqlite:///some/where.db", pool_size=1)
+    monkeypatch.chdir("/")
+    migrate(database)
+    assert (tmp_path / "some" / "where.db").exists()
     database.close()
 
 
@@ -130,30 +141,17 @@ def test_a_file_system_without_shared_memory_is_unavailable(tmp_path, monkeypatc
         open_database(f"sqlite:///{tmp_path / 'x.db'}")
 
 
-def test_opening_waits_for_a_process_that_is_creating_the_file(tmp_path, monkeypatch):
-    path = tmp_path / "x.db"
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("CREATE TABLE t (x)")
-    holder.execute("BEGIN EXCLUSIVE")
+def test_a_locked_file_is_waited_for_and_then_unavailable(tmp_path, monkeypatch):
     monkeypatch.setattr(crossfade.storage.database, "WAIT_SECONDS", 0.2)
-    began = time.monotonic()
-    with pytest.raises(DatabaseUnavailableError, match="locked"):
-        open_database(f"sqlite:///{path}")
-    assert time.monotonic() - began >= 0.2
-    naps = []
-
-    def nap(seconds):
-        naps.append(seconds)
-        if holder.in_transaction:
-            holder.execute("ROLLBACK")
-
-    monkeypatch.setattr(crossfade.storage.database.time, "sleep", nap)
-    monkeypatch.setattr(crossfade.storage.database, "WAIT_SECONDS", 0.0)
-    real = time.monotonic
-    monkeypatch.setattr(crossfade.storage.database.time, "monotonic", lambda: min(real(), began))
-    open_database(f"sqlite:///{path}").close()
-    assert naps == [0.01]
-    holder.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailableError, match="locked"):
+            open_database(f"sqlite:///{tmp_path / 'x.db'}")
+        assert time.monotonic() - began >= 0.2
+        other.execute("ROLLBACK")
+        open_database(f"sqlite:///{tmp_path / 'x.db'}").close()
 
 
 def test_a_deleted_file_is_an_error_and_not_an_empty_database(sqlite, sqlite_url):
@@ -289,7 +287,8 @@ def test_a_server_that_goes_away_and_comes_back():
         migrate(database)
         assert database.revision() == 0
         # What a restart does to every open connection:
-        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
+        others = "pid <> pg_backend_pid() AND datname IS NOT NULL"
+        kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
         other = open_database(url, pool_size=1)
         stack.callback(other.close)
 
@@ -301,11 +300,15 @@ def test_a_server_that_goes_away_and_comes_back():
         with database.write() as connection:
             connection.execute(models.insert(), ROW)
 
-        with pytest.raises(DatabaseUnavailableError), database.write() as connection:
-            connection.execute(models.update().values(description="lost"))
-            with other.read() as second:
-                second.exec_driver_sql(kill)
-            connection.execute(models.update().values(description="lost too"))
+        def be_killed_between_two_statements():
+            with database.write() as connection:
+                connection.execute(models.update().values(description="lost"))
+                with other.read() as second:
+                    second.exec_driver_sql(kill)
+                connection.execute(models.update().values(description="lost too"))
+
+        with pytest.raises(DatabaseUnavailableError):
+            be_killed_between_two_statements()
         with database.read() as connection:
             assert connection.exec_driver_sql("SELECT description FROM models").scalar_one() == ""
         database.close()

@@ -166,8 +166,8 @@ def test_leaving_out_any_synchronisation_is_noticed(number):
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_leaving_out_any_synchronisation_after_a_killed_process_is_noticed(number):
-    # Synchronisations of the second process: the folders above, the new blob's shard or the found blob's name. Which one
-    # it is depends on where the first process was killed; leaving it out must hurt for at least one of these places.
+    # Synchronisations of the second process: the folders above, the new blob's shard or the found blob's name. Which
+    # one it is depends on where the first process was killed; leaving it out must hurt for one of these places.
     with pytest.raises(ViolationError):
         kill_everywhere(forgetting(number))
 

@@ -16,17 +16,12 @@ import uvicorn
 from crossfade.core.identity import ModelRef
 from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
 from crossfade.errors import ModelNotFoundError, NotServedError, VersionNotFoundError
+from crossfade.serving.prediction import Prediction
 from crossfade.settings import HttpSettings
 from crossfade.web.dataplane import DataPlane
 from crossfade.web.protocol import guarded_protocol
 
 Function = Callable[[Tensors], Tensors]
-
-
-class SmallPrediction(msgspec.Struct):
-    model: str
-    version: str
-    outputs: Tensors
 
 
 class SmallModel(msgspec.Struct):
@@ -40,30 +35,35 @@ class SmallModel(msgspec.Struct):
 
 
 class SmallPredictions:
-    """What `web.inference.Predictions` asks for, over a few functions."""
+    """What the data plane asks of `PredictionService`, over a few functions."""
 
     def __init__(self, models: list[SmallModel]) -> None:
         self.models = {model.model: model for model in models}
         self.draining = False
 
-    def find(self, ref: ModelRef) -> SmallModel:
+    async def find(self, ref: ModelRef) -> SmallModel:
         model = self.models.get(ref.name)
         if model is None:
             raise ModelNotFoundError(name=ref.name)
-        if ref.alias not in (None, "champion") or ref.version not in (None, model.version) or ref.number or ref.stage:
+        if (
+            ref.alias not in (None, "champion", "fallback")
+            or ref.version not in (None, model.version)
+            or ref.number
+            or ref.stage
+        ):
             raise VersionNotFoundError(ref=str(ref), name=ref.name)
         return model
 
-    def signature(self, ref: ModelRef) -> Signature:
-        model = self.find(ref)
+    async def signature(self, ref: ModelRef) -> Signature:
+        model = await self.find(ref)
         if not model.ready:
             raise NotServedError(ref=str(ref), problem=model.problem)
         return model.signature
 
-    async def predict(self, ref: ModelRef, tensors: Tensors, wanted: frozenset[str]) -> SmallPrediction:
-        model = self.find(ref)
+    async def predict(self, ref: ModelRef, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
+        model = await self.find(ref)
         outputs = model.function(model.signature.check(tensors))
-        return SmallPrediction(model.model, model.version, {name: outputs[name] for name in outputs if name in wanted})
+        return Prediction(model.model, model.version, outputs, ref.alias, fallback=ref.alias == "fallback")
 
     def served(self) -> list[SmallModel]:
         return list(self.models.values())
@@ -75,7 +75,7 @@ class SmallPredictions:
         return b"# no metrics\n"
 
     async def set_loaded(self, name: str, *, loaded: bool) -> None:
-        model = self.find(ModelRef(name))
+        model = await self.find(ModelRef(name))
         model.ready, model.problem = loaded, "" if loaded else "unloaded"
 
 
@@ -131,7 +131,7 @@ async def control(scope: Any, receive: Any, send: Any) -> None:
 
 
 def small_app(settings: HttpSettings) -> DataPlane:
-    return DataPlane(SmallPredictions(small_models()), settings, control)
+    return DataPlane(SmallPredictions(small_models()), settings, control)  # type: ignore[arg-type]
 
 
 def serve(port: int, settings: HttpSettings) -> None:

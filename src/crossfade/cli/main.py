@@ -27,9 +27,9 @@ NOUNS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are run, so that `--help` imports none."""
 
-    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str]], **options: Any) -> None:
+    def __init__(self, name: str, *, table: Mapping[str, tuple[str, str]], **options: Any) -> None:
         stubs = {name: click.Command(name, help=summary) for name, (_, summary) in table.items()}
-        super().__init__(*args, commands=stubs, **options)
+        super().__init__(name, commands=stubs, **options)
         self._table = table
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -78,7 +78,7 @@ def _usage_hint(error: click.ClickException) -> str:
     return f"`{context.command_path} --help` shows how" if context is not None else ""
 
 
-def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: ARG001, FBT001
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: ARG001
     if value:
         from crossfade import __version__
 

@@ -34,11 +34,11 @@ def list_(session: Session, prefix: str, cursor: str, limit: int) -> None:
         page = client.models(prefix=prefix, cursor=cursor, limit=limit)
     session.show(page, sheets.model_sheet(page.items))
     if page.next_cursor:
-        session.output.hint(f"more with `crossfade models list --cursor {page.next_cursor}`")
+        session.hint(f"more with `crossfade models list --cursor {page.next_cursor}`")
     elif page.items:
-        session.output.hint(f"see the versions with `crossfade models versions {page.items[0].name}`")
+        session.hint(f"see the versions with `crossfade models versions {page.items[0].name}`")
     else:
-        session.output.hint("register one with `crossfade models register NAME MODEL_FILE`")
+        session.hint("register one with `crossfade models register NAME MODEL_FILE`")
 
 
 @command(models)
@@ -49,11 +49,11 @@ def show(session: Session, ref: str) -> None:
         if {":", "@", "/"} & set(ref):
             details = client.version(ref)
             session.show(details, sheets.version_details(details))
-            session.output.hint(f"check it with `crossfade models verify {details.version.ref}`")
+            session.hint(f"check it with `crossfade models verify {details.version.ref}`")
         else:
             model = client.model(ref)
             session.show(model, sheets.one_model(model))
-            session.output.hint(f"see the newest version with `crossfade models show {ref}:{model.latest_version}`")
+            session.hint(f"see the newest version with `crossfade models show {ref}:{model.latest_version}`")
 
 
 @command(models)
@@ -68,11 +68,11 @@ def versions(session: Session, name: str, stage: str, prefix: str, cursor: str, 
         page = client.versions(name, stage=stage, prefix=prefix, cursor=cursor, limit=limit)
     session.show(page, sheets.version_sheet(page.items))
     if page.next_cursor:
-        session.output.hint(f"more with `crossfade models versions {name} --cursor {page.next_cursor}`")
+        session.hint(f"more with `crossfade models versions {name} --cursor {page.next_cursor}`")
     elif page.items:
-        session.output.hint(f"see one with `crossfade models show {page.items[0].ref}`")
+        session.hint(f"see one with `crossfade models show {page.items[0].ref}`")
     else:
-        session.output.hint(f"see all with `crossfade models versions {name}`")
+        session.hint(f"see all with `crossfade models versions {name}`")
 
 
 @command(models)
@@ -83,7 +83,7 @@ def compare(session: Session, a: str, b: str) -> None:
     with session.client() as client:
         report = client.compare(a, b)
     session.show(report, sheets.comparison_sheet(report))
-    session.output.hint(f"move traffic with `crossfade models alias {report.b.model} champion {report.b.version}`")
+    session.hint(f"move traffic with `crossfade models alias {report.b.model} champion {report.b.version}`")
 
 
 @command(models, changes=True)
@@ -108,7 +108,9 @@ def alias(
             call = verbs.move_alias(name, alias, version, expected=expected, reason=reason)
         undo = f"go back with `crossfade models rollback {name} --alias {alias}`"
         see = f"see what happened with `crossfade models history {name} --alias {alias}`"
-        session.change(client, call, sheets.switch_sheet, lambda report: undo if report.move.source and version else see)
+        session.change(
+            client, call, sheets.switch_sheet, lambda report: undo if report.move.source and version else see
+        )
 
 
 @command(models, changes=True)
@@ -186,7 +188,7 @@ def verify(session: Session, ref: str) -> None:
     with session.client() as client:
         report = client.verify(ref)
     session.show(report, sheets.verification(report))
-    session.output.hint(f"predict with `crossfade predict {report.ref} ROWS_FILE`")
+    session.hint(f"predict with `crossfade predict {report.ref} ROWS_FILE`")
 
 
 @command(models)
@@ -206,9 +208,9 @@ def history(session: Session, ref: str, alias: str, cursor: str, limit: int) -> 
             session.show(moves, sheets.move_sheet(moves.items))
             following = moves.next_cursor
     if following:
-        session.output.hint(f"more with `crossfade models history {ref} --cursor {following}`")
+        session.hint(f"more with `crossfade models history {ref} --cursor {following}`")
     else:
-        session.output.hint(f"see where things stand with `crossfade models show {ref}`")
+        session.hint(f"see where things stand with `crossfade models show {ref}`")
 
 
 @command(models, changes=True)
@@ -218,5 +220,8 @@ def gc(session: Session) -> None:
 
     with session.client() as client:
         session.change(
-            client, verbs.collect_garbage(), sheets.garbage_sheet, lambda _: "check what is stored with `crossfade doctor`"
+            client,
+            verbs.collect_garbage(),
+            sheets.garbage_sheet,
+            lambda _: "check what is stored with `crossfade doctor`",
         )

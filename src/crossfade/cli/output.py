@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 Format = Literal["auto", "human", "json", "quiet"]
+_WIDEST = 48
 FORMATS: tuple[Format, ...] = ("auto", "human", "json", "quiet")
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What people see: rows under headings. `names` is what `quiet` prints, one per row unless given."""
+    """What people see: rows under headings. `names` is what `quiet` prints; by default the first cells."""
 
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -44,12 +45,7 @@ def facts(pairs: Iterable[tuple[str, str]], *, name: str) -> Sheet:
 
 
 class Output:
-    """Prints in one format.
-
-    Args:
-        style: The format.
-        command: Whether the user named it (`auto` follows the terminal).
-    """
+    """Prints in one format."""
 
     def __init__(self, style: Format = "auto") -> None:
         self.style: Format = style
@@ -85,8 +81,7 @@ class Output:
 
     def hint(self, command: str) -> None:
         """End a success with a command worth running next."""
-        if command:
-            self.note(f"{_styled('hint:', 'cyan')} {command}")
+        self.note(f"{_styled('hint:', 'cyan')} {command}")
 
     def error(self, error: CrossfadeError) -> None:
         """Print a refusal on stderr: for programs with `json`, else for people."""
@@ -166,7 +161,8 @@ def _error_json(error: CrossfadeError) -> str:
 
 def _plain(sheet: Sheet) -> str:
     rows = [row for row in (sheet.headings, *sheet.rows) if row]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    # one very long cell must not push everything else away; it stays complete
+    widths = [min(max(len(cell) for cell in column), _WIDEST) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )

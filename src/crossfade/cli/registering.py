@@ -67,7 +67,7 @@ def register(
         with session.output.progress(f"sending {name}") as progress:
             registered = client.register_draft(name, draft, version=version, progress=progress)
     session.show(registered, sheets.one_version(registered))
-    session.output.hint(f"serve it with `crossfade models alias {name} champion {registered.version}`")
+    session.hint(f"serve it with `crossfade models alias {name} champion {registered.version}`")
 
 
 def _card(

@@ -16,10 +16,14 @@ from crossfade.errors import MalformedRequestError, MissingExtraError
 STDIN = Path("-")
 
 
-def read_rows(path: Path) -> Any:
+def read_rows(path: Path, texts: frozenset[str] = frozenset()) -> Any:
     """Return what a file holds: a list of row dicts, or a frame for Parquet.
 
-    CSV cells that are numbers become numbers, empty ones become null; everything else is text.
+    CSV cells are null when empty; a column of numbers becomes numbers unless `texts` names it; the rest is text.
+
+    Args:
+        path: The file; `-` is stdin.
+        texts: Columns that are text even when they look like numbers.
 
     Raises:
         MalformedRequestError: It is not in its format.
@@ -33,7 +37,7 @@ def read_rows(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise MalformedRequestError(problem=f"`{path}` is not UTF-8 text") from error
     if path.suffix.lower() == ".csv" or (path == STDIN and not text.lstrip().startswith(("[", "{"))):
-        return _csv(text)
+        return _csv(text, texts)
     return _json(text, str(path))
 
 
@@ -42,7 +46,7 @@ def _json(text: str, name: str) -> Any:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError:
         try:
-            value = msgspec.json.decode_lines(text)
+            value = msgspec.json.Decoder().decode_lines(text)
         except msgspec.DecodeError as error:
             raise MalformedRequestError(problem=f"`{name}` is not JSON: {error}") from error
     if isinstance(value, dict):
@@ -50,14 +54,15 @@ def _json(text: str, name: str) -> Any:
     return value
 
 
-def _csv(text: str) -> list[dict[str, Any]]:
+def _csv(text: str, texts: frozenset[str]) -> list[dict[str, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     rows = list(reader)
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise MalformedRequestError(problem=f"CSV row {number} has not one cell per heading")
-    numeric = {name: all(_is_number(row[name]) for row in rows) for name in reader.fieldnames or ()}
-    return [{name: _cell(value, numeric[name]) for name, value in row.items()} for row in rows]
+    names = [name for name in reader.fieldnames or () if name not in texts]
+    numeric = {name for name in names if all(_is_number(row[name]) for row in rows)}
+    return [{name: _cell(value, name in numeric) for name, value in row.items()} for row in rows]
 
 
 def _is_number(text: str) -> bool:
@@ -70,7 +75,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _cell(text: str, numeric: bool) -> float | int | str | None:  # noqa: FBT001 - one of two kinds of column
+def _cell(text: str, numeric: bool) -> float | int | str | None:
     if not text:
         return None
     if not numeric:

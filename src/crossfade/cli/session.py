@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from crossfade.client import Client
     from crossfade.client.calls import Call
 
-P = ParamSpec("P")
+_COMMAND = re.compile(r"(`crossfade (?:models|predict|doctor)\b[^`]*)`")
 T = TypeVar("T")
 
 
@@ -70,7 +71,7 @@ class Session:
             return
         answer = client.send(call)
         self.show(answer, sheet(answer))
-        self.output.hint(hint(answer))
+        self.hint(hint(answer))
 
     def show(self, answer: object, sheet: Sheet) -> None:
         """Show an answer of the server."""
@@ -78,12 +79,18 @@ class Session:
 
         self.output.show(lambda: msgspec.json.encode(answer), lambda: sheet)
 
+    def hint(self, text: str) -> None:
+        """End a success with a command worth running next, on the same server."""
+        if self.server:
+            text = _COMMAND.sub(rf"\1 --server {self.server}`", text)
+        self.output.hint(text)
+
     def rehearsed(self, would: str) -> None:
         """Show the outcome of a dry run."""
         from crossfade.registry.requests import Rehearsal
 
         self.show(Rehearsal(would), Sheet((), [(f"would {would}",)]))
-        self.output.hint("run it without `--dry-run` to do it")
+        self.hint("run it without `--dry-run` to do it")
 
 
 def command(
@@ -93,7 +100,7 @@ def command(
     remote: bool = True,
     changes: bool = False,
     destroys: bool = False,
-) -> Callable[[Callable[Concatenate[Session, P], None]], click.Command]:
+) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function a command with the common options; its first argument is the session.
 
     Args:
@@ -104,11 +111,11 @@ def command(
         destroys: It cannot be undone, so it asks first.
     """
 
-    def decorate(function: Callable[Concatenate[Session, P], None]) -> click.Command:
+    def decorate(function: Callable[..., None]) -> click.Command:
         def run(style: Format, server: str = "", dry_run: bool = False, yes: bool = False, **rest: Any) -> None:
             session = Session(Output(style), server.rstrip("/"), dry_run, yes)
             try:
-                function(session, **rest)  # type: ignore[call-arg]  # click gives exactly what the options declare
+                function(session, **rest)
             except CrossfadeError as error:
                 session.output.error(error)
                 sys.exit(error.exit_code)

@@ -90,7 +90,7 @@ def comparison_sheet(report: ComparisonReport) -> Sheet:
         (change.name, _number(change.a), _number(change.b), _signed(change.difference), _signed(change.percent, " %"))
         for change in report.evaluation
     ]
-    rows += [(f"parameter {item.name}", str(item.a), str(item.b), "", "") for item in report.parameters]
+    rows += [(f"parameter {item.name}", _given(item.a), _given(item.b), "", "") for item in report.parameters]
     smaller, larger = size(report.a.size_bytes), size(report.b.size_bytes)
     rows.append(("size", smaller, larger, f"{report.size_difference_bytes:+,} B", ""))
     changes = "; ".join(report.signature.changes) or "the same"
@@ -195,6 +195,10 @@ def _numbers(evaluation: dict[str, float]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}"
+
+
+def _given(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
 def _signed(value: float | None, unit: str = "") -> str:

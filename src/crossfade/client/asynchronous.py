@@ -11,7 +11,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 import httpx
 
 from crossfade.client import verbs
-from crossfade.client.calls import Call, pause_before_retry, principal_header, unreachable
+from crossfade.client.calls import Call, is_loopback, pause_before_retry, principal_header, unreachable
 from crossfade.client.registration import PackOptions, Progress, registration, rehearsal
 from crossfade.client.tensors import infer
 from crossfade.core.tensors import Array, Tensors
@@ -64,6 +64,7 @@ class AsyncClient:
             timeout=httpx.Timeout(timeout, connect=5.0),
             transport=transport,
             headers=principal_header(principal),
+            trust_env=not is_loopback(base_url),
         )
 
     models = _Verb(verbs.models)

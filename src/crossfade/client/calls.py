@@ -80,7 +80,7 @@ class Call(Generic[T]):
         elif self.body is not None:
             headers.setdefault("content-type", "application/octet-stream")
             headers["content-length"] = str(self.body.stat().st_size if isinstance(self.body, Path) else len(self.body))
-        query = {name: _text(value) for name, value in self.params.items() if value not in (None, "", False)}
+        query = {name: _text(value) for name, value in self.params.items() if value is not False and value not in (None, "")}
         return {"params": query, "headers": headers}
 
     def pieces(self) -> Iterator[bytes]:
@@ -187,6 +187,12 @@ def principal_header(principal: str | None) -> dict[str, str]:
         except (KeyError, OSError):  # a container may run under a number without a name
             principal = "local"
     return {"x-principal": quote(principal, safe=" @")}
+
+
+def is_loopback(base_url: str) -> bool:
+    """Tell whether a server runs on this machine, where no proxy must come between."""
+    host = httpx.URL(base_url).host
+    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 def ref_path(ref: str | ModelRef) -> str:

@@ -57,7 +57,8 @@ def inspect_version(manifest: Manifest, blobs: BlobStore, policy: TrustPolicy) -
     with _naming(manifest.ref):
         flavor_named(manifest.flavor).inspect(read_files(manifest, blobs, "model"), policy)
         if manifest.preprocessor:
-            flavor_named(manifest.preprocessor).inspect(read_files(manifest, blobs, "preprocessor"), policy)
+            files = _without_folder(read_files(manifest, blobs, "preprocessor"))
+            flavor_named(manifest.preprocessor).inspect(files, policy)
 
 
 def load_runnable(flavor: str, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
@@ -67,8 +68,11 @@ def load_runnable(flavor: str, files: Mapping[str, bytes], policy: TrustPolicy) 
 
 def load_transformer(flavor: str, files: Mapping[str, bytes], policy: TrustPolicy) -> Transformer:
     """Load a preprocessor from the bytes of its files."""
-    names = {path.removeprefix(PREPROCESSOR_FOLDER): data for path, data in files.items()}
-    return cast("Transformer", flavor_named(flavor).load(names, policy))
+    return cast("Transformer", flavor_named(flavor).load(_without_folder(files), policy))
+
+
+def _without_folder(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {path.removeprefix(PREPROCESSOR_FOLDER): data for path, data in files.items()}
 
 
 def read_files(manifest: Manifest, blobs: BlobStore, role: Role) -> dict[str, bytes]:

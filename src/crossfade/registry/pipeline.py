@@ -10,6 +10,7 @@ import numpy as np
 
 from crossfade.core.tensors import DTYPES, Array, Signature, Tensors, row_count
 from crossfade.errors import CrossfadeError, MissingExtraError, PredictionError
+from crossfade.registry.flavors.answers import in_words
 from crossfade.registry.flavors.port import Runnable, Transformer
 
 
@@ -64,7 +65,7 @@ class Pipeline:
         except CrossfadeError:
             raise
         except Exception as error:  # a model is foreign code: whatever it raises is a failed prediction
-            raise PredictionError(ref=self.ref, problem=f"{type(error).__name__}: {error}") from error
+            raise PredictionError(ref=self.ref, problem=in_words(error)) from error
 
     def _checked(self, name: str, answer: Array | None, rows: int) -> Array:
         spec = self._specs[name]

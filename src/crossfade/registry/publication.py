@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from crossfade.core.compatibility import Bump, SignatureDiff, compare_signatures
@@ -48,52 +48,54 @@ def publish(
         VersionConflictError: The semver is taken by another manifest.
     """
     manifest = read_manifest(content)
-    with leased(backend, manifest):
+    existing = find_published(backend, manifest)
+    if existing is not None:
+        return existing, False
+    with leased(backend, {manifest.digest, *(entry.digest for entry in manifest.files)}):
         return publish_leased(backend, settings, manifest, principal=principal)
 
 
 @contextlib.contextmanager
-def leased(backend: RegistryBackend, manifest: Manifest) -> Iterator[str]:
-    """Protect the blobs of a manifest, and the manifest itself, from garbage collection; gives the lease's holder."""
+def leased(backend: RegistryBackend, digests: Iterable[str]) -> Iterator[None]:
+    """Protect blobs from garbage collection for as long as a registration relies on them."""
     holder = new_id()
-    backend.lease_blobs({manifest.digest, *(entry.digest for entry in manifest.files)}, holder)
+    backend.lease_blobs(digests, holder)
     try:
-        yield holder
+        yield
     finally:
         with contextlib.suppress(UnavailableError):  # it runs out by itself
             backend.release_blobs(holder)
 
 
-def publish_leased(
-    backend: RegistryBackend, settings: RegistrySettings, manifest: Manifest, *, principal: str
-) -> tuple[Version, bool]:
-    """Do what `publish` does, for a manifest that was read with `read_manifest` and whose blobs are leased."""
-    existing = check_identity(backend, manifest)
-    if existing is not None:
-        return existing, False
-    card = _check_content(manifest, backend.blobs, settings)
-    encoded = manifest.encode()
-    backend.blobs.put([encoded], limit_bytes=len(encoded), expected=manifest.digest)
-    return backend.publish(manifest, card, stage=next(iter(settings.stages)), principal=principal)
-
-
-def check_identity(backend: RegistryBackend, manifest: Manifest) -> Version | None:
-    """Check whether a manifest may take its semver, by what is registered already.
-
-    Returns:
-        The version, when this very manifest is registered; None when it would be new.
+def find_published(backend: RegistryBackend, manifest: Manifest) -> Version | None:
+    """Return the version with this very manifest, if it is published; its manifest is stored again if it was lost.
 
     Raises:
         VersionConflictError: The semver is taken by another manifest.
-        BreakingChangeError: The semver understates what the signature changes.
     """
     existing = backend.find_version(manifest.name, manifest.version)
     if existing is None:
-        _check_bump(backend, manifest)
-    elif existing.manifest_digest != manifest.digest:
+        return None
+    if existing.manifest_digest != manifest.digest:
         proposed = propose_version(backend, manifest.name, manifest.signature)
         raise VersionConflictError(ref=manifest.ref, proposed=f"{manifest.name}:{proposed}")
+    _store_manifest(backend, manifest)
     return existing
+
+
+def publish_leased(
+    backend: RegistryBackend, settings: RegistrySettings, manifest: Manifest, *, principal: str
+) -> tuple[Version, bool]:
+    """Do what `publish` does for a manifest that was read with `read_manifest`, when its blobs are leased already."""
+    card = _check_content(manifest, backend.blobs, settings)
+    check_bump(backend, manifest)
+    _store_manifest(backend, manifest)
+    return backend.publish(manifest, card, stage=next(iter(settings.stages)), principal=principal)
+
+
+def _store_manifest(backend: RegistryBackend, manifest: Manifest) -> None:
+    encoded = manifest.encode()
+    backend.blobs.put([encoded], limit_bytes=len(encoded), expected=manifest.digest)
 
 
 def propose_version(backend: RegistryBackend, name: str, signature: Signature) -> Semver:
@@ -143,7 +145,12 @@ def _read_one(manifest: Manifest, blobs: BlobStore, role: Literal["card", "golde
     return next(iter(read_files(manifest, blobs, role).values()), None)
 
 
-def _check_bump(backend: RegistryBackend, manifest: Manifest) -> None:
+def check_bump(backend: RegistryBackend, manifest: Manifest) -> None:
+    """Check that a new semver says what its signature changes against the release before it.
+
+    Raises:
+        BreakingChangeError: It understates the change.
+    """
     version = Semver.parse(manifest.version)
     lower = backend.highest_version(manifest.name, below=version)
     if lower is None:

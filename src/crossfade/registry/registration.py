@@ -9,7 +9,7 @@ from crossfade.errors import VersionConflictError
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.packaging import Draft
 from crossfade.registry.port import RegistryBackend
-from crossfade.registry.publication import leased, propose_version, publish_leased
+from crossfade.registry.publication import find_published, leased, propose_version, publish, publish_leased
 from crossfade.registry.versions import Manifest, Version
 from crossfade.settings import RegistrySettings
 
@@ -25,29 +25,43 @@ def register(
         CrossfadeError: As `publication.publish` and `BlobStore.put`.
     """
     manifest = read_manifest(manifest)
-    with leased(backend, manifest):
-        for digest, content in draft.contents.items():
-            backend.blobs.put(chunks_of(content), limit_bytes=settings.max_blob_bytes, expected=digest)
-        return publish_leased(backend, settings, manifest, principal=principal)[0]
+    with leased(backend, {manifest.digest, *draft.contents}):
+        _upload(backend, settings, draft)
+        existing = find_published(backend, manifest)
+        return existing or publish_leased(backend, settings, manifest, principal=principal)[0]
 
 
 def register_next(
     backend: RegistryBackend, settings: RegistrySettings, draft: Draft, name: str, *, principal: str
 ) -> Version:
-    """Register a draft as the version that should come next, unless it is the highest version already."""
-    while True:
-        highest = backend.highest_version(name)
-        if highest is not None and draft.manifest(name, highest.version).digest == highest.manifest_digest:
-            return register(backend, settings, draft, draft.manifest(name, highest.version), principal=principal)
-        manifest = draft.manifest(name, str(propose_version(backend, name, draft.signature)))
-        try:
-            return register(backend, settings, draft, manifest, principal=principal)
-        except VersionConflictError:
-            continue  # another registration took this version meanwhile, so there is a higher one to follow now
+    """Register a draft as the version that should come next, unless it is the highest version already.
+
+    Raises:
+        CrossfadeError: As `register`.
+    """
+    with leased(backend, draft.contents):
+        _upload(backend, settings, draft)
+        while True:
+            manifest = draft.manifest(name, _next_version(backend, draft, name))
+            try:
+                return publish(backend, settings, manifest, principal=principal)[0]
+            except VersionConflictError:
+                continue  # another registration took this version meanwhile, so there is a higher one to follow now
 
 
-def chunks_of(content: bytes | Path) -> Iterable[bytes]:
-    """Return the bytes of a file in a draft piece by piece."""
+def _next_version(backend: RegistryBackend, draft: Draft, name: str) -> str:
+    highest = backend.highest_version(name)
+    if highest is not None and draft.manifest(name, highest.version).digest == highest.manifest_digest:
+        return highest.version
+    return str(propose_version(backend, name, draft.signature))
+
+
+def _upload(backend: RegistryBackend, settings: RegistrySettings, draft: Draft) -> None:
+    for digest, content in draft.contents.items():
+        backend.blobs.put(_chunks_of(content), limit_bytes=settings.max_blob_bytes, expected=digest)
+
+
+def _chunks_of(content: bytes | Path) -> Iterable[bytes]:
     return [content] if isinstance(content, bytes) else _read(content)
 
 

@@ -29,6 +29,7 @@ Predict = Callable[[Tensors, frozenset[str]], Tensors]
 _SLOW_FACTOR = 10.0
 _SLOW_BATCHES = 3
 """A model moves from the event loop to a thread when this many batches in a row took ten times what was allowed."""
+_END_SECONDS = 5.0
 _REFUSED_BATCHES = 3
 """A model gets no more batches when it failed so many in a row whose requests it answers one by one."""
 
@@ -112,7 +113,7 @@ class Batcher:
         """End the thread after what it has been given. Call it when no request is under way."""
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join()
+            self._thread.join(_END_SECONDS)
 
     # --- on the event loop ---
 

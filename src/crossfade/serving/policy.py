@@ -106,9 +106,8 @@ class _Plan:
             wish = self._wished.get((slot.name, slot.version))
             if slot.state in _LEAVING:
                 continue
-            if wish is None and slot.state is State.FAILED:
-                yield slot
-            elif wish is not None and wish.manifest_digest != slot.digest:
+            useless = slot.state is State.FAILED if wish is None else wish.manifest_digest != slot.digest
+            if useless:
                 yield slot
 
     def missing(self) -> Iterator[Load]:
@@ -127,12 +126,11 @@ class _Plan:
 
     def spare(self) -> list[SlotView]:
         """Ready slots that are only kept for convenience."""
+        warm = {key for key, wish in self._wished.items() if wish.role is Role.WARM}
         return [
             slot
             for slot in self.slots
-            if slot.state is State.READY
-            and self._is_settled(slot.name)
-            and self._wished[slot.name, slot.version].role is Role.WARM
+            if slot.state is State.READY and (slot.name, slot.version) in warm and self._is_settled(slot.name)
         ]
 
     def _is_settled(self, name: str) -> bool:

@@ -63,6 +63,7 @@ class Slot:
         retry_at: When a failed slot may be tried again, on the monotonic clock.
         size_bytes: Memory charged to it.
         leases: Requests under way.
+        number: The version's order of registration.
         manifest, signature, outputs, batcher: Set before it is ready.
     """
 
@@ -75,6 +76,7 @@ class Slot:
         "load_seconds",
         "manifest",
         "name",
+        "number",
         "outputs",
         "problem",
         "requested_at",
@@ -101,6 +103,7 @@ class Slot:
         self.size_bytes = 0
         self.load_seconds = 0.0
         self.leases = 0
+        self.number = 0
         self.counters = Counters()
 
     @property
@@ -191,6 +194,11 @@ class SlotTable:
             raise NotServedError(ref=f"{name}:{version}", problem=self.explain(name, version))
         return slot
 
+    def is_ready(self, name: str, version: str) -> bool:
+        """Tell whether a version answers."""
+        slot = self._slots.get((name, version))
+        return slot is not None and slot.state is READY
+
     def explain(self, name: str, version: str) -> str:
         """Say in words why a version does not answer."""
         slot = self.find(name, version)
@@ -213,6 +221,15 @@ class SlotTable:
         if state is State.GONE:
             with self._writing:
                 self._slots = {key: other for key, other in self._slots.items() if other is not slot}
+        self._tell()
+
+    def discard(self, slot: Slot) -> None:
+        """Drop a failed slot, so that its version may be tried again; what is not failed any more stays."""
+        with self._writing:
+            if slot.state is not State.FAILED:
+                return
+            slot.state = State.GONE
+            self._slots = {key: other for key, other in self._slots.items() if other is not slot}
         self._tell()
 
     def _tell(self) -> None:

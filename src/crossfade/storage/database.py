@@ -8,10 +8,8 @@ PostgreSQL with a lock on the row of table `head`. A read transaction sees one c
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -27,6 +25,7 @@ from crossfade.errors import (
     SettingsError,
     StorageFullError,
 )
+from crossfade.storage.filesystem import LocalFileSystem, make_durable_folder
 
 WAIT_SECONDS = 60.0
 """How long a transaction waits for other writers, or for a free connection, before it gives up."""
@@ -167,7 +166,7 @@ def open_database(url: str, *, pool_size: int = 5) -> Database:
     """Open a database; a missing SQLite file is created, readable by its owner only. `migrate` makes the tables.
 
     Args:
-        url: `sqlite:////absolute/file.db` or `postgresql://user:password@host/name`.
+        url: `sqlite:///` and a path as it is, nothing in it is escaped; or `postgresql://user:password@host/name`.
         pool_size: PostgreSQL connections, or SQLite readers, that are kept open.
 
     Raises:
@@ -180,17 +179,15 @@ def open_database(url: str, *, pool_size: int = 5) -> Database:
         Traceback (most recent call last):
         crossfade.errors.SettingsError: setting `storage.database_url`: `mysql` is not supported
     """
+    if url.startswith("sqlite:"):
+        return _open_sqlite(url.removeprefix("sqlite:").removeprefix("//").removeprefix("/"), pool_size)
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise SettingsError(field="storage.database_url", problem="it is not a database URL") from error
-    match parsed.get_backend_name():
-        case "sqlite":
-            return _open_sqlite(parsed, pool_size)
-        case "postgresql" | "postgres":
-            return _open_postgres(parsed.set(drivername="postgresql+psycopg"), pool_size)
-        case other:
-            raise SettingsError(field="storage.database_url", problem=f"`{other}` is not supported")
+    if (kind := parsed.get_backend_name()) not in {"postgresql", "postgres"}:
+        raise SettingsError(field="storage.database_url", problem=f"`{kind}` is not supported")
+    return _open_postgres(parsed.set(drivername="postgresql+psycopg"), pool_size)
 
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
@@ -222,10 +219,10 @@ def _open_postgres(url: URL, pool_size: int) -> Database:
 # --- SQLite --------------------------------------------------------------------------------------------------------
 
 
-def _open_sqlite(url: URL, pool_size: int) -> Database:
-    if url.database in {None, "", ":memory:"}:
+def _open_sqlite(file: str, pool_size: int) -> Database:
+    if file in {"", ":memory:"}:
         raise SettingsError(field="storage.database_url", problem="name a file; processes cannot share memory")
-    path = Path(str(url.database)).absolute()
+    path = Path(file).absolute()
     try:
         _create_sqlite(path)
     except (OSError, sqlite3.Error) as error:
@@ -252,21 +249,13 @@ def _open_sqlite(url: URL, pool_size: int) -> Database:
 
 def _create_sqlite(path: Path) -> None:
     """Make the file and switch it to write-ahead logging, a property that it keeps."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    filesystem = LocalFileSystem()
+    make_durable_folder(filesystem, path.parent)
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        filesystem.close(filesystem.open_new(path))
+        filesystem.fsync_dir(path.parent)
     with contextlib.closing(_connect_sqlite(path, query_only=False)) as connection:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-                break
-            except sqlite3.OperationalError as error:
-                # SQLite does not wait here when another process switches at the same moment.
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        if mode != "wal":
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise sqlite3.OperationalError("its file system has no shared memory; use a local disk")
 
 

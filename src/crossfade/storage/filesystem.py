@@ -131,6 +131,24 @@ class LocalFileSystem:
             os.fsync(handle)
 
 
+def make_durable_folder(filesystem: FileSystem, folder: Path) -> None:
+    """Make a folder, and those above it, so that it survives a power cut.
+
+    Folders that were there are synchronised too: whoever made them may have died before doing so.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    for each in (*reversed(folder.parents), folder):
+        made = filesystem.mkdir(each)
+        try:
+            filesystem.fsync_dir(each.parent)
+        except OSError:
+            # A folder further up may be closed to us, or on a read-only disk: it is not of our making.
+            if made:
+                raise
+
+
 @contextlib.contextmanager
 def _opened_directory(path: Path) -> Iterator[int]:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

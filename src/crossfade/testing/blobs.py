@@ -149,7 +149,12 @@ class BlobStoreContract:
             yield b"some bytes"
             raise error
 
-        for error in (RuntimeError("gone"), OSError(28, "not our disk"), FileNotFoundError("gone"), KeyboardInterrupt()):
+        for error in (
+            RuntimeError("gone"),
+            OSError(28, "not our disk"),
+            FileNotFoundError("gone"),
+            KeyboardInterrupt(),
+        ):
             with pytest.raises(type(error)) as raised:
                 store.put(broken(error), limit_bytes=LIMIT)
             assert raised.value is error

@@ -62,9 +62,7 @@ def _same(name: str, version: str) -> ColumnElement[bool]:
     return and_(candidates.c.model == name, candidates.c.semver == version)
 
 
-def _announce(
-    connection: Connection, name: str, version: str, action: str, principal: str, now: datetime
-) -> int:
+def _announce(connection: Connection, name: str, version: str, action: str, principal: str, now: datetime) -> int:
     return commit_change(
         connection,
         kind="candidate",

@@ -123,7 +123,9 @@ class Fleet:
 
         found = _look_until(ready, timeout)
         if found is None:
-            late = [f"{process.host}/{process.pid}" for process in self.live() if _state(process, candidate)[0] != READY]
+            late = [
+                f"{process.host}/{process.pid}" for process in self.live() if _state(process, candidate)[0] != READY
+            ]
             problem = f"{', '.join(late)} did not have it ready within {timeout:g} seconds"
             raise LoadFailedError(ref=candidate.ref, problem=problem)
         return found

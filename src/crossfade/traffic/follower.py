@@ -85,12 +85,10 @@ class SnapshotFollower:
         while not self._ending.wait(self._poll_seconds):
             try:
                 self.refresh()
-            except UnavailableError as error:
+            except Exception as error:  # noqa: BLE001 - fail-static: the last good snapshot keeps answering
                 if not away:
-                    _log.warning("following the registry is interrupted, the last snapshot stays in use: %s", error)
-                away = True
-            except Exception:  # fail-static: whatever is wrong with a change, the last good snapshot keeps answering
-                _log.exception("the newest revision cannot be read, the last snapshot stays in use")
+                    deliberate = isinstance(error, UnavailableError)
+                    _log.warning("the newest revision cannot be read: %s", error, exc_info=not deliberate)
                 away = True
             else:
                 if away:

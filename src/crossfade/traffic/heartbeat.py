@@ -81,6 +81,7 @@ class Heartbeat:
         )
 
     def _beat(self) -> None:
+        away = False
         while True:
             changed = self._changed.wait(self._seconds)
             self._changed.clear()
@@ -91,4 +92,8 @@ class Heartbeat:
                 if not changed:
                     self._fleet.sweep()
             except UnavailableError as error:
-                _log.warning("this process cannot report itself: %s", error)
+                if not away:
+                    _log.warning("this process cannot report itself: %s", error)
+                away = True
+            else:
+                away = False

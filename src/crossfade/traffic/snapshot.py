@@ -172,7 +172,7 @@ class SnapshotSource:
         reading = _Reading(self._backend, model.name)
         former = {alias: reading.former(alias, current) for alias, current in model.aliases.items()}
         champion = model.aliases.get(CHAMPION)
-        wanted = {semver: Role.WARM for semver in former.get(CHAMPION, ())[: self._keep_previous]}
+        wanted = dict.fromkeys(former.get(CHAMPION, ())[: self._keep_previous], Role.WARM)
         wanted |= dict.fromkeys(requested, Role.CANDIDATE)
         wanted |= dict.fromkeys(model.aliases.values(), Role.ACTIVE)
         urgent = sorted(wanted, key=lambda semver: (wanted[semver], semver != champion))

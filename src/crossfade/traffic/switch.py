@@ -174,9 +174,7 @@ class AliasSwitch:
             )
         except LoadFailedError as error:
             facts = error.facts
-            raise NotReadyError(
-                ref=facts["ref"], name=wish.name, alias=wish.alias, problem=facts["problem"]
-            ) from error
+            raise NotReadyError(ref=facts["ref"], name=wish.name, alias=wish.alias, problem=facts["problem"]) from error
         finally:
             if candidate is not None:
                 self._withdraw(candidate, wish.principal)
@@ -193,9 +191,7 @@ class AliasSwitch:
         model = self._registry.model(wish.name)
         source = model.aliases.get(wish.alias)
         if wish.expected is not None and wish.expected != source:
-            raise AliasMovedError(
-                name=wish.name, alias=wish.alias, actual=source or "nothing", expected=wish.expected
-            )
+            raise AliasMovedError(name=wish.name, alias=wish.alias, actual=source or "nothing", expected=wish.expected)
         if wish.target is None and source is None:
             raise AliasNotFoundError(name=wish.name, alias=wish.alias)
         if wish.target is not None and wish.target.stage == REJECTED:

@@ -31,7 +31,7 @@ def create_app(platform: Platform) -> ASGIApp:
     control = ControlGuard(BodyGuard(create_control_plane(platform), http, blobs.reads_own_body), http)
     if platform.runtime is None:
         return control
-    return DataPlane(platform.runtime, http, platform.runtime.render_metrics, control)
+    return DataPlane(platform.runtime.predictions, http, control)
 
 
 def create_control_plane(platform: Platform) -> FastAPI:

@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossfade.core.identity import new_id
 from crossfade.errors import CrossfadeError
+from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
 from crossfade.web.callers import CallerCheck
 from crossfade.web.guard import ClientGoneError
-from crossfade.web.inference import JSON, Answer, Call, Inference, Predictions
+from crossfade.web.inference import JSON, Answer, Call, Inference
 from crossfade.web.logs import get_logger
 from crossfade.web.paths import Family, Route, family_of, find_route
 from crossfade.web.problems import Problem
@@ -38,7 +39,7 @@ class DataPlane:
         control: The control plane.
     """
 
-    def __init__(self, predictions: Predictions, settings: HttpSettings, control: ASGIApp) -> None:
+    def __init__(self, predictions: PredictionService, settings: HttpSettings, control: ASGIApp) -> None:
         self._inference = Inference(predictions, settings)
         self._callers = CallerCheck(settings)
         self._control = control

@@ -39,16 +39,18 @@ async def read_body(receive: Receive, content_length: bytes | None, limit: int, 
         raise BodyTooLargeError(limit_bytes=limit)
     # A small body is there before it is asked for: then the deadline, which costs more than the reading, is not needed.
     steps = receive().__await__()
+    message: Message | None = None
+    waiting_for: object = None
     try:
         waiting_for = next(steps)
     except StopIteration as arrived:
-        waiting_for, message = None, arrived.value
+        message = arrived.value
         if not message.get("more_body", False) and message["type"] == "http.request" and len(message["body"]) <= limit:
             body: bytes = message["body"]
             return body
     try:
         async with asyncio.timeout(seconds):
-            if waiting_for is not None:
+            if message is None:
                 message = await _resume(steps, waiting_for)
             return await _read_pieces(message, receive, limit)
     except TimeoutError as error:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import msgspec
 import orjson
 from starlette.types import Receive
 
 import crossfade
 from crossfade.core.identity import ModelRef, new_id
-from crossfade.core.tensors import Signature, Tensors
-from crossfade.errors import MalformedRequestError
+from crossfade.errors import MalformedRequestError, NotServedError
+from crossfade.serving.prediction import PredictionService
 from crossfade.serving.protocol.answers import describe_model, encode_answer
 from crossfade.serving.protocol.oip import decode_request
 from crossfade.serving.protocol.rows import decode_rows, encode_rows
@@ -22,6 +19,9 @@ from crossfade.web.guard import read_body
 from crossfade.web.paths import Route
 
 Header = tuple[bytes, bytes]
+
+_FALLBACK = {"fallback": True}
+"""Says in an answer that a former version answered in the stead of the alias's own."""
 
 JSON: Header = (b"content-type", b"application/json")
 _BINARY: Header = (b"content-type", b"application/octet-stream")
@@ -51,50 +51,6 @@ class Answer(msgspec.Struct, frozen=True):
     headers: tuple[Header, ...] = (JSON,)
 
 
-class Prediction(Protocol):
-    """What a version answered."""
-
-    model: str
-    version: str
-    outputs: Tensors
-
-
-class Served(Protocol):
-    """One version in this process."""
-
-    model: str
-    version: str
-    flavor: str
-    signature: Signature
-    ready: bool
-    problem: str
-
-
-class Predictions(Protocol):
-    """What the data plane asks of serving."""
-
-    def signature(self, ref: ModelRef) -> Signature:
-        """Return the signature of the version that would answer now."""
-
-    async def predict(self, ref: ModelRef, tensors: Tensors, wanted: frozenset[str]) -> Prediction:
-        """Answer a request."""
-
-    def find(self, ref: ModelRef) -> Served:
-        """Return the version that would answer now, ready or not."""
-
-    def served(self) -> Sequence[Served]:
-        """List all versions in this process."""
-
-    def unready(self) -> Sequence[str]:
-        """Say what keeps this process from being ready."""
-
-    async def set_loaded(self, name: str, *, loaded: bool) -> None:
-        """Serve a model in every process, or stop serving it; returns when this process has done so."""
-
-    def metrics(self) -> bytes:
-        """Render the metrics of this process in the Prometheus text format."""
-
-
 class Inference:
     """The actions of the data plane.
 
@@ -103,7 +59,7 @@ class Inference:
         settings: Limits of requests.
     """
 
-    def __init__(self, predictions: Predictions, settings: HttpSettings) -> None:
+    def __init__(self, predictions: PredictionService, settings: HttpSettings) -> None:
         self._predictions = predictions
         self._limit = settings.max_body_bytes
         self._seconds = settings.body_timeout_seconds
@@ -115,17 +71,18 @@ class Inference:
         """Answer an Open Inference Protocol request."""
         body = await self._body(call)
         ref, headers = call.ref, call.headers
-        signature = self._predictions.signature(ref)
+        signature = await self._predictions.signature(ref)
         request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
-        wanted = request.wanted or [spec.name for spec in signature.outputs]
-        prediction = await self._predictions.predict(ref, request.tensors, frozenset(wanted))
-        outputs = prediction.outputs
+        wanted = frozenset(request.wanted) or None
+        prediction = await self._predictions.predict(ref, request.tensors, wanted)
+        names = request.wanted or [spec.name for spec in signature.outputs]
         content, json_bytes = encode_answer(
             prediction.model,
             prediction.version,
-            {name: outputs[name] for name in wanted},
+            {name: prediction.outputs[name] for name in names},
             request_id=request.id,
             binary=request.binary,
+            parameters=_FALLBACK if prediction.fallback else None,
         )
         if json_bytes is None:
             return _packed(call, content, (JSON,))
@@ -136,12 +93,14 @@ class Inference:
         probabilities = _asks_probabilities(call.query)
         body = await self._body(call)
         ref = call.ref
-        signature = self._predictions.signature(ref)
+        signature = await self._predictions.signature(ref)
         request = decode_rows(body, signature, self._max_rows, probabilities=probabilities)
         prediction = await self._predictions.predict(ref, request.tensors, frozenset(request.wanted))
-        identity = {"model": prediction.model, "version": prediction.version}
-        if ref.alias is not None:
-            identity["alias"] = ref.alias
+        identity: dict[str, str | bool] = {"model": prediction.model, "version": prediction.version}
+        if prediction.alias is not None:
+            identity["alias"] = prediction.alias
+        if prediction.fallback:
+            identity["fallback"] = True
         identity["request_id"] = new_id()
         return _packed(call, encode_rows(identity, prediction.outputs, request, signature), (JSON,))
 
@@ -155,13 +114,15 @@ class Inference:
 
     async def model(self, call: Call) -> Answer:
         """Describe a model."""
-        version = self._predictions.find(call.ref)
-        versions = [item.version for item in self._predictions.served() if item.model == version.model]
+        version = await self._predictions.find(call.ref)
+        if not version.ready:
+            raise NotServedError(ref=f"{version.model}:{version.version}", problem=version.problem)
+        versions = [item.version for item in self._predictions.served() if item.model == version.model and item.ready]
         return _json(describe_model(version.model, versions, version.flavor, version.signature))
 
     async def model_ready(self, call: Call) -> Answer:
         """Tell whether a model answers; 503 when it does not."""
-        version = self._predictions.find(call.ref)
+        version = await self._predictions.find(call.ref)
         return _json({"name": version.model, "ready": version.ready}, 200 if version.ready else 503)
 
     async def index(self, call: Call) -> Answer:

@@ -20,16 +20,18 @@ _QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "httpx", "bot
 def configure_logs(settings: LogSettings) -> None:
     """Send everything that is logged, by Crossfade and by its libraries, to stderr in one format. Call it once."""
     level = logging.getLevelNamesMapping()[settings.level]
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if settings.json_lines else structlog.dev.ConsoleRenderer(colors=False)
-    )
+    renderer: Any = structlog.processors.JSONRenderer()
+    if not settings.json_lines:
+        renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
     if settings.json_lines:
-        shared.append(structlog.processors.dict_tracebacks)
+        # local variables hold inputs of models, which are never logged
+        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        shared.append(structlog.processors.ExceptionRenderer(transformer))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -21,7 +21,7 @@ import uvicorn
 
 from crossfade.errors import SettingsError
 from crossfade.platform import open_platform
-from crossfade.serving.runtime import ServingRuntime
+from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings, ServingSettings, Settings
 from crossfade.web.app import create_app
 from crossfade.web.logs import configure_logs, get_logger
@@ -92,7 +92,7 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(settings.serving.drain_timeout_seconds)),
         )
-        DrainingServer(config, runtime, settings.serving, on_ready, lifeline).run([listener])
+        DrainingServer(config, runtime.predictions, settings.serving, on_ready, lifeline).run([listener])
         get_logger().info("stopped", pid=os.getpid())
 
 
@@ -102,13 +102,13 @@ class DrainingServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        runtime: ServingRuntime,
+        predictions: PredictionService,
         settings: ServingSettings,
         on_ready: Callable[[], None],
         lifeline: int | None,
     ) -> None:
         super().__init__(config)
-        self._runtime = runtime
+        self._predictions = predictions
         self._settings = settings
         self._on_ready = on_ready
         self._lifeline = lifeline
@@ -129,6 +129,8 @@ class DrainingServer(uvicorn.Server):
             if self._draining and drain_until == float("inf"):
                 drain_until = time.monotonic() + self._settings.drain_seconds
                 self._begin_draining()
+            if self._announcing.done():
+                self._announcing.result()  # a fault in it must not go unseen
             await asyncio.sleep(_TICK_SECONDS)
             ticks += 1
         self._announcing.cancel()
@@ -163,13 +165,13 @@ class DrainingServer(uvicorn.Server):
 
     def _begin_draining(self) -> None:
         get_logger().info("draining", pid=os.getpid(), seconds=self._settings.drain_seconds)
-        self._runtime.begin_draining()
+        self._predictions.begin_draining()
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
 
     async def _announce(self) -> None:
         log_at = time.monotonic() + _WAITING_LOG_SECONDS
-        while waiting := self._runtime.unready():
+        while waiting := self._predictions.unready():
             if time.monotonic() > log_at:
                 get_logger().warning("not_ready", waiting_for=list(waiting))
                 log_at = float("inf")

@@ -1,4 +1,4 @@
-"""How the demo looks: calm lines, and a table that is drawn in place on a terminal and written line by line elsewhere."""
+"""How the demo looks: calm lines, and a table that stays in place on a terminal and becomes lines elsewhere."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ class Screen:
         """Show what somebody would type to do the same."""
         self._write(f"  $ {text}", "cyan")
 
+    def code(self, text: str) -> None:
+        """Show the line of Python that does the same."""
+        self._write(f"  >>> {text}", "cyan")
+
     def good(self, text: str) -> None:
         """Write what went as it should."""
         self._write(f"  {text}", "green")
@@ -65,11 +69,10 @@ class Screen:
             return
         from rich.live import Live
 
-        with Live(console=self._console, auto_refresh=False, transient=True) as self._live:
-            try:
-                yield
-            finally:
-                self._live = None
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            self._live = live
+            yield
+        self._live = None
 
     def show(self, board: Board) -> None:
         """Show the state of now: redraw the table, or write its next line when that is due."""
@@ -94,7 +97,7 @@ class Screen:
 def plain_head(versions: tuple[str, ...]) -> str:
     """Return the headings of the lines."""
     cells = [heading.rjust(width) for heading, width in zip(_HEADINGS, _WIDTHS, strict=True)]
-    return "  " + "  ".join([*cells, *(f"{version} landed: log loss, AUC".rjust(28) for version in versions)])
+    return "  " + "  ".join([*cells, *(f"{version} landed, late, log loss".rjust(28) for version in versions)])
 
 
 def plain_line(board: Board, versions: tuple[str, ...]) -> str:
@@ -118,7 +121,7 @@ def _values(board: Board) -> tuple[str, ...]:
 
 def _quality(board: Board, version: str) -> str:
     quality = board.standing(version).quality
-    return "-" if quality is None else f"{quality.flights:,}: {quality.log_loss:.3f}, {quality.auc:.3f}"
+    return "-" if quality is None else f"{quality.flights:,}  {quality.base_rate:.1%}  {quality.log_loss:.3f}"
 
 
 def _console() -> Console:
@@ -134,10 +137,18 @@ def _drawn(board: Board, versions: tuple[str, ...]) -> RenderableType:
     from rich.text import Text
 
     when, asked, errors, p50, p99, _ = _values(board)
-    head = Text.assemble(
-        ("  flights due ", "dim"), (f"{when} UTC", "bold"), ("   requests ", "dim"), (asked, "bold"), ("   errors ", "dim"),
-        (errors, "bold red" if board.errors else "bold green"), ("   p50 ", "dim"), f"{p50} ms", ("   p99 ", "dim"), f"{p99} ms",
-    )  # fmt: skip
+    facts = (
+        ("flights due", f"{when} UTC"),
+        ("requests", asked),
+        ("errors", errors),
+        ("p50", f"{p50} ms"),
+        ("p99", f"{p99} ms"),
+    )
+    head = Text("  ")
+    for label, value in facts:
+        head.append(f"{label} ", "dim").append(
+            f"{value}   ", "bold red" if label == "errors" and board.errors else "bold"
+        )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     table.add_column("")
     for heading in ("version", "answered", "landed", "late", "log loss", "AUC", "Brier"):

@@ -16,6 +16,10 @@ import msgspec
 from crossfade.solutions.flights.replay import Question
 
 TIMEOUT_SECONDS = 10.0
+SLIP_SECONDS = 0.25
+"""When this machine is too busy to send in time, it asks less from then on instead of catching up."""
+MOST_OPEN = 64
+"""Requests that may wait for an answer at once."""
 _IDLE_SECONDS = 2.0  # shorter than the server keeps idle connections, so that none is closed while it is picked up
 _LATE = 1
 """The label of a flight that arrives late."""
@@ -50,7 +54,8 @@ class Traffic:
     """Asks one question after the other from its own thread. A context manager: leaving it waits for open requests.
 
     The loop is open: a request is sent when it is due, not when the one before it was answered, as real callers do.
-    Nothing is retried: a request that fails has failed.
+    Only when far too many are open, or this machine is too busy to send, the next one is due later. Nothing is retried:
+    a request that fails has failed.
 
     Args:
         url: Where to send the requests.
@@ -86,19 +91,22 @@ class Traffic:
         return self.asked - len(self.answers) - len(self.failures)
 
     async def _ask_all(self) -> None:
+        free = asyncio.Semaphore(MOST_OPEN)
         limits = httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS)
         async with (
             httpx.AsyncClient(limits=limits, timeout=TIMEOUT_SECONDS, trust_env=False) as client,
             asyncio.TaskGroup() as open_requests,
         ):
-            started = time.perf_counter()
-            for number, question in enumerate(self._questions):
-                due = started + number / self._rate
+            due = time.perf_counter()
+            for question in self._questions:
+                due = max(due + 1 / self._rate, time.perf_counter() - SLIP_SECONDS)
                 await asyncio.sleep(due - time.perf_counter())
+                await free.acquire()
                 if self._stop.is_set():
                     return
                 self.asked += 1
-                open_requests.create_task(self._ask(client, question, due))
+                asking = open_requests.create_task(self._ask(client, question, due))
+                asking.add_done_callback(lambda _: free.release())
 
     async def _ask(self, client: httpx.AsyncClient, question: Question, due: float) -> None:
         body = msgspec.json.encode({"rows": [question.row], "probabilities": True})

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from crossfade.errors import CrossfadeError, UnsafeError
 
-BROKEN = "1.1.1"
-CHAMPIONS = ("1.0.0", "1.1.0", "1.0.0", "1.1.0")
+FIRST, SECOND, BROKEN = "1.0.0", "1.1.0", "1.1.1"
+CHAMPIONS = (FIRST, SECOND, FIRST, SECOND)
 """Who should have been champion, one after the other."""
 
 

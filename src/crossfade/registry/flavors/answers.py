@@ -29,6 +29,12 @@ def require(module: str, *, extra: str, feature: str) -> ModuleType:
         raise MissingExtraError(feature=feature, package=package, extra=extra) from error
 
 
+def in_words(error: BaseException) -> str:
+    """Return the kind and the first line of a foreign error; native libraries append stack traces and more."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
 def only_file(files: Mapping[str, bytes], flavor: str) -> bytes:
     """Return the content of the single file that a format consists of.
 

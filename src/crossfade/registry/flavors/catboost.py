@@ -14,6 +14,7 @@ from crossfade.registry.flavors.answers import (
     LABELS,
     PROBABILITIES,
     classifier_outputs,
+    in_words,
     label_datatype,
     labels_of,
     only_file,
@@ -75,7 +76,7 @@ class CatBoost:
             model.load_model(blob=only_file(files, self.name))
             return Boosted(model)
         except (library.CatBoostError, UnicodeDecodeError, ValueError) as error:
-            raise LoadFailedError(ref=self.name, problem=f"CatBoost refuses the file: {str(error)[:200]}") from error
+            raise LoadFailedError(ref=self.name, problem=f"CatBoost refuses it ({in_words(error)})") from error
 
 
 class Boosted:

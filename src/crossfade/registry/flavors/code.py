@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from crossfade.core.tensors import Label, Tensors, TensorSpec
 from crossfade.errors import CodeNotAllowedError, LoadFailedError
-from crossfade.registry.flavors.answers import LABELS, Estimator, only_file, require, tidy
+from crossfade.registry.flavors.answers import LABELS, Estimator, in_words, only_file, require, tidy
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 from crossfade.registry.model import Model
 
@@ -84,8 +84,7 @@ class Code:
         try:
             model = _unpickle(only_file(files, self.name))
         except Exception as error:  # unpickling runs foreign code, which may raise anything
-            problem = f"it cannot be unpickled here ({type(error).__name__}: {str(error)[:200]})"
-            raise LoadFailedError(ref=self.name, problem=problem) from error
+            raise LoadFailedError(ref=self.name, problem=f"it cannot be unpickled here ({in_words(error)})") from error
         if not self.recognises(model):
             raise LoadFailedError(ref=self.name, problem=f"it holds a {type(model).__name__}, which cannot predict")
         return self.wrap(model)

@@ -16,6 +16,7 @@ from crossfade.registry.flavors.answers import (
     PROBABILITIES,
     Estimator,
     classifier_outputs,
+    in_words,
     label_datatype,
     labels_of,
     require,
@@ -77,9 +78,9 @@ class LightGBM:
         text, labels = _parts(files)
         library = require("lightgbm", extra=self.extra, feature="flavor `lightgbm`")
         try:
-            return Boosted(library.Booster(model_str=text, params={"verbosity": -1}), labels)
+            return Boosted(library.Booster(model_str=text), labels)
         except (library.basic.LightGBMError, ValueError) as error:
-            raise LoadFailedError(ref=self.name, problem=f"LightGBM refuses the file: {str(error)[:200]}") from error
+            raise LoadFailedError(ref=self.name, problem=f"LightGBM refuses it ({in_words(error)})") from error
 
 
 class Boosted:
@@ -125,7 +126,7 @@ def _parts(files: Mapping[str, bytes]) -> tuple[str, tuple[Label, ...]]:
         text = models[0].decode()
         labels = orjson.loads(files.get(_LABELS_FILE, b"[]"))
     except ValueError as error:
-        raise LoadFailedError(ref="lightgbm", problem=f"it is no text: {error}") from error
+        raise LoadFailedError(ref="lightgbm", problem=f"it is no text ({in_words(error)})") from error
     if not isinstance(labels, list) or not all(isinstance(label, (bool, int, float, str)) for label in labels):
         raise LoadFailedError(ref="lightgbm", problem="its labels are neither numbers nor text")
     check_file(text)

@@ -6,16 +6,22 @@ read here first, and every tree in it is checked.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from crossfade.errors import LoadFailedError
+from crossfade.registry.flavors.answers import in_words
 from crossfade.registry.flavors.trees import check_children
 
 _TREE = "Tree="
 _END = "end of trees"
+_REQUIRED = {"Tree", "num_leaves", "num_cat", "leaf_value", "is_linear", "shrinkage"}
+_NUMBER = r"-?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|inf|nan)"
+_NUMBER_LIST = re.compile(rf"(?:{_NUMBER}(?: {_NUMBER})*)? ?")
+_TAIL = re.compile(r"\nparameters:\n(\[\w+: .*\]\n)+\nend of parameters\n\npandas_categorical:.*\n\Z")
 
 
 def check_file(text: str) -> None:
@@ -27,8 +33,7 @@ def check_file(text: str) -> None:
     try:
         _check(text)
     except (KeyError, OverflowError, ValueError) as error:
-        problem = f"it is no intact LightGBM file ({type(error).__name__}: {str(error)[:200]})"
-        raise LoadFailedError(ref="lightgbm", problem=problem) from error
+        raise LoadFailedError(ref="lightgbm", problem=f"it is no intact file ({in_words(error)})") from error
 
 
 def _check(text: str) -> None:
@@ -36,8 +41,8 @@ def _check(text: str) -> None:
         raise ValueError("it does not start with `tree`")
     start = text.find(f"\n{_TREE}") + 1
     end = text.find(f"\n{_END}\n") + 1
-    if not end:
-        raise ValueError("the end of the trees is missing")
+    if not end or not _TAIL.search(text, end):
+        raise ValueError("the end is missing")
     start = start if 0 < start < end else end
     header = _fields(text[:start])
     features = int(header["max_feature_idx"]) + 1
@@ -79,9 +84,14 @@ def _fields(block: str) -> dict[str, str]:
 
 
 def _check_tree(fields: dict[str, str], features: int) -> None:
+    if not _REQUIRED <= fields.keys():
+        raise ValueError("a tree is incomplete")
     leaves = int(fields["num_leaves"])
     if leaves < 1 or len(_numbers(fields, "leaf_value", float)) != leaves or fields.get("is_linear", "0") != "0":
         raise ValueError("the leaves of a tree are incomplete")
+    for name, value in fields.items():  # LightGBM ends the process at the first that is no number
+        if not _NUMBER_LIST.fullmatch(value):
+            raise ValueError(f"`{name[:80]}` of a tree is no list of numbers")
     inner = leaves - 1
     if inner == 0:
         return

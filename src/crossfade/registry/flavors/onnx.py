@@ -10,7 +10,7 @@ import numpy as np
 
 from crossfade.core.tensors import Array, Label, Tensors, TensorSpec
 from crossfade.errors import LoadFailedError
-from crossfade.registry.flavors.answers import only_file, require, tidy
+from crossfade.registry.flavors.answers import in_words, only_file, require, tidy
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 
 MAX_THREADS = 4
@@ -90,7 +90,7 @@ class Onnx:
             data = only_file(files, self.name)
             return Session(runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
         except _refusals(runtime) as error:
-            raise LoadFailedError(ref=self.name, problem=f"onnxruntime refuses it: {str(error)[:300]}") from error
+            raise LoadFailedError(ref=self.name, problem=f"onnxruntime refuses it ({in_words(error)})") from error
 
 
 class Session:

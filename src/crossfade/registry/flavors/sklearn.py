@@ -13,7 +13,16 @@ from typing import Any, ClassVar
 
 from crossfade.core.tensors import Tensors
 from crossfade.errors import CodeNotAllowedError, LoadFailedError, UntrustedTypesError
-from crossfade.registry.flavors.answers import LABELS, PROBABILITIES, Estimator, only_file, require, single, tidy
+from crossfade.registry.flavors.answers import (
+    LABELS,
+    PROBABILITIES,
+    Estimator,
+    in_words,
+    only_file,
+    require,
+    single,
+    tidy,
+)
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 from crossfade.registry.flavors.skops import TRUSTED_TYPES, canonical
 from crossfade.registry.flavors.trees import check_trees
@@ -75,7 +84,7 @@ class Sklearn:
             data: bytes = skops.dumps(model)
         except (skops.exceptions.UnsupportedTypeException, TypeError) as error:
             kind = type(model)
-            raise CodeNotAllowedError(given=f"`{kind.__module__}.{kind.__qualname__}` ({error})") from error
+            raise CodeNotAllowedError(given=f"`{kind.__module__}.{kind.__qualname__}` ({in_words(error)})") from error
         return {"model.skops": canonical(data)}
 
     def inspect(self, files: Mapping[str, bytes], policy: TrustPolicy) -> None:
@@ -158,4 +167,4 @@ def _check_expansion(data: bytes) -> None:
 
 
 def _failed(error: BaseException) -> LoadFailedError:
-    return LoadFailedError(ref="sklearn", problem=f"it is no intact skops file ({type(error).__name__}: {error})")
+    return LoadFailedError(ref="sklearn", problem=f"it is no intact skops file ({in_words(error)})")

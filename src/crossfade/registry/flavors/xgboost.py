@@ -16,6 +16,7 @@ from crossfade.registry.flavors.answers import (
     PROBABILITIES,
     Estimator,
     classifier_outputs,
+    in_words,
     only_file,
     require,
     single,
@@ -79,7 +80,7 @@ class XGBoost:
             booster.load_model(bytearray(only_file(files, self.name)))
             return Boosted(booster)
         except (library.core.XGBoostError, KeyError, TypeError, ValueError) as error:
-            raise LoadFailedError(ref=self.name, problem=f"XGBoost refuses the file: {str(error)[:200]}") from error
+            raise LoadFailedError(ref=self.name, problem=f"XGBoost refuses it ({in_words(error)})") from error
 
 
 class Boosted:
@@ -94,6 +95,7 @@ class Boosted:
         parameters = learner["learner_model_param"]
         self._targets = int(parameters["num_target"])
         self._objective = learner["objective"]["name"]
+        self._linear = learner["gradient_booster"]["name"] == "gblinear"
         self.columns: tuple[str, ...] = tuple(booster.feature_names or ())
         self.classes: tuple[Label, ...] = ()
         self.outputs: tuple[TensorSpec, ...] = (TensorSpec(LABELS, "FP32", (-1,)),)
@@ -116,7 +118,7 @@ class Boosted:
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
         """Return labels, probabilities or values; probabilities are computed once and give the labels."""
-        raw = self._booster.inplace_predict(single(inputs), **self._options)
+        raw = self._ask(single(inputs))
         if len(self.outputs) == 1:
             return {LABELS: raw.astype(np.int64) if self.outputs[0].datatype == "INT64" else raw}
         answers: Tensors = {}
@@ -130,6 +132,13 @@ class Boosted:
         if PROBABILITIES in wanted:
             answers[PROBABILITIES] = probabilities
         return answers
+
+    def _ask(self, rows: Any) -> Any:
+        if not self._linear:
+            return self._booster.inplace_predict(rows, **self._options)
+        from xgboost import DMatrix  # linear boosters cannot predict in place
+
+        return self._booster.predict(DMatrix(rows, missing=self._options["missing"]), validate_features=False)
 
 
 class _Wrapped(Estimator):

@@ -13,10 +13,40 @@ import orjson
 
 from crossfade.errors import LoadFailedError
 from crossfade.registry.flavors import ubjson
+from crossfade.registry.flavors.answers import in_words
 from crossfade.registry.flavors.trees import check_children
 
 MAX_CATEGORY = 2**24
 """Categories are bits of a set, so a large one would need a large set."""
+
+_NO_PARENT = (-1, 2**31 - 1)
+_PER_NODE = (
+    "right_children",
+    "split_indices",
+    "split_conditions",
+    "default_left",
+    "parents",
+    "loss_changes",
+    "sum_hessian",
+)
+_TYPES = {
+    "base_weights": ">f4",
+    "categories": ">i4",
+    "categories_nodes": ">i4",
+    "categories_segments": ">i8",
+    "categories_sizes": ">i8",
+    "default_left": "|u1",
+    "leaf_weights": ">f4",
+    "left_children": ">i4",
+    "loss_changes": ">f4",
+    "parents": ">i4",
+    "right_children": ">i4",
+    "split_conditions": ">f4",
+    "split_indices": ">i4",
+    "split_type": "|u1",
+    "sum_hessian": ">f4",
+}
+"""XGBoost takes a block of numbers for what it expects, whatever its type says."""
 
 
 def check_file(data: bytes) -> None:
@@ -31,13 +61,14 @@ def check_file(data: bytes) -> None:
         learner = document["learner"]
         _check_booster(learner["gradient_booster"], int(learner["learner_model_param"]["num_feature"]))
     except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        problem = f"it is no intact XGBoost file ({type(error).__name__}: {str(error)[:200]})"
-        raise LoadFailedError(ref="xgboost", problem=problem) from error
+        raise LoadFailedError(ref="xgboost", problem=f"it is no intact file ({in_words(error)})") from error
 
 
 def _check_booster(booster: dict[str, Any], features: int) -> None:
     if booster["name"] == "gblinear":
-        if len(booster["model"]["weights"]) % (features + 1):
+        weights = booster["model"]["weights"]
+        typed = isinstance(weights, np.ndarray)
+        if len(weights) % (features + 1) or (typed and weights.dtype.str != ">f4"):
             raise ValueError("the number of weights does not fit the number of features")
         return
     model = booster["gbtree"]["model"] if booster["name"] == "dart" else booster["model"]
@@ -54,24 +85,36 @@ def _check_booster(booster: dict[str, Any], features: int) -> None:
 
 
 def _check_tree(tree: dict[str, Any], features: int) -> None:
+    for name, values in tree.items():
+        if isinstance(values, np.ndarray) and values.dtype.str != _TYPES.get(name):
+            raise ValueError(f"`{name[:80]}` of a tree is of another type")
     left, right = _integers(tree["left_children"]), _integers(tree["right_children"])
     count = len(left)
-    same_length = ("split_indices", "split_conditions", "default_left", "parents")
-    if not count == len(right) == int(tree["tree_param"]["num_nodes"]) > 0:
-        raise ValueError("a tree has another number of nodes than it says")
-    if any(len(tree[name]) != count for name in same_length):
+    if not count == int(tree["tree_param"]["num_nodes"]) > 0 or any(len(tree[name]) != count for name in _PER_NODE):
         raise ValueError("the nodes of a tree are incomplete")
-    width = max(1, int(tree["tree_param"]["size_leaf_vector"]))
-    if len(tree["base_weights"]) % count or len(tree["base_weights"]) // count not in {1, width}:
-        raise ValueError("the leaves of a tree are incomplete")
     inner = left != -1
-    if np.any(inner != (right != -1)):
-        raise ValueError("a node of a tree has one child")
-    check_children(np.concatenate((left[inner], right[inner])), count)
+    children = np.concatenate((left[inner], right[inner]))
+    check_children(children, count)
+    parents = _integers(tree["parents"])
+    if not np.array_equal(parents[children], np.tile(np.flatnonzero(inner), 2)) or parents[0] not in _NO_PARENT:
+        raise ValueError("a node of a tree does not know its parent")
+    _check_leaves(tree, right[~inner])
     indices = _integers(tree["split_indices"])[inner]
     if np.any(indices < 0) or np.any(indices >= features):
         raise ValueError("a tree uses a feature that the model does not have")
     _check_categories(tree, inner)
+
+
+def _check_leaves(tree: dict[str, Any], right: Any) -> None:
+    """A leaf's value is its split condition; with several targets its right child is the row of its weights."""
+    count, width = len(tree["left_children"]), int(tree["tree_param"]["size_leaf_vector"])
+    if width <= 1:
+        complete = len(tree["base_weights"]) == count and bool(np.all(right == -1))
+    else:
+        rows = len(tree["leaf_weights"]) // width if "leaf_weights" in tree else count
+        complete = len(tree["base_weights"]) == count * width and bool(np.all((right >= -1) & (right < rows)))
+    if not complete:
+        raise ValueError("the leaves of a tree are incomplete")
 
 
 def _check_categories(tree: dict[str, Any], inner: Any) -> None:

@@ -6,7 +6,6 @@ JSON has no NaN and no infinities. An output that holds one is answered with nul
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ def encode_answer(
     *,
     request_id: str | None = None,
     binary: frozenset[str] = frozenset(),
+    parameters: dict[str, bool] | None = None,
 ) -> tuple[bytes, int | None]:
     """Encode the answer to an infer request.
 
@@ -35,6 +35,7 @@ def encode_answer(
         outputs: Name -> array, in the order of the answer.
         request_id: The `id` of the request.
         binary: Names of the outputs to append as binary tensors.
+        parameters: Of the answer as a whole.
 
     Returns:
         The body, and how many bytes of it are JSON when binary tensors follow, else None.
@@ -49,6 +50,8 @@ def encode_answer(
     document: dict[str, Any] = {"model_name": model, "model_version": version}
     if request_id is not None:
         document["id"] = request_id
+    if parameters is not None:
+        document["parameters"] = parameters
     tails: list[bytes] = []
     described = document["outputs"] = [_describe_output(name, array, tails, binary) for name, array in outputs.items()]
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -73,9 +76,7 @@ def describe_model(model: str, versions: list[str], platform: str, signature: Si
 
 def has_non_finite(array: Array) -> bool:
     """Tell whether a float array holds a NaN or an infinity."""
-    if array.dtype.kind != "f" or isfinite(array.sum(dtype=np.float64)):
-        return False
-    return not bool(np.isfinite(array).all())
+    return array.dtype.kind == "f" and not bool(np.isfinite(array).all())
 
 
 def json_values(name: str, array: Array) -> Any:

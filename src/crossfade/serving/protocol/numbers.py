@@ -71,7 +71,7 @@ def parse_data(name: str, datatype: str, shape: tuple[int, ...], text: bytes) ->
     elements = prod(shape)
     if not text.startswith(b"["):
         raise MalformedRequestError(problem=f"input `{name}`: data must be an array")
-    given = text.count(b",") + 1 if elements else _count(text)
+    given = text.count(b",") + 1 if elements > 1 else _count(text)
     if given != elements:
         raise _size_error(name, shape, given)
     if text.find(b"[", 1) > 0:
@@ -149,7 +149,9 @@ def _parse_strings(name: str, shape: tuple[int, ...], text: bytes) -> Array:
         raise MalformedRequestError(
             problem=f"input `{name}`: BYTES data must be strings in {list(shape)} ({error})"
         ) from error
-    if array.size != prod(shape) or (nested and array.shape != shape):
+    # numpy cannot see the lengths below an empty list, and makes ragged lists an array of fewer dimensions
+    visible = shape if array.size else shape[: array.ndim]
+    if array.size != prod(shape) or (nested and array.shape != visible):
         raise _size_error(name, shape, array.size)
     return array.reshape(shape)
 

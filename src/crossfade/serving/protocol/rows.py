@@ -7,7 +7,8 @@ Request, any of:
 Answer:
     `{"model", "version", "alias"?, "request_id", "predictions": [one per row], "classes"?, "probabilities"?: [one
     array per row, in the order of "classes"]}`. A prediction that is not a finite number is null, and then
-    `"non_finite": true` is there too.
+    `"non_finite": true` is there too. `"fallback": true` says that a former version answered, because the one behind
+    the alias is not ready.
 """
 
 from __future__ import annotations
@@ -81,11 +82,11 @@ def decode_rows(body: bytes, signature: Signature, max_rows: int, *, probabiliti
     return RowsRequest(tensors, LABELS if LABELS in names else names[0], probabilities or in_body)
 
 
-def encode_rows(identity: dict[str, str], outputs: Tensors, request: RowsRequest, signature: Signature) -> bytes:
+def encode_rows(identity: dict[str, str | bool], outputs: Tensors, request: RowsRequest, signature: Signature) -> bytes:
     """Encode the answer.
 
     Args:
-        identity: What answered: `model`, `version`, `request_id`, perhaps `alias`.
+        identity: What answered: `model`, `version`, `request_id`, perhaps `alias` and `fallback`.
         outputs: Holds the request's `wanted`.
         request: What was asked.
         signature: Of the version that answered.

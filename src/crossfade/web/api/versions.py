@@ -10,10 +10,11 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from crossfade.core.compatibility import SignatureDiff, compare_signatures
-from crossfade.errors import MalformedRequestError
+from crossfade.errors import MalformedRequestError, VersionConflictError
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.comparison import ComparisonReport
-from crossfade.registry.publication import check_identity
+from crossfade.registry.port import RegistryBackend
+from crossfade.registry.publication import check_bump, propose_version
 from crossfade.registry.requests import (
     PublishRequest,
     ReasonRequest,
@@ -23,7 +24,7 @@ from crossfade.registry.requests import (
     VersionDetails,
 )
 from crossfade.registry.verification import VerifyReport
-from crossfade.registry.versions import Page, StageChange, Version
+from crossfade.registry.versions import Manifest, Page, StageChange, Version
 from crossfade.web.api.contract import (
     Cursor,
     DryRun,
@@ -71,12 +72,7 @@ def publish_version(
         raise MalformedRequestError(problem=f"the manifest is of `{manifest.name[:64]}`, the path names `{name[:64]}`")
     registry = platform.registry
     if dry_run:
-        existing = check_identity(registry.backend, read_manifest(manifest))
-        return answer(
-            Rehearsal(
-                f"register {manifest.ref}" if existing is None else f"change nothing: {manifest.ref} is registered"
-            )
-        )
+        return answer(Rehearsal(_rehearse(registry.backend, read_manifest(manifest))))
     version, new = registry.publish(manifest, principal=principal)
     if wanted.holder:
         registry.release(wanted.holder)
@@ -192,6 +188,18 @@ def compare_versions(
 ) -> Response:
     """Compare two versions: evaluations, signatures, parameters, size."""
     return answer(platform.registry.compare(a, b))
+
+
+def _rehearse(backend: RegistryBackend, manifest: Manifest) -> str:
+    """Say what publishing would do. The files are not asked for, because a dry run sends none."""
+    known = backend.find_version(manifest.name, manifest.version)
+    if known is None:
+        check_bump(backend, manifest)
+        return f"register {manifest.ref}"
+    if known.manifest_digest != manifest.digest:
+        proposed = propose_version(backend, manifest.name, manifest.signature)
+        raise VersionConflictError(ref=manifest.ref, proposed=f"{manifest.name}:{proposed}")
+    return f"change nothing: {manifest.ref} is registered"
 
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:

@@ -17,7 +17,6 @@ def upgrade() -> None:
     _create_registry()
     _create_history()
     _create_serving()
-    _create_others()
     head = sa.table("head", sa.column("id"), sa.column("revision"), sa.column("audit_hash"))
     op.bulk_insert(head, [{"id": 1, "revision": 0, "audit_hash": "0" * 64}])
 
@@ -25,7 +24,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop all tables, those that refer to others first."""
     for name in (
-        "version_parents",
         "processes",
         "candidates",
         "blob_candidates",
@@ -33,6 +31,7 @@ def downgrade() -> None:
         "stage_history",
         "alias_history",
         "aliases",
+        "version_parents",
         "version_files",
         "versions",
         "models",
@@ -130,9 +129,20 @@ def _create_registry() -> None:
         sa.Column("role", sa.String(32), nullable=False),
         sa.ForeignKeyConstraint(["model", "semver"], ["versions.model", "versions.semver"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("model", "semver", "path"),
-        comment="the files of the manifest, and the manifest itself with the role `manifest`: what garbage collection reads",
+        comment="the files of the manifest, and the manifest itself with the role `manifest`: "
+        "what garbage collection reads",
     )
     op.create_index("version_files_by_digest", "version_files", ["digest"])
+    op.create_table(
+        "version_parents",
+        sa.Column("model", sa.String(64), nullable=False),
+        sa.Column("semver", sa.String(64), nullable=False),
+        sa.Column("parent", sa.String(160), nullable=False, comment="`name:1.2.0`, of this registry or another"),
+        sa.ForeignKeyConstraint(["model", "semver"], ["versions.model", "versions.semver"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("model", "semver", "parent"),
+        comment="what a version was made from; a parent cannot be deleted",
+    )
+    op.create_index("version_parents_by_parent", "version_parents", ["parent"])
     op.create_table(
         "aliases",
         sa.Column("model", sa.String(64), nullable=False),
@@ -220,16 +230,3 @@ def _create_serving() -> None:
         sa.Column("slots", sa.Text, nullable=False, comment='JSON: {"name:1.0.0": ["ready", ""]}, state and problem'),
         sa.PrimaryKeyConstraint("process"),
     )
-
-
-def _create_others() -> None:
-    op.create_table(
-        "version_parents",
-        sa.Column("model", sa.String(64), nullable=False),
-        sa.Column("semver", sa.String(64), nullable=False),
-        sa.Column("parent", sa.String(160), nullable=False, comment="`name:1.2.0`, of this registry or another"),
-        sa.ForeignKeyConstraint(["model", "semver"], ["versions.model", "versions.semver"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("model", "semver", "parent"),
-        comment="what a version was made from; a parent cannot be deleted",
-    )
-    op.create_index("version_parents_by_parent", "version_parents", ["parent"])

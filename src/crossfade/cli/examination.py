@@ -1,0 +1,203 @@
+"""What `crossfade doctor` examines. Each examination returns what it found, or raises what is wrong."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from sqlalchemy import func, select
+
+from crossfade.cli.output import size
+from crossfade.errors import CorruptBlobError, DatabaseUnavailableError
+from crossfade.registry.requests import ServerStatus
+from crossfade.settings import Settings
+from crossfade.storage.blobs.backends import open_blobs
+from crossfade.storage.blobs.port import BlobStore
+from crossfade.storage.changes import verify_audit
+from crossfade.storage.database import Database, open_database
+from crossfade.storage.migrate import CURRENT, stored_revision
+from crossfade.storage.tables import audit, version_files
+from crossfade.storage.times import from_text
+
+Finding = tuple[Literal["ok", "warning"], str]
+Examination = tuple[str, Callable[[], Finding]]
+
+_LITTLE_SPACE = 2**30
+_CLOCK_SECONDS = 5.0
+_PROBE = b"crossfade doctor"
+
+
+def examine_platform() -> Iterator[Examination]:
+    """Yield the examinations of the local platform. It ends where nothing more can be examined."""
+    yield "settings", _settings
+    settings = Settings.load()
+    yield "packages", _packages
+    yield "disk", lambda: _disk(settings.home)
+    if _is_untouched(settings):
+        yield "platform", lambda: ("ok", "nothing here yet; the first command that needs it creates it")
+        return
+    with ExitStack() as opened:
+        yield "blob store", lambda: _blob_store(settings)
+        yield "database", lambda: _database(settings)
+        database = open_database(settings.database_url, pool_size=1)
+        opened.callback(database.close)
+        if stored_revision(database) is None:
+            return
+        yield "audit log", lambda: _audit(database)
+        yield "clock", lambda: _clock(database)
+        blobs = open_blobs(settings)
+        opened.callback(blobs.close)
+        yield "blobs", lambda: _blobs(database, blobs)
+
+
+def examine_server(url: str) -> Iterator[Examination]:
+    """Yield the examinations of a running server."""
+    from crossfade.client import Client
+
+    with Client(url, timeout=10.0) as client:
+        yield "server", lambda: ("ok", f"Crossfade {client.status().release} answers at {url}")
+        status = client.status()
+        yield "processes", lambda: _processes(status)
+        yield "readiness", lambda: _readiness(url)
+        yield "clock", lambda: _server_clock(url)
+
+
+# --- here ----------------------------------------------------------------------------------------------------------
+
+
+def _settings() -> Finding:
+    settings = Settings.load()
+    return "ok", f"home is {settings.home.absolute()}"
+
+
+def _packages() -> Finding:
+    """List the optional packages; which of them are needed, only the models know."""
+    installed: list[str] = []
+    missing: set[str] = set()
+    for requirement in requires("crossfade") or ():
+        name, _, extra = requirement.partition("; extra == ")
+        if not extra or name.startswith("crossfade"):
+            continue
+        distribution = re.split(r"[^A-Za-z0-9_.-]", name, maxsplit=1)[0]
+        try:
+            installed.append(f"{distribution} {version(distribution)}")
+        except PackageNotFoundError:
+            missing.add(extra.strip("'\""))
+    absent = f"; extras not complete: {', '.join(sorted(missing))}" if missing else ""
+    return "ok", f"{', '.join(sorted(set(installed))) or 'no optional packages'}{absent}"
+
+
+def _disk(home: Path) -> Finding:
+    folder = next(path for path in (home.absolute(), *home.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    return ("ok" if free > _LITTLE_SPACE else "warning"), f"{size(free)} free at {folder}"
+
+
+def _is_untouched(settings: Settings) -> bool:
+    return not settings.storage.database_url and not settings.storage.blobs_url and not settings.home.exists()
+
+
+def _database(settings: Settings) -> Finding:
+    database = open_database(settings.database_url, pool_size=1)
+    try:
+        found = stored_revision(database)
+        if found is None:
+            return "warning", "it has no tables yet; the first command that needs them makes them"
+        if found != CURRENT:
+            return "warning", f"its schema is {found}, this Crossfade has {CURRENT}; the next start migrates it"
+        if database.dialect == "sqlite":
+            with database.read() as connection:
+                damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            if damage != "ok":
+                raise DatabaseUnavailableError(problem=f"the file is damaged ({damage})")
+        return "ok", f"{database.dialect}, schema {found}, revision {database.revision()}"
+    finally:
+        database.close()
+
+
+def _audit(database: Database) -> Finding:
+    with database.read() as connection:
+        return "ok", f"{verify_audit(connection)} entries, the chain is intact"
+
+
+def _clock(database: Database) -> Finding:
+    with database.read() as connection:
+        newest = connection.execute(select(func.max(audit.c.at))).scalar_one()
+    if newest is None:
+        return "ok", "nothing was recorded yet"
+    ahead = (from_text(newest) - datetime.now(UTC)).total_seconds()
+    if ahead > _CLOCK_SECONDS:
+        return "warning", f"the newest audit entry is {ahead:.0f} s in the future; set the clock of this machine"
+    return "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, after everything recorded"
+
+
+def _blob_store(settings: Settings) -> Finding:
+    blobs = open_blobs(settings)
+    try:
+        stored = blobs.put([_PROBE], limit_bytes=len(_PROBE))
+        blobs.read(stored.digest)
+        blobs.delete(stored.digest)
+    finally:
+        blobs.close()
+    return "ok", f"{settings.blobs_url}: written, read and deleted"
+
+
+def _blobs(database: Database, blobs: BlobStore) -> Finding:
+    columns = version_files.c
+    with database.read() as connection:
+        entries = connection.execute(
+            select(columns.digest, columns.size, columns.path, columns.model, columns.semver).order_by(columns.digest)
+        ).all()
+    seen = ""
+    count = 0
+    for entry in entries:
+        if entry.digest == seen:
+            continue
+        seen, count = entry.digest, count + 1
+        found = blobs.find(entry.digest)
+        if found is None or found.size != entry.size:
+            damage = "missing" if found is None else f"{found.size} bytes long, not {entry.size}"
+            ref = f"{entry.model}:{entry.semver}"
+            raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=ref, damage=damage)
+    return "ok", f"all {count} that versions refer to are there, complete in size"
+
+
+# --- a server ------------------------------------------------------------------------------------------------------
+
+
+def _processes(status: ServerStatus) -> Finding:
+    failed = sorted(
+        f"{ref}: {problem or state}"
+        for process in status.processes
+        for ref, (state, problem) in process.slots.items()
+        if state == "failed"
+    )
+    behind = [process for process in status.processes if process.revision < status.revision]
+    text = f"{len(status.processes)} running, revision {status.revision}"
+    if failed:
+        return "warning", f"{text}; failed: {'; '.join(failed)}"
+    return ("warning" if behind else "ok"), f"{text}{f', {len(behind)} behind it' if behind else ''}"
+
+
+def _readiness(url: str) -> Finding:
+    answer = httpx.get(f"{url}/readyz", timeout=10.0)
+    return ("ok" if answer.is_success else "warning"), answer.text[:300]
+
+
+def _server_clock(url: str) -> Finding:
+    answer = httpx.get(f"{url}/healthz", timeout=10.0)
+    given = answer.headers.get("date")
+    if given is None:
+        return "ok", "the server does not say what time it has"
+    difference = abs((parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
+    if difference > _CLOCK_SECONDS:
+        return "warning", f"this machine and the server differ by {difference:.0f} s"
+    return "ok", "this machine and the server agree"

@@ -1,0 +1,45 @@
+"""`crossfade serve`: start the server."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from crossfade.cli.output import facts
+from crossfade.cli.session import Session, command
+
+
+@command(name="serve", remote=False)
+@click.option("--host", default=None, help="Address to bind; default: the setting `http.host`.")
+@click.option("--port", type=int, default=None, help="Port to bind; 0 takes a free one; default: `http.port`.")
+@click.option("--workers", type=int, default=None, help="Processes that share the port; default: `serving.workers`.")
+def serve(session: Session, host: str | None, port: int | None, workers: int | None) -> None:
+    """Start the server; SIGTERM drains it, Ctrl-C stops it.
+
+    The address is printed once every champion answers.
+    """
+    from crossfade.settings import Settings
+    from crossfade.web import server
+    from crossfade.web.workers import Supervisor
+
+    settings = Settings.load(**_overrides(host, port, workers))
+    listener = server.bind(settings.http)
+    url = server.url_of(listener)
+
+    def announce() -> None:
+        session.output.show(
+            lambda: b'{"url":"%s"}' % url.encode(), lambda: facts([(f"crossfade is ready at {url}", " ")], name=url)
+        )
+        session.hint(f"see every route at {url}/docs")
+
+    if settings.serving.workers > 1:
+        sys.exit(Supervisor(settings, listener, announce).run())
+    server.serve(settings, listener, announce)
+
+
+def _overrides(host: str | None, port: int | None, workers: int | None) -> dict[str, Any]:
+    http = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    serving = {} if workers is None else {"workers": workers}
+    return {name: section for name, section in (("http", http), ("serving", serving)) if section}

@@ -1,0 +1,103 @@
+"""`Measurements`: what this process does, in the Prometheus text format. Counting happens elsewhere, without locks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from crossfade.serving.counters import Counters
+from crossfade.serving.loader import Loader
+from crossfade.serving.slots import Slot, SlotTable, State
+from crossfade.traffic.follower import SnapshotFollower
+
+_LABELS = ("model", "version")
+
+
+class Measurements(Collector):
+    """Reads slots and snapshot when somebody scrapes; a version's series end when it is unloaded.
+
+    Attributes:
+        unserved: Requests that no version was there to answer.
+    """
+
+    def __init__(self, slots: SlotTable, follower: SnapshotFollower, loader: Loader) -> None:
+        self.unserved = Counters()
+        self._slots = slots
+        self._follower = follower
+        self._loader = loader
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """Return the metrics of this process in the Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every metric (called by prometheus-client)."""
+        slots = [slot for slot in self._slots.all().values() if slot.state is not State.FAILED]
+        yield from self._of_requests(slots)
+        yield from _of_batches(slots)
+        yield from self._of_process()
+
+    def _of_requests(self, slots: list[Slot]) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "crossfade_requests", "Predictions by family of HTTP status.", labels=(*_LABELS, "code")
+        )
+        seconds = HistogramMetricFamily(
+            "crossfade_inference_duration_seconds", "Checking, waiting and predicting.", labels=_LABELS
+        )
+        rows = CounterMetricFamily("crossfade_rows", "Rows in answered requests.", labels=_LABELS)
+        fallbacks = CounterMetricFamily(
+            "crossfade_fallbacks", "Answers in the stead of a version that was not ready.", labels=_LABELS
+        )
+        under_way = GaugeMetricFamily("crossfade_requests_in_flight", "Requests under way.", labels=_LABELS)
+        for family, count in self.unserved.errors.items():
+            requests.add_metric(("", "", family), count)
+        for slot in slots:
+            labels, counters = slot.key, slot.counters
+            buckets = counters.seconds.buckets()
+            requests.add_metric((*labels, "2xx"), buckets[-1][1])
+            for family, count in counters.errors.items():
+                requests.add_metric((*labels, family), count)
+            seconds.add_metric(labels, buckets, counters.seconds.total)
+            rows.add_metric(labels, counters.rows)
+            fallbacks.add_metric(labels, counters.fallbacks)
+            under_way.add_metric(labels, slot.leases)
+        yield from (requests, seconds, rows, fallbacks, under_way)
+
+    def _of_process(self) -> Iterator[Metric]:
+        states = GaugeMetricFamily("crossfade_slots", "Versions in this process by state.", labels=("state",))
+        found = Counter(slot.state for slot in self._slots.all().values())
+        for state in State:
+            if state is not State.GONE:
+                states.add_metric((state.value,), found[state])
+        yield states
+        yield GaugeMetricFamily(
+            "crossfade_free_bytes", "Memory that further versions may take.", value=self._loader.free_bytes()
+        )
+        yield GaugeMetricFamily(
+            "crossfade_snapshot_revision", "Revision of the routes in use.", value=self._follower.snapshot.revision
+        )
+        yield GaugeMetricFamily(
+            "crossfade_snapshot_age_seconds",
+            "Since the database confirmed that the routes are the newest.",
+            value=self._follower.age_seconds,
+        )
+
+
+def _of_batches(slots: list[Slot]) -> Iterator[Metric]:
+    rows = HistogramMetricFamily("crossfade_batch_rows", "Rows per call of the model.", labels=_LABELS)
+    seconds = CounterMetricFamily("crossfade_model_seconds", "Time in the model.", labels=_LABELS)
+    loading = GaugeMetricFamily("crossfade_load_seconds", "From the first byte to ready.", labels=_LABELS)
+    memory = GaugeMetricFamily("crossfade_model_bytes", "Memory charged to the version.", labels=_LABELS)
+    for slot in slots:
+        rows.add_metric(slot.key, slot.counters.batch_rows.buckets(), slot.counters.batch_rows.total)
+        seconds.add_metric(slot.key, slot.counters.batch_seconds)
+        loading.add_metric(slot.key, slot.load_seconds)
+        memory.add_metric(slot.key, slot.size_bytes)
+    yield from (rows, seconds, loading, memory)

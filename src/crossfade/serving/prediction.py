@@ -1,0 +1,314 @@
+"""`PredictionService`: from a reference and tensors to the answer of exactly one version.
+
+A request looks at one snapshot and holds on to one slot from entry to answer. While the version behind an alias is not
+ready in this process, the best former version of that alias that still is answers in its stead, and the prediction says
+so; switches make this rare: it takes a process that starts with a broken champion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+
+from crossfade.core.identity import ModelRef
+from crossfade.core.tensors import Signature, Tensors, row_count
+from crossfade.errors import (
+    AliasNotFoundError,
+    CrossfadeError,
+    DrainingError,
+    NotServedError,
+    SignatureMismatchError,
+    UnavailableError,
+    VersionNotFoundError,
+)
+from crossfade.registry.port import RegistryBackend
+from crossfade.registry.registry import LOCAL
+from crossfade.serving.measurements import Measurements
+from crossfade.serving.slots import Slot, SlotTable, State
+from crossfade.settings import ServingSettings
+from crossfade.storage.database import Database
+from crossfade.traffic.follower import SnapshotFollower
+from crossfade.traffic.snapshot import Route
+from crossfade.traffic.unloading import set_unloaded
+
+_NO_SIGNATURE = Signature((), ())
+_UNLOADED = "somebody asked not to serve it"
+_LOOK_SECONDS = 0.01
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    """An answer.
+
+    Args:
+        model: Who answered.
+        version: Its semver.
+        outputs: The wanted outputs.
+        alias: The alias that was asked, or None when it was a version.
+        fallback: Whether a former version answered in the stead of the alias's own.
+        revision: Of the snapshot that decided.
+    """
+
+    model: str
+    version: str
+    outputs: Tensors
+    alias: str | None = None
+    fallback: bool = False
+    revision: int = -1
+
+
+class ServedVersion(msgspec.Struct, frozen=True):
+    """One version in this process.
+
+    Args:
+        model: Its model.
+        version: Its semver.
+        flavor: Its format; empty while it is not loaded.
+        signature: Its schema; empty while it is not loaded.
+        ready: Whether it answers.
+        problem: Why not.
+        aliases: Which aliases point to it.
+    """
+
+    model: str
+    version: str
+    flavor: str
+    signature: Signature
+    ready: bool
+    problem: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+class PredictionService:
+    """Answers predictions. Its coroutines run on one event loop.
+
+    Args:
+        follower: The snapshot.
+        slots: The loaded versions.
+        measurements: Counts requests that nobody could answer.
+        backend: Asked only whether a version exists that is not here.
+        database: Where the wish to load or unload a model is kept.
+        settings: How long loading may take.
+    """
+
+    def __init__(
+        self,
+        follower: SnapshotFollower,
+        slots: SlotTable,
+        measurements: Measurements,
+        backend: RegistryBackend,
+        database: Database,
+        settings: ServingSettings,
+    ) -> None:
+        self._follower = follower
+        self._slots = slots
+        self._measurements = measurements
+        self._backend = backend
+        self._database = database
+        self._ready_timeout = settings.ready_timeout_seconds
+        self._draining = False
+
+    async def predict(self, ref: ModelRef, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
+        """Answer a request.
+
+        Args:
+            ref: A version or an alias; a bare name means the champion.
+            tensors: Inputs by name.
+            wanted: Names of outputs; all when not given.
+
+        Raises:
+            SignatureMismatchError: The inputs do not fit, or there is no such output.
+            PredictionError: The model failed on them.
+            ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
+            NotServedError: It is not ready in this process.
+        """
+        snapshot = self._follower.snapshot
+        try:
+            slot, fallback = self._take(snapshot.route(ref.name), ref)
+        except CrossfadeError as error:
+            refusal = await self._refusal(ref, error)
+            self._measurements.unserved.count_error(refusal.http_status)
+            raise refusal from None
+        started = time.perf_counter()
+        counters = slot.counters
+        with slot:
+            try:
+                checked = slot.signature.check(tensors)
+                outputs = await slot.predict(checked, _wanted(slot, wanted))
+            except SignatureMismatchError as error:
+                counters.count_error(error.http_status)
+                facts: dict[str, Any] = error.facts | {"ref": slot.ref}
+                raise SignatureMismatchError(**facts) from error
+            except Exception as error:
+                counters.count_error(error.http_status if isinstance(error, CrossfadeError) else 500)
+                raise
+        counters.count_answer(row_count(checked), time.perf_counter() - started)
+        counters.fallbacks += fallback
+        return Prediction(ref.name, slot.version, outputs, ref.alias, fallback, snapshot.revision)
+
+    async def signature(self, ref: ModelRef) -> Signature:
+        """Return the schema of the version that would answer now.
+
+        Raises:
+            ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
+            NotServedError: It is not ready in this process.
+        """
+        try:
+            slot, _ = self._take(self._follower.snapshot.route(ref.name), ref)
+        except CrossfadeError as error:
+            refusal = await self._refusal(ref, error)
+            self._measurements.unserved.count_error(refusal.http_status)
+            raise refusal from None
+        with slot:
+            return slot.signature
+
+    async def find(self, ref: ModelRef) -> ServedVersion:
+        """Return the version that would answer now, ready or not.
+
+        Raises:
+            ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
+        """
+        route = self._follower.snapshot.route(ref.name)
+        try:
+            slot, _ = self._take(route, ref)
+        except CrossfadeError as error:
+            refusal = await self._refusal(ref, error)
+            if not isinstance(refusal, NotServedError):
+                raise refusal from None
+            version = _semver(route, ref)
+            return _not_served(route, str(ref) if version is None else version, str(refusal.facts["problem"]))
+        with slot:
+            return _served(route, slot)
+
+    def served(self) -> list[ServedVersion]:
+        """List every version that this process holds or shall hold, by name and version."""
+        routes, slots = self._follower.snapshot.models, self._slots.all()
+        wished = {(route.name, wish.version) for route in routes.values() for wish in route.aspired}
+        return [
+            _served(routes.get(name, Route(name)), slots[name, version])
+            if (name, version) in slots
+            else _not_served(routes[name], version, self._slots.explain(name, version))
+            for name, version in sorted(wished | set(slots))
+        ]
+
+    def unready(self) -> list[str]:
+        """Say which champions do not answer here, and why; nothing when requests should come here."""
+        if self._draining:
+            return [DrainingError().message]
+        snapshot = self._follower.snapshot
+        if snapshot.revision < 0:
+            return ["the registry has not been read yet"]
+        return [
+            f"{route.name}:{route.champion}: {self._slots.explain(route.name, route.champion)}"
+            for route in snapshot.models.values()
+            if route.champion is not None
+            and not route.unloaded
+            and not self._slots.is_ready(route.name, route.champion)
+        ]
+
+    async def set_loaded(self, name: str, *, loaded: bool, principal: str = LOCAL) -> None:
+        """Serve a model in every process, or stop serving it; returns when this process has done so.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+            NotServedError: It could not be loaded.
+        """
+        await asyncio.to_thread(set_unloaded, self._database, name, unloaded=not loaded, principal=principal)
+        route = (await asyncio.to_thread(self._follower.refresh)).route(name)
+        deadline = time.monotonic() + self._ready_timeout
+        while waiting := self._waiting_for(route):
+            if time.monotonic() > deadline:
+                raise NotServedError(ref=name, problem=f"it took too long: {waiting}")
+            await asyncio.sleep(_LOOK_SECONDS)
+        for version in route.aliases.values() if loaded else ():
+            if not self._slots.is_ready(name, version):
+                raise NotServedError(ref=f"{name}:{version}", problem=self._slots.explain(name, version))
+
+    def begin_draining(self) -> None:
+        """Stop being ready, so that no more requests are sent here; those that come are answered all the same."""
+        self._draining = True
+
+    def metrics(self) -> bytes:
+        """Render the metrics of this process in the Prometheus text format."""
+        return self._measurements.render()
+
+    def _take(self, route: Route, ref: ModelRef) -> tuple[Slot, bool]:
+        """Lease who answers, and tell whether it does so in another's stead."""
+        version = _semver(route, ref) or self._numbered(ref)
+        slot = self._slots.take(route.name, version)
+        if slot is not None:
+            return slot, False
+        if ref.alias is not None:
+            for former in route.former.get(ref.alias, ()):
+                slot = self._slots.take(route.name, former)
+                if slot is not None:
+                    return slot, True
+        problem = _UNLOADED if route.unloaded else self._slots.explain(route.name, version)
+        raise NotServedError(ref=f"{route.name}:{version}", problem=problem)
+
+    def _numbered(self, ref: ModelRef) -> str:
+        for slot in self._slots.all().values():
+            if slot.name == ref.name and slot.number == ref.number and slot.state is State.READY:
+                return slot.version
+        problem = "ask for an alias or a version" if ref.number is None else "it is not loaded"
+        raise NotServedError(ref=str(ref), problem=problem)
+
+    async def _refusal(self, ref: ModelRef, error: CrossfadeError) -> CrossfadeError:
+        """Tell a version that is not here from one that is nowhere. While the registry is away, nobody can."""
+        if not isinstance(error, NotServedError) or ref.alias is not None or ref.stage is not None:
+            return error
+        try:
+            if ref.version is not None:
+                found = await asyncio.to_thread(self._backend.find_version, ref.name, ref.version)
+            else:
+                found = await asyncio.to_thread(self._backend.find_numbered, ref.name, ref.number or 0)
+        except UnavailableError:
+            return error
+        return VersionNotFoundError(ref=str(ref), name=ref.name) if found is None else error
+
+    def _waiting_for(self, route: Route) -> str:
+        slots = [slot for slot in self._slots.all().values() if slot.name == route.name]
+        if route.unloaded:
+            return ", ".join(slot.ref for slot in slots)
+        settled = {slot.version for slot in slots if slot.state in {State.READY, State.FAILED}}
+        return ", ".join(f"{route.name}:{version}" for version in route.aliases.values() if version not in settled)
+
+
+def _semver(route: Route, ref: ModelRef) -> str | None:
+    if ref.version is not None or ref.alias is None:
+        return ref.version
+    version = route.aliases.get(ref.alias)
+    if version is None:
+        raise AliasNotFoundError(name=route.name, alias=ref.alias)
+    return version
+
+
+def _wanted(slot: Slot, wanted: frozenset[str] | None) -> frozenset[str]:
+    if wanted is None:
+        return slot.outputs
+    if not wanted <= slot.outputs:
+        slot.signature.output(next(iter(wanted - slot.outputs)))
+    return wanted
+
+
+def _served(route: Route, slot: Slot) -> ServedVersion:
+    ready = slot.state is State.READY
+    return ServedVersion(
+        slot.name,
+        slot.version,
+        flavor=slot.manifest.flavor if ready else "",
+        signature=slot.signature if ready else _NO_SIGNATURE,
+        ready=ready,
+        problem="" if ready else slot.problem or f"it is {slot.state}",
+        aliases=_aliases(route, slot.version),
+    )
+
+
+def _not_served(route: Route, version: str, problem: str) -> ServedVersion:
+    return ServedVersion(route.name, version, "", _NO_SIGNATURE, False, problem, _aliases(route, version))
+
+
+def _aliases(route: Route, version: str) -> tuple[str, ...]:
+    return tuple(alias for alias, target in route.aliases.items() if target == version)

@@ -1,0 +1,275 @@
+"""Random sequences of changes against a model in memory: what the registry says must be what the model says."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import timedelta
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from crossfade.core.clock import utc_now
+from crossfade.errors import (
+    AliasMovedError,
+    AliasNotFoundError,
+    IllegalTransitionError,
+    NoPreviousVersionError,
+    NotFoundError,
+    RejectedVersionError,
+    StillReferencedError,
+    VersionConflictError,
+)
+from crossfade.registry.registry import Registry
+from crossfade.settings import RegistrySettings
+from crossfade.storage.changes import verify_audit
+from tests.registry import toy
+from tests.registry.support import open_backend
+from tests.registry.toy import Linear
+
+STAGES = RegistrySettings().stages
+VERSIONS = st.sampled_from(["1.0.0", "1.0.1", "1.1.0", "2.0.0-rc.1"])
+NAMES = st.sampled_from(["churn", "fraud"])
+ALIASES = st.sampled_from(["champion", "challenger"])
+BIASES = st.sampled_from([0.0, 1.0])
+GRACE = 3600.0
+FOUR = ["1.0.0", "1.0.1", "1.0.2", "1.0.3"]
+
+run_quickly = settings(
+    max_examples=20,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@cache
+def empty_home():
+    """Migrate once; every example starts from a copy."""
+    home = Path(tempfile.mkdtemp(prefix="crossfade-machines-"))
+    open_backend(home).database.close()
+    return home
+
+
+class Machine(RuleBasedStateMachine):
+    @initialize()
+    def open(self):
+        toy.install()
+        self.home = Path(tempfile.mkdtemp(prefix="crossfade-machine-"))
+        shutil.copy(empty_home() / "registry.db", self.home)
+        self.ahead = timedelta()
+        backend = open_backend(self.home, clock=lambda: utc_now() + self.ahead)
+        self.registry = Registry(backend, RegistrySettings(garbage_grace_seconds=GRACE))
+        self.versions = {}  # (name, version) -> [bias, stage]
+        self.pointers = {}  # (name, alias) -> version
+        self.moves = {}  # (name, alias) -> [(source, target)], oldest first
+
+    def teardown(self):
+        if hasattr(self, "registry"):
+            with self.registry.backend.database.read() as connection:
+                verify_audit(connection)
+            self.registry.backend.database.close()
+            shutil.rmtree(self.home)
+
+    def add(self, name, version, bias):
+        model = Linear((1.0,), bias)
+        found = self.registry.register(name, model, version=version, signature=model.signature())
+        self.versions.setdefault((name, version), [bias, "registered"])
+        return found
+
+    def record_move(self, name, alias, target):
+        source = self.pointers.get((name, alias))
+        if source != target:
+            self.moves.setdefault((name, alias), []).append((source, target))
+        if target is None:
+            self.pointers.pop((name, alias), None)
+        else:
+            self.pointers[name, alias] = target
+
+    def pointing_to(self, name, version):
+        return sorted(alias for (model, alias), target in self.pointers.items() if (model, target) == (name, version))
+
+
+class RegistryMachine(Machine):
+    @rule(name=NAMES, version=VERSIONS, bias=BIASES)
+    def register(self, name, version, bias):
+        known = self.versions.get((name, version))
+        if known is not None and known[0] != bias:
+            with pytest.raises(VersionConflictError):
+                self.add(name, version, bias)
+        else:
+            assert self.add(name, version, bias).version == version
+
+    @rule(name=NAMES, version=VERSIONS, stage=st.sampled_from(sorted(STAGES)))
+    def transition(self, name, version, stage):
+        known = self.versions.get((name, version))
+        if known is None:
+            expected = NotFoundError
+        elif stage == known[1]:
+            expected = None
+        elif stage not in STAGES[known[1]]:
+            expected = IllegalTransitionError
+        elif stage == "rejected" and self.pointing_to(name, version):
+            expected = StillReferencedError
+        else:
+            expected = None
+        if expected is not None:
+            with pytest.raises(expected):
+                self.registry.transition(f"{name}:{version}", stage)
+            return
+        assert self.registry.transition(f"{name}:{version}", stage).stage == stage
+        known[1] = stage
+
+    @rule(name=NAMES, version=VERSIONS, alias=ALIASES)
+    def point(self, name, version, alias):
+        known = self.versions.get((name, version))
+        if known is None or known[1] == "rejected":
+            with pytest.raises(NotFoundError if known is None else RejectedVersionError):
+                self.registry.move_alias(name, alias, version)
+            return
+        self.registry.move_alias(name, alias, version)
+        self.record_move(name, alias, version)
+
+    @rule(name=NAMES, version=VERSIONS)
+    def deprecate(self, name, version):
+        if (name, version) in self.versions:
+            assert self.registry.deprecate(f"{name}:{version}").deprecated_at is not None
+
+    @rule(name=NAMES, version=VERSIONS)
+    def delete(self, name, version):
+        if (name, version) not in self.versions:
+            with pytest.raises(NotFoundError):
+                self.registry.delete(f"{name}:{version}")
+        elif self.pointing_to(name, version):
+            with pytest.raises(StillReferencedError):
+                self.registry.delete(f"{name}:{version}")
+        else:
+            self.registry.delete(f"{name}:{version}")
+            del self.versions[name, version]
+
+    @rule(seconds=st.sampled_from([1.0, GRACE + 1]))
+    def wait(self, seconds):
+        self.ahead += timedelta(seconds=seconds)
+
+    @rule()
+    def collect_garbage(self):
+        would = self.registry.collect_garbage(dry_run=True)
+        assert self.registry.collect_garbage() == would
+
+    @precondition(lambda self: len(self.versions) > 0)
+    @rule(data=st.data())
+    def load(self, data):
+        name, version = data.draw(st.sampled_from(sorted(self.versions)))
+        pipeline = self.registry.load(f"{name}:{version}")
+        assert pipeline.model.model.bias == self.versions[name, version][0]
+
+    @invariant()
+    def lists_say_what_is_there(self):
+        for name in ("churn", "fraud"):
+            expected = {version: state for (model, version), state in self.versions.items() if model == name}
+            model = self.registry.backend.find_model(name)
+            found = self.registry.list_versions(name).items if model else ()
+            assert {v.version: v.stage for v in found} == {v: state[1] for v, state in expected.items()}
+            assert [v.number for v in found] == sorted({v.number for v in found}, reverse=True)
+            for version in found:
+                assert list(version.aliases) == self.pointing_to(name, version.version)
+            pointers = {alias: target for (owner, alias), target in self.pointers.items() if owner == name}
+            assert (model.aliases if model else {}) == pointers
+
+    @invariant()
+    def every_version_has_all_its_bytes(self):
+        blobs = self.registry.backend.blobs
+        for name, version in self.versions:
+            manifest = self.registry.manifest(f"{name}:{version}")
+            assert all(blobs.find(entry.digest) is not None for entry in manifest.files)
+
+
+class AliasMachine(Machine):
+    """Versions that stay; only aliases move. `stack` is the way back as an editor would keep it."""
+
+    @initialize()
+    def open(self):
+        super().open()
+        self.stack = {}
+        for bias, version in enumerate(FOUR):
+            self.add("churn", version, float(bias))
+
+    def expect_move(self, alias, target):
+        source, stack = self.pointers.get(("churn", alias)), self.stack.setdefault(alias, [])
+        if target is None:
+            stack.clear()
+        elif target != source:
+            if target in stack:
+                del stack[stack.index(target) :]
+            elif source is not None:
+                stack.append(source)
+        self.record_move("churn", alias, target)
+
+    @rule(alias=ALIASES, version=st.sampled_from(FOUR))
+    def move(self, alias, version):
+        move = self.registry.move_alias("churn", alias, version)
+        assert move.target == version
+        self.expect_move(alias, version)
+
+    @rule(alias=ALIASES, version=st.sampled_from(FOUR), expected=st.sampled_from(FOUR))
+    def move_from(self, alias, version, expected):
+        if self.pointers.get(("churn", alias)) == expected:
+            self.registry.move_alias("churn", alias, version, expected=expected)
+            self.expect_move(alias, version)
+        else:
+            with pytest.raises(AliasMovedError):
+                self.registry.move_alias("churn", alias, version, expected=expected)
+
+    @rule(alias=ALIASES)
+    def remove(self, alias):
+        if ("churn", alias) in self.pointers:
+            self.registry.move_alias("churn", alias, None)
+            self.expect_move(alias, None)
+        else:
+            with pytest.raises(AliasNotFoundError):
+                self.registry.move_alias("churn", alias, None)
+
+    @rule(alias=ALIASES)
+    def rollback(self, alias):
+        stack = self.stack.get(alias, [])
+        if stack:
+            target = stack[-1]
+            assert self.registry.previous_version("churn", alias).version == target
+            assert self.registry.rollback("churn", alias).target == target
+            self.expect_move(alias, target)
+        else:
+            with pytest.raises((NoPreviousVersionError, AliasNotFoundError)):
+                self.registry.rollback("churn", alias)
+
+    @rule(version=st.sampled_from(FOUR))
+    def reject_and_restore(self, version):
+        if self.pointing_to("churn", version):
+            return
+        ref = f"churn:{version}"
+        self.registry.transition(ref, "rejected")
+        with pytest.raises(RejectedVersionError):
+            self.registry.move_alias("churn", "champion", ref)
+        self.registry.transition(ref, "registered")
+
+    @invariant()
+    def the_history_replays_to_where_the_alias_is(self):
+        for alias in ("champion", "challenger"):
+            moves = self.registry.alias_history("churn", alias, limit=1000).items[::-1]
+            assert [(move.source, move.target) for move in moves] == self.moves.get(("churn", alias), [])
+            assert all(before.target == after.source for before, after in pairwise(moves))
+            current = self.registry.backend.find_alias("churn", alias)
+            assert (current.version if current else None) == (moves[-1].target if moves else None)
+            assert [move.seq for move in moves] == sorted({move.seq for move in moves})
+
+
+TestRegistryMachine = RegistryMachine.TestCase
+TestRegistryMachine.settings = run_quickly
+
+TestAliasMachine = AliasMachine.TestCase
+TestAliasMachine.settings = run_quickly

@@ -1,0 +1,39 @@
+"""Plain counts, in the form that Prometheus wants."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossfade.serving.counters import ROWS, SECONDS, Counters, Distribution
+
+
+@given(st.lists(st.floats(0, 100), max_size=50))
+def test_buckets_count_what_is_not_above_their_bound(values):
+    seen = Distribution(SECONDS)
+    for value in values:
+        seen.add(value)
+    buckets = seen.buckets()
+    assert [bound for bound, _ in buckets] == [*map(str, SECONDS), "+Inf"]
+    for bound, count in buckets:
+        assert count == int(np.sum(np.array(values) <= float(bound)))
+    assert seen.total == pytest.approx(sum(values))
+
+
+def test_bounds_rise():
+    assert list(SECONDS) == sorted(set(SECONDS))
+    assert list(ROWS) == sorted(set(ROWS))
+
+
+def test_requests_and_batches_are_counted_apart():
+    counters = Counters()
+    counters.count_answer(3, 0.002)
+    counters.count_answer(1, 0.2)
+    counters.count_batch(4, 0.001)
+    for status in (422, 404, 503):
+        counters.count_error(status)
+    assert counters.rows == 4
+    assert counters.seconds.buckets()[-1] == ("+Inf", 2.0)
+    assert counters.batch_rows.buckets()[2] == ("4.0", 1.0)
+    assert counters.batch_seconds == 0.001
+    assert counters.errors == {"4xx": 2, "5xx": 1}

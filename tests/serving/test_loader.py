@@ -1,0 +1,355 @@
+"""The loader makes this process hold what the snapshot asks for, and nothing broken ever becomes ready."""
+
+import gc
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from crossfade.core.hashing import sha256
+from crossfade.errors import CorruptBlobError, DatabaseUnavailableError
+from crossfade.serving import loader as loader_module
+from crossfade.serving.loader import Loader
+from crossfade.serving.slots import SlotTable, State
+from crossfade.traffic.snapshot import Aspired, Role, Route, Snapshot
+from tests.serving.fakes import Constant
+from tests.traffic.support import FAST, eventually, publish_all
+
+MODEL = "m"
+
+
+@pytest.fixture
+def versions(registry):
+    return {version.version: version for version in publish_all(registry, MODEL, "1.0.0", "1.0.1", "1.0.2")}
+
+
+class Bench:
+    """A loader, its slots, and the snapshot it is given."""
+
+    def __init__(self, openings, versions, **changes):
+        self.slots = SlotTable()
+        self.versions = versions
+        self.states = []
+        self.slots.subscribe(self.note)
+        self.loader = Loader(self.slots, openings, FAST.model_copy(update=changes))
+        self.revision = 0
+
+    def note(self):
+        state = {slot.version: str(slot.state) for slot in self.slots.all().values()}
+        if not self.states or self.states[-1] != state:
+            self.states.append(state)
+
+    def wish(self, *wanted, size=None, digest=None, requested_at=""):
+        self.revision += 1
+        aspired = tuple(
+            Aspired(
+                version,
+                digest or self.versions[version].manifest_digest,
+                self.versions[version].size_bytes if size is None else size,
+                role,
+                requested_at,
+            )
+            for version, role in wanted
+        )
+        self.loader.aspire(Snapshot(self.revision, {MODEL: Route(MODEL, aspired=aspired)}))
+        assert self.loader.revision == self.revision
+
+    def slot(self, version):
+        return self.slots.find(MODEL, version)
+
+
+@pytest.fixture
+def bench(openings, versions):
+    made = []
+
+    def make(**changes):
+        bench = Bench(openings, versions, **changes)
+        made.append(bench)
+        bench.loader.start()
+        return bench
+
+    yield make
+    for each in made:
+        each.loader.close()
+
+
+def active(*versions):
+    return [(version, Role.ACTIVE) for version in versions]
+
+
+def states(**pairs):
+    return {version[1:].replace("_", "."): state for version, state in pairs.items()}
+
+
+def until(bench, **pairs):
+    eventually(lambda: {s.version: str(s.state) for s in bench.slots.all().values()} == states(**pairs))
+
+
+def test_a_version_is_loaded_verified_warmed_and_ready(bench, openings):
+    bench = bench()
+    openings.golden["1.0.1"] = 1.0
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="ready")
+    assert [state.get("1.0.1") for state in bench.states] == ["new", "loading", "warming", "ready"]
+    slot = bench.slot("1.0.1")
+    assert slot.manifest.ref == "m:1.0.1"
+    assert slot.number == 2
+    assert slot.load_seconds > 0
+    assert slot.size_bytes >= bench.versions["1.0.1"].size_bytes
+    assert openings.opened == ["1.0.1"], "once"
+
+
+def test_the_replaced_version_goes_after_the_new_one_is_ready(bench):
+    bench = bench()
+    bench.wish(*active("1.0.0"))
+    until(bench, v1_0_0="ready")
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="ready")
+    both = [state for state in bench.states if len(state) == 2]
+    assert [state["1.0.0"] for state in both if state["1.0.1"] != "ready"] == ["ready"] * 3
+    assert {"1.0.0": "draining", "1.0.1": "ready"} in both
+
+
+def test_a_leased_version_is_not_freed(bench):
+    bench = bench()
+    bench.wish(*active("1.0.0"))
+    until(bench, v1_0_0="ready")
+    slot = bench.slots.lease(MODEL, "1.0.0")
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_0="draining", v1_0_1="ready")
+    bench.wish(*active("1.0.2"))
+    until(bench, v1_0_0="draining", v1_0_2="ready")
+    assert slot.batcher is not None
+    with slot:
+        pass
+    until(bench, v1_0_2="ready")
+    assert not hasattr(slot, "batcher")
+
+
+@pytest.mark.parametrize(
+    ("plan", "problem"),
+    [
+        (
+            CorruptBlobError(digest="abc", path="model.bin", ref="m:1.0.1", damage="damaged"),
+            "blob abc (model.bin of `m:1.0.1`) is damaged",
+        ),
+        (RuntimeError("boom"), "RuntimeError: boom"),
+        (SystemExit(3), "SystemExit: 3"),
+        (MemoryError(), "MemoryError: "),
+        (DatabaseUnavailableError(problem="gone"), "the database does not answer: gone"),
+    ],
+)
+def test_what_cannot_be_loaded_fails_with_the_reason(bench, openings, plan, problem):
+    bench = bench()
+    openings.plans["1.0.1"] = plan
+    bench.wish(*active("1.0.0", "1.0.1"))
+    until(bench, v1_0_0="ready", v1_0_1="failed")
+    assert bench.slot("1.0.1").problem == problem
+    assert bench.slot("1.0.1").size_bytes == 0
+
+
+def test_wrong_golden_answers_keep_a_version_from_being_ready(bench, openings):
+    bench = bench()
+    openings.golden["1.0.1"] = 5.0
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="failed")
+    assert "gives other answers than its golden requests: output `predict` differs by" in bench.slot("1.0.1").problem
+    assert "warming" not in [state.get("1.0.1") for state in bench.states]
+
+
+def test_a_version_that_fails_while_warming_up_fails(bench, openings):
+    class Tiring(Constant):
+        def __call__(self, tensors, wanted):
+            if self.calls:
+                raise RuntimeError("tired")
+            return super().__call__(tensors, wanted)
+
+    bench = bench()
+    openings.plans["1.0.1"] = Tiring(1)
+    openings.golden["1.0.1"] = 1.0
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="failed")
+    assert bench.slot("1.0.1").problem == "RuntimeError: tired"
+
+
+def test_other_content_under_the_same_version_is_refused(bench):
+    bench = bench()
+    bench.wish(*active("1.0.1"), digest=sha256(b"other"))
+    until(bench, v1_0_1="failed")
+    assert bench.slot("1.0.1").problem == "it was registered anew meanwhile"
+
+
+def test_a_failed_version_is_tried_again_after_a_pause(bench, openings, monkeypatch):
+    monkeypatch.setattr(loader_module, "_FIRST_PAUSE", 0.01)
+    attempts = []
+
+    def fail_twice():
+        attempts.append(time.monotonic())
+        if len(attempts) < 3:
+            raise RuntimeError("not yet")
+        return Constant(1)
+
+    bench = bench()
+    openings.plans["1.0.1"] = fail_twice
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="ready")
+    assert len(attempts) == 3
+    assert attempts[2] - attempts[1] > attempts[1] - attempts[0] > 0.009 or attempts[2] - attempts[1] > 0.019
+    assert bench.slot("1.0.1").failures == 0
+
+
+def test_a_failed_version_rests_until_it_is_asked_for_again(bench, openings):
+    bench = bench()
+    openings.plans["1.0.1"] = RuntimeError("broken")
+    wanted = [("1.0.1", Role.CANDIDATE)]
+    bench.wish(*wanted, requested_at="monday")
+    until(bench, v1_0_1="failed")
+    bench.wish(*wanted, requested_at="monday")
+    bench.wish(*wanted)
+    assert openings.opened == ["1.0.1"]
+    openings.plans.clear()
+    bench.wish(*wanted, requested_at="tuesday")
+    assert bench.slot("1.0.1") is None or bench.slot("1.0.1").state is not State.FAILED, "forgotten at once"
+    until(bench, v1_0_1="ready")
+
+
+def test_a_ready_version_is_not_loaded_again_for_a_new_request(bench, openings):
+    bench = bench()
+    bench.wish(("1.0.1", Role.CANDIDATE), requested_at="monday")
+    until(bench, v1_0_1="ready")
+    bench.wish(("1.0.1", Role.CANDIDATE), requested_at="tuesday")
+    bench.wish(*active("1.0.1", "1.0.2"))
+    until(bench, v1_0_1="ready", v1_0_2="ready")
+    assert openings.opened == ["1.0.1", "1.0.2"]
+
+
+def test_a_failed_version_that_nobody_wants_disappears(bench, openings):
+    bench = bench()
+    openings.plans["1.0.1"] = RuntimeError("broken")
+    bench.wish(*active("1.0.0"), ("1.0.1", Role.CANDIDATE))
+    until(bench, v1_0_0="ready", v1_0_1="failed")
+    bench.wish(*active("1.0.0"))
+    until(bench, v1_0_0="ready")
+
+
+def test_one_version_is_loaded_at_a_time(bench, openings):
+    running, most = [], []
+    gate = threading.Event()
+
+    def load():
+        running.append(1)
+        most.append(len(running))
+        gate.wait(10)
+        running.pop()
+        return Constant(0)
+
+    openings.plans = dict.fromkeys(("1.0.0", "1.0.1", "1.0.2"), load)
+    bench = bench()
+    bench.wish(*active("1.0.0", "1.0.1", "1.0.2"))
+    eventually(lambda: most)
+    gate.set()
+    until(bench, v1_0_0="ready", v1_0_1="ready", v1_0_2="ready")
+    assert most == [1, 1, 1]
+
+
+# --- memory ---
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers(bench, openings):
+    bench = bench(memory_limit_bytes=1000)
+    bench.wish(*active("1.0.0"), size=2000)
+    until(bench, v1_0_0="failed")
+    assert bench.slot("1.0.0").problem == "it needs 2000 bytes of memory, and 1000 of 1000 are free"
+    assert openings.opened == [], "it was not even read"
+
+
+def test_measured_memory_counts(bench, openings, monkeypatch):
+    sizes = iter([0, 400, 0, 900])
+    monkeypatch.setattr(loader_module, "resident_bytes", lambda: next(sizes))
+    bench = bench(memory_limit_bytes=1000)
+    bench.wish(*active("1.0.0"), size=10)
+    until(bench, v1_0_0="ready")
+    assert bench.slot("1.0.0").size_bytes == 400
+    assert bench.loader.free_bytes() == 600
+    bench.wish(*active("1.0.0", "1.0.1"), size=10)
+    until(bench, v1_0_0="ready", v1_0_1="failed")
+    assert bench.slot("1.0.1").problem == "it needs 900 bytes of memory, and 600 of 1000 are free"
+    assert bench.loader.free_bytes() == 600
+
+
+def test_the_default_limit_is_a_share_of_the_machine(openings, versions):
+    one = Loader(SlotTable(), openings, FAST)
+    four = Loader(SlotTable(), openings, FAST.model_copy(update={"workers": 4}))
+    assert 0 < four.limit_bytes == one.limit_bytes // 4
+
+
+# --- the mode, the collector, the thread ---
+
+
+def test_fast_models_run_on_the_loop_and_slow_ones_on_a_thread(bench, openings):
+    def slow():
+        class Slow(Constant):
+            def __call__(self, tensors, wanted):
+                time.sleep(0.005)
+                return super().__call__(tensors, wanted)
+
+        return Slow(1)
+
+    bench = bench(inline_below_seconds=0.004)
+    openings.plans["1.0.1"] = slow
+    bench.wish(*active("1.0.0", "1.0.1"))
+    until(bench, v1_0_0="ready", v1_0_1="ready")
+    assert bench.slot("1.0.0").batcher.inline
+    assert not bench.slot("1.0.1").batcher.inline
+
+
+def test_what_was_loaded_is_frozen_for_the_collector(bench):
+    bench = bench()
+    before = gc.get_freeze_count()
+    bench.wish(*active("1.0.0"))
+    until(bench, v1_0_0="ready")
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()
+
+
+def test_a_fault_of_its_own_does_not_end_the_loader(bench, monkeypatch, caplog):
+    monkeypatch.setattr(loader_module, "_FIRST_PAUSE", 0.01)
+    decide = loader_module.next_action
+    faults = iter([RuntimeError("fault"), RuntimeError("fault")])
+
+    def failing(*args):
+        for fault in faults:
+            raise fault
+        return decide(*args)
+
+    monkeypatch.setattr(loader_module, "next_action", failing)
+    bench = bench()
+    bench.wish(*active("1.0.0"))
+    eventually(lambda: "loading is interrupted" in caplog.text)
+    bench.loader._wake.set()
+    until(bench, v1_0_0="ready")
+
+
+def test_closing_ends_every_thread(bench, openings, caplog):
+    caplog.set_level(logging.INFO)
+    bench = bench(inline_below_seconds=1e-9)
+    bench.wish(*active("1.0.0"))
+    until(bench, v1_0_0="ready")
+    slot = bench.slot("1.0.0")
+    slot.batcher._thread = threading.Thread(target=slot.batcher._work, name="crossfade-m:1.0.0")
+    slot.batcher._thread.start()
+    bench.loader.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name in {"crossfade-loader", "crossfade-m:1.0.0"}]
+    assert "on a thread of its own" in caplog.text
+
+
+def test_answers_may_outlive_the_version(bench):
+    bench = bench()
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="ready")
+    answer = bench.slot("1.0.1").batcher._predict({"x": np.zeros(2)}, frozenset({"predict"}))
+    bench.wish()
+    until(bench)
+    assert answer["predict"].tolist() == [1.0, 1.0]

@@ -1,0 +1,89 @@
+"""A registry on a database of its own, and a database that can be switched off."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from crossfade.errors import DatabaseUnavailableError
+from crossfade.registry.native import NativeBackend
+from crossfade.registry.registry import Registry
+from crossfade.settings import ServingSettings
+from crossfade.storage.blobs.folder import FolderBlobStore
+from crossfade.storage.database import open_database
+from crossfade.storage.migrate import migrate
+from crossfade.testing.drafts import publish
+
+FAST = ServingSettings(snapshot_poll_seconds=0.005, heartbeat_seconds=0.5, ready_timeout_seconds=20)
+"""Settings under which tests do not wait longer than they must."""
+
+
+class Clock:
+    """A clock that stands still unless a test moves it."""
+
+    def __init__(self):
+        self.now = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
+
+class FragileDatabase:
+    """A database that a test can take away."""
+
+    def __init__(self, database):
+        self._database = database
+        self.away = False
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+    def _check(self):
+        if self.away:
+            raise DatabaseUnavailableError(problem="it is away")
+
+    def revision(self):
+        self._check()
+        return self._database.revision()
+
+    @contextmanager
+    def read(self):
+        self._check()
+        with self._database.read() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self):
+        self._check()
+        with self._database.write() as connection:
+            yield connection
+
+
+def open_registry(home, url, **options):
+    """Return a registry over SQLite or PostgreSQL; `backend.database` can be taken away."""
+    database = open_database(url)
+    migrate(database)
+    backend = NativeBackend(FragileDatabase(database), FolderBlobStore(home / "blobs"), **options)
+    return Registry(backend)
+
+
+def publish_all(registry, name, *versions):
+    """Publish versions with different content each."""
+    return [publish(registry.backend, name, version, f"{name} {version}".encode()) for version in versions]
+
+
+def move(registry, name, version, alias="champion"):
+    """Move an alias without asking anybody."""
+    return registry.move_alias(name, alias, version, reason="test")
+
+
+def eventually(condition, seconds=10.0):
+    """Wait until something is true; fail when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.002)

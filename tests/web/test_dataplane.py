@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from crossfade.settings import HttpSettings
+from crossfade.web.dataplane import DataPlane
+from tests.web.small_server import SmallPredictions, control, small_models
+
+ROW = [0.5] * 30
+X = {"name": "x", "shape": [1, 30], "datatype": "FP64", "data": ROW}
+
+
+@pytest.fixture
+def predictions() -> SmallPredictions:
+    return SmallPredictions(small_models())
+
+
+@pytest.fixture
+async def client(predictions):
+    app = DataPlane(predictions, HttpSettings(max_body_bytes=100_000, max_rows=50), control)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
+        client.headers["accept-encoding"] = "identity"
+        yield client
+
+
+async def infer(client: httpx.AsyncClient, document: Any, model: str = "lr", **options: Any) -> httpx.Response:
+    return await client.post(f"/v2/models/{model}/infer", json=document, **options)
+
+
+def assert_oip_error(response: httpx.Response, status: int, *words: str) -> None:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"]
+    for word in words:
+        assert word in response.json()["error"]
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert problem["type"] == f"urn:crossfade:{code}"
+    assert problem["instance"].startswith("urn:uuid:")
+    assert problem["detail"]
+    return problem
+
+
+# --- the Open Inference Protocol ---
+
+
+async def test_an_inference(client):
+    response = await infer(client, {"id": "42", "inputs": [X]})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    answer = response.json()
+    assert answer["model_name"] == "lr"
+    assert answer["model_version"] == "1.2.0"
+    assert answer["id"] == "42"
+    assert [output["name"] for output in answer["outputs"]] == ["predict", "predict_proba"]
+    assert answer["outputs"][0] == {"name": "predict", "datatype": "INT64", "shape": [1], "data": [1]}
+    assert answer["outputs"][1]["shape"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "model", ["lr", "lr@champion", "lr:1.2.0", "lr%3A1.2.0", "lr/versions/1.2.0", "lr/versions/v1.2.0"]
+)
+async def test_every_spelling_of_a_version(client, model):
+    assert (await infer(client, {"inputs": [X]}, model)).json()["model_version"] == "1.2.0"
+
+
+async def test_selected_outputs(client):
+    answer = (await infer(client, {"inputs": [X], "outputs": [{"name": "predict_proba"}]})).json()
+    assert [output["name"] for output in answer["outputs"]] == ["predict_proba"]
+    assert_oip_error(await infer(client, {"inputs": [X], "outputs": [{"name": "nope"}]}), 422, "nope")
+
+
+async def test_binary_both_ways(client):
+    x = np.full((2, 30), -1.0)
+    item = {"name": "x", "shape": [2, 30], "datatype": "FP64", "parameters": {"binary_data_size": x.nbytes}}
+    head = json.dumps({"inputs": [item], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"inference-header-content-length": str(len(head))}
+    response = await client.post("/v2/models/lr/infer", content=head + x.tobytes(), headers=headers)
+    assert response.headers["content-type"] == "application/octet-stream"
+    size = int(response.headers["inference-header-content-length"])
+    outputs = json.loads(response.content[:size])["outputs"]
+    assert [output["parameters"]["binary_data_size"] for output in outputs] == [16, 32]
+    assert struct.unpack("<2q", response.content[size : size + 16]) == (0, 0)
+    assert len(response.content) == size + 48
+
+
+async def test_a_raw_body(client):
+    headers = {"inference-header-content-length": "0"}
+    response = await client.post("/v2/models/lr/infer", content=np.ones(60).tobytes(), headers=headers)
+    size = int(response.headers["inference-header-content-length"])
+    assert struct.unpack("<2q", response.content[size : size + 16]) == (1, 1)
+
+
+@pytest.mark.parametrize("datatype", ["INT8", "UINT64", "FP16", "BOOL"])
+async def test_other_datatypes_arrive_as_they_are(client, datatype):
+    data = [True, False] if datatype == "BOOL" else [1, 0]
+    item = {"name": "x", "shape": [1, 2], "datatype": datatype, "data": data}
+    answer = (await infer(client, {"inputs": [item]}, f"echo_{datatype.lower()}")).json()
+    assert answer["outputs"][0] == {"name": "y", "datatype": datatype, "shape": [1, 2], "data": data}
+
+
+async def test_text_and_raw_bytes(client):
+    item = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["é", ""]}
+    for model in ("echo_bytes", "raw_bytes"):
+        assert (await infer(client, {"inputs": [item]}, model)).json()["outputs"][0]["data"] == ["é", ""]
+
+
+async def test_what_is_not_finite_is_null(client):
+    output = (await infer(client, {"inputs": [X]}, "infinite")).json()["outputs"][0]
+    assert output["data"] == [None]
+    assert output["parameters"] == {"non_finite": True}
+
+
+async def test_a_fallback_says_so(client):
+    assert (await infer(client, {"inputs": [X]}, "lr@fallback")).json()["parameters"] == {"fallback": True}
+    response = await client.post("/api/v1/predict/lr@fallback", json=[ROW])
+    assert response.json()["fallback"] is True
+    assert response.json()["alias"] == "fallback"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_compressed_bodies_both_ways(client, encoding):
+    import zlib
+
+    body = json.dumps({"inputs": [X]}).encode()
+    packed = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
+    headers = {"content-encoding": encoding, "accept-encoding": encoding}
+    response = await client.post("/v2/models/lr/infer", content=packed, headers=headers)
+    assert response.status_code == 200
+    assert response.headers["content-encoding"] == encoding
+    assert response.headers["vary"] == "accept-encoding"
+    assert response.json()["model_name"] == "lr"
+
+
+async def test_a_small_answer_is_not_compressed_for_a_client_that_merely_accepts_it(client):
+    response = await infer(client, {"inputs": [X]}, headers={"accept-encoding": "gzip, deflate"})
+    assert "content-encoding" not in response.headers
+
+
+async def test_bombs_are_refused(client):
+    bomb = gzip.compress(bytes(10**6))
+    response = await client.post("/v2/models/lr/infer", content=bomb, headers={"content-encoding": "gzip"})
+    assert_oip_error(response, 413, "larger than 100000 bytes")
+
+
+async def test_large_bodies_are_refused(client):
+    assert_oip_error(await client.post("/v2/models/lr/infer", content=b" " * 100_001), 413)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v2/models/nope/infer", 404),
+        ("/v2/models/nope", 404),
+        ("/v2/models/nope/ready", 404),
+        ("/v2/models/lr/versions/9.9.9/infer", 404),
+        ("/v2/models/lr/stats", 404),
+        ("/v2/models/UPPER/infer", 422),
+        ("/v2/nothing", 404),
+    ],
+)
+async def test_unknown_things(client, path, status):
+    method = "POST" if path.endswith("infer") else "GET"
+    assert_oip_error(await client.request(method, path, json={"inputs": [X]} if method == "POST" else None), status)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"{}", b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [NaN]}]}']
+)
+async def test_bodies_that_are_no_requests(client, body):
+    assert_oip_error(await client.post("/v2/models/lr/infer", content=body), 422, "the request cannot be read")
+
+
+async def test_inputs_that_do_not_fit(client):
+    wrong = X | {"shape": [1, 29], "data": ROW[:29]}
+    assert_oip_error(
+        await infer(client, {"inputs": [wrong]}), 422, "`x`", "expected shape [-1, 30]", "got shape [1, 29]"
+    )
+    assert_oip_error(await infer(client, {"inputs": [X | {"name": "z"}]}), 422, "`x`", "got nothing")
+    rows = X | {"shape": [51, 30], "data": ROW * 51}
+    assert_oip_error(await infer(client, {"inputs": [rows]}), 422, "51 rows, at most 50")
+
+
+# --- models and the server ---
+
+
+async def test_server_metadata(client):
+    for path in ("/v2", "/v2/"):
+        document = (await client.get(path)).json()
+        assert document["name"] == "crossfade"
+        assert "binary_tensor_data" in document["extensions"]
+
+
+async def test_model_metadata(client):
+    for path in ("/v2/models/lr", "/v2/models/lr/", "/v2/models/lr/versions/1.2.0"):
+        document = (await client.get(path)).json()
+        assert document["name"] == "lr"
+        assert document["versions"] == ["1.2.0"]
+        assert document["platform"] == "sklearn"
+        assert document["inputs"] == [{"name": "x", "datatype": "FP64", "shape": [-1, 30]}]
+
+
+async def test_health(client, predictions):
+    assert (await client.get("/v2/health/live")).json() == {"live": True}
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+    assert (await client.get("/v2/health/ready")).json() == {"ready": True}
+    assert (await client.get("/readyz")).json() == {"status": "ready", "waiting_for": []}
+    predictions.draining = True
+    response = await client.get("/v2/health/ready")
+    assert (response.status_code, response.json()) == (503, {"ready": False})
+    response = await client.get("/readyz")
+    assert (response.status_code, response.json()) == (503, {"status": "waiting", "waiting_for": ["draining"]})
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_loading_and_unloading(client):
+    assert (await client.get("/v2/models/lr/ready")).json() == {"name": "lr", "ready": True}
+    assert (await client.post("/v2/repository/models/lr/unload")).status_code == 200
+    response = await client.get("/v2/models/lr/ready")
+    assert (response.status_code, response.json()) == (503, {"name": "lr", "ready": False})
+    response = await infer(client, {"inputs": [X]})
+    assert_oip_error(response, 503, "unloaded")
+    assert response.headers["retry-after"] == "1"
+    assert_oip_error(await client.get("/v2/models/lr"), 503, "unloaded")
+    assert_problem(await client.post("/api/v1/predict/lr", json=[ROW]), 503, "not_served")
+    assert "lr" in (await client.get("/readyz")).json()["waiting_for"]
+    index = {item["name"]: item for item in (await client.post("/v2/repository/index")).json()}
+    assert index["lr"] == {"name": "lr", "version": "1.2.0", "state": "UNAVAILABLE", "reason": "unloaded"}
+    ready = (await client.post("/v2/repository/index", json={"ready": True})).json()
+    assert index.keys() - {item["name"] for item in ready} == {"lr"}
+    assert (await client.post("/v2/repository/models/lr/load", json={"parameters": {}})).status_code == 200
+    assert (await client.get("/v2/models/lr/ready")).json()["ready"] is True
+    assert_oip_error(await client.post("/v2/repository/models/nope/load"), 404)
+
+
+@pytest.mark.parametrize("body", [b"[", b'{"ready": 1}', b"[" * 100_000])
+async def test_index_bodies_are_checked(client, body):
+    assert_oip_error(await client.post("/v2/repository/index", content=body), 422)
+
+
+async def test_metrics(client):
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert response.content == b"# no metrics\n"
+
+
+# --- plain rows ---
+
+
+async def test_plain_rows(client):
+    rows = [{"age": 41, "city": "Bern"}, {"age": None, "city": "Basel"}]
+    answer = (await client.post("/api/v1/predict/people", json={"rows": rows})).json()
+    assert answer.pop("request_id")
+    assert answer == {"model": "people", "version": "0.1.0", "alias": "champion", "predictions": ["Bern!", "Basel!"]}
+
+
+async def test_plain_rows_of_a_version_have_no_alias(client):
+    assert "alias" not in (await client.post("/api/v1/predict/lr:1.2.0", json=[ROW])).json()
+
+
+@pytest.mark.parametrize("way", ["query", "field"])
+async def test_probabilities(client, way):
+    if way == "query":
+        response = await client.post("/api/v1/predict/lr?probabilities=true", json=[ROW])
+    else:
+        response = await client.post("/api/v1/predict/lr", json={"rows": [ROW], "probabilities": True})
+    answer = response.json()
+    assert answer["predictions"] == [1]
+    assert answer["classes"] == [False, True]
+    assert sum(answer["probabilities"][0]) == pytest.approx(1)
+
+
+async def test_plain_refusals_are_problems(client):
+    path = "/api/v1/predict/people"
+    assert_problem(await client.post(path, content=b"{"), 422, "malformed_request")
+    problem = assert_problem(await client.post(path, json=[{"age": "x", "city": "y"}]), 422, "signature_mismatch")
+    assert problem["facts"]["field"] == "age"
+    assert_problem(await client.post("/api/v1/predict/nope", json=[ROW]), 404, "model_not_found")
+    assert_problem(await client.post("/api/v1/predict/UPPER", json=[ROW]), 422, "invalid_ref")
+    assert_problem(await client.post("/api/v1/predict/a/b", json=[ROW]), 404, "not_found")
+    assert_problem(await client.post(f"{path}?probabilities=maybe", json=[ROW]), 422, "malformed_request")
+    assert_problem(await client.post(f"{path}?x=1", json=[ROW]), 422, "malformed_request")
+    assert_problem(
+        await client.post("/api/v1/predict/lr?probabilities=false", json=[ROW] * 51), 422, "malformed_request"
+    )
+
+
+# --- everything else ---
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/models/lr", "/healthz", "/metrics"])
+async def test_head_is_like_get(client, path):
+    assert (await client.head(path)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v2/models/lr/infer", "POST"),
+        ("PUT", "/v2/models/lr/infer", "POST"),
+        ("POST", "/v2/models/lr", "GET, HEAD"),
+        ("DELETE", "/v2", "GET, HEAD"),
+        ("OPTIONS", "/v2", "GET, HEAD"),
+    ],
+)
+async def test_wrong_methods(client, method, path, allowed):
+    response = await client.request(method, path)
+    assert_oip_error(response, 405, "only")
+    assert response.headers["allow"] == allowed
+
+
+async def test_wrong_methods_of_plain_routes(client):
+    assert_problem(await client.get("/api/v1/predict/lr"), 405, "method_not_allowed")
+    assert_problem(await client.post("/metrics"), 405, "method_not_allowed")
+
+
+async def test_other_paths_go_to_the_control_plane(client):
+    for path in ("/", "/api/v1/models", "/docs", "/v2x"):
+        assert (await client.get(path)).content == b"control"
+
+
+async def test_foreign_callers_are_refused(client):
+    response = await client.get("/v2", headers={"host": "evil.example"})
+    assert_oip_error(response, 403, "evil.example")
+    response = await infer(client, {"inputs": [X]}, headers={"origin": "https://evil.example"})
+    assert_oip_error(response, 403, "may not change anything")
+    response = await client.post("/api/v1/predict/lr", json=[ROW], headers={"sec-fetch-site": "cross-site"})
+    assert_problem(response, 403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize("path", ["/v2/models/broken/infer", "/api/v1/predict/broken"])
+async def test_a_bug_is_logged_once_and_shows_nothing(client, path):
+    document = {"inputs": [X]} if path.startswith("/v2") else [ROW]
+    with capture_logs() as logs:
+        response = await client.post(path, json=document)
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
+    assert [log["event"] for log in logs] == ["bug"]
+    assert str(logs[0]["exc_info"]).startswith("secret detail")
+    assert logs[0]["request_id"] in response.text
+
+
+async def test_known_paths_are_remembered_up_to_a_bound(predictions, monkeypatch):
+    monkeypatch.setattr("crossfade.web.dataplane._MAX_KNOWN_PATHS", 8)
+    app = DataPlane(predictions, HttpSettings(), control)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        for number in range(20):
+            assert (await client.get(f"/v2/models/m{number}")).status_code == 404
+    assert len(app._known) <= 8
+
+
+async def test_a_client_that_hangs_up_gets_nothing(predictions):
+    app = DataPlane(predictions, HttpSettings(), control)
+    sent: list[Any] = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v2/models/lr/infer",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    await app(scope, receive, send)
+    assert sent == []
+
+
+async def test_what_is_not_http_goes_to_the_control_plane(predictions):
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["type"])
+
+    await DataPlane(predictions, HttpSettings(), app)({"type": "lifespan"}, None, None)
+    assert seen == ["lifespan"]
