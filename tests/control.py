@@ -26,9 +26,8 @@ START_SECONDS = 90.0
 
 def write_onnx(path: Path, factor: float) -> Path:
     """Write a model that answers `factor` times the sum of two numbers, under any of its inputs' names."""
-    from onnx import TensorProto, helper, numpy_helper, save
-
     import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save
 
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],

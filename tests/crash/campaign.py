@@ -5,7 +5,7 @@ Usage: python -m tests.crash.campaign [SCENARIO...]
 A dry run under strace counts the calls of an operation; then the operation is run once per call and killed on entering
 it. After each kill an oracle checks that every visible version is whole and verified, that earlier versions and the
 audit chain are intact, that doing the operation again arrives where it should, and that garbage collection then keeps
-it so. Everything is deterministic: a failure prints the scenario, the call and its number. Exits with 1 if there is one.
+it so. Everything is deterministic: a failure prints the scenario, the call and its number. Exits with 1 if any.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Zygote:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8") as tracer:
             assert tracer.stderr is not None
             attached = tracer.stderr.readline()
-            (home / "go").write_bytes(b"")  # the child waits for it even when strace could not attach
+            (home / "go").write_bytes(b"x")  # the child waits for it even when strace could not attach
             code = self._hear()
             tracer.stderr.read()
         if "attached" not in attached:

@@ -1,8 +1,7 @@
 """A process that has imported everything and forks a child per request, so that a crash point takes no start-up.
 
-Requests and answers are JSON lines. `operate` answers with the child's pid, and the child waits until the pipe `go` in
-its folder is written to, so that strace can attach and count system calls from there. Then comes the exit code (-9:
-killed).
+Requests and answers are JSON lines. At `operate` the child says its pid and waits until the pipe `go` in its folder is
+written to, so that strace can attach and count system calls from there. The exit code comes last (-9: killed).
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             os._exit(_child(request))
-        if request["do"] == "operate":
-            _say(pid)
         _say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
@@ -51,8 +48,9 @@ def _child(request: dict[str, str]) -> int:
         else:
             # where the kernel lets only parents trace their children, let anybody trace this one
             ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
-            with (home / "go").open("rb") as pipe:
-                pipe.read()
+            with (home / "go").open("r+b", buffering=0) as pipe:
+                _say(os.getpid())  # all that came before has happened before anybody can attach
+                pipe.read(1)
             operate(home / "registry", scenario, request["sabotage"])
     except Exception:  # noqa: BLE001 - whatever it is, the campaign reports it
         (home / "error").write_text(traceback.format_exc(limit=-6), encoding="utf-8")

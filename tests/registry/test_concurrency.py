@@ -84,19 +84,22 @@ def test_two_processes_that_register_the_same_semver_agree_on_one(registry, home
 
 
 def test_fifty_registrations_at_once_all_succeed(registry, home, database_url):
-    def register(bias):
-        model = Linear((1.0,), float(bias))
-        return registry.register("churn", model, signature=model.signature()).version
+    names = [f"model_{number}" for number in range(5)]
 
-    with writers(home, database_url, "churn", "", range(100, 105), range(200, 205)) as processes:
+    def register(number):
+        model = Linear((1.0,), float(number))
+        return registry.register(names[number % 5], model, signature=model.signature()).ref
+
+    with writers(home, database_url, names[0], "", range(100, 105), range(200, 205)) as processes:
         with ThreadPoolExecutor(40) as pool:
             go(processes)
             found = list(pool.map(register, range(40)))
-        found += [line.split()[0] for line in lines(processes)]
-    versions = registry.list_versions("churn", limit=1000).items
+        found += [f"{names[0]}:{line.split()[0]}" for line in lines(processes)]
+    versions = [version for name in names for version in registry.list_versions(name).items]
     assert len(found) == len(set(found)) == 50
-    assert {version.version for version in versions} == set(found)
-    assert [version.number for version in versions] == list(range(50, 0, -1))
+    assert {version.ref for version in versions} == set(found)
+    for name, count in zip(names, [18, 8, 8, 8, 8], strict=True):
+        assert [version.number for version in versions if version.model == name] == list(range(count, 0, -1))
     for version in versions[::10]:
         registry.verify(version.ref)
 

@@ -11,15 +11,16 @@ import pytest
 
 from crossfade.core.clock import utc_now
 from crossfade.errors import CorruptBlobError
-from crossfade.registry import garbage
+from crossfade.registry import garbage, publication
 from crossfade.registry.registry import Registry
 from crossfade.registry.versions import Card
 from crossfade.storage.blobs.folder import FolderBlobStore
 from crossfade.storage.changes import verify_audit
 from crossfade.storage.tables import blob_candidates, blob_leases
+from crossfade.storage.times import to_text
 from crossfade.testing.drafts import STAGE, draft, publish, store
 from tests.registry import toy
-from tests.registry.support import open_backend
+from tests.registry.support import open_backend, toy_manifest
 from tests.registry.toy import Linear
 
 DAY = 86_400.0
@@ -142,6 +143,51 @@ def test_a_mark_that_vanished_since_the_scan_spares_the_blob(backend, monkeypatc
     monkeypatch.setattr(garbage, "_ripe", leased_and_released_meanwhile)
     assert backend.collect_garbage(grace_seconds=0) == (0, 0)
     assert backend.blobs.find(digest) is not None
+
+
+def test_a_blob_stored_again_since_the_scan_is_spared(backend, monkeypatch):
+    digest = put(backend)
+    path = backend.blobs.root / "sha256" / digest[:2] / digest
+    ripe = garbage._ripe
+
+    def stored_meanwhile(*arguments):
+        found = ripe(*arguments)
+        os.utime(path, (utc_now().timestamp() + 60,) * 2)
+        return found
+
+    monkeypatch.setattr(garbage, "_ripe", stored_meanwhile)
+    assert backend.collect_garbage(grace_seconds=0) == (0, 0)
+    assert backend.blobs.find(digest) is not None
+
+
+def test_a_reference_that_left_the_mark_in_place_spares_the_blob_all_the_same(backend, monkeypatch):
+    digest = put(backend)
+    ripe = garbage._ripe
+
+    def leased_by_other_means(*arguments):
+        found = ripe(*arguments)
+        with backend.database.write() as connection:
+            row = {"digest": digest, "holder": "restored", "expires_at": to_text(utc_now() + timedelta(days=1))}
+            connection.execute(blob_leases.insert(), row)
+        return found
+
+    monkeypatch.setattr(garbage, "_ripe", leased_by_other_means)
+    assert backend.collect_garbage(grace_seconds=0) == (0, 0)
+    assert backend.blobs.find(digest) is not None
+
+
+def test_a_publication_leases_what_it_relies_on(registry, monkeypatch):
+    built, contents = toy_manifest("churn", "1.0.0", Linear((1.0,)))
+    for data in contents:
+        registry.backend.blobs.put([data], limit_bytes=1000)
+    inspect = publication.inspect_version
+
+    def collected_meanwhile(*arguments):
+        assert registry.backend.collect_garbage(grace_seconds=0) == (0, 0)
+        return inspect(*arguments)
+
+    monkeypatch.setattr(publication, "inspect_version", collected_meanwhile)
+    assert registry.publish(built)[1]
 
 
 def test_a_blob_that_somebody_else_deleted_is_not_counted(backend, monkeypatch):

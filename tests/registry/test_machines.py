@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from datetime import timedelta
 from functools import cache
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from crossfade.core.clock import utc_now
 from crossfade.errors import (
@@ -28,6 +36,7 @@ from crossfade.errors import (
 from crossfade.registry.registry import Registry
 from crossfade.settings import RegistrySettings
 from crossfade.storage.changes import verify_audit
+from crossfade.testing.drafts import publish
 from tests.registry import toy
 from tests.registry.support import open_backend
 from tests.registry.toy import Linear
@@ -41,8 +50,6 @@ GRACE = 3600.0
 FOUR = ["1.0.0", "1.0.1", "1.0.2", "1.0.3"]
 
 run_quickly = settings(
-    max_examples=20,
-    stateful_step_count=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -53,11 +60,12 @@ run_quickly = settings(
 def empty_home():
     """Migrate once; every example starts from a copy."""
     home = Path(tempfile.mkdtemp(prefix="crossfade-machines-"))
+    atexit.register(shutil.rmtree, home)
     open_backend(home).database.close()
     return home
 
 
-class Machine(RuleBasedStateMachine):
+class RegistryMachine(RuleBasedStateMachine):
     @initialize()
     def open(self):
         toy.install()
@@ -68,7 +76,6 @@ class Machine(RuleBasedStateMachine):
         self.registry = Registry(backend, RegistrySettings(garbage_grace_seconds=GRACE))
         self.versions = {}  # (name, version) -> [bias, stage]
         self.pointers = {}  # (name, alias) -> version
-        self.moves = {}  # (name, alias) -> [(source, target)], oldest first
 
     def teardown(self):
         if hasattr(self, "registry"):
@@ -83,20 +90,9 @@ class Machine(RuleBasedStateMachine):
         self.versions.setdefault((name, version), [bias, "registered"])
         return found
 
-    def record_move(self, name, alias, target):
-        source = self.pointers.get((name, alias))
-        if source != target:
-            self.moves.setdefault((name, alias), []).append((source, target))
-        if target is None:
-            self.pointers.pop((name, alias), None)
-        else:
-            self.pointers[name, alias] = target
-
     def pointing_to(self, name, version):
         return sorted(alias for (model, alias), target in self.pointers.items() if (model, target) == (name, version))
 
-
-class RegistryMachine(Machine):
     @rule(name=NAMES, version=VERSIONS, bias=BIASES)
     def register(self, name, version, bias):
         known = self.versions.get((name, version))
@@ -134,7 +130,7 @@ class RegistryMachine(Machine):
                 self.registry.move_alias(name, alias, version)
             return
         self.registry.move_alias(name, alias, version)
-        self.record_move(name, alias, version)
+        self.pointers[name, alias] = version
 
     @rule(name=NAMES, version=VERSIONS)
     def deprecate(self, name, version):
@@ -190,86 +186,88 @@ class RegistryMachine(Machine):
             assert all(blobs.find(entry.digest) is not None for entry in manifest.files)
 
 
-class AliasMachine(Machine):
-    """Versions that stay; only aliases move. `stack` is the way back as an editor would keep it."""
+class AliasMachine(RuleBasedStateMachine):
+    """One alias over versions that stay; `stack` is the way back as an editor would keep it.
+
+    All examples share one registry, each with a model of its own, so that many long ones fit in a few seconds.
+    """
+
+    registry: Registry
+    numbers = count()
 
     @initialize()
     def open(self):
-        super().open()
-        self.stack = {}
-        for bias, version in enumerate(FOUR):
-            self.add("churn", version, float(bias))
+        self.name = f"model_{next(self.numbers)}"
+        self.pointer, self.stack, self.moves = None, [], []
+        for version in FOUR:
+            publish(self.registry.backend, self.name, version)
 
-    def expect_move(self, alias, target):
-        source, stack = self.pointers.get(("churn", alias)), self.stack.setdefault(alias, [])
+    def expect_move(self, target):
         if target is None:
-            stack.clear()
-        elif target != source:
-            if target in stack:
-                del stack[stack.index(target) :]
-            elif source is not None:
-                stack.append(source)
-        self.record_move("churn", alias, target)
-
-    @rule(alias=ALIASES, version=st.sampled_from(FOUR))
-    def move(self, alias, version):
-        move = self.registry.move_alias("churn", alias, version)
-        assert move.target == version
-        self.expect_move(alias, version)
-
-    @rule(alias=ALIASES, version=st.sampled_from(FOUR), expected=st.sampled_from(FOUR))
-    def move_from(self, alias, version, expected):
-        if self.pointers.get(("churn", alias)) == expected:
-            self.registry.move_alias("churn", alias, version, expected=expected)
-            self.expect_move(alias, version)
-        else:
-            with pytest.raises(AliasMovedError):
-                self.registry.move_alias("churn", alias, version, expected=expected)
-
-    @rule(alias=ALIASES)
-    def remove(self, alias):
-        if ("churn", alias) in self.pointers:
-            self.registry.move_alias("churn", alias, None)
-            self.expect_move(alias, None)
-        else:
-            with pytest.raises(AliasNotFoundError):
-                self.registry.move_alias("churn", alias, None)
-
-    @rule(alias=ALIASES)
-    def rollback(self, alias):
-        stack = self.stack.get(alias, [])
-        if stack:
-            target = stack[-1]
-            assert self.registry.previous_version("churn", alias).version == target
-            assert self.registry.rollback("churn", alias).target == target
-            self.expect_move(alias, target)
-        else:
-            with pytest.raises((NoPreviousVersionError, AliasNotFoundError)):
-                self.registry.rollback("churn", alias)
+            self.stack = []
+        elif target in self.stack:
+            self.stack = self.stack[: self.stack.index(target)]
+        elif self.pointer not in {None, target}:
+            self.stack.append(self.pointer)
+        if target != self.pointer:
+            self.moves.append((self.pointer, target))
+        self.pointer = target
 
     @rule(version=st.sampled_from(FOUR))
-    def reject_and_restore(self, version):
-        if self.pointing_to("churn", version):
+    def move(self, version):
+        assert self.registry.move_alias(self.name, "champion", version).target == version
+        self.expect_move(version)
+
+    @rule(version=st.sampled_from(FOUR))
+    def move_on(self, version):
+        self.move(version)
+
+    @rule(version=st.sampled_from(FOUR), expected=st.sampled_from(FOUR))
+    def move_from(self, version, expected):
+        if self.pointer == expected:
+            self.registry.move_alias(self.name, "champion", version, expected=expected)
+            self.expect_move(version)
+        else:
+            with pytest.raises(AliasMovedError):
+                self.registry.move_alias(self.name, "champion", version, expected=expected)
+
+    @rule(once=st.integers(0, 3))
+    def remove(self, once):
+        if once > 0:  # rarely, or there would be little to go back to
             return
-        ref = f"churn:{version}"
-        self.registry.transition(ref, "rejected")
-        with pytest.raises(RejectedVersionError):
-            self.registry.move_alias("churn", "champion", ref)
-        self.registry.transition(ref, "registered")
+        if self.pointer is None:
+            with pytest.raises(AliasNotFoundError):
+                self.registry.move_alias(self.name, "champion", None)
+        else:
+            self.registry.move_alias(self.name, "champion", None)
+            self.expect_move(None)
+
+    @rule(steps=st.integers(1, 4))
+    def rollback(self, steps):
+        for _ in range(steps):
+            if not self.stack:
+                with pytest.raises((NoPreviousVersionError, AliasNotFoundError)):
+                    self.registry.rollback(self.name)
+                return
+            assert self.registry.previous_version(self.name).version == self.stack[-1]
+            move = self.registry.rollback(self.name)
+            assert (move.source, move.target) == (self.pointer, self.stack[-1])
+            self.expect_move(self.stack[-1])
 
     @invariant()
     def the_history_replays_to_where_the_alias_is(self):
-        for alias in ("champion", "challenger"):
-            moves = self.registry.alias_history("churn", alias, limit=1000).items[::-1]
-            assert [(move.source, move.target) for move in moves] == self.moves.get(("churn", alias), [])
-            assert all(before.target == after.source for before, after in pairwise(moves))
-            current = self.registry.backend.find_alias("churn", alias)
-            assert (current.version if current else None) == (moves[-1].target if moves else None)
-            assert [move.seq for move in moves] == sorted({move.seq for move in moves})
+        moves = self.registry.alias_history(self.name, "champion", limit=1000).items[::-1]
+        assert [(move.source, move.target) for move in moves] == self.moves
+        assert all(before.target == after.source for before, after in pairwise(moves))
+        assert [move.seq for move in moves] == sorted({move.seq for move in moves})
+        current = self.registry.backend.find_alias(self.name, "champion")
+        assert (current.version if current else None) == self.pointer == (moves[-1].target if moves else None)
 
 
 TestRegistryMachine = RegistryMachine.TestCase
-TestRegistryMachine.settings = run_quickly
+TestRegistryMachine.settings = settings(run_quickly, max_examples=30, stateful_step_count=20)
 
-TestAliasMachine = AliasMachine.TestCase
-TestAliasMachine.settings = run_quickly
+
+def test_aliases(registry):
+    AliasMachine.registry = registry
+    run_state_machine_as_test(AliasMachine, settings=settings(run_quickly, max_examples=60, stateful_step_count=20))

@@ -1,7 +1,7 @@
 import pytest
 
-from crossfade.settings import Settings
 from crossfade.serving.runtime import ServingRuntime
+from crossfade.settings import Settings
 from tests.serving.fakes import Openings
 from tests.traffic.support import FAST, open_registry
 

@@ -76,11 +76,7 @@ def ready_slot(name="m", version="1.0.0", model=None, digest="d", signature=SIGN
     model = model or Constant(number_of(version))
     slot.equip(
         Manifest(name, version, "fake", (), signature),
-        Batcher(
-            model, signature, ref=slot.ref, inline=inline, inline_seconds=10, max_rows=64, counters=slot.counters
-        ),
+        Batcher(model, signature, ref=slot.ref, inline=inline, inline_seconds=10, max_rows=64, counters=slot.counters),
     )
     slot.state = State.READY
     return slot
-
-

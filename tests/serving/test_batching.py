@@ -16,6 +16,7 @@ from crossfade.errors import PredictionError
 from crossfade.serving import batching
 from crossfade.serving.batching import Batcher
 from crossfade.serving.counters import Counters
+from tests.traffic.support import soon
 
 FIXED = Signature(
     (TensorSpec("x", "FP64", (-1, 2)), TensorSpec("word", "BYTES", (-1,))),
@@ -134,8 +135,7 @@ async def test_the_model_is_never_called_twice_at_a_time():
     model.gate.clear()
     async with batcher_of(model, max_rows=4) as batcher:
         large = batcher.submit(request(9), SUM)
-        while not model.calls:
-            await asyncio.sleep(0.001)
+        await soon(lambda: model.calls)
         others = [batcher.submit(request(1, float(i)), SUM) for i in range(3)]
         await asyncio.sleep(0.01)
         assert model.calls == [9]
@@ -151,9 +151,7 @@ async def test_different_outputs_are_not_mixed():
     model = Model()
     async with batcher_of(model) as batcher:
         one, two, three = request(1), request(1, 5.0), request(1, 9.0)
-        outputs = await asyncio.gather(
-            batcher.submit(one, SUM), batcher.submit(two, BOTH), batcher.submit(three, SUM)
-        )
+        outputs = await asyncio.gather(batcher.submit(one, SUM), batcher.submit(two, BOTH), batcher.submit(three, SUM))
         same(outputs[0], one, SUM)
         same(outputs[1], two, BOTH)
         same(outputs[2], three, SUM)
@@ -246,8 +244,7 @@ async def test_a_client_that_goes_away_does_not_disturb_the_others(inline):
         same(await futures[0], request(1, 0.0), SUM)
         same(await futures[2], request(1, 2.0), SUM)
         assert futures[1].cancelled()
-        while batcher.busy:
-            await asyncio.sleep(0.001)
+        await soon(lambda: not batcher.busy)
 
 
 async def test_when_all_clients_went_away_nothing_is_computed():
@@ -268,8 +265,7 @@ async def test_what_arrives_while_the_model_runs_is_the_next_batch():
     model.gate.clear()
     async with batcher_of(model, inline=False) as batcher:
         first = batcher.submit(request(1), SUM)
-        while not model.calls:
-            await asyncio.sleep(0.001)
+        await soon(lambda: model.calls)
         others = [batcher.submit(request(1, float(i)), SUM) for i in range(5)]
         model.gate.set()
         await asyncio.gather(first, *others)

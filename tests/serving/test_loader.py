@@ -181,23 +181,27 @@ def test_other_content_under_the_same_version_is_refused(bench):
     assert bench.slot("1.0.1").problem == "it was registered anew meanwhile"
 
 
-def test_a_failed_version_is_tried_again_after_a_pause(bench, openings, monkeypatch):
+def test_a_failed_version_is_tried_again_after_ever_longer_pauses(bench, openings, monkeypatch):
     monkeypatch.setattr(loader_module, "_FIRST_PAUSE", 0.01)
-    attempts = []
+    failures = []
 
-    def fail_twice():
-        attempts.append(time.monotonic())
-        if len(attempts) < 3:
+    def fail_three_times():
+        failures.append(bench.slot("1.0.1").failures)
+        if len(failures) < 4:
             raise RuntimeError("not yet")
         return Constant(1)
 
     bench = bench()
-    openings.plans["1.0.1"] = fail_twice
+    openings.plans["1.0.1"] = fail_three_times
     bench.wish(*active("1.0.1"))
     until(bench, v1_0_1="ready")
-    assert len(attempts) == 3
-    assert attempts[2] - attempts[1] > attempts[1] - attempts[0] > 0.009 or attempts[2] - attempts[1] > 0.019
+    assert failures == [0, 1, 2, 3]
     assert bench.slot("1.0.1").failures == 0
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(1, 1.0), (2, 2.0), (5, 16.0), (20, 300.0), (5000, 300.0)])
+def test_pauses_double_up_to_five_minutes(failures, pause):
+    assert loader_module.pause_after(failures) == pause
 
 
 def test_a_failed_version_rests_until_it_is_asked_for_again(bench, openings):
@@ -252,6 +256,17 @@ def test_one_version_is_loaded_at_a_time(bench, openings):
     gate.set()
     until(bench, v1_0_0="ready", v1_0_1="ready", v1_0_2="ready")
     assert most == [1, 1, 1]
+
+
+def test_a_version_about_to_leave_is_not_reported_as_ready(bench):
+    bench = bench()
+    bench.wish(*active("1.0.0"))
+    until(bench, v1_0_0="ready")
+    assert bench.loader.report() == (1, {"m:1.0.0": ("ready", "")})
+    bench.loader.close()
+    bench.wish(*active("1.0.1"))
+    assert bench.slot("1.0.0").state is State.READY
+    assert bench.loader.report() == (2, {"m:1.0.0": ("draining", "")})
 
 
 # --- memory ---
@@ -341,7 +356,9 @@ def test_closing_ends_every_thread(bench, openings, caplog):
     slot.batcher._thread = threading.Thread(target=slot.batcher._work, name="crossfade-m:1.0.0")
     slot.batcher._thread.start()
     bench.loader.close()
-    assert not [thread.name for thread in threading.enumerate() if thread.name in {"crossfade-loader", "crossfade-m:1.0.0"}]
+    assert not [
+        thread.name for thread in threading.enumerate() if thread.name in {"crossfade-loader", "crossfade-m:1.0.0"}
+    ]
     assert "on a thread of its own" in caplog.text
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from crossfade.errors import NotServedError
 from crossfade.serving.slots import Slot, SlotTable, State
-from tests.serving.fakes import SIGNATURE, X, Constant, ready_slot
+from tests.serving.fakes import SIGNATURE, Constant, X, ready_slot
+from tests.traffic.support import soon
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ async def test_a_lease_is_held_for_a_block(table):
 
 
 def test_what_is_not_ready_is_not_leased(table):
-    with pytest.raises(NotServedError, match="`m:1.0.0` is not ready here: it is not loaded"):
+    with pytest.raises(NotServedError, match=r"`m:1.0.0` is not ready here: it is not loaded"):
         table.lease("m", "1.0.0")
     slot = ready_slot()
     table.put(slot)
@@ -136,16 +137,14 @@ async def test_a_running_batch_keeps_a_slot_busy_after_its_client_has_gone(table
             await held.predict(X, held.outputs)
 
     task = asyncio.create_task(client())
-    while not model.calls:
-        await asyncio.sleep(0.001)
+    await soon(lambda: model.calls)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert slot.leases == 0
     assert not slot.idle
     model.gate.set()
-    while not slot.idle:
-        await asyncio.sleep(0.001)
+    await soon(lambda: slot.idle)
     slot.batcher.close()
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+import msgspec
 import numpy as np
 
 import crossfade
 from crossfade.errors import NotReadyError
 from crossfade.platform import Platform
-from crossfade.registry.golden import GoldenRequests
+from crossfade.registry import registration
+from crossfade.registry.packaging import Draft, pack
 from crossfade.settings import RegistrySettings
 from tests.stress.slow import Crashing, Slow
 
@@ -81,17 +83,30 @@ def register(platform: Platform, number: int, breakage: str = "") -> str:
 
     version = f"1.0.{number}"
     model: object = LinearRegression().fit(EXAMPLE, np.full(3, float(number)))
-    golden = None
-    if breakage == "golden":
-        golden = GoldenRequests({"x": EXAMPLE}, {"predict": np.full(3, -1.0)})
-    elif breakage == "slow":
+    if breakage == "slow":
         model = Slow(number)
     elif breakage == "crash":
         model = Crashing(number)
-    platform.registry.register("m", model, version=version, example=EXAMPLE, golden=golden)
+    draft = pack(model, example=EXAMPLE, policy=platform.registry.policy)
+    if breakage == "golden":
+        draft = with_golden_of(draft, pack(LinearRegression().fit(EXAMPLE, np.full(3, -1.0)), example=EXAMPLE))
+    backend, settings = platform.registry.backend, platform.settings.registry
+    registration.register(backend, settings, draft, draft.manifest("m", version), principal="stress")
     if breakage == "corrupt":
         damage(platform, version)
     return version
+
+
+def with_golden_of(draft: Draft, other: Draft) -> Draft:
+    """Put another version's golden answers into a draft; `pack` would have noticed."""
+    kept = [entry for entry in draft.files if entry.role != "golden"]
+    wrong = [entry for entry in other.files if entry.role == "golden"]
+    contents = {**draft.contents, **other.contents}
+    return msgspec.structs.replace(
+        draft,
+        files=tuple(sorted(kept + wrong, key=lambda entry: entry.path)),
+        contents={entry.digest: contents[entry.digest] for entry in kept + wrong},
+    )
 
 
 def damage(platform: Platform, version: str) -> None:

@@ -26,6 +26,8 @@ def root(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "build.in").write_text("# what builds\nsetuptools<82  # why\n\n")
     (folder / "build.txt").write_text("setuptools==81.0.0 \\\n    --hash=sha256:cc\n")
+    (folder / "conformance.in").write_text("httpx\n")
+    (folder / "conformance.txt").write_text("httpx==0.28.1\n")
     (folder / "test.in").write_text("pytest\n")
     (folder / "test.txt").write_text(CORE + "boto3==1.44.5\npytest==9.2.0\n")
     (folder / "demo.txt").write_text(CORE + "nice-flights==1.2\n")

@@ -157,7 +157,7 @@ def test_every_process_must_be_ready(fleet, candidate, clock, meanwhile):
 def test_the_first_failure_ends_the_waiting(fleet, candidate, clock):
     fleet.report(status(clock, "a", state="loading"))
     fleet.report(status(clock, "b", state="failed", problem="wrong answers"))
-    with pytest.raises(LoadFailedError, match="`churn:1.0.0` cannot be loaded: wrong answers"):
+    with pytest.raises(LoadFailedError, match=r"`churn:1.0.0` cannot be loaded: wrong answers"):
         fleet.wait_ready(candidate, 5)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -64,12 +62,6 @@ class LazyGroup(click.Group):
         except click.Abort:
             click.echo(err=True)
             sys.exit(130)
-        except OSError as error:
-            if error.errno != errno.EPIPE:
-                raise
-            # the reader went away, as `head` does; the interpreter must not complain when it flushes at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
         sys.exit(result if isinstance(result, int) else 0)
 
 

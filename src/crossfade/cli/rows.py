@@ -94,5 +94,5 @@ def _parquet(path: Path) -> Any:
 
 
 rows_argument = click.argument(
-    "rows", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path), default=STDIN
+    "rows", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path), default="-"
 )

@@ -34,13 +34,13 @@ def show(session: Session, sources: bool) -> None:
 
 
 def _entries() -> Iterator[dict[str, Any]]:
+    from pydantic import BaseModel
+
     from crossfade.settings import Settings
 
     loaded = Settings.load()
     environment, file = _given()
-    sections: dict[str, Any] = {"": loaded} | {
-        name: value for name in type(loaded).model_fields if hasattr(value := getattr(loaded, name), "model_fields")
-    }
+    sections: dict[str, Any] = {"": loaded} | {name: value for name, value in loaded if isinstance(value, BaseModel)}
     for section, holder in sections.items():
         for name, field in type(holder).model_fields.items():
             if not section and name in sections:

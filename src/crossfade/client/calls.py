@@ -169,7 +169,7 @@ def pause_before_retry(call: Call[Any], attempt: int, outcome: httpx.Response | 
         waits = call.repeatable and outcome.status_code == 503 and asked.isdigit()
         return min(float(asked), _LONGEST_PAUSE) if waits else None
     never_sent = isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout)
-    broke = call.repeatable and not isinstance(outcome, httpx.TimeoutException)
+    broke = call.repeatable and isinstance(outcome, httpx.NetworkError | httpx.RemoteProtocolError)
     return _FIRST_PAUSE * attempt if never_sent or broke else None
 
 

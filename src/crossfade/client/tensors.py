@@ -18,6 +18,7 @@ from crossfade.core.tensors import DTYPES, Array, Signature, Tensors, datatype_o
 from crossfade.registry.versions import Version
 from crossfade.serving.protocol.binary import pack_tensor, unpack_tensor
 
+PROBLEM = "application/problem+json"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -64,7 +65,8 @@ def encode_request(tensors: Tensors, wanted: Iterable[str]) -> tuple[bytes, dict
         inputs.append(item)
     outputs = [{"name": name, "parameters": {"binary_data": True}} for name in wanted]
     head = msgspec.json.encode({"inputs": inputs, "outputs": outputs})
-    headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    # with the usual errors of the protocol, a refusal would arrive without its class
+    headers = {"content-type": "application/octet-stream", "accept": PROBLEM, HEADER_LENGTH: str(len(head))}
     return b"".join((head, *tails)), headers
 
 

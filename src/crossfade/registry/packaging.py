@@ -17,7 +17,7 @@ from crossfade.core.examples import infer_inputs
 from crossfade.core.hashing import canonical_json, sha256
 from crossfade.core.identity import check_file_path
 from crossfade.core.tensors import DTYPES, MAX_RANK, Array, Layout, Signature, Tensors, TensorSpec, datatype_of
-from crossfade.errors import ManifestError, SignatureMismatchError, SignatureRequiredError
+from crossfade.errors import CodeNotAllowedError, ManifestError, SignatureMismatchError, SignatureRequiredError
 from crossfade.registry.flavors.backends import flavor_for, flavor_for_file, flavor_named
 from crossfade.registry.flavors.port import Flavor, Runnable, Transformer, TrustPolicy
 from crossfade.registry.golden import MAX_ROWS, GoldenRequests, verify
@@ -139,7 +139,13 @@ def _part(item: object, name: str | None, policy: TrustPolicy) -> _Part:
         part = _Part(flavor, {path: source.read_bytes()}, source=source)
     else:
         flavor = flavor_named(name) if name else flavor_for(item)
-        part = _Part(flavor, flavor.save(item), item)
+        try:
+            part = _Part(flavor, flavor.save(item), item)
+        except CodeNotAllowedError:
+            if name or not policy.allow_code:
+                raise
+            flavor = flavor_named("code")
+            part = _Part(flavor, flavor.save(item), item)
     flavor.inspect(part.files, policy)
     return part
 

@@ -24,7 +24,7 @@ from crossfade.registry.loading import load_pipeline
 from crossfade.registry.packaging import pack
 from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.port import RegistryBackend
-from crossfade.registry.resolution import missing_model, resolve
+from crossfade.registry.resolution import missing_model, resolve, suggesting
 from crossfade.registry.verification import VerifyReport
 from crossfade.registry.versions import (
     MANIFEST_MEDIA_TYPE,
@@ -205,9 +205,9 @@ class Registry:
         self, name: str, *, stage: str = "", prefix: str = "", cursor: str = "", limit: int = 100
     ) -> Page[Version]:
         """Return versions, newest first; `prefix` selects a line such as `2.` or `2.1.`."""
-        self.model(name)
         stage = stage and check_name(stage, "stage")
-        return self.backend.list_versions(name, stage=stage, prefix=prefix, cursor=cursor, limit=limit)
+        with suggesting(self.backend, check_name(name)):
+            return self.backend.list_versions(name, stage=stage, prefix=prefix, cursor=cursor, limit=limit)
 
     def manifest(self, ref: str | ModelRef) -> Manifest:
         """Return the manifest of a version, after checking its digest."""
@@ -219,13 +219,14 @@ class Registry:
 
     def history(self, name: str, *, cursor: str = "", limit: int = 100) -> Page[AliasMove | StageChange]:
         """Return what happened to a model's aliases and stages, newest first."""
-        self.model(name)
-        return self.backend.history(name, cursor=cursor, limit=limit)
+        with suggesting(self.backend, check_name(name)):
+            return self.backend.history(name, cursor=cursor, limit=limit)
 
     def alias_history(self, name: str, alias: str, *, cursor: str = "", limit: int = 100) -> Page[AliasMove]:
         """Return the moves of one alias, newest first."""
-        self.model(name)
-        return self.backend.alias_history(name, check_name(alias, "alias"), cursor=cursor, limit=limit)
+        check_name(alias, "alias")
+        with suggesting(self.backend, check_name(name)):
+            return self.backend.alias_history(name, alias, cursor=cursor, limit=limit)
 
     def compare(self, a: str | ModelRef, b: str | ModelRef) -> ComparisonReport:
         """Return what differs between two versions, `b` seen from `a`."""
@@ -282,12 +283,11 @@ class Registry:
             RejectedVersionError: The target is in the stage `rejected`.
             ConflictError: The target belongs to another model.
         """
-        check_name(alias, "alias")
+        check_name(name), check_name(alias, "alias")
         semver = None if target is None else self._version_of(name, target).version
-        if semver is None:
-            self.model(name)
         expected = expected and str(Semver.parse(expected))
-        return self.backend.move_alias(name, alias, semver, expected=expected, **_attribution(principal, reason))
+        with suggesting(self.backend, name):
+            return self.backend.move_alias(name, alias, semver, expected=expected, **_attribution(principal, reason))
 
     def previous_version(self, name: str, alias: str = CHAMPION) -> Version:
         """Return the version that `rollback` would go to.
@@ -373,7 +373,7 @@ class Registry:
 
     def _version_of(self, name: str, target: str | ModelRef) -> Version:
         if isinstance(target, str) and not {":", "@", "/"} & set(target):
-            target = ModelRef(check_name(name), version=str(Semver.parse(target)))
+            target = ModelRef(name, version=str(Semver.parse(target)))
         version = self.resolve(target)
         if version.model != name:
             raise ConflictError(problem=f"`{version.ref}` is not a version of `{name}`")

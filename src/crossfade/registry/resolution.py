@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -60,6 +61,19 @@ def missing_model(backend: RegistryBackend, name: str) -> NoReturn:
     """
     known = backend.list_models(limit=MAX_LIMIT).items
     raise ModelNotFoundError(name=name, suggestion=_suggest(name, [model.name for model in known], str))
+
+
+@contextlib.contextmanager
+def suggesting(backend: RegistryBackend, name: str) -> Iterator[None]:
+    """Add a suggestion when the backend says that there is no such model.
+
+    Raises:
+        ModelNotFoundError: As raised inside.
+    """
+    try:
+        yield
+    except ModelNotFoundError:
+        missing_model(backend, name)
 
 
 def _versions(backend: RegistryBackend, ref: ModelRef) -> list[str]:

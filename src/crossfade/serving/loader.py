@@ -62,6 +62,20 @@ class Loader:
         self.revision = snapshot.revision
         self._wake.set()
 
+    def report(self) -> tuple[int, dict[str, tuple[str, str]]]:
+        """Return the revision worked towards, and per slot its state and problem, at least as new as that revision.
+
+        A ready slot that nobody wishes for any more is reported as draining, which it is about to be: whoever moves an
+        alias must not rely on it.
+        """
+        revision, aspired = self.revision, self._aspired
+        wished = {(name, wish.version) for name, wishes in aspired.items() for wish in wishes}
+        leaving = {State.READY: State.DRAINING}
+        return revision, {
+            slot.ref: ((slot.state if key in wished else leaving.get(slot.state, slot.state)).value, slot.problem)
+            for key, slot in self._slots.all().items()
+        }
+
     def free_bytes(self) -> int:
         """Return how much may still be loaded."""
         return self.limit_bytes - sum(slot.size_bytes for slot in self._slots.all().values())
@@ -128,7 +142,7 @@ class Loader:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a model is foreign code; this process goes on
             slot.size_bytes = 0
             slot.failures += 1
-            slot.retry_at = time.monotonic() + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (slot.failures - 1))
+            slot.retry_at = time.monotonic() + pause_after(slot.failures)
             problem = _in_words(error)
             _log.error("`%s` is not ready: %s", slot.ref, problem, exc_info=not isinstance(error, CrossfadeError))
             self._slots.advance(slot, State.FAILED, problem)
@@ -185,6 +199,11 @@ class Loader:
         del slot.batcher  # the last reference to the model, unless its own answers still hold some of it
         self._slots.advance(slot, State.GONE)
         _log.info("`%s` is unloaded", slot.ref)
+
+
+def pause_after(failures: int) -> float:
+    """Return how many seconds a version rests after it has failed so many times in a row."""
+    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures - 1, 60))
 
 
 def _view(slot: Slot) -> SlotView:

@@ -19,7 +19,6 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Predict
 
-
 _TIMED_CALLS = 7
 _TIMED_SECONDS = 0.05
 
@@ -85,7 +84,7 @@ def warm_up(opened: OpenedVersion, requests: int) -> float:
 def _median_seconds(call: Callable[[], object]) -> float:
     """Time a few calls; a slow one is timed fewer times, because noise matters less to it."""
     seconds: list[float] = []
-    while len(seconds) < _TIMED_CALLS and sum(seconds) < _TIMED_SECONDS:
+    while not seconds or (len(seconds) < _TIMED_CALLS and sum(seconds) < _TIMED_SECONDS):
         started = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - started)

@@ -46,7 +46,7 @@ class ServingRuntime:
         self.slots = SlotTable()
         self.follower = SnapshotFollower(backend, database, serving)
         self._loader = Loader(self.slots, opener or registry_opener(backend, trust_policy(settings.registry)), serving)
-        self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._state)
+        self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
         measurements = Measurements(self.slots, self.follower, self._loader)
         self.predictions = PredictionService(self.follower, self.slots, measurements, backend, database, serving)
         self.follower.subscribe(self._apply)
@@ -89,7 +89,3 @@ class ServingRuntime:
     def _apply(self, snapshot: Snapshot) -> None:
         self._loader.aspire(snapshot)
         self._heartbeat.report_soon()
-
-    def _state(self) -> tuple[int, dict[str, tuple[str, str]]]:
-        revision = self._loader.revision  # first: slots may be newer than it, never older
-        return revision, {slot.ref: (slot.state.value, slot.problem) for slot in self.slots.all().values()}

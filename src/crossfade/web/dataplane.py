@@ -22,6 +22,7 @@ from crossfade.web.inference import JSON, Answer, Call, Inference
 from crossfade.web.logs import get_logger
 from crossfade.web.paths import Family, Route, family_of, find_route
 from crossfade.web.problems import Problem
+from crossfade.web.protocol import respond
 
 _MAX_KNOWN_PATHS = 1024
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -58,25 +59,21 @@ class DataPlane:
             await self._control(scope, receive, send)
             return
         try:
-            answer = await self._answer(known or self._find(path), scope, receive)
+            route, action = known or self._find(path)
+            headers, method = dict(scope["headers"]), scope["method"]
+            self._callers.check(method, headers)
+            if method == route.method or (method == "HEAD" and route.method == "GET"):
+                answer = await action(Call(route, headers, scope["query_string"], receive))
+            else:
+                answer = _method_not_allowed(route, method)
         except CrossfadeError as error:
-            answer = _refusal(error, family)
+            answer = _refusal(error, "plain" if _wants_problems(scope) else family)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - the last resort of the process: it is logged and answered
             answer = _fault(error, path, family)
-        headers = [*answer.headers, _NOSNIFF, (b"content-length", b"%d" % len(answer.body))]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-
-    async def _answer(self, known: tuple[Route, Action], scope: Scope, receive: Receive) -> Answer:
-        route, action = known
-        headers = dict(scope["headers"])
-        method = scope["method"]
-        self._callers.check(method, headers)
-        if method != route.method and not (method == "HEAD" and route.method == "GET"):
-            return _method_not_allowed(route, method)
-        return await action(Call(route, headers, scope["query_string"], receive))
+        sent_headers = [*answer.headers, _NOSNIFF, (b"content-length", b"%d" % len(answer.body))]
+        await respond(scope, send, answer.status, sent_headers, answer.body)
 
     def _find(self, path: str) -> tuple[Route, Action]:
         route = find_route(path)
@@ -84,6 +81,11 @@ class DataPlane:
             self._known.clear()
         known = self._known[path] = (route, getattr(self._inference, route.action))
         return known
+
+
+def _wants_problems(scope: Scope) -> bool:
+    """Tell whether the client asks for problem documents even on the protocol's paths, as Crossfade's own does."""
+    return (b"accept", _PROBLEM[1]) in scope["headers"]
 
 
 def _refusal(error: CrossfadeError, family: Family) -> Answer:

@@ -28,7 +28,7 @@ _BINARY: Header = (b"content-type", b"application/octet-stream")
 _METRICS: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """One request on its way through the data plane."""
 
     route: Route
@@ -43,7 +43,7 @@ class Call(msgspec.Struct, frozen=True):
         return self.route.ref
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What is sent back."""
 
     body: bytes

@@ -80,6 +80,7 @@ class _Exchange:
         """Return the next message of the application, or raise what it raised."""
         item = await self._receiver.receive()
         if isinstance(item, Exception):
+            await self._receiver.aclose()
             raise item
         return item
 

@@ -9,18 +9,65 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
+from starlette.types import Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from crossfade.settings import HttpSettings
 
+Headers = list[tuple[bytes, bytes]]
+
 MAX_PIPELINED = 64
 """Requests that may wait on one connection while an earlier one is answered."""
+_CYCLE = "crossfade.cycle"
+_ONE_WRITE_BYTES = 64 * 2**10
 _HEAD_TOO_LARGE = (431, "the request head is too large")
+
+
+async def respond(scope: Scope, send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a whole answer.
+
+    Behind `guarded_protocol` a small answer leaves in one write: half the system calls of the two ASGI messages, and
+    no second look at headers that are our own. Elsewhere it is the two messages.
+
+    Args:
+        scope: Of the request.
+        send: Of the request.
+        status: HTTP status.
+        headers: Names in lower case, values from this program only, the content length included.
+        body: Of the answer.
+    """
+    cycle: RequestResponseCycle | None = scope.get(_CYCLE)
+    if cycle is None or cycle.access_log or cycle.flow.write_paused or len(body) > _ONE_WRITE_BYTES:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+    elif not cycle.disconnected:
+        _write_whole(cycle, status, headers, body)
+
+
+def _write_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
+    parts = [STATUS_LINE[status]]
+    for name, value in (*cycle.default_headers, *headers):
+        if name == b"connection":  # sent by a server that drains
+            cycle.keep_alive = False
+        else:
+            parts += (name, b": ", value, b"\r\n")
+    if not cycle.keep_alive:
+        parts.append(b"connection: close\r\n")
+    parts.append(b"\r\n")
+    if cycle.scope["method"] != "HEAD":
+        parts.append(body)
+    cycle.waiting_for_100_continue = False
+    cycle.response_started = cycle.response_complete = True
+    cycle.message_event.set()
+    cycle.transport.write(b"".join(parts))
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
 
 
 def guarded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
@@ -103,6 +150,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError("too many pipelined requests")
         super().on_headers_complete()
+        cast("dict[str, Any]", self.scope)[_CYCLE] = self.cycle
 
     def on_message_complete(self) -> None:
         """A request has arrived whole."""

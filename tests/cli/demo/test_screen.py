@@ -51,6 +51,13 @@ def test_plain_output_has_no_control_characters(plain, capsys):
     ]
 
 
+def test_a_long_refusal_is_wrapped(plain, capsys):
+    plain.bad("error: " + "other answers " * 20)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2
+    assert all(len(line) <= 112 and line.startswith("  ") for line in lines)
+
+
 def test_columns_of_the_lines_are_aligned():
     head, line = plain_head(VERSIONS), plain_line(a_board(), VERSIONS)
     assert len(head) == len(line)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -90,7 +91,9 @@ def test_a_blob_has_a_largest_size(strict):
 
 def test_a_blob_of_unknown_length_has_it_too(strict):
     data = os.urandom(1001)
-    answer = strict._http.put(f"/api/v1/blobs/{digest_of(data)}?holder={HOLDER}", content=iter([data[:600], data[600:]]))
+    answer = strict._http.put(
+        f"/api/v1/blobs/{digest_of(data)}?holder={HOLDER}", content=iter([data[:600], data[600:]])
+    )
     assert answer.status_code == 413
     assert answer.json()["code"] == "body_too_large"
 
@@ -133,6 +136,6 @@ def test_64_megabytes_stream_through_a_server_in_bounded_memory(tmp_path):
 
 def peak_memory(pid):
     """The most memory that a process ever had resident, in bytes."""
-    with open(f"/proc/{pid}/status") as status:
-        line = next(line for line in status if line.startswith("VmHWM"))
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024

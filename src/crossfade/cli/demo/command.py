@@ -32,7 +32,17 @@ from crossfade.errors import CrossfadeError
     show_default=True,
     help="Seconds to watch the traffic between two steps.",
 )
-def demo(*, once: bool, workers: int, home: Path, port: int | None, rate: float, watch: float) -> None:
+@click.option(
+    "--train-every",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train on every N-th flight only: sooner, and worse.",
+)
+def demo(
+    *, once: bool, home: Path, port: int | None, workers: int, rate: float, watch: float, train_every: int
+) -> None:
     """Watch real models being released, on real data.
 
     Trains two models of flight delays, serves the first, replays later flights as live requests, moves to the second
@@ -44,9 +54,10 @@ def demo(*, once: bool, workers: int, home: Path, port: int | None, rate: float,
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)  # so that the server is stopped on the way out
+    plan = Plan(home, port, workers, rate, watch, train_every, once)
     screen = Screen(drawn=sys.stdout.isatty(), versions=tuple(sorted(set(CHAMPIONS))))
     try:
-        promises = Story(Plan(home, port, workers, rate, watch, once), screen).tell()
+        promises = Story(plan, screen).tell()
     except CrossfadeError as error:
         Output().error(error)
         sys.exit(error.exit_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 LINE_SECONDS = 2.0
 """Between two lines of the table where it is not drawn."""
 
+_LINE_WIDTH = 110
 _HEADINGS = ("due (UTC)", "requests", "errors", "p50 ms", "p99 ms", "answers")
 _WIDTHS = (12, 8, 6, 7, 7, 7)
 
@@ -59,7 +61,8 @@ class Screen:
 
     def bad(self, text: str) -> None:
         """Write what was refused, or went wrong."""
-        self._write(f"  {text}", "red")
+        for line in wrap(text, _LINE_WIDTH, subsequent_indent="  "):
+            self._write(f"  {line}", "red")
 
     @contextmanager
     def table(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,8 @@ from crossfade.solutions.flights.dataset import Flights, Split, load_flights, sp
 from crossfade.solutions.flights.replay import questions
 from crossfade.solutions.flights.training import NAME, Candidate, pack_wrongly, train_on_schedule, train_with_weather
 
+STRIDE = 2
+"""Every second flight is replayed, so that a minute shows more of December than its calm first days."""
 LONGEST_SWAPS_SECONDS = 60.0
 """How long all swaps together may take before the flights run out."""
 
@@ -39,6 +41,7 @@ class Plan:
         workers: Serving processes.
         rate: Requests per second.
         watch_seconds: How long the traffic is watched between two steps.
+        train_every: Train on every n-th flight only.
         once: End by itself.
     """
 
@@ -47,6 +50,7 @@ class Plan:
     workers: int = 1
     rate: float = 100.0
     watch_seconds: float = 8.0
+    train_every: int = 1
     once: bool = False
 
 
@@ -55,6 +59,7 @@ class _Prepared:
     """What is ready before the first request."""
 
     split: Split
+    replay: Flights
     candidates: list[Candidate]
     broken: Draft
 
@@ -87,7 +92,7 @@ class Story:
                 promises = list(self._release(client, url, prepared).broken_promises())
                 self._conclude(promises)
                 if not self._plan.once:
-                    self._leave_running(url, prepared.split.replay)
+                    self._leave_running(url, prepared.replay)
         return promises
 
     # --- before the traffic ---
@@ -96,11 +101,13 @@ class Story:
         screen = self._screen
         flights = load_flights()
         split = split_by_time(flights)
+        split = replace(split, training=Flights(split.training.frame.iloc[:: self._plan.train_every]))
         screen.step("Will a flight from New York arrive more than 15 minutes late?")
         screen.say(f"  {len(flights):,} real flights of 2013, asked about when they are due to leave")
         screen.say(f"  {flights.cancelled:,} were cancelled and {flights.diverted:,} diverted: they have no outcome")
         candidates = self._train(split)
-        return _Prepared(split, candidates, pack_wrongly(candidates[-1], split))
+        replay = Flights(split.replay.frame.iloc[::STRIDE])
+        return _Prepared(split, replay, candidates, pack_wrongly(candidates[-1], split))
 
     def _train(self, split: Split) -> list[Candidate]:
         screen = self._screen
@@ -145,9 +152,10 @@ class Story:
 
     def _release(self, client: Client, url: str, prepared: _Prepared) -> Verdict:
         screen, plan = self._screen, self._plan
-        screen.step(f"Replay December: {plan.rate:g} requests a second, in time order; {FIRST} answers")
+        screen.step(f"Replay every second flight of December, {plan.rate:g} requests a second; {FIRST} answers")
+        screen.say("  a version is judged on the flights it answered, and only once they have landed")
         limit = int(plan.rate * (LONGEST_SWAPS_SECONDS + 5 * plan.watch_seconds))
-        traffic = Traffic(f"{url}/api/v1/predict/{NAME}", questions(prepared.split.replay, limit), plan.rate)
+        traffic = Traffic(f"{url}/api/v1/predict/{NAME}", questions(prepared.replay, limit), plan.rate)
         scorer = Scorer(traffic)
         with traffic, screen.table(), worker_thread() as worker:
             screen.head()
@@ -167,12 +175,12 @@ class Story:
     # --- after the traffic ---
 
     def _report(self, prepared: _Prepared, traffic: Traffic, scorer: Scorer, release: Release) -> None:
-        screen, split = self._screen, prepared.split
+        screen, training = self._screen, prepared.split.training
         screen.step("What happened")
         for line in report.what_happened(traffic, scorer, release.swaps):
             screen.say(f"  {line}")
         screen.step("How good the versions are, on the same flights of December")
-        for line in report.how_good(prepared.candidates, split.training, split.replay, traffic, scorer):
+        for line in report.how_good(prepared.candidates, training, prepared.replay, traffic, scorer):
             screen.say(f"  {line}")
 
     def _conclude(self, promises: list[str]) -> None:

@@ -22,6 +22,8 @@ FLAVORS: dict[str, str] = {
     "lightgbm": "crossfade.registry.flavors.lightgbm:LightGBM",
     "catboost": "crossfade.registry.flavors.catboost:CatBoost",
     "sklearn": "crossfade.registry.flavors.sklearn:Sklearn",
+    "torch": "crossfade.registry.flavors.torch:Torch",
+    "torchscript": "crossfade.registry.flavors.torchscript:TorchScript",
     "code": "crossfade.registry.flavors.code:Code",
 }
 """Name -> `module:Class`. Safe formats come first; wrappers that are scikit-learn estimators too come before it."""

@@ -127,7 +127,11 @@ def _parts(files: Mapping[str, bytes]) -> tuple[str, tuple[Label, ...]]:
         labels = orjson.loads(files.get(_LABELS_FILE, b"[]"))
     except ValueError as error:
         raise LoadFailedError(ref="lightgbm", problem=f"it is no text ({in_words(error)})") from error
-    if not isinstance(labels, list) or not all(isinstance(label, (bool, int, float, str)) for label in labels):
+    if (
+        not isinstance(labels, list)
+        or bool(labels) != (_LABELS_FILE in files)
+        or not all(isinstance(label, (bool, int, float, str)) for label in labels)
+    ):
         raise LoadFailedError(ref="lightgbm", problem="its labels are neither numbers nor text")
     check_file(text)
     return text, tuple(labels)

@@ -84,7 +84,7 @@ def _fields(block: str) -> dict[str, str]:
 
 
 def _check_tree(fields: dict[str, str], features: int) -> None:
-    if not _REQUIRED <= fields.keys():
+    if not fields.keys() >= _REQUIRED:
         raise ValueError("a tree is incomplete")
     leaves = int(fields["num_leaves"])
     if leaves < 1 or len(_numbers(fields, "leaf_value", float)) != leaves or fields.get("is_linear", "0") != "0":

@@ -82,7 +82,7 @@ class Sklearn:
         skops = _skops()
         try:
             data: bytes = skops.dumps(model)
-        except (skops.exceptions.UnsupportedTypeException, TypeError) as error:
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:  # each is "cannot be saved" in skops
             kind = type(model)
             raise CodeNotAllowedError(given=f"`{kind.__module__}.{kind.__qualname__}` ({in_words(error)})") from error
         return {"model.skops": canonical(data)}

@@ -39,6 +39,8 @@ def check_trees(estimator: object) -> None:
             _check_tree(item, features)
         elif kind.__name__ == "TreePredictor" and kind.__module__.startswith("sklearn."):
             _check_predictor(item, features)
+        elif kind.__name__ in {"KDTree", "BallTree"} and kind.__module__.startswith("sklearn.neighbors."):
+            _check_neighbours(item)
         elif kind.__module__.startswith("sklearn.") and hasattr(item, "__dict__"):
             if not settled and "n_features_in_" in item.__dict__:
                 features = min(int(item.n_features_in_), int(getattr(item, "_max_features", item.n_features_in_)))
@@ -92,6 +94,22 @@ def _check_predictor(predictor: Any, features: int) -> None:
     categorical = split[split["is_categorical"] != 0]
     if np.any(categorical["bitset_idx"] >= len(predictor.raw_left_cat_bitsets)):
         raise ValueError("a decision tree refers to categories that it does not have")
+
+
+def _check_neighbours(tree: Any) -> None:
+    """A binary heap of nodes, each a range of the indices of rows; a node without room for children is a leaf."""
+    data, indices, nodes, bounds = (np.asarray(array) for array in tree.get_arrays())
+    count = len(nodes)
+    if not np.array_equal(np.sort(indices), np.arange(len(data))):
+        raise ValueError("a search tree does not hold every row once")
+    starts, ends = nodes["idx_start"], nodes["idx_end"]
+    if np.any(starts < 0) or np.any(starts > ends) or np.any(ends > len(data)):
+        raise ValueError("a search tree points outside of its rows")
+    childless = 2 * np.arange(count) + 2 >= count
+    if count == 0 or np.any(nodes["is_leaf"][childless] == 0):
+        raise ValueError("a search tree points outside of its nodes")
+    if bounds.shape[1:] != (count, data.shape[1]):
+        raise ValueError("a search tree has other bounds than nodes")
 
 
 def _check_nodes(parent: Any, left: Any, right: Any, feature: Any, limits: tuple[int, int]) -> None:

@@ -24,7 +24,7 @@ MAX_TENSORS = 4096
 _SMALL_BYTES = 64 * 2**10
 
 
-class InferInput(msgspec.Struct):
+class InferInput(msgspec.Struct, gc=False):
     """One input tensor as it is announced."""
 
     name: str
@@ -34,14 +34,14 @@ class InferInput(msgspec.Struct):
     parameters: Parameters | None = None
 
 
-class WantedOutput(msgspec.Struct):
+class WantedOutput(msgspec.Struct, gc=False):
     """One output that the client asks for."""
 
     name: str
     parameters: Parameters | None = None
 
 
-class InferDocument(msgspec.Struct):
+class InferDocument(msgspec.Struct, gc=False):
     """The JSON part of an infer request."""
 
     inputs: list[InferInput]
@@ -50,7 +50,7 @@ class InferDocument(msgspec.Struct):
     outputs: list[WantedOutput] | None = None
 
 
-class InferRequest(msgspec.Struct, frozen=True):
+class InferRequest(msgspec.Struct, frozen=True, gc=False):
     """A decoded infer request.
 
     Args:

@@ -1,0 +1,172 @@
+"""Under constant load, versions come and go, some of them broken, and no request notices.
+
+Requests are sent at fixed times whatever the answers do. Version `1.0.N` answers N to everything, so that an answer
+whose number is not the patch of its version came from the wrong version: a mixed batch.
+"""
+
+import asyncio
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from crossfade.core.identity import ModelRef
+from crossfade.errors import CorruptBlobError, NotReadyError
+from crossfade.registry.golden import GoldenRequests
+from crossfade.registry.versions import Manifest
+from crossfade.serving.loader import Loader
+from crossfade.serving.measurements import Measurements
+from crossfade.serving.opening import OpenedVersion
+from crossfade.serving.prediction import PredictionService
+from crossfade.serving.slots import SlotTable, State
+from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.snapshot import Aspired, Role, Route, Snapshot
+from crossfade.traffic.switch import AliasSwitch
+from tests.serving.fakes import SIGNATURE, Constant, number_of
+from tests.traffic.support import FAST, publish_all, soon
+
+MODEL = "m"
+REF = ModelRef.parse(MODEL)
+BREAKAGES = ("corrupt", "golden", "crash", "slow")
+
+
+class Load:
+    """Asks at a fixed rate until it is told to end."""
+
+    def __init__(self, services, rate):
+        self.services = services
+        self.rate = rate
+        self.ending = False
+        self.versions = Counter()
+        self.fallbacks = 0
+        self.failed = []
+        self.mixed = []
+
+    async def run(self):
+        loop = asyncio.get_running_loop()
+        start, sent = loop.time(), 0
+        async with asyncio.TaskGroup() as tasks:
+            while not self.ending:
+                tasks.create_task(self.ask(self.services[sent % len(self.services)], rows=1 + sent % 3))
+                sent += 1
+                await asyncio.sleep(max(0.0, start + sent / self.rate - loop.time()))
+
+    async def ask(self, service, rows):
+        try:
+            prediction = await service.predict(REF, {"x": np.zeros(rows)})
+        except Exception as error:  # noqa: BLE001 - whatever it was, it must not happen
+            self.failed.append(repr(error))
+            return
+        self.versions[prediction.version] += 1
+        self.fallbacks += prediction.fallback
+        answer = prediction.outputs["predict"]
+        if answer.tolist() != [number_of(prediction.version)] * rows:
+            self.mixed.append((prediction.version, answer))
+
+
+def breakage_of(number):
+    """Every tenth version is broken, each time in another way."""
+    return BREAKAGES[number // 10 % 4] if number and number % 10 == 0 else ""
+
+
+def open_version(name, version):
+    number = int(number_of(version))
+    breakage = breakage_of(number)
+    if breakage == "corrupt":
+        raise CorruptBlobError(digest="0" * 64, path="model.bin", ref=f"{name}:{version}", damage="damaged")
+    if breakage == "crash":
+        raise RuntimeError("it crashes while it is loaded")
+    if breakage == "slow":
+        time.sleep(0.05)
+    wanted = -1.0 if breakage == "golden" else float(number)
+    golden = GoldenRequests({"x": np.zeros(1)}, {"predict": np.array([wanted])})
+    manifest = Manifest(name, version, "fake", (), SIGNATURE)
+    return OpenedVersion(manifest, Constant(number), golden)
+
+
+class DirectRoutes:
+    """Moves the alias without asking anybody, so that broken versions do become champion."""
+
+    def __init__(self, settings):
+        self.snapshot = Snapshot()
+        self.age_seconds = 0.0
+        self.slots = SlotTable()
+        self.loader = Loader(self.slots, open_version, settings)
+        self.service = PredictionService(
+            self, self.slots, Measurements(self.slots, self, self.loader), None, None, settings
+        )
+
+    def point(self, number, former):
+        digests = {n: Manifest(MODEL, f"1.0.{n}", "fake", (), SIGNATURE).digest for n in (number, former)}
+        aspired = tuple(Aspired(f"1.0.{n}", digests[n], 1, Role.ACTIVE if n == number else Role.WARM) for n in digests)
+        route = Route(MODEL, f"1.0.{number}", {"champion": f"1.0.{number}"}, aspired, {"champion": (f"1.0.{former}",)})
+        self.snapshot = Snapshot(self.snapshot.revision + 1, {MODEL: route})
+        self.loader.aspire(self.snapshot)
+
+    async def settled(self, number):
+        def state():
+            slot = self.slots.find(MODEL, f"1.0.{number}")
+            return None if slot is None else slot.state
+
+        await soon(lambda: state() in {State.READY, State.FAILED})
+        return state()
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["on the loop", "on threads"])
+async def test_two_hundred_swaps_twenty_of_them_broken(inline):
+    routes = DirectRoutes(FAST.model_copy(update={"inline_below_seconds": 10 if inline else 1e-9}))
+    routes.loader.start()
+    routes.point(0, 0)
+    assert await routes.settled(0) is State.READY
+    load = Load([routes.service], rate=500)
+    running = asyncio.create_task(load.run())
+    former, failed = 0, 0
+    for number in range(1, 201):
+        routes.point(number, former)
+        await asyncio.sleep(0.005)
+        if await routes.settled(number) is State.READY:
+            former = number
+        else:
+            failed += 1
+            await asyncio.sleep(0.01)
+    load.ending = True
+    await running
+    await asyncio.to_thread(routes.loader.close)
+    assert load.failed == []
+    assert load.mixed == []
+    assert failed == 15, "corrupt bytes, wrong golden answers and crashes; slow is slow, not broken"
+    assert load.fallbacks > 0
+    assert len(load.versions) > 50
+    assert all(slot.leases == 0 for slot in routes.slots.all().values())
+
+
+async def test_swaps_through_the_switch_with_two_processes(registry, start, openings):
+    switch = AliasSwitch(registry, Fleet(registry.backend.database, FAST), FAST)
+    publish_all(registry, MODEL, "1.0.0")
+    switch.move(MODEL, "champion", "1.0.0")
+    runtimes = [start(), start()]
+    for runtime in runtimes:
+        await asyncio.to_thread(runtime.await_ready, 10)
+    load = Load([runtime.predictions for runtime in runtimes], rate=200)
+    running = asyncio.create_task(load.run())
+    refused = 0
+    for number in range(1, 17):
+        version = f"1.0.{number}"
+        if number == 4:
+            openings.golden[version] = -1.0
+        elif number == 8:
+            openings.plans[version] = RuntimeError("it crashes while it is loaded")
+        elif number == 12:
+            openings.plans[version] = CorruptBlobError(digest="0", path="p", ref=version, damage="damaged")
+        publish_all(registry, MODEL, version)
+        try:
+            await asyncio.to_thread(switch.move, MODEL, "champion", version)
+        except NotReadyError:
+            refused += 1
+    await asyncio.to_thread(switch.rollback, MODEL)
+    load.ending = True
+    await running
+    assert (load.failed, load.mixed, load.fallbacks) == ([], [], 0)
+    assert refused == 3
+    assert not {"1.0.4", "1.0.8", "1.0.12"} & set(load.versions)
