@@ -1,4 +1,4 @@
-"""Models that misbehave while they are loaded, but not where they are packed."""
+"""Models that misbehave while a server loads them, but not where they are packed."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ import numpy as np
 
 import crossfade
 
-PACKING = os.getpid()
-"""The process that registers; it packs, loads and checks a version too, and must not suffer."""
-
 
 class _Constant(crossfade.Model):
     def __init__(self, number: int) -> None:
         self.number = number
-        self.packed_in = PACKING
+        self.packed_in = os.getpid()  # packing loads the version too, and must not suffer
 
     def predict(self, inputs):
-        return np.full(len(inputs), float(self.number))
-
-    def info(self):
-        return {}
+        return np.full(len(inputs["x"]), float(self.number))
 
     def required_inputs(self):
-        return ["x"]
-
-    def validate(self, inputs):
-        return None
+        return (crossfade.TensorSpec("x", "FP64", (-1, 2)),)
 
 
 class Slow(_Constant):

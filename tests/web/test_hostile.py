@@ -264,6 +264,15 @@ def test_a_flood_of_pipelined_requests_is_cut(server):
         assert server.exchange(*[GET * 20_000]).count(b"HTTP/1.1 200") <= 200
 
 
+def test_head_and_old_http(server):
+    head = server.exchange(b"HEAD /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert head.endswith(b"connection: close\r\n\r\n")
+    old = server.exchange(b"GET /v2/health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    assert b"connection: close\r\n" in old
+    assert old.endswith(b'{"live":true}')
+
+
 # --- large bodies ---
 
 

@@ -87,6 +87,7 @@ def decode_request(body: bytes, header_length: bytes | None, signature: Signatur
             shape open.
 
     Example:
+        >>> from crossfade.core.tensors import TensorSpec
         >>> spec = TensorSpec("x", "FP64", (-1, 2))
         >>> body = b'{"id": "7", "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}]}'
         >>> decode_request(body, None, Signature((spec,), ()), 100).tensors["x"].tolist()
