@@ -80,7 +80,8 @@ class Call(Generic[T]):
         elif self.body is not None:
             headers.setdefault("content-type", "application/octet-stream")
             headers["content-length"] = str(self.body.stat().st_size if isinstance(self.body, Path) else len(self.body))
-        query = {name: _text(value) for name, value in self.params.items() if value is not False and value not in (None, "")}
+        given = {name: value for name, value in self.params.items() if value is not False and value not in (None, "")}
+        query = {name: "true" if value is True else str(value) for name, value in given.items()}
         return {"params": query, "headers": headers}
 
     def pieces(self) -> Iterator[bytes]:
@@ -216,7 +217,3 @@ def segment(text: str) -> str:
     if text in {"", ".", ".."}:
         raise MalformedRequestError(problem=f"`{text}` is not a name")
     return quote(text, safe="")
-
-
-def _text(value: object) -> str:
-    return "true" if value is True else str(value)

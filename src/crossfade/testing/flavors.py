@@ -5,11 +5,11 @@ Example:
     ...     flavor = "mine"
     ...     package = "mylibrary"
     ...
-    ...     @pytest.fixture(scope="class")
+    ...     @pytest.fixture
     ...     def model(self):
     ...         return mylibrary.fit(...)
     ...
-    ...     @pytest.fixture(scope="class")
+    ...     @pytest.fixture
     ...     def inputs(self):
     ...         return {"x": np.ones((4, 3))}
 """
@@ -107,9 +107,7 @@ class FlavorContract:
         for spec in runnable.outputs:
             assert spec.name in runnable.predict(inputs, frozenset({spec.name}))
 
-    def test_one_row_is_answered_as_in_a_batch(
-        self, subject: Flavor, files: dict[str, bytes], inputs: Tensors
-    ) -> None:
+    def test_one_row_is_answered_as_in_a_batch(self, subject: Flavor, files: dict[str, bytes], inputs: Tensors) -> None:
         """Rows do not influence each other."""
         together = self.ask(subject, files, inputs)
         alone = self.ask(subject, files, {name: value[:1] for name, value in inputs.items()})

@@ -63,7 +63,7 @@ class DataPlane:
             headers, method = dict(scope["headers"]), scope["method"]
             self._callers.check(method, headers)
             if method == route.method or (method == "HEAD" and route.method == "GET"):
-                answer = await action(Call(route, headers, scope["query_string"], receive))
+                answer = await action(Call(route, headers, scope["query_string"], receive, scope.get("client")))
             else:
                 answer = _method_not_allowed(route, method)
         except CrossfadeError as error:

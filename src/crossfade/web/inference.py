@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import msgspec
 import orjson
 from starlette.types import Receive
 
 import crossfade
 from crossfade.core.identity import ModelRef, new_id
-from crossfade.errors import MalformedRequestError, NotServedError
+from crossfade.errors import DeniedError, MalformedRequestError, NotServedError
 from crossfade.serving.prediction import PredictionService
 from crossfade.serving.protocol.answers import describe_model, encode_answer
 from crossfade.serving.protocol.oip import decode_request
@@ -35,6 +37,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     headers: dict[bytes, bytes]
     query: bytes
     receive: Receive
+    client: tuple[str, int] | None = None
 
     @property
     def ref(self) -> ModelRef:
@@ -144,15 +147,20 @@ class Inference:
 
     async def load(self, call: Call) -> Answer:
         """Serve a model that was unloaded."""
-        await self._body(call)
+        await self._local_body(call)
         await self._predictions.set_loaded(call.ref.name, loaded=True)
         return Answer(b"{}")
 
     async def unload(self, call: Call) -> Answer:
         """Stop serving a model."""
-        await self._body(call)
+        await self._local_body(call)
         await self._predictions.set_loaded(call.ref.name, loaded=False)
         return Answer(b"{}")
+
+    async def _local_body(self, call: Call) -> bytes:
+        if call.client is not None and not ip_address(call.client[0]).is_loopback:
+            raise DeniedError(problem="models are loaded and unloaded from the server's own machine only")
+        return await self._body(call)
 
     # --- the process ---
 

@@ -39,8 +39,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from crossfade.errors import CodeNotAllowedError, LoadFailedError, UntrustedTypesError
 from crossfade.registry.flavors.port import TrustPolicy
-from crossfade.registry.flavors.skops import canonical
 from crossfade.registry.flavors.sklearn import MAX_EXPANSION, Sklearn
+from crossfade.registry.flavors.skops import canonical
 from crossfade.testing.flavors import FlavorContract
 from tests.registry.flavors.rows import BINARY, EIGHT, FRAME, MIXED, NUMBER, TEXT, THREE, TWO_NUMBERS, X
 
@@ -52,11 +52,11 @@ class TestPipeline(FlavorContract):
     flavor = "sklearn"
     package = "skops"
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self):
         return make_pipeline(StandardScaler(), LogisticRegression()).fit(X, TEXT)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def inputs(self):
         return EIGHT
 
@@ -65,11 +65,11 @@ class TestForest(FlavorContract):
     flavor = "sklearn"
     package = "skops"
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self):
         return RandomForestClassifier(5, max_depth=4, random_state=0).fit(X, BINARY)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def inputs(self):
         return EIGHT
 
@@ -78,11 +78,11 @@ class TestNeighbours(FlavorContract):
     flavor = "sklearn"
     package = "skops"
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self):
         return KNeighborsClassifier(algorithm="ball_tree").fit(X, BINARY)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def inputs(self):
         return EIGHT
 
@@ -111,7 +111,7 @@ TRUSTED = {
     "support vectors": lambda: SVC().fit(X, BINARY),
     "selection": lambda: make_pipeline(SelectKBest(k=2), SGDClassifier(random_state=0)).fit(X, BINARY),
     "gaussian process": lambda: GaussianProcessRegressor().fit(X, NUMBER),
-    "network": lambda: MLPRegressor((4,), max_iter=2000, tol=0.1, random_state=0).fit(X, NUMBER),
+    "network": lambda: MLPRegressor(hidden_layer_sizes=(4,), max_iter=2000, tol=0.1, random_state=0).fit(X, NUMBER),
     "clusters": lambda: KMeans(3, random_state=0).fit(X),
     "several targets": lambda: MultiOutputRegressor(Ridge()).fit(X, TWO_NUMBERS),
 }

@@ -18,7 +18,20 @@ from crossfade.registry.flavors.trees import check_children
 
 _TREE = "Tree="
 _END = "end of trees"
-_REQUIRED = {"Tree", "num_leaves", "num_cat", "leaf_value", "is_linear", "shrinkage"}
+_PER_LEAF = ("leaf_value", "leaf_weight", "leaf_count")
+_PER_NODE = (
+    "split_feature",
+    "split_gain",
+    "threshold",
+    "decision_type",
+    "left_child",
+    "right_child",
+    "internal_value",
+    "internal_weight",
+    "internal_count",
+)
+_ONCE = ("Tree", "num_leaves", "num_cat", "is_linear", "shrinkage")
+_CATEGORIES = ("cat_boundaries", "cat_threshold")
 _NUMBER = r"-?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|inf|nan)"
 _NUMBER_LIST = re.compile(rf"(?:{_NUMBER}(?: {_NUMBER})*)? ?")
 _TAIL = re.compile(r"\nparameters:\n(\[\w+: .*\]\n)+\nend of parameters\n\npandas_categorical:.*\n\Z")
@@ -84,27 +97,35 @@ def _fields(block: str) -> dict[str, str]:
 
 
 def _check_tree(fields: dict[str, str], features: int) -> None:
-    if not fields.keys() >= _REQUIRED:
-        raise ValueError("a tree is incomplete")
+    _check_fields(fields)
     leaves = int(fields["num_leaves"])
-    if leaves < 1 or len(_numbers(fields, "leaf_value", float)) != leaves or fields.get("is_linear", "0") != "0":
-        raise ValueError("the leaves of a tree are incomplete")
-    for name, value in fields.items():  # LightGBM ends the process at the first that is no number
-        if not _NUMBER_LIST.fullmatch(value):
-            raise ValueError(f"`{name[:80]}` of a tree is no list of numbers")
     inner = leaves - 1
     if inner == 0:
         return
     columns = {name: _numbers(fields, name, int) for name in ("split_feature", "left_child", "right_child")}
-    columns["decision_type"], columns["threshold"] = _numbers(fields, "decision_type", int), _thresholds(fields)
-    if any(len(column) != inner for column in columns.values()):
-        raise ValueError("the nodes of a tree are incomplete")
     if np.any(columns["split_feature"] < 0) or np.any(columns["split_feature"] >= features):
         raise ValueError("a tree uses a feature that the model does not have")
     children = np.concatenate((columns["left_child"], columns["right_child"]))
     check_children(children[children >= 0], inner)
     check_children(~children[children < 0], leaves, root=False)
-    _check_categories(fields, columns["threshold"][(columns["decision_type"] & 1) == 1])
+    categorical = (_numbers(fields, "decision_type", int) & 1) == 1
+    _check_categories(fields, _numbers(fields, "threshold", float)[categorical])
+
+
+def _check_fields(fields: dict[str, str]) -> None:
+    """LightGBM reads on several threads, where an error of its own ends the process."""
+    known = {*_PER_LEAF, *_PER_NODE, *_ONCE, *_CATEGORIES}
+    if not set(fields) <= known or not known - set(fields) <= set(_CATEGORIES):
+        raise ValueError("a tree has other fields than it should")
+    for name, value in fields.items():
+        if not _NUMBER_LIST.fullmatch(value):
+            raise ValueError(f"`{name}` of a tree is no list of numbers")
+    leaves, linear = int(fields["num_leaves"]), int(fields["is_linear"])
+    if leaves < 1 or linear or len(fields["leaf_value"].split()) != leaves or len(fields["shrinkage"].split()) != 1:
+        raise ValueError("the leaves of a tree are incomplete")
+    counts = dict.fromkeys(_PER_LEAF, leaves) | dict.fromkeys(_PER_NODE, leaves - 1)
+    if leaves > 1 and any(len(fields[name].split()) != count for name, count in counts.items()):
+        raise ValueError("the nodes of a tree are incomplete")
 
 
 def _check_categories(fields: dict[str, str], thresholds: Any) -> None:
@@ -117,10 +138,6 @@ def _check_categories(fields: dict[str, str], thresholds: Any) -> None:
         bits = _numbers(fields, "cat_threshold", int)
         if len(borders) != count + 1 or borders[0] != 0 or np.any(np.diff(borders) < 0) or borders[-1] != len(bits):
             raise ValueError("the categories of a tree are incomplete")
-
-
-def _thresholds(fields: dict[str, str]) -> Any:
-    return _numbers(fields, "threshold", float)
 
 
 def _numbers(fields: dict[str, str], name: str, kind: type) -> Any:

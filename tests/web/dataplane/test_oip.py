@@ -3,57 +3,16 @@ from __future__ import annotations
 import gzip
 import json
 import struct
-from typing import Any
+import zlib
 
 import httpx
 import numpy as np
 import pytest
-from structlog.testing import capture_logs
 
 from crossfade.settings import HttpSettings
 from crossfade.web.dataplane import DataPlane
-from tests.web.small_server import SmallPredictions, control, small_models
-
-ROW = [0.5] * 30
-X = {"name": "x", "shape": [1, 30], "datatype": "FP64", "data": ROW}
-
-
-@pytest.fixture
-def predictions() -> SmallPredictions:
-    return SmallPredictions(small_models())
-
-
-@pytest.fixture
-async def client(predictions):
-    app = DataPlane(predictions, HttpSettings(max_body_bytes=100_000, max_rows=50), control)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
-        client.headers["accept-encoding"] = "identity"
-        yield client
-
-
-async def infer(client: httpx.AsyncClient, document: Any, model: str = "lr", **options: Any) -> httpx.Response:
-    return await client.post(f"/v2/models/{model}/infer", json=document, **options)
-
-
-def assert_oip_error(response: httpx.Response, status: int, *words: str) -> None:
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/json"
-    assert list(response.json()) == ["error"]
-    for word in words:
-        assert word in response.json()["error"]
-
-
-def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert problem["status"] == status
-    assert problem["code"] == code
-    assert problem["type"] == f"urn:crossfade:{code}"
-    assert problem["instance"].startswith("urn:uuid:")
-    assert problem["detail"]
-    return problem
-
+from tests.web.dataplane.requests import ROW, X, assert_oip_error, assert_problem, infer
+from tests.web.small_server import control
 
 # --- the Open Inference Protocol ---
 
@@ -135,8 +94,6 @@ async def test_a_fallback_says_so(client):
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 async def test_compressed_bodies_both_ways(client, encoding):
-    import zlib
-
     body = json.dumps({"inputs": [X]}).encode()
     packed = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
     headers = {"content-encoding": encoding, "accept-encoding": encoding}
@@ -248,6 +205,17 @@ async def test_loading_and_unloading(client):
     assert_oip_error(await client.post("/v2/repository/models/nope/load"), 404)
 
 
+@pytest.mark.parametrize(("address", "status"), [("10.1.2.3", 403), ("::1", 200), ("127.0.0.9", 200)])
+async def test_only_this_machine_loads_and_unloads(predictions, address, status):
+    app = DataPlane(predictions, HttpSettings(), control)
+    transport = httpx.ASGITransport(app, client=(address, 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for action in ("unload", "load"):
+            response = await client.post(f"/v2/repository/models/lr/{action}")
+            assert response.status_code == status
+        assert (await client.get("/v2/models/lr/ready")).status_code == 200
+
+
 @pytest.mark.parametrize("body", [b"[", b'{"ready": 1}', b"[" * 100_000])
 async def test_index_bodies_are_checked(client, body):
     assert_oip_error(await client.post("/v2/repository/index", content=body), 422)
@@ -257,140 +225,3 @@ async def test_metrics(client):
     response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert response.content == b"# no metrics\n"
-
-
-# --- plain rows ---
-
-
-async def test_plain_rows(client):
-    rows = [{"age": 41, "city": "Bern"}, {"age": None, "city": "Basel"}]
-    answer = (await client.post("/api/v1/predict/people", json={"rows": rows})).json()
-    assert answer.pop("request_id")
-    assert answer == {"model": "people", "version": "0.1.0", "alias": "champion", "predictions": ["Bern!", "Basel!"]}
-
-
-async def test_plain_rows_of_a_version_have_no_alias(client):
-    assert "alias" not in (await client.post("/api/v1/predict/lr:1.2.0", json=[ROW])).json()
-
-
-@pytest.mark.parametrize("way", ["query", "field"])
-async def test_probabilities(client, way):
-    if way == "query":
-        response = await client.post("/api/v1/predict/lr?probabilities=true", json=[ROW])
-    else:
-        response = await client.post("/api/v1/predict/lr", json={"rows": [ROW], "probabilities": True})
-    answer = response.json()
-    assert answer["predictions"] == [1]
-    assert answer["classes"] == [False, True]
-    assert sum(answer["probabilities"][0]) == pytest.approx(1)
-
-
-async def test_plain_refusals_are_problems(client):
-    path = "/api/v1/predict/people"
-    assert_problem(await client.post(path, content=b"{"), 422, "malformed_request")
-    problem = assert_problem(await client.post(path, json=[{"age": "x", "city": "y"}]), 422, "signature_mismatch")
-    assert problem["facts"]["field"] == "age"
-    assert_problem(await client.post("/api/v1/predict/nope", json=[ROW]), 404, "model_not_found")
-    assert_problem(await client.post("/api/v1/predict/UPPER", json=[ROW]), 422, "invalid_ref")
-    assert_problem(await client.post("/api/v1/predict/a/b", json=[ROW]), 404, "not_found")
-    assert_problem(await client.post(f"{path}?probabilities=maybe", json=[ROW]), 422, "malformed_request")
-    assert_problem(await client.post(f"{path}?x=1", json=[ROW]), 422, "malformed_request")
-    assert_problem(
-        await client.post("/api/v1/predict/lr?probabilities=false", json=[ROW] * 51), 422, "malformed_request"
-    )
-
-
-# --- everything else ---
-
-
-@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/models/lr", "/healthz", "/metrics"])
-async def test_head_is_like_get(client, path):
-    assert (await client.head(path)).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("GET", "/v2/models/lr/infer", "POST"),
-        ("PUT", "/v2/models/lr/infer", "POST"),
-        ("POST", "/v2/models/lr", "GET, HEAD"),
-        ("DELETE", "/v2", "GET, HEAD"),
-        ("OPTIONS", "/v2", "GET, HEAD"),
-    ],
-)
-async def test_wrong_methods(client, method, path, allowed):
-    response = await client.request(method, path)
-    assert_oip_error(response, 405, "only")
-    assert response.headers["allow"] == allowed
-
-
-async def test_wrong_methods_of_plain_routes(client):
-    assert_problem(await client.get("/api/v1/predict/lr"), 405, "method_not_allowed")
-    assert_problem(await client.post("/metrics"), 405, "method_not_allowed")
-
-
-async def test_other_paths_go_to_the_control_plane(client):
-    for path in ("/", "/api/v1/models", "/docs", "/v2x"):
-        assert (await client.get(path)).content == b"control"
-
-
-async def test_foreign_callers_are_refused(client):
-    response = await client.get("/v2", headers={"host": "evil.example"})
-    assert_oip_error(response, 403, "evil.example")
-    response = await infer(client, {"inputs": [X]}, headers={"origin": "https://evil.example"})
-    assert_oip_error(response, 403, "may not change anything")
-    response = await client.post("/api/v1/predict/lr", json=[ROW], headers={"sec-fetch-site": "cross-site"})
-    assert_problem(response, 403, "origin_not_allowed")
-
-
-@pytest.mark.parametrize("path", ["/v2/models/broken/infer", "/api/v1/predict/broken"])
-async def test_a_bug_is_logged_once_and_shows_nothing(client, path):
-    document = {"inputs": [X]} if path.startswith("/v2") else [ROW]
-    with capture_logs() as logs:
-        response = await client.post(path, json=document)
-    assert response.status_code == 500
-    assert "secret" not in response.text
-    assert "Traceback" not in response.text
-    assert [log["event"] for log in logs] == ["bug"]
-    assert str(logs[0]["exc_info"]).startswith("secret detail")
-    assert logs[0]["request_id"] in response.text
-
-
-async def test_known_paths_are_remembered_up_to_a_bound(predictions, monkeypatch):
-    monkeypatch.setattr("crossfade.web.dataplane._MAX_KNOWN_PATHS", 8)
-    app = DataPlane(predictions, HttpSettings(), control)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-        for number in range(20):
-            assert (await client.get(f"/v2/models/m{number}")).status_code == 404
-    assert len(app._known) <= 8
-
-
-async def test_a_client_that_hangs_up_gets_nothing(predictions):
-    app = DataPlane(predictions, HttpSettings(), control)
-    sent: list[Any] = []
-
-    async def receive():
-        return {"type": "http.disconnect"}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v2/models/lr/infer",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost")],
-    }
-    await app(scope, receive, send)
-    assert sent == []
-
-
-async def test_what_is_not_http_goes_to_the_control_plane(predictions):
-    seen = []
-
-    async def app(scope, receive, send):
-        seen.append(scope["type"])
-
-    await DataPlane(predictions, HttpSettings(), app)({"type": "lifespan"}, None, None)
-    assert seen == ["lifespan"]

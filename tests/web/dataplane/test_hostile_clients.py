@@ -1,119 +1,19 @@
-"""Hostile clients against a real server: raw sockets, a process of its own, short timeouts."""
+"""Clients that are slow, endless or not speaking HTTP, against a real server."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import json
-import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
-import numpy as np
 import psutil
 import pytest
 
-LIMIT = 10 * 2**20
-PATIENCE = 20.0
-MODERATE = 64 * 2**20
-GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
-INFER = b"POST /v2/models/lr/infer HTTP/1.1\r\nHost: localhost\r\n"
-BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 30], "datatype": "FP64", "data": [0] * 30}]}).encode()
-
-
-@dataclass
-class Server:
-    port: int
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-
-    def exchange(self, *pieces: bytes, pause: float = 0.0) -> bytes:
-        """Send pieces, then read until the server closes the connection."""
-        with self.connect() as connection:
-            with contextlib.suppress(ConnectionError):
-                for number, piece in enumerate(pieces):
-                    if number:
-                        time.sleep(pause)
-                    connection.sendall(piece)
-            return read_all(connection)
-
-    def memory(self) -> int:
-        return psutil.Process(self.process.pid).memory_info().rss
-
-    @contextlib.contextmanager
-    def may_take(self, limit: int) -> Iterator[None]:
-        """Check that the process does not need `limit` bytes more at any moment of the block."""
-        process = Path(f"/proc/{self.process.pid}")
-        (process / "clear_refs").write_text("5")  # forgets the peak so far
-        before = self.memory()
-        yield
-        peak = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
-        assert int(peak.split()[1]) * 1024 - before < limit
-
-
-def read_all(connection: socket.socket) -> bytes:
-    pieces = []
-    with contextlib.suppress(ConnectionResetError):
-        while piece := connection.recv(65536):
-            pieces.append(piece)
-    return b"".join(pieces)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("server") / "stderr"
-    port = free_port()
-    script = Path(__file__).with_name("small_server.py")
-    limits = ["header_timeout_seconds=0.6", "body_timeout_seconds=0.8", f"max_body_bytes={LIMIT}"]
-    with log.open("wb") as stderr:
-        process = subprocess.Popen([sys.executable, str(script), str(port), *limits], stderr=stderr)
-    server = Server(port, process, log)
-    for _ in range(400):
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}/healthz").status_code == 200:
-                break
-        time.sleep(0.05)
-    yield server
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=PATIENCE) in (0, -signal.SIGTERM)
-    assert b"Traceback" not in log.read_bytes()
-
-
-@pytest.fixture
-def server(started: Server) -> Iterator[Server]:
-    """The server, which must have survived when the test is over."""
-    yield started
-    assert started.process.poll() is None
-    assert httpx.post(f"{started.url}/v2/models/lr/infer", content=BODY).status_code == 200
-
-
-def assert_refused(answer: bytes, *statuses: int) -> str:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 "), answer[:200]
-    assert int(head.split()[1]) in statuses
-    assert b"Traceback" not in body
-    error = json.loads(body)
-    return error["error"] if "error" in error else error["detail"]
-
+from tests.web.dataplane.hostile import BODY, GET, INFER, MODERATE, PATIENCE, Server, assert_refused, read_all
 
 # --- slow clients ---
 
@@ -347,103 +247,3 @@ def test_large_hostile_json_takes_little_memory(server, body):
         response = httpx.post(f"{server.url}/v2/models/lr/infer", content=body, timeout=PATIENCE)
     assert response.status_code == 422
     assert response.json()["error"]
-
-
-# --- hostile content and paths ---
-
-X = {"name": "x", "shape": [1, 30], "datatype": "FP64", "data": [0] * 30}
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"\x00" * 100,
-        b"\xff\xfe{}",
-        b'{"inputs":' + b"[" * 100_000,
-        b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-        b'{"x":' * 100_000 + b"1" + b"}" * 100_000,
-        json.dumps({"inputs": [X | {"shape": [-1, 30]}]}).encode(),
-        json.dumps({"inputs": [X | {"shape": [2**62, 2**62]}]}).encode(),
-        json.dumps({"inputs": [X | {"shape": [2**63]}]}).encode(),
-        json.dumps({"inputs": [X | {"shape": [0, 2**62]}]}).encode(),
-        json.dumps({"inputs": [X | {"shape": [30]}]}).encode(),
-        json.dumps({"inputs": [X | {"data": [float("nan")] * 30}]}).encode(),
-        json.dumps({"inputs": [X | {"data": [float("-inf")] * 30}]}).encode(),
-        json.dumps({"inputs": [X | {"data": [None] * 30}]}).encode(),
-        json.dumps({"inputs": [X | {"data": [True] * 30}]}).encode(),
-        json.dumps({"inputs": [X] * 5000}).encode(),
-        b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP64","data":[1e999]}]}',
-    ],
-)
-def test_hostile_json_is_refused(server, body):
-    response = httpx.post(f"{server.url}/v2/models/lr/infer", content=body)
-    assert response.status_code == 422
-    assert response.json()["error"]
-
-
-@pytest.mark.parametrize("header", ["-1", "99999", "1e3", "abc", "9" * 100, "0", "5"])
-def test_lying_binary_headers_are_refused(server, header):
-    headers = {"inference-header-content-length": header}
-    response = httpx.post(f"{server.url}/v2/models/lr/infer", content=BODY, headers=headers)
-    assert response.status_code == 422
-    assert response.json()["error"]
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_non_finite_binary_inputs_are_refused(server, value):
-    x = np.full((1, 30), value)
-    item = {"name": "x", "shape": [1, 30], "datatype": "FP64", "parameters": {"binary_data_size": x.nbytes}}
-    head = json.dumps({"inputs": [item]}).encode()
-    headers = {"inference-header-content-length": str(len(head))}
-    response = httpx.post(f"{server.url}/v2/models/lr/infer", content=head + x.tobytes(), headers=headers)
-    assert response.status_code == 422
-    assert "finite" in response.json()["error"]
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v2/../../etc/passwd",
-        "/v2/models/../../../etc/passwd",
-        "/v2/models/%2e%2e/%2e%2e/etc/passwd",
-        "/v2/models/%252e%252e%252fetc/infer",
-        "/v2/models/..%2f..%2fetc%2fpasswd/infer",
-        "/v2/models/..\\..\\windows/infer",
-        "/v2/models/%5c%5cserver/infer",
-        "/v2/models/lr%00.txt/infer",
-        "/v2/models/lr%0d%0aX-Injected:%201/infer",
-        "/v2/models/%c0%ae%c0%ae/infer",
-        "/v2//etc/passwd",
-        "/v2/models//infer",
-        "/v2/models/lr/versions/..%2f..%2f/infer",
-        "/api/v1/predict/..%2f..%2fetc",
-        "/api/v1/predict/%2e%2e",
-        "/api/v1/predict//etc/passwd",
-    ],
-)
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_path_tricks_are_refused(server, path, method):
-    request = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    answer = server.exchange(request.encode())
-    assert_refused(answer, 404, 422, 400)
-    assert b"X-Injected" not in answer.partition(b"\r\n\r\n")[0]
-
-
-@pytest.mark.parametrize("host", [b"evil.example", b"localhost.evil.example", b"", b"127.0.0.1@evil.example"])
-def test_foreign_hosts_are_refused(server, host):
-    answer = server.exchange(b"GET /v2 HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % host)
-    assert "does not answer for the host" in assert_refused(answer, 403)
-
-
-def test_memory_does_not_grow_with_refused_requests(server):
-    def refuse() -> None:
-        for _ in range(300):
-            assert client.post("/v2/models/lr/infer", content=b"{").status_code == 422
-
-    with httpx.Client(base_url=server.url) as client:
-        refuse()
-        before = server.memory()
-        refuse()
-        assert server.memory() - before < 4 * 2**20
