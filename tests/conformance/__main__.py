@@ -1,6 +1,6 @@
 """`make conformance`: serve a scikit-learn model and let other people's Open Inference Protocol clients drive it.
 
-The script that drives it stands beside the project, in `../shared/tools`; its clients live in an environment of their own.
+The script that drives it stands beside the project, in `../shared/tools`; its clients have an environment of their own.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ class AliasMachine(RuleBasedStateMachine):
             with pytest.raises(AliasMovedError):
                 self.registry.move_alias(self.name, "champion", version, expected=expected)
 
-    @rule(once=st.integers(0, 3))
+    @rule(once=st.integers(0, 2))
     def remove(self, once):
         if once > 0:  # rarely, or there would be little to go back to
             return

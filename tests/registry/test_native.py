@@ -9,11 +9,13 @@ from crossfade.core.clock import utc_now
 from crossfade.core.identity import Semver
 from crossfade.errors import StillReferencedError
 from crossfade.registry import native_changes
+from crossfade.registry.registry import Registry
 from crossfade.storage.changes import verify_audit
 from crossfade.storage.tables import audit, candidates, changes
 from crossfade.storage.times import to_text
 from crossfade.testing.drafts import move, publish
 from crossfade.testing.registry import RegistryContract
+from tests.registry import toy
 from tests.registry.support import open_backend
 
 
@@ -128,3 +130,17 @@ def test_a_version_that_an_alias_is_about_to_move_to_cannot_be_deleted(backend):
         connection.execute(insert(candidates).values(model="churn", semver="1.0.0", requested_at=to_text(utc_now())))
     with pytest.raises(StillReferencedError, match="an alias move under way"):
         backend.delete_version("churn", "1.0.0", principal="bob", reason="")
+
+
+def test_versions_live_in_any_blob_store(tmp_path, blob_store):
+    toy.install()
+    backend = open_backend(tmp_path)
+    backend._blobs = blob_store
+    registry = Registry(backend)
+    for bias in (0.0, 1.0):
+        model = toy.Linear((1.0, 2.0), bias)
+        registry.register("churn", model, example=[{"x0": 1.0, "x1": 2.0}])
+    registry.delete("churn:1.0.0")
+    assert backend.collect_garbage(grace_seconds=0)[0] == 3
+    assert registry.verify("churn:1.0.1").golden_rows == 1
+    backend.database.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 
+from crossfade.core.identity import ModelRef
 from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.versions import Manifest
@@ -16,6 +18,22 @@ from crossfade.serving.slots import Slot, State
 SIGNATURE = Signature((TensorSpec("x", "FP64", (-1,)),), (TensorSpec("predict", "FP64", (-1,)),), layout="matrix")
 """The same as in `crossfade.testing.drafts`."""
 X = {"x": np.array([1.0, 2.0])}
+
+
+async def ask(runtime, ref, tensors=None, wanted=None):
+    """Ask a runtime as the data plane does."""
+    with await runtime.predictions.hold(ModelRef.parse(ref)) as held:
+        return await held.predict(X if tensors is None else tensors, wanted)
+
+
+@contextmanager
+def leased(slots, name, version):
+    """Hold on to a ready version."""
+    slot = slots.take(name, version)
+    try:
+        yield slot
+    finally:
+        slot.release()
 
 
 class Constant:

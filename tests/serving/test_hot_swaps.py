@@ -54,7 +54,8 @@ class Load:
 
     async def ask(self, service, rows):
         try:
-            prediction = await service.predict(REF, {"x": np.zeros(rows)})
+            with await service.hold(REF) as held:
+                prediction = await held.predict({"x": np.zeros(rows)})
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not happen
             self.failed.append(repr(error))
             return

@@ -116,14 +116,13 @@ def test_a_leased_version_is_not_freed(bench):
     bench = bench()
     bench.wish(*active("1.0.0"))
     until(bench, v1_0_0="ready")
-    slot = bench.slots.lease(MODEL, "1.0.0")
+    slot = bench.slots.take(MODEL, "1.0.0")
     bench.wish(*active("1.0.1"))
     until(bench, v1_0_0="draining", v1_0_1="ready")
     bench.wish(*active("1.0.2"))
     until(bench, v1_0_0="draining", v1_0_2="ready")
     assert slot.batcher is not None
-    with slot:
-        pass
+    slot.release()
     until(bench, v1_0_2="ready")
     assert not hasattr(slot, "batcher")
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from crossfade.core.identity import ModelRef
 from crossfade.errors import CrossfadeError
-from tests.serving.fakes import X
+from tests.serving.fakes import X, ask, leased
 from tests.traffic.support import eventually, move, publish_all
 
 
@@ -32,10 +31,10 @@ def scrape(runtime):
 
 async def test_requests_rows_batches_and_errors_are_counted(runtime):
     for _ in range(3):
-        await runtime.predictions.predict(ModelRef.parse("m"), X)
+        await ask(runtime, "m")
     for ref, tensors in (("m", {"x": np.zeros((1, 1))}), ("m", {}), ("m:9.9.9", X), ("nobody", X), ("m@challenger", X)):
         with pytest.raises(CrossfadeError):
-            await runtime.predictions.predict(ModelRef.parse(ref), tensors)
+            await ask(runtime, ref, tensors)
     seen = scrape(runtime)
     m = ("1.0.0", "m")
     assert seen["crossfade_requests_total", "1.0.0", "2xx", "m"] == 3
@@ -54,7 +53,7 @@ async def test_requests_rows_batches_and_errors_are_counted(runtime):
 
 
 async def test_the_state_of_the_process_is_told(runtime):
-    with runtime.slots.lease("m", "1.0.0"):
+    with leased(runtime.slots, "m", "1.0.0"):
         seen = scrape(runtime)
     assert seen["crossfade_requests_in_flight", "1.0.0", "m"] == 1
     assert seen["crossfade_slots", "ready"] == 1

@@ -15,7 +15,7 @@ from crossfade.errors import (
     SignatureMismatchError,
     VersionNotFoundError,
 )
-from tests.serving.fakes import SIGNATURE, Constant, X
+from tests.serving.fakes import SIGNATURE, Constant, ask, leased
 from tests.traffic.support import eventually, move, publish_all, soon
 
 
@@ -28,10 +28,6 @@ def runtime(registry, start):
     runtime.await_ready(10)
     eventually(lambda: runtime.slots.is_ready("m", "1.0.0"))
     return runtime
-
-
-def ask(runtime, ref, tensors=None, wanted=None):
-    return runtime.predictions.predict(ModelRef.parse(ref), X if tensors is None else tensors, wanted)
 
 
 # --- answers ---
@@ -77,8 +73,6 @@ async def test_what_cannot_be_answered_is_refused_exactly(runtime, ref, error, m
     with pytest.raises(error) as caught:
         await ask(runtime, ref)
     assert message in str(caught.value)
-    with pytest.raises(error):
-        await runtime.predictions.signature(ModelRef.parse(ref))
 
 
 async def test_while_the_registry_is_away_nobody_claims_to_know(runtime, database):
@@ -163,7 +157,6 @@ async def test_without_a_former_version_there_is_no_answer(registry, start, open
 
 
 async def test_signatures_and_versions_are_told(runtime, registry, openings):
-    assert await runtime.predictions.signature(ModelRef.parse("m")) == SIGNATURE
     found = await runtime.predictions.find(ModelRef.parse("m"))
     assert (found.version, found.flavor, found.signature, found.ready) == ("1.0.1", "onnx", SIGNATURE, True)
     assert found.aliases == ("champion",)
@@ -246,7 +239,7 @@ async def test_unloading_waits_for_requests_but_not_for_ever(registry, start):
     move(registry, "m", "1.0.0")
     runtime = start(ready_timeout_seconds=0.2)
     runtime.await_ready(10)
-    with runtime.slots.lease("m", "1.0.0"), pytest.raises(NotServedError, match=r"it took too long: m:1.0.0"):
+    with leased(runtime.slots, "m", "1.0.0"), pytest.raises(NotServedError, match=r"it took too long: m:1.0.0"):
         await runtime.predictions.set_loaded("m", loaded=False)
     await runtime.predictions.set_loaded("m", loaded=False)
     assert runtime.slots.all() == {}

@@ -12,7 +12,8 @@ from crossfade.serving.runtime import ServingRuntime
 from crossfade.settings import Settings
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.switch import AliasSwitch
-from tests.serving.fakes import Openings, X
+from tests.serving import fakes
+from tests.serving.fakes import Openings
 from tests.traffic.support import FAST, eventually, move, publish_all
 
 
@@ -27,7 +28,7 @@ def switch(registry, fleet):
 
 
 def ask(runtime, ref="m"):
-    return asyncio.run(runtime.predictions.predict(ModelRef.parse(ref), X))
+    return asyncio.run(fakes.ask(runtime, ref))
 
 
 def number(runtime):
@@ -145,7 +146,7 @@ def test_by_default_versions_come_from_the_registry(registry, start):
     move(registry, "line", "1.0.0")
     runtime = start(registry_opener(registry.backend, registry.policy))
     runtime.await_ready(10)
-    spec = asyncio.run(runtime.predictions.signature(ModelRef.parse("line"))).inputs[0]
+    spec = asyncio.run(runtime.predictions.find(ModelRef.parse("line"))).signature.inputs[0]
     assert spec.datatype == "FP64"
     default = ServingRuntime(registry.backend, registry.backend.database, Settings(serving=FAST))
     default.start()

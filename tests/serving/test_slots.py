@@ -7,9 +7,8 @@ import threading
 
 import pytest
 
-from crossfade.errors import NotServedError
 from crossfade.serving.slots import Slot, SlotTable, State
-from tests.serving.fakes import SIGNATURE, Constant, X, ready_slot
+from tests.serving.fakes import SIGNATURE, Constant, X, leased, ready_slot
 from tests.traffic.support import soon
 
 
@@ -97,26 +96,26 @@ def test_readers_keep_the_dict_they_have(table):
 async def test_a_lease_is_held_for_a_block(table):
     slot = ready_slot()
     table.put(slot)
-    with table.lease("m", "1.0.0") as held:
+    with leased(table, "m", "1.0.0") as held:
         assert held is slot
         assert slot.leases == 1
         assert not slot.idle
         outputs = await held.predict(X, held.outputs)
         assert outputs["predict"].tolist() == [0.0, 0.0]
     assert slot.leases == 0
-    with pytest.raises(ZeroDivisionError), table.lease("m", "1.0.0"):
+    with pytest.raises(ZeroDivisionError), leased(table, "m", "1.0.0"):
         raise ZeroDivisionError
     assert slot.idle
 
 
 def test_what_is_not_ready_is_not_leased(table):
-    with pytest.raises(NotServedError, match=r"`m:1.0.0` is not ready here: it is not loaded"):
-        table.lease("m", "1.0.0")
+    assert table.take("m", "1.0.0") is None
+    assert table.explain("m", "1.0.0") == "it is not loaded"
     slot = ready_slot()
     table.put(slot)
     table.advance(slot, State.DRAINING)
-    with pytest.raises(NotServedError, match="it is draining"):
-        table.lease("m", "1.0.0")
+    assert table.take("m", "1.0.0") is None
+    assert table.explain("m", "1.0.0") == "it is draining"
     assert slot.leases == 0
 
 
@@ -133,7 +132,7 @@ async def test_a_running_batch_keeps_a_slot_busy_after_its_client_has_gone(table
     table.put(slot)
 
     async def client():
-        with table.lease("m", "1.0.0") as held:
+        with leased(table, "m", "1.0.0") as held:
             await held.predict(X, held.outputs)
 
     task = asyncio.create_task(client())
@@ -222,10 +221,10 @@ def test_no_slot_is_idle_and_leased_under_stress(table):
         while not ending.is_set():
             slot = table.take("m", "1.0.0")
             if slot is not None:
-                with slot:
-                    for _ in range(5):
-                        if slot.problem == "freed":
-                            wrong.append(slot)
+                for _ in range(5):
+                    if slot.problem == "freed":
+                        wrong.append(slot)
+                slot.release()
         thread.join()
     finally:
         sys.setswitchinterval(interval)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -34,6 +34,21 @@ class SmallModel(msgspec.Struct):
     problem: str = ""
 
 
+class SmallHeldVersion:
+    def __init__(self, model: SmallModel, alias: str | None) -> None:
+        self.model, self.alias, self.signature = model, alias, model.signature
+
+    async def predict(self, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
+        outputs = self.model.function(self.signature.check(tensors))
+        return Prediction(self.model.model, self.model.version, outputs, self.alias, self.alias == "fallback")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 class SmallPredictions:
     """What the data plane asks of `PredictionService`, over a few functions."""
 
@@ -54,16 +69,11 @@ class SmallPredictions:
             raise VersionNotFoundError(ref=str(ref), name=ref.name)
         return model
 
-    async def signature(self, ref: ModelRef) -> Signature:
+    async def hold(self, ref: ModelRef) -> SmallHeldVersion:
         model = await self.find(ref)
         if not model.ready:
             raise NotServedError(ref=str(ref), problem=model.problem)
-        return model.signature
-
-    async def predict(self, ref: ModelRef, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
-        model = await self.find(ref)
-        outputs = model.function(model.signature.check(tensors))
-        return Prediction(model.model, model.version, outputs, ref.alias, fallback=ref.alias == "fallback")
+        return SmallHeldVersion(model, ref.alias)
 
     def served(self) -> list[SmallModel]:
         return list(self.models.values())

@@ -6,7 +6,7 @@ missing values are allowed. It never parses text and never rounds. `Signature.ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from crossfade.errors import SignatureMismatchError
 Objects = NDArray[np.object_]
 Row = Mapping[str, Any]
 
+_EXPECTED = "numbers, booleans or text (turn times into numbers, such as the hour, first)"
 _KINDS = {
     bool: "a boolean",
     int: "an integer",
@@ -82,13 +83,15 @@ def columns_of(frame: Any) -> dict[str, Array]:
             booleans and text.
     """
     polars = type(frame).__module__.startswith("polars")
-    read: Callable[[Any], Array] = _polars_column if polars else _pandas_column
     columns: dict[str, Array] = {}
     for position, label in enumerate(frame.columns):
         name = str(label)
         if name in columns:
             raise SignatureMismatchError(field=name, expected="one column of this name", given="several")
-        columns[name] = _plain(read(frame[label] if polars else frame.iloc[:, position]), name)
+        if polars and frame[label].dtype.is_nested():
+            raise SignatureMismatchError(field=name, expected=_EXPECTED, given=str(frame[label].dtype))
+        column = frame[label].to_numpy() if polars else _pandas_column(frame.iloc[:, position])
+        columns[name] = _plain(column, name)
     return columns
 
 
@@ -120,12 +123,6 @@ def _pandas_column(series: Any) -> Array:
     return cast("Array", values.where(series.notna(), None).to_numpy(dtype=object))
 
 
-def _polars_column(series: Any) -> Array:
-    if series.dtype.is_float() or series.dtype.is_integer():
-        return cast("Array", series.to_numpy())  # nulls among integers make it float64 with NaN
-    return np.array(series.to_list(), dtype=object)
-
-
 def _plain(array: Array, name: str) -> Array:
     """Give an array of unknown origin one of our dtypes, or refuse it."""
     kind = array.dtype.kind
@@ -135,8 +132,7 @@ def _plain(array: Array, name: str) -> Array:
         return array.astype(object)
     if kind in "biu" or (kind == "f" and array.dtype.itemsize <= 8):
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    expected = "numbers, booleans or text (turn times into numbers, such as the hour, first)"
-    raise SignatureMismatchError(field=name, expected=expected, given=str(array.dtype))
+    raise SignatureMismatchError(field=name, expected=_EXPECTED, given=str(array.dtype))
 
 
 def _plain_objects(array: Array, name: str) -> Array:
@@ -149,8 +145,7 @@ def _plain_objects(array: Array, name: str) -> Array:
     if present <= {int, float}:
         return array.astype(np.int64 if kinds == {int} else np.float64)
     given = " and ".join(sorted(_KINDS.get(kind, kind.__name__) for kind in kinds))
-    expected = "numbers, booleans or text (turn times into numbers, such as the hour, first)"
-    raise SignatureMismatchError(field=name, expected=expected, given=given)
+    raise SignatureMismatchError(field=name, expected=_EXPECTED, given=given)
 
 
 def _stack(columns: Tensors, name: str) -> Array:

@@ -109,7 +109,7 @@ def _compare(ref: str, output: str, answer: Array, expected: Array, tolerance: f
     same = (got == want) | (np.isnan(got) & np.isnan(want))
     with np.errstate(invalid="ignore"):
         distance = np.where(same, 0.0, np.abs(got - want) / (1.0 + np.abs(want)))
-    worst = float(np.max(np.nan_to_num(distance, nan=np.inf), initial=0.0))
+    worst = float(np.max(np.where(np.isnan(distance), np.inf, distance), initial=0.0))
     if worst > tolerance:
         raise GoldenMismatchError(ref=ref, output=output, difference=f"{worst:.3g} (tolerance {tolerance:g})")
     return worst
@@ -137,7 +137,9 @@ def _decode(tensor: dict[str, Any]) -> tuple[str, Array]:
     if dtype.kind == "f":
         data = [math.nan if item is None else float(item) for item in data]
     elif tensor.get("base64"):
-        data = [None if item is None else base64.b64decode(item) for item in data]
+        data = [None if item is None else base64.b64decode(item, validate=True) for item in data]
+    if any(size < 0 for size in tensor["shape"]):
+        raise ValueError("a size is negative")
     values = np.empty(len(data), dtype=dtype)
     values[:] = data
     return str(tensor["name"]), values.reshape(tensor["shape"])

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
@@ -81,6 +82,60 @@ class ServedVersion(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
 
 
+class HeldVersion:
+    """One request's hold on the one version that answers it; use it as a context manager, on the event loop.
+
+    Whatever fails inside the block counts as a failed request of the version.
+
+    Attributes:
+        signature: What the request is decoded by and checked against.
+    """
+
+    __slots__ = ("_alias", "_fallback", "_revision", "_slot", "_started", "signature")
+
+    def __init__(self, slot: Slot, alias: str | None, fallback: bool, revision: int) -> None:
+        self._started = time.perf_counter()
+        self._slot = slot
+        self._alias = alias
+        self._fallback = fallback
+        self._revision = revision
+        self.signature = slot.signature
+
+    async def predict(self, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
+        """Answer a request.
+
+        Args:
+            tensors: Inputs by name.
+            wanted: Names of outputs; all when not given.
+
+        Raises:
+            SignatureMismatchError: The inputs do not fit, or there is no such output.
+            PredictionError: The model failed on them.
+        """
+        slot = self._slot
+        try:
+            checked = slot.signature.check(tensors)
+            names = _wanted(slot, wanted)
+        except SignatureMismatchError as error:
+            facts: dict[str, Any] = error.facts | {"ref": slot.ref}
+            raise SignatureMismatchError(**facts) from error
+        outputs = await slot.predict(checked, names)
+        slot.counters.count_answer(row_count(checked), time.perf_counter() - self._started)
+        slot.counters.fallbacks += self._fallback
+        return Prediction(slot.name, slot.version, outputs, self._alias, self._fallback, self._revision)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go, and count a failure."""
+        self._slot.release()
+        if isinstance(error, Exception):
+            self._slot.counters.count_error(error.http_status if isinstance(error, CrossfadeError) else 500)
+
+
 class PredictionService:
     """Answers predictions. Its coroutines run on one event loop.
 
@@ -110,19 +165,19 @@ class PredictionService:
         self._ready_timeout = settings.ready_timeout_seconds
         self._draining = False
 
-    async def predict(self, ref: ModelRef, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
-        """Answer a request.
+    async def hold(self, ref: ModelRef) -> HeldVersion:
+        """Choose who answers a request, and hold on to it until the `with` block ends.
 
         Args:
             ref: A version or an alias; a bare name means the champion.
-            tensors: Inputs by name.
-            wanted: Names of outputs; all when not given.
 
         Raises:
-            SignatureMismatchError: The inputs do not fit, or there is no such output.
-            PredictionError: The model failed on them.
             ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
             NotServedError: It is not ready in this process.
+
+        Example:
+            >>> with await predictions.hold(ModelRef.parse("churn")) as held:  # doctest: +SKIP
+            ...     prediction = await held.predict(decode(body, held.signature))
         """
         snapshot = self._follower.snapshot
         try:
@@ -131,38 +186,7 @@ class PredictionService:
             refusal = await self._refusal(ref, error)
             self._measurements.unserved.count_error(refusal.http_status)
             raise refusal from None
-        started = time.perf_counter()
-        counters = slot.counters
-        with slot:
-            try:
-                checked = slot.signature.check(tensors)
-                outputs = await slot.predict(checked, _wanted(slot, wanted))
-            except SignatureMismatchError as error:
-                counters.count_error(error.http_status)
-                facts: dict[str, Any] = error.facts | {"ref": slot.ref}
-                raise SignatureMismatchError(**facts) from error
-            except Exception as error:
-                counters.count_error(error.http_status if isinstance(error, CrossfadeError) else 500)
-                raise
-        counters.count_answer(row_count(checked), time.perf_counter() - started)
-        counters.fallbacks += fallback
-        return Prediction(ref.name, slot.version, outputs, ref.alias, fallback, snapshot.revision)
-
-    async def signature(self, ref: ModelRef) -> Signature:
-        """Return the schema of the version that would answer now.
-
-        Raises:
-            ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
-            NotServedError: It is not ready in this process.
-        """
-        try:
-            slot, _ = self._take(self._follower.snapshot.route(ref.name), ref)
-        except CrossfadeError as error:
-            refusal = await self._refusal(ref, error)
-            self._measurements.unserved.count_error(refusal.http_status)
-            raise refusal from None
-        with slot:
-            return slot.signature
+        return HeldVersion(slot, ref.alias, fallback, snapshot.revision)
 
     async def find(self, ref: ModelRef) -> ServedVersion:
         """Return the version that would answer now, ready or not.
@@ -179,8 +203,8 @@ class PredictionService:
                 raise refusal from None
             version = _semver(route, ref)
             return _not_served(route, str(ref) if version is None else version, str(refusal.facts["problem"]))
-        with slot:
-            return _served(route, slot)
+        slot.release()
+        return _served(route, slot)
 
     def served(self) -> list[ServedVersion]:
         """List every version that this process holds or shall hold, by name and version."""
@@ -207,6 +231,15 @@ class PredictionService:
             and not route.unloaded
             and not self._slots.is_ready(route.name, route.champion)
         ]
+
+    def settled(self) -> bool:
+        """Tell whether every champion is ready or has failed, so that waiting longer changes nothing."""
+        slots = [
+            self._slots.find(route.name, route.champion)
+            for route in self._follower.snapshot.models.values()
+            if route.champion is not None and not route.unloaded
+        ]
+        return all(slot is not None and slot.state in {State.READY, State.FAILED} for slot in slots)
 
     async def set_loaded(self, name: str, *, loaded: bool, principal: str = LOCAL) -> None:
         """Serve a model in every process, or stop serving it; returns when this process has done so.

@@ -14,11 +14,8 @@ import threading
 from asyncio import Future
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from types import TracebackType
-from typing import Self
 
 from crossfade.core.tensors import Signature, Tensors
-from crossfade.errors import NotServedError
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Batcher
 from crossfade.serving.counters import Counters
@@ -55,7 +52,7 @@ _LEGAL = {
 
 
 class Slot:
-    """One version in this process. A slot is used as a context manager by whoever has leased it.
+    """One version in this process. Whoever has leased it must release it.
 
     Attributes:
         requested_at: Which request for it as a candidate it answers.
@@ -140,13 +137,8 @@ class Slot:
         """Predict inputs that passed `signature.check`; the slot must be leased meanwhile."""
         return self.batcher.submit(tensors, wanted)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Let go of a lease."""
+    def release(self) -> None:
+        """Let go of a lease. Only on the event loop."""
         self.leases -= 1
 
 
@@ -177,21 +169,6 @@ class SlotTable:
             seen, slot = slot, self._slots.get((name, version))
             if slot is seen:
                 return None
-        return slot
-
-    def lease(self, name: str, version: str) -> Slot:
-        """Lease the slot of a version for the length of a `with` block. Only on the event loop.
-
-        Raises:
-            NotServedError: It is not ready here.
-
-        Example:
-            >>> with slots.lease("churn", "1.0.0") as slot:  # doctest: +SKIP
-            ...     outputs = await slot.predict(tensors, slot.outputs)
-        """
-        slot = self.take(name, version)
-        if slot is None:
-            raise NotServedError(ref=f"{name}:{version}", problem=self.explain(name, version))
         return slot
 
     def is_ready(self, name: str, version: str) -> bool:

@@ -108,7 +108,7 @@ version_files = Table(
     PrimaryKeyConstraint("model", "semver", "path"),
     ForeignKeyConstraint(["model", "semver"], ["versions.model", "versions.semver"], ondelete="CASCADE"),
     Index("version_files_by_digest", "digest"),
-    comment="the files of the manifest, and the manifest itself with the role `manifest`: what garbage collection reads",
+    comment="the files of the manifest, and the manifest itself (role `manifest`): what garbage collection reads",
 )
 
 version_parents = Table(

@@ -73,11 +73,11 @@ class Inference:
     async def infer(self, call: Call) -> Answer:
         """Answer an Open Inference Protocol request."""
         body = await self._body(call)
-        ref, headers = call.ref, call.headers
-        signature = await self._predictions.signature(ref)
-        request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
-        wanted = frozenset(request.wanted) or None
-        prediction = await self._predictions.predict(ref, request.tensors, wanted)
+        headers = call.headers
+        with await self._predictions.hold(call.ref) as held:
+            signature = held.signature
+            request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
+            prediction = await held.predict(request.tensors, frozenset(request.wanted) or None)
         names = request.wanted or [spec.name for spec in signature.outputs]
         content, json_bytes = encode_answer(
             prediction.model,
@@ -95,10 +95,10 @@ class Inference:
         """Answer plain rows."""
         probabilities = _asks_probabilities(call.query)
         body = await self._body(call)
-        ref = call.ref
-        signature = await self._predictions.signature(ref)
-        request = decode_rows(body, signature, self._max_rows, probabilities=probabilities)
-        prediction = await self._predictions.predict(ref, request.tensors, frozenset(request.wanted))
+        with await self._predictions.hold(call.ref) as held:
+            signature = held.signature
+            request = decode_rows(body, signature, self._max_rows, probabilities=probabilities)
+            prediction = await held.predict(request.tensors, frozenset(request.wanted))
         identity: dict[str, str | bool] = {"model": prediction.model, "version": prediction.version}
         if prediction.alias is not None:
             identity["alias"] = prediction.alias

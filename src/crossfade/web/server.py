@@ -115,7 +115,15 @@ class DrainingServer(uvicorn.Server):
         self._draining = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections, then tell when the process is ready."""
+        """Accept connections, then tell when the process is ready.
+
+        A worker first waits until its champions have settled: until then its siblings answer better than it could.
+        """
+        patience = time.monotonic() + self._settings.ready_timeout_seconds
+        while self._lifeline is not None and not (self._predictions.settled() or self._draining or self.should_exit):
+            if time.monotonic() > patience:
+                break
+            await asyncio.sleep(_TICK_SECONDS)
         await super().startup(sockets)
         if self._lifeline is not None:
             asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)

@@ -1,5 +1,7 @@
 """LightGBM: every kind of objective, labels of classifiers, and texts that would end the process."""
 
+import re
+
 import lightgbm
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tests.registry.flavors.rows import BINARY, EIGHT, FRAME, NUMBER, TEXT, THRE
 POLICY = TrustPolicy()
 LIGHTGBM = LightGBM()
 SMALL = {"n_estimators": 4, "verbose": -1, "n_jobs": 1, "min_child_samples": 5}
+CATEGORICAL = {"min_data_per_group": 1, "cat_smooth": 1.0, "max_cat_to_onehot": 2}
 EVERYTHING = frozenset({"predict", "predict_proba"})
 
 
@@ -75,8 +78,9 @@ def test_columns_keep_their_order():
 
 def test_categories_and_stumps_survive():
     rows = np.c_[np.arange(120) % 7, X[:, 0]]
-    model = lightgbm.LGBMRegressor(**SMALL).fit(rows, np.sin(rows[:, 0]), categorical_feature=[0])
-    assert "num_cat=1" in model.booster_.model_to_string()
+    model = lightgbm.LGBMRegressor(**SMALL, **CATEGORICAL)
+    model.fit(rows, np.sin(rows[:, 0]), categorical_feature=[0])
+    assert re.search("num_cat=[1-9]", model.booster_.model_to_string())
     loaded = LIGHTGBM.load(LIGHTGBM.save(model), POLICY)
     answers = loaded.predict({"x": rows[:8]}, frozenset({"predict"}))["predict"]
     np.testing.assert_allclose(answers, model.predict(rows[:8]))
@@ -90,7 +94,7 @@ def test_categories_and_stumps_survive():
 @pytest.fixture(scope="module")
 def text():
     rows = np.c_[np.arange(120) % 7, X[:, 0]]
-    model = lightgbm.LGBMRegressor(n_estimators=2, verbose=-1, n_jobs=1, min_child_samples=5)
+    model = lightgbm.LGBMRegressor(**{**SMALL, "n_estimators": 2}, **CATEGORICAL)
     return model.fit(rows, np.sin(rows[:, 0]), categorical_feature=[0]).booster_.model_to_string()
 
 
@@ -114,7 +118,7 @@ DAMAGES = {
     "category outside": ("threshold", first(9)),
     "more leaves": ("num_leaves", lambda value: "9" * len(value)),
     "boundaries": ("cat_boundaries", lambda value: "1" + value[1:]),
-    "sizes": ("tree_sizes", lambda value: "1" + value[1:]),
+    "sizes": ("tree_sizes", lambda value: "2" + value[1:]),
     "more features": ("max_feature_idx", lambda value: "5"),
     "no classes": ("num_class", lambda value: "0"),
 }

@@ -268,6 +268,31 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
         SKLEARN.inspect({"model.skops": buffer.getvalue()}, POLICY)
 
 
+def test_a_crafted_tree_is_refused_when_it_is_loaded():
+    model = DecisionTreeClassifier(max_depth=2, random_state=0).fit(X, BINARY)
+    state = model.tree_.__getstate__()
+    state["nodes"]["left_child"][0] = 1_000_000
+    model.tree_.__setstate__(state)
+    with pytest.raises(LoadFailedError, match="outside of its nodes"):
+        SKLEARN.load(SKLEARN.save(model), POLICY)
+
+
+def test_sparse_answers_and_answers_without_a_datatype():
+    import scipy.sparse
+
+    class Odd(BaseEstimator):
+        def __init__(self, answer=None):
+            self.answer = answer
+
+        def predict(self, rows):
+            return self.answer
+
+    sparse = SKLEARN.wrap(Odd(scipy.sparse.csr_array(np.eye(8)))).predict(EIGHT, frozenset({"predict"}))
+    np.testing.assert_array_equal(sparse["predict"], np.eye(8))
+    with pytest.raises(TypeError, match="complex128"):
+        SKLEARN.wrap(Odd(np.ones(8, complex))).predict(EIGHT, frozenset({"predict"}))
+
+
 def test_several_files_are_refused():
     with pytest.raises(LoadFailedError, match="one file, not 2"):
         SKLEARN.inspect({"a": b"", "b": b""}, POLICY)

@@ -56,6 +56,10 @@ class Reader(torch.nn.Module):
         return torch.where(weight > 0, mixed, torch.full_like(weight, float("inf"))), mixed.to(torch.float64)
 
 
+# PyTorch warns about itself while it exports and traces
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
 def export(module, *examples):
     batch = torch.export.Dim("batch", min=1, max=4096)
     return torch.export.export(module.eval(), examples, dynamic_shapes=tuple({0: batch} for _ in examples))
@@ -71,14 +75,12 @@ def inputs():
     return {"x": FLOATS[:8]}
 
 
-@pytest.mark.filterwarnings("ignore")
 class TestTorch(FlavorContract):
     flavor = "torch"
     package = "torch"
     flips = 30
 
 
-@pytest.mark.filterwarnings("ignore")
 class TestTorchScript(FlavorContract):
     flavor = "torchscript"
     package = "torch"
@@ -132,7 +134,7 @@ def test_a_predict_of_one_output_and_a_tuple_of_one():
 # --- nothing is unpickled, nothing else is run ---------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def files(model):
     return TORCH.save(model)
 
@@ -265,7 +267,6 @@ def test_a_scripted_module_needs_permission_and_answers_several_outputs():
     assert set(answers) == {"output_0", "output_1"}
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_scripted_module_may_answer_a_dict():
     class Named(torch.nn.Module):
         def forward(self, x):

@@ -128,7 +128,7 @@ def test_search_trees_are_checked(position, change, problem):
 def test_bounds_of_search_trees_are_checked():
     model = KNeighborsClassifier(algorithm="kd_tree", leaf_size=5).fit(X, BINARY)
     state = list(model._tree.__getstate__())
-    state[3] = np.array(state[3])[:, :1]
+    state[3] = np.ascontiguousarray(np.array(state[3])[:, :1])
     model._tree.__setstate__(tuple(state))
     with pytest.raises(ValueError, match="bounds"):
         check_trees(model)

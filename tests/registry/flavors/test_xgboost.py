@@ -1,6 +1,7 @@
 """XGBoost: every kind of objective, and files that would end the process."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -51,8 +52,9 @@ class TestBooster(FlavorContract):
 
 def both(model):
     """The answers of the model itself and of the saved one."""
-    files = XGBOOST.save(model)
-    return XGBOOST.wrap(model).predict(EIGHT, EVERYTHING), XGBOOST.load(files, POLICY).predict(EIGHT, EVERYTHING)
+    loaded = XGBOOST.load(XGBOOST.save(model), POLICY)
+    wanted = frozenset(spec.name for spec in loaded.outputs)
+    return XGBOOST.wrap(model).predict(EIGHT, wanted), loaded.predict(EIGHT, wanted)
 
 
 def stopped_early():
@@ -138,7 +140,8 @@ def test_categories_survive():
 
 
 def document(booster="gbtree"):
-    model = xgboost.XGBRegressor(booster=booster, n_estimators=2, max_depth=2, n_jobs=1).fit(X, NUMBER)
+    depth = {} if booster == "gblinear" else {"max_depth": 2}
+    model = xgboost.XGBRegressor(booster=booster, n_estimators=2, n_jobs=1, **depth).fit(X, NUMBER)
     return json.loads(bytes(model.get_booster().save_raw("json")))
 
 
@@ -162,17 +165,18 @@ DAMAGES = {
     "fewer leaves": lambda d: trees(d)[0]["base_weights"].pop(),
     "leaf with a child": lambda d: trees(d)[0]["right_children"].__setitem__(-1, 1),
     "fewer trees": lambda d: trees(d).pop(),
+    "misplaced": lambda d: trees(d)[1].__setitem__("id", 7),
     "iterations": lambda d: d["learner"]["gradient_booster"]["model"]["iteration_indptr"].__setitem__(1, 50),
     "no learner": lambda d: d.pop("learner"),
     "huge category": lambda d: trees(d)[0].update(
-        split_type=[1] + trees(d)[0]["split_type"][1:],
+        split_type=[1, *trees(d)[0]["split_type"][1:]],
         categories=[2**30],
         categories_nodes=[0],
         categories_segments=[0],
         categories_sizes=[1],
     ),
     "category outside": lambda d: trees(d)[0].update(
-        split_type=[1] + trees(d)[0]["split_type"][1:],
+        split_type=[1, *trees(d)[0]["split_type"][1:]],
         categories=[1],
         categories_nodes=[0],
         categories_segments=[0],
@@ -226,26 +230,29 @@ def test_a_model_that_the_library_refuses_is_named():
 
 def write(value):
     """Write UBJSON as XGBoost does."""
-    if isinstance(value, dict):
-        return (
-            b"{" + b"".join(b"L" + len(k).to_bytes(8, "big") + k.encode() + write(v) for k, v in value.items()) + b"}"
-        )
-    if isinstance(value, list):
-        return b"[" + b"".join(map(write, value)) + b"]"
-    if isinstance(value, bool):
-        return b"T" if value else b"F"
-    if value is None:
-        return b"Z"
-    if isinstance(value, int):
-        return b"L" + value.to_bytes(8, "big", signed=True)
-    if isinstance(value, float):
-        return b"D" + np.array(value, ">f8").tobytes()
-    return b"SL" + len(value.encode()).to_bytes(8, "big") + value.encode()
+    match value:
+        case dict():
+            return b"{" + b"".join(b"L" + size(k) + k.encode() + write(v) for k, v in value.items()) + b"}"
+        case list():
+            return b"[" + b"".join(map(write, value)) + b"]"
+        case bool() | None:
+            return {True: b"T", False: b"F", None: b"Z"}[value]
+        case int():
+            return b"L" + value.to_bytes(8, "big", signed=True)
+        case float():
+            return b"D" + np.array(value, ">f8").tobytes()
+        case _:
+            return b"SL" + size(value) + value.encode()
+
+
+def size(text):
+    return len(text.encode()).to_bytes(8, "big")
 
 
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text("abcdef"), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abcdef", max_size=3), inner, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -254,19 +261,19 @@ def test_what_was_written_is_read(value):
     assert ubjson.loads(write(value)) == value
 
 
-@given(st.dictionaries(st.text("abcdef"), DOCUMENTS, min_size=1), st.data())
-def test_a_truncated_document_is_refused(value, data):
+@given(
+    st.dictionaries(st.text("abcdef", max_size=3), DOCUMENTS, min_size=1, max_size=2), st.floats(0, 1, exclude_max=True)
+)
+def test_a_truncated_document_is_refused(value, fraction):
     written = write(value)
     with pytest.raises(ValueError, match=r"early|length|type|twice"):
-        ubjson.loads(written[: data.draw(st.integers(0, len(written) - 1))])
+        ubjson.loads(written[: int(fraction * len(written))])
 
 
 @given(st.binary(max_size=200))
 def test_anything_else_is_a_value_or_a_value_error(data):
-    try:
+    with suppress(ValueError):
         ubjson.loads(data)
-    except ValueError:
-        pass
 
 
 def test_blocks_and_padding_are_read():

@@ -80,14 +80,16 @@ def _blocks(text: str, header: dict[str, str], start: int, end: int) -> list[str
     if any(size <= 0 for size in sizes) or borders[-1] > len(encoded) or encoded.count(b"\nTree=") + 1 < len(sizes):
         raise ValueError("the sizes of the trees do not fit")
     blocks = [encoded[a:b].decode() for a, b in pairwise(borders)]
-    if encoded[borders[-1] :].strip() or any(not block.startswith(_TREE) for block in blocks):
+    if encoded[borders[-1] :].strip() or any(
+        not block.startswith(_TREE) or not block.endswith("\n\n\n") for block in blocks
+    ):
         raise ValueError("the sizes of the trees do not fit")
     return blocks
 
 
 def _fields(block: str) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for line in block.splitlines():
+    for line in block.split("\n"):  # `splitlines` knows more ends of lines than LightGBM
         name, equals, value = line.partition("=")
         if equals:
             if name in fields:

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
+
 from crossfade.core.tensors import Tensors
 from crossfade.errors import CodeNotAllowedError, LoadFailedError, UntrustedTypesError
 from crossfade.registry.flavors.answers import (
@@ -23,6 +25,7 @@ from crossfade.registry.flavors.answers import (
     single,
     tidy,
 )
+from crossfade.registry.flavors.columns import forget_columns
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 from crossfade.registry.flavors.skops import TRUSTED_TYPES, canonical
 from crossfade.registry.flavors.trees import check_trees
@@ -38,9 +41,8 @@ _BROKEN = (
     ImportError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OSError,
-    RecursionError,
+    RuntimeError,
     TypeError,
     ValueError,
     zipfile.BadZipFile,
@@ -116,7 +118,7 @@ class Sklearn:
         try:
             estimator = _skops().loads(data, trusted=sorted(TRUSTED_TYPES | policy.trusted_types))
             check_trees(estimator)
-            return FittedEstimator(estimator)
+            return FittedEstimator(estimator, own=True)
         except _BROKEN as error:
             raise _failed(error) from error
 
@@ -125,12 +127,17 @@ class FittedEstimator(Estimator):
     """A scikit-learn estimator, called without repeating the checks that the signature has already made.
 
     scikit-learn's configuration belongs to a thread, so it is set around each call, in whichever thread predicts.
+
+    Args:
+        estimator: The fitted estimator.
+        own: Whether it was loaded here, so that it may be changed.
     """
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: Any, *, own: bool = False) -> None:
         from sklearn import config_context
 
         super().__init__(estimator)
+        self.matrix = not self.columns or (own and forget_columns(estimator))
         self._trusting: Callable[[], AbstractContextManager[None]] = partial(
             config_context, assume_finite=True, skip_parameter_validation=True
         )
@@ -139,17 +146,30 @@ class FittedEstimator(Estimator):
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
         """Predict; a pipeline that is asked for labels and probabilities transforms its rows once."""
+        rows = self._rows(inputs)
         with self._trusting():
             if self._stages and LABELS in wanted and PROBABILITIES in wanted:
                 head, last = self._stages
-                rows = head.transform(single(inputs))
+                rows = head.transform(rows)
                 return {LABELS: tidy(last.predict(rows)), PROBABILITIES: tidy(last.predict_proba(rows))}
-            return super().predict(inputs, wanted)
+            return super().predict(rows, wanted)
 
     def transform(self, inputs: object) -> object:
         """Return what the fitted preprocessor makes of the inputs."""
+        rows = self._rows(inputs)
         with self._trusting():
-            return super().transform(inputs)
+            return super().transform(rows)
+
+    def _rows(self, inputs: object) -> Any:
+        """Bridge frames and arrays: columns that were forgotten are not given, columns that are known are."""
+        rows: Any = single(inputs)
+        if not self.columns:
+            return rows
+        if self.matrix:
+            return rows[list(self.columns)].to_numpy() if hasattr(rows, "columns") else rows
+        if isinstance(rows, np.ndarray):
+            return require("pandas", extra="pandas", feature="this model").DataFrame(rows, columns=list(self.columns))
+        return rows
 
 
 def _skops() -> Any:

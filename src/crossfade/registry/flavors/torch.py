@@ -123,7 +123,7 @@ def _parse(files: Mapping[str, bytes]) -> Program:
         raise LoadFailedError(ref="torch", problem=f"a program consists of {_PROGRAM} and {_WEIGHTS}")
     try:
         return msgspec.json.decode(files[_PROGRAM], type=Program)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise LoadFailedError(ref="torch", problem=f"{_PROGRAM} is damaged ({in_words(error)})") from error
 
 

@@ -76,10 +76,10 @@ def _elements(item: Any) -> list[Any]:
 
 
 def _check_tree(tree: Any, features: int) -> None:
-    left, right, feature = tree.children_left, tree.children_right, tree.feature
     count = int(tree.node_count)
-    if not 0 < count == len(left) == len(tree.value):
+    if not 0 < count <= int(tree.capacity):  # its arrays are views of `count` nodes of memory, whatever there is
         raise ValueError("a decision tree has another number of nodes than it says")
+    left, right, feature = tree.children_left, tree.children_right, tree.feature
     inner = (left != -1) | (right != -1)
     _check_nodes(np.flatnonzero(inner), left[inner], right[inner], feature[inner], (count, features))
 

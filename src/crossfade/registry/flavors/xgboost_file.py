@@ -80,7 +80,9 @@ def _check_booster(booster: dict[str, Any], features: int) -> None:
     borders = _integers(model.get("iteration_indptr", []))
     if len(borders) and (borders[0] != 0 or borders[-1] != len(trees) or np.any(np.diff(borders) < 0)):
         raise ValueError("the iterations do not divide the trees")
-    for tree in trees:
+    for position, tree in enumerate(trees):
+        if int(tree.get("id", position)) != position:
+            raise ValueError("a tree is not in its place")
         _check_tree(tree, features)
 
 
