@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 ARGS ?=
 TEST := .venvs/test
 DEMO := .venvs/demo
+# Every command here starts several processes; where this is set, each of them would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check bench crash stress conformance docs env lock clean
@@ -51,8 +53,8 @@ env: $(TEST)/.ready ## build the test environment only
 
 # ------------------------------------------------------------------------------------------------------- environments
 # One folder per environment, rebuilt whole when its lock changes, so that nothing removed from a lock lingers.
-# pip: -qq keeps its notes on the machine's configuration quiet; modules are compiled when first imported.
-PIP_INSTALL = .venvs/$*/bin/python -m pip install -qq --no-compile
+# pip: -qq keeps its notes on the machine's configuration quiet.
+PIP_INSTALL = .venvs/$*/bin/python -m pip install -qq
 
 # The stamp is a copy of the locks: a fresh date on the same content rebuilds nothing.
 .venvs/%/.packages: requirements/build.txt requirements/%.txt

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.errors import PredictionError
 from crossfade.serving import batching
-from crossfade.serving.batching import Batcher
+from crossfade.serving.batching import Batcher, Request
 from crossfade.serving.counters import Counters
 from tests.traffic.support import soon
 
@@ -347,7 +347,7 @@ async def test_requests_leave_no_reference_cycles():
         gc.disable()
         try:
             await asyncio.gather(*(batcher.submit(request(1), SUM) for _ in range(3)))
-            assert not [thing for thing in gc.get_objects() if type(thing).__name__ == "Request"]
+            assert not [thing for thing in gc.get_objects() if isinstance(thing, Request)]
         finally:
             gc.enable()
 

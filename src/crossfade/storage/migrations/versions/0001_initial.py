@@ -129,8 +129,7 @@ def _create_registry() -> None:
         sa.Column("role", sa.String(32), nullable=False),
         sa.ForeignKeyConstraint(["model", "semver"], ["versions.model", "versions.semver"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("model", "semver", "path"),
-        comment="the files of the manifest, and the manifest itself with the role `manifest`: "
-        "what garbage collection reads",
+        comment="the files of the manifest, and the manifest itself (role `manifest`): what garbage collection reads",
     )
     op.create_index("version_files_by_digest", "version_files", ["digest"])
     op.create_table(
