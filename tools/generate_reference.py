@@ -82,7 +82,7 @@ def metrics_page() -> Iterator[str]:
     yield "# Metrics\n"
     yield "`GET /metrics` answers in the Prometheus text format. A label is never a user or unit id.\n"
     yield "| metric | type | labels | meaning |\n|---|---|---|---|"
-    nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, free_bytes=lambda: 0)
+    nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, abandoned=0, free_bytes=lambda: 0)
     for metric in Measurements(SlotTable(), cast("SnapshotFollower", nothing), cast("Loader", nothing)).collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         labels = ", ".join(f"`{label}`" for label in getattr(metric, "_labelnames", ()))

@@ -6,7 +6,7 @@ CrossfadeError
 │   ├── InvalidNameError, InvalidRefError, InvalidSemverError, InvalidPathError
 │   ├── SettingsError, MalformedRequestError, SignatureMismatchError, ManifestError
 │   ├── UnknownFlavorError, SignatureRequiredError, PredictionError, InvalidPageError
-│   ├── BodyTooLargeError (413), BodyTooSlowError (408)
+│   ├── BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
@@ -14,11 +14,13 @@ CrossfadeError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
+│   ├── RemoteControlError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
+    ├── OverloadedError, UploadsBusyError
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -191,6 +193,17 @@ class BodyTooSlowError(InvalidInputError):
     hint_template = "send the body faster, or raise `CROSSFADE_HTTP__BODY_TIMEOUT_SECONDS`"
 
 
+class UploadTooSlowError(InvalidInputError):
+    """A file arrived so slowly that it would have kept others from uploading."""
+
+    code = "upload_too_slow"
+    http_status = 408
+    sentence = "the upload arrives slower than {limit_bytes} bytes a second"
+    hint_template = (
+        "send the file again over a faster connection, or register on the server with `crossfade models register`"
+    )
+
+
 # --- not found -----------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +370,17 @@ class OriginNotAllowedError(DeniedError):
     hint_template = "use `crossfade` or `crossfade.client.Client` instead of a browser"
 
 
+class RemoteControlError(DeniedError):
+    """A caller on another machine wants more than predictions."""
+
+    code = "remote_control"
+    sentence = "{caller} may ask for predictions only: all else is answered on the server's own machine"
+    hint_template = (
+        "run it there, or, where everybody who reaches the server is trusted, start that with "
+        "`CROSSFADE_HTTP__ALLOW_REMOTE_CONTROL=true`"
+    )
+
+
 # --- unsafe --------------------------------------------------------------------------------------------------------
 
 
@@ -466,6 +490,22 @@ class DrainingError(UnavailableError):
     code = "draining"
     sentence = "this process is shutting down"
     hint_template = "send the request again"
+
+
+class OverloadedError(UnavailableError):
+    """The process has no memory left for another large request."""
+
+    code = "overloaded"
+    sentence = "the large requests under way hold {limit_bytes} bytes already, which is the most allowed"
+    hint_template = "send the request again in a second, or raise `CROSSFADE_HTTP__MAX_INFLIGHT_BODY_BYTES`"
+
+
+class UploadsBusyError(UnavailableError):
+    """As many files are being uploaded as the process takes at a time."""
+
+    code = "uploads_busy"
+    sentence = "{limit} files are being uploaded already, which is the most at a time"
+    hint_template = "send the file again in a few seconds"
 
 
 class MissingExtraError(UnavailableError):

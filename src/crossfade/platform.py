@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -102,7 +103,8 @@ def load(ref: str, *, server: str | None = None, settings: Settings | None = Non
 
     Args:
         ref: Any spelling: `flight_delay` (its champion), `flight_delay:1.1.0`, `flight_delay@challenger`.
-        server: The address of a server that shall compute; by default the model is loaded into this process.
+        server: The address of a server that shall compute; by default the model is loaded into this process. The
+            connections to it close when the predictor is no longer used.
         settings: Of the local platform.
 
     Raises:
@@ -114,11 +116,22 @@ def load(ref: str, *, server: str | None = None, settings: Settings | None = Non
         >>> predictor.predict(flights, probabilities=True)  # doctest: +SKIP
     """
     if server is not None:
-        from crossfade.client import Client
-
-        return Client(server).load(ref)
+        return _load_remote(ref, server)
     with open_platform(settings) as platform:
         version = platform.registry.resolve(ref)
         pipeline = platform.registry.load(version.ref)
         info = PredictorInfo(version, pipeline.signature, platform.registry.card(version.ref))
     return Predictor(info, pipeline.predict)
+
+
+def _load_remote(ref: str, server: str) -> Predictor:
+    from crossfade.client import Client
+
+    client = Client(server)
+    try:
+        predictor = client.load(ref)
+    except BaseException:
+        client.close()
+        raise
+    weakref.finalize(predictor, client.close)
+    return predictor

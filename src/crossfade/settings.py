@@ -90,11 +90,21 @@ class HttpSettings(_Section):
     host: str = Field("127.0.0.1", description="address to bind")
     port: int = Field(8000, ge=0, le=65_535, description="port to bind; 0 = any free port")
     max_body_bytes: Count = Field(10 * 2**20, description="prediction and metadata bodies, unpacked")
-    body_timeout_seconds: Seconds = Field(30.0, description="for a whole prediction or metadata body")
+    max_inflight_body_bytes: Count = Field(
+        512 * 2**20, description="all bodies above 64 KiB that a process holds; one of the largest always fits"
+    )
+    body_timeout_seconds: Seconds = Field(
+        30.0, description="for a whole prediction or metadata body; the longest pause in an upload"
+    )
     header_timeout_seconds: Seconds = Field(5.0, description="for a whole request head")
     max_header_bytes: Count = Field(32 * 2**10, description="of a request head")
     max_rows: Count = Field(100_000, description="rows of one prediction request")
-    allowed_hosts: tuple[str, ...] = Field((), description="Host headers accepted besides loopback and `host`")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host headers accepted besides loopback and `host`; their own pages may be `https`"
+    )
+    allow_remote_control: bool = Field(
+        default=False, description="let every machine that reaches this one change models: nobody is authenticated yet"
+    )
 
 
 class LogSettings(_Section):

@@ -1,11 +1,16 @@
 """`crossfade models`: each verb in its formats, with its hint and its exit code."""
 
+import hashlib
 import json
 import re
 
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from crossfade.cli.models import models
+from crossfade.platform import open_platform
+from crossfade.registry.versions import FileEntry
+from crossfade.settings import Settings
 from tests import control
 
 
@@ -130,7 +135,59 @@ def test_an_alias_moves_back_and_forth(two):
     assert "`crossfade models alias tiny champion 1.0.1`" in back.stderr
     history = succeeded(two("models", "history", "tiny"))
     assert [word for word in ("better", "worse") if word in history] == ["better", "worse"]
-    assert two("models", "history", "tiny", "--format", "quiet").stdout == "1.0.0\n1.0.1\n1.0.0\n"
+    moves = two("models", "history", "tiny", "--alias", "champion", "--format", "quiet")
+    assert moves.stdout == "1.0.0\n1.0.1\n1.0.0\n"
+
+
+def test_a_history_has_aliases_and_stages_page_by_page(two):
+    two("models", "transition", "tiny:1.0.1", "staging", "--reason", "reviewed")
+    first = two("models", "history", "tiny", "--limit", "2")
+    assert [line.split()[2] for line in first.stdout.splitlines()[1:]] == ["tiny:1.0.1", "tiny@champion"]
+    following = re.search(r"`crossfade (.*)`", first.stderr)[1].split()
+    assert succeeded(two(*following)).count("registered") == 2
+    moves = two("models", "history", "tiny", "--alias", "champion", "--limit", "1")
+    assert "see where things stand" in moves.stderr
+
+
+@pytest.mark.parametrize(
+    ("new", "says", "required"),
+    [("tiny:1.0.1", "notice nothing with tiny:1.0.1", "patch"), ("other", "would break with other:1.0.0", "major")],
+)
+def test_compatibility_is_seen_from_the_callers(two, new, says, required):
+    with open_platform(Settings(home=two.home)) as platform:
+        narrow = [[1.0], [2.0], [3.0]]
+        platform.registry.register("other", LinearRegression().fit(narrow, [1.0, 2.0, 3.0]), example=narrow)
+        platform.registry.move_alias("other", "champion", "1.0.0")
+    shown = two("models", "compatibility", "tiny:1.0.0", new)
+    assert says in succeeded(shown)
+    assert "`crossfade models compare tiny:1.0.0 " in shown.stderr
+    assert two("models", "compatibility", "tiny:1.0.0", new, "--format", "quiet").stdout == f"{required}\n"
+    assert json.loads(two("models", "compatibility", "tiny", new, "--format", "json").stdout)["required"] == required
+
+
+def test_a_version_is_downloaded_whole(two, tmp_path):
+    shown = succeeded(two("models", "download", "tiny", "--to", tmp_path / "here"))
+    assert "model.onnx" in shown
+    manifest = json.loads((tmp_path / "here" / "manifest.json").read_bytes())
+    for file in manifest["files"]:
+        content = (tmp_path / "here" / file["path"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == file["digest"]
+    again = two("models", "download", "tiny:1.0.0", "--to", tmp_path / "here", "--format", "json")
+    assert len(json.loads(again.stdout)) == len(manifest["files"]) + 1
+
+
+def test_a_download_goes_to_a_folder_named_like_the_version(two, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert two("models", "download", "tiny:1.0.1", "--format", "quiet").stdout.startswith("tiny-1.0.1/")
+    assert (tmp_path / "tiny-1.0.1" / "manifest.json").exists()
+
+
+def test_a_server_does_not_choose_where_files_go(two, tmp_path, monkeypatch):
+    evil = FileEntry("../evil", "0" * 64, 1, "text/plain", "model")
+    monkeypatch.setattr("crossfade.client.downloading.files_of", lambda details: (evil,))
+    result = two("models", "download", "tiny", "--to", tmp_path / "here")
+    assert result.exit_code == 2
+    assert "../evil" in result.stderr
 
 
 def test_an_alias_is_removed(two):
@@ -205,7 +262,7 @@ def test_registering_can_be_rehearsed(cli):
 
 
 def test_every_verb_that_changes_has_a_dry_run():
-    pure = {"list", "show", "versions", "compare", "verify", "history"}
+    pure = {"list", "show", "versions", "compare", "compatibility", "verify", "history", "download"}
     for name, command in models.commands.items():
         options = {option for parameter in command.params for option in parameter.opts}
         assert ("--dry-run" in options) is (name not in pure), name
@@ -223,6 +280,8 @@ def test_local_and_remote_give_the_same_answers(cli, two):
         ["models", "show", "tiny@champion"],
         ["models", "versions", "tiny"],
         ["models", "compare", "tiny:1.0.0", "tiny:1.0.1"],
+        ["models", "compatibility", "tiny:1.0.0", "tiny:1.0.1"],
+        ["models", "download", "tiny:1.0.1", "--to", cli.folder / "files"],
         ["models", "history", "tiny"],
         ["models", "verify", "tiny:1.0.1"],
         ["models", "alias", "tiny", "champion", "1.0.1", "--dry-run"],

@@ -13,6 +13,7 @@ from crossfade.cli.main import main
 from crossfade.cli.rows import read_rows
 from crossfade.errors import MalformedRequestError, MissingExtraError
 from crossfade.platform import open_platform
+from crossfade.registry.pipeline import Pipeline
 from crossfade.settings import Settings
 
 X = pd.DataFrame({"age": [20.0, 70.0, 30.0, 80.0] * 5, "code": ["007", "42", "007", "9"] * 5})
@@ -80,6 +81,14 @@ def test_probabilities_have_a_column_per_class(predict):
     body = json.loads(predict("ages", "--probabilities", "--format", "json", input=FILES["rows.json"]).stdout)
     assert (body["model"], body["version"], body["classes"]) == ("ages", "1.0.0", ["old", "young"])
     np.testing.assert_allclose(np.sum(body["probabilities"], axis=1), 1.0)
+
+
+def test_labels_and_probabilities_come_from_one_run(predict, monkeypatch):
+    runs, run = [], Pipeline.predict
+    monkeypatch.setattr(Pipeline, "predict", lambda *args: (runs.append(args[2]), run(*args))[1])
+    assert predict("ages", "--probabilities", "--batch-size", "1", input=FILES["rows.json"]).exit_code == 0
+    assert runs[-2:] == [{"predict", "predict_proba"}] * 2
+    assert len(runs) == len(ROWS)
 
 
 def test_pieces_give_the_same_answers(predict):

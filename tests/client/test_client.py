@@ -1,5 +1,7 @@
 """Both clients against a real server: pandas, polars, numpy and rows, registration, errors."""
 
+import gc
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -83,6 +85,34 @@ def test_a_loaded_predictor_is_pinned_and_has_the_local_face(url, client, classi
     assert crossfade.load("churn", server=url).info == predictor.info
 
 
+async def test_an_asynchronous_predictor_has_the_same_face(url, client, classifier):
+    async with AsyncClient(url) as asynchronous:
+        predictor = await asynchronous.load("churn")
+        assert predictor.info == client.load("churn").info
+        assert repr(predictor) == "<AsyncPredictor churn:1.0.0>"
+        assert "accuracy" in predictor._repr_html_()
+        assert list(await predictor.predict(X[NUMBERS])) == list(classifier.predict(X[NUMBERS]))
+        in_pieces = await predictor.predict_batch(X[NUMBERS], batch_size=7, probabilities=True)
+        np.testing.assert_allclose(in_pieces, classifier.predict_proba(X[NUMBERS]), rtol=1e-12)
+        await predictor.validate(X[NUMBERS])
+        with pytest.raises(errors.SignatureMismatchError):
+            await predictor.validate(X[["age"]])
+
+
+def test_a_remote_predictor_takes_its_connections_with_it(url, monkeypatch):
+    closed, close = [], Client.close
+    monkeypatch.setattr(Client, "close", lambda self: (close(self), closed.append(self)))
+    predictor = crossfade.load("churn", server=url)
+    assert predictor.predict(X[NUMBERS]).shape == (60,)
+    assert closed == []
+    del predictor
+    gc.collect()
+    assert len(closed) == 1
+    with pytest.raises(errors.ModelNotFoundError):
+        crossfade.load("nothing", server=url)
+    assert len(closed) == 2
+
+
 @pytest.mark.parametrize(
     ("inputs", "field"),
     [(X[["age", "income"]], "visits"), (X[[*NUMBERS, "city"]], "city"), (X[NUMBERS].astype(str), "age")],
@@ -98,9 +128,9 @@ async def test_inputs_that_do_not_fit_name_the_field(url, inputs, field):
 
 
 def test_a_version_that_nothing_points_to_is_not_served(url, client, classifier):
-    client.register("quiet", classifier, example=X[NUMBERS], version="1.0.0")
+    client.register("churn", classifier, example=X[NUMBERS], version="1.5.0")
     with pytest.raises(errors.NotServedError):
-        client.predict("quiet:1.0.0", X[NUMBERS])
+        client.predict("churn:1.5.0", X[NUMBERS])
 
 
 async def test_unknown_models_are_not_found(url):

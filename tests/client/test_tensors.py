@@ -9,7 +9,6 @@ from hypothesis.extra import numpy as arrays
 
 from crossfade.client.tensors import HEADER_LENGTH, decode_answer, encode_request, infer
 from crossfade.core.tensors import DTYPES, Signature, TensorSpec
-from crossfade.registry.versions import Version
 from crossfade.serving.protocol.answers import encode_answer
 from crossfade.serving.protocol.oip import decode_request
 
@@ -73,7 +72,7 @@ def test_binary_and_json_outputs_are_decoded():
         ),
     )
     for binary in (set(outputs), {"predict_proba"}, set()):
-        decoded = decode_answer(answer(outputs, binary), signature)
+        decoded = decode_answer(answer(outputs, binary), signature).outputs
         assert list(decoded) == list(outputs)
         for name, array in outputs.items():
             assert decoded[name].dtype == array.dtype
@@ -83,11 +82,17 @@ def test_binary_and_json_outputs_are_decoded():
 def test_a_nan_survives_as_a_binary_tensor():
     signature = Signature((TensorSpec("x", "FP64", (-1,)),), (TensorSpec("predict", "FP64", (-1,)),))
     decoded = decode_answer(answer({"predict": np.array([np.nan, 1.0])}, {"predict"}), signature)
-    assert np.isnan(decoded["predict"][0])
+    assert decoded.ref == "m:1.0.0"
+    assert np.isnan(decoded.outputs["predict"][0])
 
 
-def test_a_call_asks_the_pinned_version():
-    version = Version("m", "1.2.0", 1, "", "onnx", "registered", 0, {}, {}, "", None, "")
-    call = infer(version, signature_of(x=("FP64", (-1,))), {"x": np.zeros(2)}, ["predict"])
-    assert (call.method, call.path, call.repeatable) == ("POST", "/v2/models/m/versions/1.2.0/infer", True)
+def test_raw_bytes_stay_bytes():
+    signature = Signature((), (TensorSpec("predict", "BYTES", (-1,)),))
+    raw = np.array([b"\xff\xd8", b"abc"], dtype=object)
+    assert list(decode_answer(answer({"predict": raw}, {"predict"}), signature).outputs["predict"]) == list(raw)
+
+
+def test_a_call_asks_the_version_it_names():
+    call = infer("m:1.2.0", signature_of(x=("FP64", (-1,))), {"x": np.zeros(2)}, ["predict"])
+    assert (call.method, call.path, call.repeatable) == ("POST", "/v2/models/m:1.2.0/infer", True)
     assert call.options()["headers"]["content-type"] == "application/octet-stream"

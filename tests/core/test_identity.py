@@ -138,6 +138,12 @@ def test_reference_spellings(text, canonical):
         "a%2f..",
         "a\0",
         "models:/%2e%2e/x",
+        "tiny:²",
+        "tiny:٣",
+        "tiny/\uff11\uff12",
+        "models:/tiny/٣",
+        "models:/tiny/%d9%a3",
+        "tiny:1.0.٣",
     ],
 )
 def test_no_reference(text):

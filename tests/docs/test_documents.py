@@ -1,12 +1,26 @@
 """The documents tell the truth: their code runs, their links lead somewhere, the generated pages are current."""
 
+import contextlib
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import OneHotEncoder
+
+from crossfade.platform import open_platform
+from crossfade.settings import Settings
+from tests import control
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -18,23 +32,80 @@ EXECUTED = [
 ]
 
 
-def run_block(language, code, folder):
+@pytest.fixture
+def run_block(tmp_path):
+    """Run blocks of a page in one empty folder. A server that one starts has a free port, and ends with the test."""
+    port = str(free_port())
     scripts = Path(sys.executable).parent
-    env = os.environ | {
+    env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSFADE_")} | {
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
-        "CROSSFADE_HOME": str(folder / ".crossfade"),
+        "CROSSFADE_HOME": str(tmp_path / ".crossfade"),
+        "CROSSFADE_HTTP__PORT": port,
     }
-    command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False)
+
+    def run(language, code):
+        code = code.replace("localhost:8000", f"localhost:{port}")
+        command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
+        # into a file: a server that goes on running would keep a pipe open
+        with (tmp_path / "output").open("w+") as output:
+            done = subprocess.run(
+                command, cwd=tmp_path, env=env, stdout=output, stderr=subprocess.STDOUT, timeout=250, check=False
+            )
+            output.seek(0)
+            return done.returncode, output.read()
+
+    yield run
+    pid = tmp_path / "server.pid"
+    if pid.exists():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.name)
-def test_every_block_runs(page, tmp_path):
+def test_every_block_runs(page, run_block):
     """`python` and `sh` blocks of a page run in order in one empty folder; blocks without a language are shown only."""
     for language, code in BLOCK.findall(page.read_text()):
         if language in {"python", "sh"}:
-            done = run_block(language, code, tmp_path)
-            assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+            code_of_exit, output = run_block(language, code)
+            assert code_of_exit == 0, f"{code}\n{output}"
+
+
+def test_the_quickstart_shows_nothing_that_is_not_executed():
+    blocks = re.findall(r"^```(.*)$", (ROOT / "docs" / "tutorials" / "quickstart.md").read_text(), re.MULTILINE)
+    assert set(blocks[::2]) == {"python", "sh"}
+    assert set(blocks[1::2]) == {""}
+
+
+@pytest.fixture
+def examples():
+    """The JSON of the HTTP reference: an infer request, a request with rows, and the answer to that."""
+    page = (ROOT / "docs" / "reference" / "http.md").read_text()
+    return [json.loads(code) for language, code in BLOCK.findall(page) if language == "json"]
+
+
+def test_the_http_examples_are_what_a_server_takes_and_gives(examples, tmp_path):
+    tensors, rows, answer = examples
+    houses = pd.DataFrame({"district": ["north", "east"] * 10, "area": [40.0, 120.0] * 10})
+    columns = ColumnTransformer([("district", OneHotEncoder(), ["district"])], remainder="passthrough")
+    model = LogisticRegression().fit(columns.fit_transform(houses), [0, 1] * 10)
+    numbers = np.arange(30.0).reshape(10, 3)
+    with open_platform(Settings(home=tmp_path / "home")) as platform:
+        registry = platform.registry
+        registry.register(answer["model"], model, preprocessor=columns, example=houses, version=answer["version"])
+        registry.register("numbers", LogisticRegression().fit(numbers, [0, 1] * 5), example=numbers)
+        registry.move_alias(answer["model"], "champion", answer["version"])
+        registry.move_alias("numbers", "champion", "1.0.0")
+    with control.running_server(tmp_path / "home") as server, httpx.Client(base_url=server.url) as client:
+        given = client.post(f"/api/v1/predict/{answer['model']}", json=rows).raise_for_status().json()
+        assert set(given) == set(answer)
+        assert [given[name] for name in ("model", "version", "alias", "classes")] == [
+            answer[name] for name in ("model", "version", "alias", "classes")
+        ]
+        assert np.shape(given["probabilities"]) == np.shape(answer["probabilities"])
+        inferred = client.post("/v2/models/numbers/infer", json=tensors).raise_for_status().json()
+        assert inferred["id"] == tensors["id"]
+        assert [output["name"] for output in inferred["outputs"]] == ["predict"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

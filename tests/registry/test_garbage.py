@@ -18,7 +18,7 @@ from crossfade.storage.blobs.folder import FolderBlobStore
 from crossfade.storage.changes import verify_audit
 from crossfade.storage.tables import blob_candidates, blob_leases
 from crossfade.storage.times import to_text
-from crossfade.testing.drafts import STAGE, draft, publish, store
+from crossfade.testing.drafts import STAGE, draft, leased, publish, store
 from tests.registry import toy
 from tests.registry.support import open_backend, toy_manifest
 from tests.registry.toy import Linear
@@ -105,7 +105,8 @@ def test_a_reference_spares_a_blob_and_starts_the_grace_period_again(backend, la
     store(backend, manifest)
     backend.collect_garbage(grace_seconds=DAY)
     assert len(marks(backend)) == 3
-    backend.publish(manifest, Card(), stage=STAGE, principal="ann")
+    with leased(backend, manifest):
+        backend.publish(manifest, Card(), stage=STAGE, principal="ann")
     assert marks(backend) == []
     later[0] = timedelta(days=9)
     assert backend.collect_garbage(grace_seconds=DAY) == (0, 0)

@@ -1,14 +1,21 @@
-"""Random sequences of changes against a model in memory: what the registry says must be what the model says."""
+"""Random sequences of changes against a model in memory: what the registry says must be what the model says.
+
+As a test, the sequences are always the same. `CROSSFADE_EXPLORE=2000 pytest tests/registry/test_machines.py` tries so
+many new ones per machine instead, and prints how to repeat one that fails.
+"""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import shutil
 import tempfile
 from datetime import timedelta
 from functools import cache
 from itertools import count, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import hypothesis.strategies as st
 import pytest
@@ -26,6 +33,7 @@ from crossfade.core.clock import utc_now
 from crossfade.errors import (
     AliasMovedError,
     AliasNotFoundError,
+    CorruptBlobError,
     IllegalTransitionError,
     NoPreviousVersionError,
     NotFoundError,
@@ -33,7 +41,9 @@ from crossfade.errors import (
     StillReferencedError,
     VersionConflictError,
 )
+from crossfade.registry.packaging import pack
 from crossfade.registry.registry import Registry
+from crossfade.registry.versions import Manifest
 from crossfade.settings import RegistrySettings
 from crossfade.storage.changes import verify_audit
 from crossfade.testing.drafts import publish
@@ -46,14 +56,31 @@ VERSIONS = st.sampled_from(["1.0.0", "1.0.1", "1.1.0", "2.0.0-rc.1"])
 NAMES = st.sampled_from(["churn", "fraud"])
 ALIASES = st.sampled_from(["champion", "challenger"])
 BIASES = st.sampled_from([0.0, 1.0])
-GRACE = 3600.0
+GRACE = LEASE = 3600.0
 FOUR = ["1.0.0", "1.0.1", "1.0.2", "1.0.3"]
 
-run_quickly = settings(
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+EXPLORED = int(os.environ.get("CROSSFADE_EXPLORE", "0"))
+
+pytestmark = pytest.mark.timeout(0 if EXPLORED else 120)
+
+
+def examples(count):
+    """Return settings for so many sequences that are always the same, or for as many new ones as are asked for."""
+    return settings(
+        deadline=None,
+        derandomize=not EXPLORED,
+        max_examples=EXPLORED or count,
+        print_blob=bool(EXPLORED),
+        stateful_step_count=20,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+class Pending(NamedTuple):
+    """A registration from afar that has uploaded its files and has not published yet."""
+
+    manifest: Manifest
+    bias: float
 
 
 @cache
@@ -76,6 +103,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.registry = Registry(backend, RegistrySettings(garbage_grace_seconds=GRACE))
         self.versions = {}  # (name, version) -> [bias, stage]
         self.pointers = {}  # (name, alias) -> version
+        self.pending = None
 
     def teardown(self):
         if hasattr(self, "registry"):
@@ -158,6 +186,43 @@ class RegistryMachine(RuleBasedStateMachine):
         would = self.registry.collect_garbage(dry_run=True)
         assert self.registry.collect_garbage() == would
 
+    @precondition(lambda self: self.pending is None)
+    @rule(name=NAMES, version=VERSIONS, bias=BIASES)
+    def begin_upload(self, name, version, bias):
+        model = Linear((1.0,), bias)
+        draft = pack(model, signature=model.signature())
+        backend = self.registry.backend
+        backend.lease_blobs(draft.contents, "upload")
+        for digest, content in draft.contents.items():
+            if backend.blobs.find_intact(digest) is None:
+                backend.blobs.put([content], limit_bytes=2**20)
+        self.pending = Pending(draft.manifest(name, version), bias)
+        self.leased_until = self.ahead + timedelta(seconds=LEASE)
+
+    @precondition(lambda self: self.pending is not None and self.ahead < self.leased_until)
+    @rule()
+    def go_on_uploading(self):
+        self.registry.backend.lease_blobs((), "upload")
+        self.leased_until = self.ahead + timedelta(seconds=LEASE)
+
+    @precondition(lambda self: self.pending is not None)
+    @rule()
+    def end_upload(self):
+        manifest, bias = self.pending
+        self.pending = None
+        known = self.versions.get((manifest.name, manifest.version))
+        if known is not None and known[0] != bias:
+            with pytest.raises(VersionConflictError):
+                self.registry.publish(manifest)
+        elif self.ahead < self.leased_until:
+            self.registry.publish(manifest)
+            self.versions.setdefault((manifest.name, manifest.version), [bias, "registered"])
+        else:  # what was uploaded may have been collected since; then it is refused, and never half there
+            with contextlib.suppress(CorruptBlobError):
+                self.registry.publish(manifest)
+                self.versions.setdefault((manifest.name, manifest.version), [bias, "registered"])
+        self.registry.release("upload")
+
     @precondition(lambda self: len(self.versions) > 0)
     @rule(data=st.data())
     def load(self, data):
@@ -172,6 +237,7 @@ class RegistryMachine(RuleBasedStateMachine):
             model = self.registry.backend.find_model(name)
             found = self.registry.list_versions(name).items if model else ()
             assert {v.version: v.stage for v in found} == {v: state[1] for v, state in expected.items()}
+            assert (model.version_count if model else 0) == len(found)
             assert [v.number for v in found] == sorted({v.number for v in found}, reverse=True)
             for version in found:
                 assert list(version.aliases) == self.pointing_to(name, version.version)
@@ -265,9 +331,9 @@ class AliasMachine(RuleBasedStateMachine):
 
 
 TestRegistryMachine = RegistryMachine.TestCase
-TestRegistryMachine.settings = settings(run_quickly, max_examples=30, stateful_step_count=20)
+TestRegistryMachine.settings = examples(30)
 
 
 def test_aliases(registry):
     AliasMachine.registry = registry
-    run_state_machine_as_test(AliasMachine, settings=settings(run_quickly, max_examples=60, stateful_step_count=20))
+    run_state_machine_as_test(AliasMachine, settings=examples(60))

@@ -23,6 +23,7 @@ from crossfade.errors import (
     LoadFailedError,
     ManifestError,
     UnknownFlavorError,
+    VersionConflictError,
 )
 from crossfade.registry import acceptance
 from crossfade.registry.acceptance import read_card, read_manifest
@@ -346,3 +347,34 @@ def test_any_json_for_a_card_is_read_or_refused_with_a_typed_error(value):
         assert isinstance(error, ManifestError)  # noqa: PT017
         return
     assert canonical_json(card)
+
+
+# --- a damaged past ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(registry):
+    """A registry whose only release has lost its manifest."""
+    version, _ = publish(registry)
+    registry.backend.blobs.delete(version.manifest_digest)
+    return registry
+
+
+def test_a_lost_manifest_does_not_stop_later_versions_that_say_what_they_are(damaged, caplog):
+    model = Linear((1.0, 2.0, 3.0))
+    found = damaged.register("churn", model, signature=model.signature(), version="1.0.1")
+    assert damaged.verify(found.ref).files == 2
+    assert "churn:1.0.1 was not compared with the release before it" in caplog.text
+
+
+def test_a_lost_manifest_is_named_when_a_version_has_to_be_proposed(damaged):
+    model = Linear((1.0, 2.0, 3.0))
+    with pytest.raises(CorruptBlobError, match=r"manifest\.json of `churn:1\.0\.0`.* no version can be proposed"):
+        damaged.register("churn", model, signature=model.signature())
+
+
+def test_a_lost_manifest_does_not_hide_a_conflict(damaged):
+    model = Linear((9.0,))
+    with pytest.raises(VersionConflictError) as caught:
+        damaged.register("churn", model, signature=model.signature(), version="1.0.0")
+    assert caught.value.facts["proposed"] == "churn:2.0.0"

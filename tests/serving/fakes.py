@@ -88,6 +88,11 @@ class Openings:
         return OpenedVersion(manifest, plan, golden, found.number)
 
 
+def ref_states(fleet, ref):
+    """Return the state of a version in each live process that has it."""
+    return [process.slots[ref][0] for process in fleet.live() if ref in process.slots]
+
+
 def ready_slot(name="m", version="1.0.0", model=None, digest="d", signature=SIGNATURE, *, inline=True):
     """Return a slot that was loaded without a loader, outside of any table."""
     slot = Slot(name, version, digest)

@@ -1,12 +1,11 @@
 """Under constant load, versions come and go, some of them broken, and no request notices.
 
-Requests are sent at fixed times whatever the answers do. Version `1.0.N` answers N to everything, so that an answer
-whose number is not the patch of its version came from the wrong version: a mixed batch.
+Every answer tells by which version it was given, and for which row; see `tests.stress.open_loop`.
 """
 
 import asyncio
+import itertools
 import time
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.snapshot import Aspired, Role, Route, Snapshot
 from crossfade.traffic.switch import AliasSwitch
 from tests.serving.fakes import SIGNATURE, Constant, number_of
+from tests.stress.open_loop import OpenLoop, answer_of
 from tests.traffic.support import FAST, publish_all, soon
 
 MODEL = "m"
@@ -31,39 +31,29 @@ REF = ModelRef.parse(MODEL)
 BREAKAGES = ("corrupt", "golden", "crash", "slow")
 
 
-class Load:
-    """Asks at a fixed rate until it is told to end."""
+class Numbered(Constant):
+    """Answers as `open_loop` wants it."""
 
-    def __init__(self, services, rate):
-        self.services = services
-        self.rate = rate
-        self.ending = False
-        self.versions = Counter()
-        self.fallbacks = 0
-        self.failed = []
-        self.mixed = []
+    def __init__(self, version):
+        super().__init__(number_of(version))
+        self.version = version
 
-    async def run(self):
-        loop = asyncio.get_running_loop()
-        start, sent = loop.time(), 0
-        async with asyncio.TaskGroup() as tasks:
-            while not self.ending:
-                tasks.create_task(self.ask(self.services[sent % len(self.services)], rows=1 + sent % 3))
-                sent += 1
-                await asyncio.sleep(max(0.0, start + sent / self.rate - loop.time()))
+    def __call__(self, tensors, wanted):
+        return {"predict": np.array([answer_of(self.version, row) for row in tensors["x"]])}
 
-    async def ask(self, service, rows):
-        try:
-            with await service.hold(REF) as held:
-                prediction = await held.predict({"x": np.zeros(rows)})
-        except Exception as error:  # noqa: BLE001 - whatever it was, it must not happen
-            self.failed.append(repr(error))
-            return
-        self.versions[prediction.version] += 1
-        self.fallbacks += prediction.fallback
-        answer = prediction.outputs["predict"]
-        if answer.tolist() != [number_of(prediction.version)] * rows:
-            self.mixed.append((prediction.version, answer))
+
+def load_on(services, rate):
+    """Ask these services in turn; tells also which versions answered in another's stead."""
+    turn, fallbacks = itertools.cycle(services), []
+
+    async def ask(rows):
+        with await next(turn).hold(REF) as held:
+            prediction = await held.predict({"x": np.array(rows)})
+        if prediction.fallback:
+            fallbacks.append(prediction.version)
+        return prediction.version, prediction.outputs["predict"].tolist()
+
+    return OpenLoop(ask, rate), fallbacks
 
 
 def breakage_of(number):
@@ -80,10 +70,10 @@ def open_version(name, version):
         raise RuntimeError("it crashes while it is loaded")
     if breakage == "slow":
         time.sleep(0.05)
-    wanted = -1.0 if breakage == "golden" else float(number)
+    wanted = -1.0 if breakage == "golden" else answer_of(version, 0.0)
     golden = GoldenRequests({"x": np.zeros(1)}, {"predict": np.array([wanted])})
     manifest = Manifest(name, version, "fake", (), SIGNATURE)
-    return OpenedVersion(manifest, Constant(number), golden)
+    return OpenedVersion(manifest, Numbered(version), golden)
 
 
 class DirectRoutes:
@@ -120,7 +110,7 @@ async def test_two_hundred_swaps_twenty_of_them_broken(inline):
     routes.loader.start()
     routes.point(0, 0)
     assert await routes.settled(0) is State.READY
-    load = Load([routes.service], rate=500)
+    load, fallbacks = load_on([routes.service], rate=500)
     running = asyncio.create_task(load.run())
     former, failed = 0, 0
     for number in range(1, 201):
@@ -137,23 +127,25 @@ async def test_two_hundred_swaps_twenty_of_them_broken(inline):
     assert load.failed == []
     assert load.mixed == []
     assert failed == 15, "corrupt bytes, wrong golden answers and crashes; slow is slow, not broken"
-    assert load.fallbacks > 0
+    assert fallbacks
     assert len(load.versions) > 50
     assert all(slot.leases == 0 for slot in routes.slots.all().values())
 
 
 async def test_swaps_through_the_switch_with_two_processes(registry, start, openings):
     switch = AliasSwitch(registry, Fleet(registry.backend.database, FAST), FAST)
+    openings.plans["1.0.0"] = lambda: Numbered("1.0.0")
     publish_all(registry, MODEL, "1.0.0")
     switch.move(MODEL, "champion", "1.0.0")
     runtimes = [start(), start()]
     for runtime in runtimes:
         await asyncio.to_thread(runtime.await_ready, 10)
-    load = Load([runtime.predictions for runtime in runtimes], rate=200)
+    load, fallbacks = load_on([runtime.predictions for runtime in runtimes], rate=200)
     running = asyncio.create_task(load.run())
     refused = 0
     for number in range(1, 17):
         version = f"1.0.{number}"
+        openings.plans[version] = lambda version=version: Numbered(version)
         if number == 4:
             openings.golden[version] = -1.0
         elif number == 8:
@@ -168,6 +160,6 @@ async def test_swaps_through_the_switch_with_two_processes(registry, start, open
     await asyncio.to_thread(switch.rollback, MODEL)
     load.ending = True
     await running
-    assert (load.failed, load.mixed, load.fallbacks) == ([], [], 0)
+    assert (load.failed, load.mixed, fallbacks) == ([], [], [])
     assert refused == 3
     assert not {"1.0.4", "1.0.8", "1.0.12"} & set(load.versions)

@@ -1,6 +1,5 @@
 """The loader makes this process hold what the snapshot asks for, and nothing broken ever becomes ready."""
 
-import gc
 import logging
 import threading
 import time
@@ -299,7 +298,7 @@ def test_the_default_limit_is_a_share_of_the_machine(openings, versions):
     assert 0 < four.limit_bytes == one.limit_bytes // 4
 
 
-# --- the mode, the collector, the thread ---
+# --- the mode, the thread ---
 
 
 def test_fast_models_run_on_the_loop_and_slow_ones_on_a_thread(bench, openings):
@@ -317,15 +316,6 @@ def test_fast_models_run_on_the_loop_and_slow_ones_on_a_thread(bench, openings):
     until(bench, v1_0_0="ready", v1_0_1="ready")
     assert bench.slot("1.0.0").batcher.inline
     assert not bench.slot("1.0.1").batcher.inline
-
-
-def test_what_was_loaded_is_frozen_for_the_collector(bench):
-    bench = bench()
-    before = gc.get_freeze_count()
-    bench.wish(*active("1.0.0"))
-    until(bench, v1_0_0="ready")
-    assert gc.get_freeze_count() > before
-    gc.unfreeze()
 
 
 def test_a_fault_of_its_own_does_not_end_the_loader(bench, monkeypatch, caplog):
@@ -359,6 +349,83 @@ def test_closing_ends_every_thread(bench, openings, caplog):
         thread.name for thread in threading.enumerate() if thread.name in {"crossfade-loader", "crossfade-m:1.0.0"}
     ]
     assert "on a thread of its own" in caplog.text
+
+
+# --- loads that hang ---
+
+
+@pytest.fixture
+def hang(openings):
+    """Make opening a version hang until the test ends, or lets it go."""
+    gates = []
+
+    def hang(version):
+        gate = threading.Event()
+        gates.append(gate)
+        openings.plans[version] = lambda: gate.wait(60) and Constant(1)
+        return gate
+
+    yield hang
+    for gate in gates:
+        gate.set()
+
+
+def test_a_load_that_hangs_fails_and_the_next_version_is_loaded(bench, hang):
+    bench = bench(ready_timeout_seconds=0.1)
+    hang("1.0.1")
+    bench.wish(*active("1.0.1", "1.0.2"))
+    until(bench, v1_0_1="failed", v1_0_2="ready")
+    assert bench.slot("1.0.1").problem == "it did not finish loading within 0.1 seconds"
+    assert bench.loader.abandoned == 1
+
+
+def test_a_version_that_hangs_while_it_is_warmed_fails(bench, openings):
+    model = Constant(1)
+    openings.plans["1.0.1"] = model
+    model.gate.clear()
+    bench = bench(ready_timeout_seconds=0.1)
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="failed")
+    model.gate.set()
+
+
+def test_what_a_hanging_load_returns_is_discarded_and_the_version_tried_again(bench, openings, hang, monkeypatch):
+    monkeypatch.setattr(loader_module, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(loader_module, "_IDLE_LOOK_SECONDS", 0.01)
+    bench = bench(ready_timeout_seconds=0.1)
+    gate = hang("1.0.1")
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="failed")
+    time.sleep(0.05)
+    assert openings.opened == ["1.0.1"], "one thread of it hangs already"
+    openings.plans.clear()
+    gate.set()
+    until(bench, v1_0_1="ready")
+    assert openings.opened == ["1.0.1", "1.0.1"]
+
+
+def test_a_version_whose_load_hangs_is_tried_again_when_it_is_asked_for(bench, openings, hang):
+    bench = bench(ready_timeout_seconds=0.1)
+    hang("1.0.1")
+    bench.wish(("1.0.1", Role.CANDIDATE), requested_at="monday")
+    until(bench, v1_0_1="failed")
+    openings.plans.clear()
+    bench.wish(("1.0.1", Role.CANDIDATE), requested_at="tuesday")
+    until(bench, v1_0_1="ready")
+
+
+def test_closing_does_not_wait_for_a_load_that_hangs(bench, hang):
+    bench = bench(drain_timeout_seconds=0.1)
+    hang("1.0.1")
+    bench.wish(*active("1.0.1"))
+    until(bench, v1_0_1="loading")
+    started = time.monotonic()
+    bench.loader.close()
+    assert time.monotonic() - started < 2
+    until(bench, v1_0_1="failed")
+    assert bench.slot("1.0.1").problem == "this process is shutting down"
+    assert bench.loader.abandoned == 0
+    assert "crossfade-loader" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_answers_may_outlive_the_version(bench):

@@ -59,6 +59,7 @@ async def test_the_state_of_the_process_is_told(runtime):
     assert seen["crossfade_slots", "ready"] == 1
     assert seen["crossfade_slots", "failed"] == 1
     assert seen["crossfade_slots", "draining"] == 0
+    assert seen["crossfade_abandoned_loads_total",] == 0
     assert seen["crossfade_snapshot_revision",] == runtime.follower.snapshot.revision
     assert seen["crossfade_snapshot_age_seconds",] >= 0
     assert seen["crossfade_load_seconds", "1.0.0", "m"] > 0

@@ -1,6 +1,7 @@
 """From a reference to one answer of one version, and to the right refusal when there is none."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -61,6 +62,7 @@ async def test_only_wanted_outputs_are_asked_of_the_model(runtime, registry, ope
     ("ref", "error", "message"),
     [
         ("other", ModelNotFoundError, "model `other` is not registered"),
+        ("other:1.0.0", ModelNotFoundError, "model `other` is not registered"),
         ("m@other", AliasNotFoundError, "`m` has no alias `other`"),
         ("m:9.9.9", VersionNotFoundError, "`m:9.9.9` is not registered"),
         ("m:1.0.2", NotServedError, "`m:1.0.2` is not ready here: it is not loaded"),
@@ -73,6 +75,36 @@ async def test_what_cannot_be_answered_is_refused_exactly(runtime, ref, error, m
     with pytest.raises(error) as caught:
         await ask(runtime, ref)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("ref", ["new:1.0.0", "models:/new/1"])
+async def test_a_version_registered_a_moment_ago_is_not_called_unknown(registry, start, ref):
+    runtime = start(snapshot_poll_seconds=3600)
+    publish_all(registry, "new", "1.0.0")
+    with pytest.raises(NotServedError, match=r"`new:1.0.0` is not ready here: it is not loaded"):
+        await ask(runtime, ref)
+    found = await runtime.predictions.find(ModelRef.parse("new:1.0.0"))
+    assert (found.ready, found.problem) == (False, "it is not loaded")
+
+
+async def test_a_flood_of_unknown_names_asks_the_registry_a_few_at_a_time(runtime, registry, monkeypatch):
+    gate, asked = threading.Event(), []
+
+    def find_version(name, version):
+        asked.append(name)
+        gate.wait(10)
+
+    monkeypatch.setattr(registry.backend, "find_version", find_version)
+    flood = [asyncio.create_task(ask(runtime, f"nobody-{number}:1.0.0")) for number in range(100)]
+    await soon(lambda: sum(task.done() for task in flood) == 96)
+    assert (await ask(runtime, "m")).version == "1.0.1"
+    gate.set()
+    answers = await asyncio.gather(*flood, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {ModelNotFoundError}
+    assert len(asked) == 4
+    with pytest.raises(ModelNotFoundError):
+        await ask(runtime, "nobody:1.0.0")
+    assert len(asked) == 5, "the places are free again"
 
 
 async def test_while_the_registry_is_away_nobody_claims_to_know(runtime, database):

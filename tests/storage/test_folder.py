@@ -131,15 +131,15 @@ def test_old_leftovers_are_swept_and_young_ones_spared(store):
         (temporary / name).write_bytes(b"x")
         moment = now.timestamp() - age
         os.utime(temporary / name, (moment, moment))
-    assert store.sweep_temporary(now - timedelta(hours=1)) == 1
+    assert store.sweep_unfinished(now - timedelta(hours=1)) == 1
     assert [path.name for path in temporary.iterdir()] == ["young"]
-    assert store.sweep_temporary(now - timedelta(hours=1)) == 0
+    assert store.sweep_unfinished(now - timedelta(hours=1)) == 0
 
 
 def test_a_leftover_that_vanishes_while_sweeping_is_no_error(store, monkeypatch):
     (store.root / "tmp" / "x").write_bytes(b"")
     monkeypatch.setattr(LocalFileSystem, "list_names", lambda self, path: ["gone", "x"])
-    assert store.sweep_temporary(datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert store.sweep_unfinished(datetime.now(UTC) + timedelta(hours=1)) == 1
 
 
 def test_a_killed_upload_leaves_only_a_leftover(store):
@@ -151,7 +151,7 @@ def test_a_killed_upload_leaves_only_a_leftover(store):
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
     assert list(store.list()) == []
     assert len(list((store.root / "tmp").iterdir())) == 1
-    assert store.sweep_temporary(datetime.now(UTC) + timedelta(seconds=1)) == 1
+    assert store.sweep_unfinished(datetime.now(UTC) + timedelta(seconds=1)) == 1
 
 
 # --- when the disk fails
@@ -249,7 +249,7 @@ def test_a_folder_that_vanishes_is_unavailable(store):
         put(store, b"blob")
     assert store.find(digest) is None
     assert list(store.list()) == []
-    assert store.sweep_temporary(datetime.now(UTC)) == 0
+    assert store.sweep_unfinished(datetime.now(UTC)) == 0
 
 
 def test_closed_folders_above_do_not_matter(tmp_path, monkeypatch):

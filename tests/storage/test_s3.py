@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError, IncompleteReadError
@@ -203,6 +204,41 @@ def test_a_failed_upload_in_parts_is_aborted(store, monkeypatch, small_parts, op
         assert calls.names[-1] == "AbortMultipartUpload"
     assert store._client.list_multipart_uploads(Bucket=store.bucket).get("Uploads", []) == []
     assert list(store.list()) == []
+
+
+def test_a_blob_sent_in_parts_is_found_intact_without_reading_it(store, monkeypatch, small_parts):
+    digest = put(store, bytes(PART + 1))
+    other = put(store, b"x" * (PART + 1))
+    calls = Calls(store, monkeypatch)
+    assert store.find_intact(digest).size == PART + 1
+    assert calls.names == ["HeadObject"]
+    noted = store._head(digest)["Metadata"]
+    source = {"Bucket": store.bucket, "Key": store._key(other)}
+    target = {"Bucket": store.bucket, "Key": store._key(digest), "ChecksumAlgorithm": "SHA256", "Metadata": noted}
+    store._client.copy_object(CopySource=source, MetadataDirective="REPLACE", **target)
+    assert store.find_intact(digest) is None, "a note that was copied to other bytes says nothing"
+
+
+def test_uploads_of_others_and_young_ones_are_not_aborted(store, monkeypatch):
+    now = datetime.now(UTC)
+    ours, old = store._key("a" * 64), now - timedelta(hours=2)
+    uploads = [("old", ours, old), ("young", ours, now), ("foreign", "other/sha256/aa/x", old), ("gone", ours, old)]
+    listed = [{"Key": key, "UploadId": name, "Initiated": moment} for name, key, moment in uploads]
+    aborted = []
+
+    class Paginator:
+        def paginate(self, **_options):
+            return [{"Uploads": listed[:1]}, {"Uploads": listed[1:]}, {}]
+
+    def abort(UploadId, **_options):  # noqa: N803 - boto3's name
+        if UploadId == "gone":
+            refuse("NoSuchUpload", 404)(None)
+        aborted.append(UploadId)
+
+    monkeypatch.setattr(store._client, "get_paginator", lambda operation: Paginator())
+    monkeypatch.setattr(store._client, "abort_multipart_upload", abort)
+    assert store.sweep_unfinished(now - timedelta(hours=1)) == 1
+    assert aborted == ["old"]
 
 
 def test_an_abort_that_fails_does_not_hide_why(store, monkeypatch, small_parts):

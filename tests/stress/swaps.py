@@ -1,21 +1,20 @@
 """Hot swaps under constant open-loop load against a real server, some of them to broken versions.
 
-Version `1.0.N` answers N to everything, so an answer whose number is not the patch of its version was predicted by the
-wrong version: a mixed batch.
+Every answer tells by which version it was given, and for which row; see `open_loop`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import httpx
 import msgspec
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 
 import crossfade
 from crossfade.errors import NotReadyError
@@ -23,58 +22,42 @@ from crossfade.platform import Platform
 from crossfade.registry import registration
 from crossfade.registry.packaging import Draft, pack
 from crossfade.settings import RegistrySettings
-from tests.stress.slow import Crashing, Slow
+from tests.stress.open_loop import OpenLoop, answer_of
+from tests.stress.slow import SLOW_SECONDS, Crashing, Slow
 
 BREAKAGES = ("corrupt", "golden", "crash", "slow")
+"""Slow is slow, not broken: it has to be promoted."""
 EXAMPLE = np.arange(6.0).reshape(3, 2)
+_LAST_SECONDS = 2.0
+"""Traffic after the last swap: so long the last version forms batches that can be counted."""
 
 
-@dataclass
 class Traffic:
-    """Sends requests at fixed times, whatever the answers do, from a thread of its own."""
+    """An open loop of HTTP requests, on a thread of its own."""
 
-    url: str
-    rate: float
-    versions: Counter[str] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
-    mixed: list[str] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        self._ending = threading.Event()
+    def __init__(self, url: str, rate: float) -> None:
+        self.loop = OpenLoop(self._ask, rate)
+        self._url = url
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def __enter__(self) -> OpenLoop:
         self._thread.start()
-        return self
+        return self.loop
 
     def __exit__(self, *_: object) -> None:
-        self._ending.set()
+        self.loop.ending = True
         self._thread.join()
 
-    @property
-    def requests(self) -> int:
-        return sum(self.versions.values()) + len(self.failed)
-
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-        async with httpx.AsyncClient(limits=limits, timeout=20) as client, asyncio.TaskGroup() as tasks:
-            start, sent = loop.time(), 0
-            while not self._ending.is_set():
-                tasks.create_task(self._ask(client))
-                sent += 1
-                await asyncio.sleep(max(0.0, start + sent / self.rate - loop.time()))
+        async with httpx.AsyncClient(limits=limits, timeout=20) as self._client:
+            await self.loop.run()
 
-    async def _ask(self, client: httpx.AsyncClient) -> None:
-        body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}]}
-        try:
-            answer = await client.post(self.url, json=body)
-            document = answer.json()
-            version, value = document["model_version"], document["outputs"][0]["data"][0]
-        except (httpx.HTTPError, KeyError, ValueError) as error:
-            self.failed.append(repr(error))
-            return
-        self.versions[version] += 1
-        if round(float(value)) != int(version.rsplit(".", 1)[1]):
-            self.mixed.append(f"{version} answered {value}")
+    async def _ask(self, rows: list[float]) -> tuple[str, list[float]]:
+        data = [[row, row + 1.0] for row in rows]
+        tensor = {"name": "x", "shape": [len(rows), 2], "datatype": "FP64", "data": data}
+        document = (await self._client.post(self._url, json={"inputs": [tensor]})).json()
+        return document["model_version"], document["outputs"][0]["data"]
 
 
 def register(platform: Platform, number: int, breakage: str = "") -> str:
@@ -82,7 +65,7 @@ def register(platform: Platform, number: int, breakage: str = "") -> str:
     from sklearn.linear_model import LinearRegression
 
     version = f"1.0.{number}"
-    model: object = LinearRegression().fit(EXAMPLE, np.full(3, float(number)))
+    model: object = LinearRegression().fit(EXAMPLE, [answer_of(version, row) for row in EXAMPLE[:, 0]])
     if breakage == "slow":
         model = Slow(number)
     elif breakage == "crash":
@@ -120,16 +103,28 @@ def damage(platform: Platform, version: str) -> None:
     path.write_bytes(content)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
-    """What happened: how many swaps took place, how many were refused, and what the traffic saw."""
+    """What became of each swap, and what the traffic saw."""
 
-    moved: int
-    refused: int
-    requests: int
-    failed: list[str]
-    mixed: list[str]
-    versions: int
+    moved: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    requests: int = 0
+    versions: int = 0
+    requests_per_call: float = 0.0
+
+    def judge(self, traffic: OpenLoop, broken: set[str]) -> None:
+        """Note everything that must not happen."""
+        self.requests = traffic.versions.total() + len(traffic.failed)
+        self.versions = len(traffic.versions)
+        self.violations += [f"failed: {failure}" for failure in traffic.failed]
+        self.violations += [f"mixed: {mixture}" for mixture in traffic.mixed]
+        self.violations += [f"{version} is broken and was promoted" for version in self.moved if version in broken]
+        self.violations += [f"{version} is sound and was refused" for version in self.refused if version not in broken]
+        self.violations += [f"{version} is broken and answered" for version in traffic.versions if version in broken]
+        if self.requests_per_call <= 1.0:
+            self.violations.append("no two requests shared a call, so that nothing could have been mixed")
 
 
 def settings(home: Path) -> crossfade.Settings:
@@ -138,17 +133,33 @@ def settings(home: Path) -> crossfade.Settings:
 
 
 def campaign(platform: Platform, url: str, *, swaps: int, broken: int, rate: float) -> Outcome:
-    """Swap the champion `swaps` times, `broken` of them to broken versions, spread evenly."""
+    """Swap the champion `swaps` times, `broken` of them to versions that are broken, or slow to load, spread evenly."""
     every = swaps // broken
-    moved = refused = 0
+    outcome, refusable = Outcome(), set()
     with Traffic(f"{url}/v2/models/m/infer", rate) as traffic:
         for number in range(1, swaps + 1):
             breakage = BREAKAGES[number // every % len(BREAKAGES)] if number % every == 0 else ""
             version = register(platform, number, breakage)
+            if breakage not in {"", "slow"}:
+                refusable.add(version)
             try:
-                platform.switch.move("m", "champion", version, reason="campaign")
+                report = platform.switch.move("m", "champion", version, reason="campaign")
             except NotReadyError:
-                refused += 1
-            else:
-                moved += 1
-    return Outcome(moved, refused, traffic.requests, traffic.failed, traffic.mixed, len(traffic.versions))
+                outcome.refused.append(version)
+                continue
+            outcome.moved.append(version)
+            if breakage == "slow" and report.seconds < SLOW_SECONDS:
+                outcome.violations.append(f"{version} was promoted before it can have been loaded")
+        time.sleep(_LAST_SECONDS)
+        outcome.requests_per_call = requests_per_call(url)
+    outcome.judge(traffic, refusable)
+    return outcome
+
+
+def requests_per_call(url: str) -> float:
+    """How many requests shared one call of a model, on average, of the versions that are loaded now."""
+    text = httpx.get(f"{url}/metrics", timeout=20).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    answered = sum(s.value for s in samples if s.name == "crossfade_requests_total" and s.labels["code"] == "2xx")
+    calls = sum(s.value for s in samples if s.name == "crossfade_batch_rows_count")
+    return answered / calls

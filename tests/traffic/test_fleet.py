@@ -1,19 +1,25 @@
 """Processes report themselves, are waited for, and are cleaned up after."""
 
 import logging
+import os
+import re
+import subprocess
 import threading
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
 
+from crossfade.core.identity import new_id
 from crossfade.errors import DatabaseUnavailableError, LoadFailedError, ModelNotFoundError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.storage.changes import verify_audit
 from crossfade.storage.tables import audit, candidates, processes
 from crossfade.traffic import fleet as fleet_module
+from crossfade.traffic import machine
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.heartbeat import Heartbeat
+from crossfade.traffic.machine import new_process_id
 from crossfade.traffic.unloading import set_unloaded
 from tests.traffic.support import FAST, Clock, eventually, publish_all
 
@@ -58,12 +64,41 @@ def test_a_report_comes_back_as_it_was(any_registry, clock):
     assert [process.process for process in fleet.live()] == ["b"]
 
 
-def test_three_missed_heartbeats_make_a_process_count_as_gone(fleet, clock):
+def test_after_three_missed_heartbeats_a_process_is_silent_and_after_thirty_it_counts_as_gone(fleet, clock):
     fleet.report(status(clock))
     clock.advance(3 * FAST.heartbeat_seconds - 0.001)
     assert len(fleet.live()) == 1
     clock.advance(0.001)
     assert fleet.live() == ()
+    assert len(fleet.members()) == 1, "it may still answer"
+    clock.advance(27 * FAST.heartbeat_seconds)
+    assert len(fleet.members()) == 1
+    clock.advance(0.001)
+    assert fleet.members() == (), "whether or not somebody has swept"
+
+
+def test_a_process_of_this_machine_that_has_ended_is_forgotten_sooner(fleet, clock, database):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    elsewhere = f"{new_id()}.0123456789abcdef"
+    fleet.report(status(clock, new_process_id(), pid=ended.pid))
+    fleet.report(status(clock, new_process_id(), pid=os.getpid()))
+    fleet.report(status(clock, elsewhere, pid=ended.pid))
+    clock.advance(6 * FAST.heartbeat_seconds)
+    assert len(fleet.members()) == 3, "whoever waits for it has to see that it fell silent"
+    clock.advance(0.001)
+    fleet.sweep()
+    assert {row.pid for row in rows(database, processes) if row.process != elsewhere} == {os.getpid()}
+    assert elsewhere in {row.process for row in rows(database, processes)}, "its pid says nothing here"
+
+
+def test_where_the_system_does_not_name_the_machine_no_process_is_known_to_have_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "_BOOT", tmp_path / "missing")
+    machine.this_machine.cache_clear()
+    try:
+        assert not machine.has_ended(machine.new_process_id(), 2**22)
+    finally:
+        machine.this_machine.cache_clear()
 
 
 def test_the_dead_are_swept(fleet, clock, database):
@@ -182,6 +217,56 @@ def test_a_process_that_falls_silent_while_loading_is_a_failure(fleet, candidate
 
     meanwhile(die)
     with pytest.raises(LoadFailedError, match="host/77 fell silent while it loaded"):
+        fleet.wait_ready(candidate, 5)
+
+
+def test_a_silent_process_is_waited_for_and_then_named(fleet, candidate, clock, meanwhile):
+    fleet.report(status(clock, "a", state="loading", pid=77))
+    clock.advance(3 * FAST.heartbeat_seconds)
+    fleet.report(status(clock, "b"))
+
+    def listen():
+        clock.advance(6 * FAST.heartbeat_seconds)
+        fleet.report(status(clock, "b"))
+
+    meanwhile(lambda: None, listen)
+    problem = (
+        "process host/77 has been silent since 2026-01-31 09:30:00 UTC and may still answer; "
+        "end it if it hangs, or try again after 09:30:15, when it counts as gone"
+    )
+    with pytest.raises(LoadFailedError, match=re.escape(problem)):
+        fleet.wait_ready(candidate, 5)
+
+
+def test_a_silent_process_that_comes_back_counts_again(fleet, candidate, clock, meanwhile):
+    fleet.report(status(clock, "a", state="loading"))
+    clock.advance(3 * FAST.heartbeat_seconds)
+    meanwhile(lambda: None, lambda: fleet.report(status(clock, "a")))
+    assert [process.process for process in fleet.wait_ready(candidate, 5)] == ["a"]
+
+
+def test_a_silent_process_that_is_gone_at_last_is_not_waited_for(fleet, candidate, clock, meanwhile):
+    fleet.report(status(clock, "a", state="loading"))
+    clock.advance(28 * FAST.heartbeat_seconds)
+    fleet.report(status(clock, "b"))
+    meanwhile(lambda: None, lambda: clock.advance(2 * FAST.heartbeat_seconds + 0.001))
+    assert [process.process for process in fleet.wait_ready(candidate, 5)] == ["b"]
+
+
+def test_the_last_report_of_a_silent_process_proves_the_version_it_is_about(fleet, candidate, clock):
+    registered_at = clock()
+    clock.advance(1)
+    fleet.report(status(clock, "a", revision=candidate.revision - 1))
+    clock.advance(3 * FAST.heartbeat_seconds)
+    assert [process.process for process in fleet.wait_ready(candidate, 5, registered_at=registered_at)] == ["a"]
+    with pytest.raises(LoadFailedError, match="host/1 did not have it ready"):
+        fleet.wait_ready(candidate, 0, registered_at=clock())
+
+
+def test_when_every_process_leaves_while_it_is_waited_for_nothing_is_proven(fleet, candidate, clock, meanwhile):
+    fleet.report(status(clock, "a", state="loading"))
+    meanwhile(lambda: fleet.leave("a"))
+    with pytest.raises(LoadFailedError, match="every process ended before it had the version ready"):
         fleet.wait_ready(candidate, 5)
 
 

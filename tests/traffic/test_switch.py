@@ -1,6 +1,7 @@
 """An alias moves only with the consent of every live process, and says why when it does not."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -184,11 +185,90 @@ def test_a_version_that_fails_somewhere_leaves_the_alias_alone(switch, registry,
     assert switch.move("churn", "champion", "1.1.0").move.target == "1.1.0"
 
 
-def test_a_version_that_is_ready_everywhere_moves_without_being_announced(switch, fleet, process):
+def test_a_version_that_is_ready_everywhere_moves_without_waiting(switch, fleet, process, monkeypatch):
     process.slots = {"churn:1.0.0": ("ready", "")}
     process.report()
-    before = fleet.revision()
-    assert switch.move("churn", "champion", "1.0.0").move.seq == before + 1
+    monkeypatch.setattr(fleet, "wait_ready", None)
+    monkeypatch.setattr(switch_module, "FOLLOW_SECONDS", 0)
+    assert switch.move("churn", "champion", "1.0.0").move.target == "1.0.0"
+
+
+def test_a_version_that_is_ready_everywhere_is_asked_for_until_the_alias_has_moved(
+    switch, registry, process, monkeypatch
+):
+    """Otherwise a concurrent switch could make it superfluous, and processes would unload it."""
+    process.slots = {"churn:1.0.0": ("ready", "")}
+    process.report()
+    move_alias, asked = registry.move_alias, []
+
+    def move_and_look(*arguments, **options):
+        with registry.backend.database.read() as connection:
+            asked.extend(row.semver for row in connection.execute(candidates.select()))
+        return move_alias(*arguments, **options)
+
+    monkeypatch.setattr(registry, "move_alias", move_and_look)
+    switch.move("churn", "champion", "1.0.0")
+    assert asked == ["1.0.0"]
+
+
+def test_a_change_while_readiness_is_looked_at_means_waiting(switch, registry, fleet, process, monkeypatch):
+    process.slots = {"churn:1.0.0": ("ready", "")}
+    process.report()
+    add = fleet.add_candidate
+    process.loads["churn:1.0.0"] = ("failed", "it was unloaded meanwhile, and does not load any more")
+
+    def change_first(*arguments, **options):
+        move(registry, "churn", "1.2.0", "other")
+        return add(*arguments, **options)
+
+    monkeypatch.setattr(fleet, "add_candidate", change_first)
+    with pytest.raises(NotReadyError, match="does not load any more"):
+        switch.move("churn", "champion", "1.0.0")
+    assert points_to(registry) is None
+
+
+def test_a_request_that_another_switch_withdraws_is_made_again(switch, registry, fleet, clock, process, monkeypatch):
+    wait, waits = fleet.wait_ready, []
+
+    def disturbed(candidate, *arguments, **options):
+        waits.append(candidate)
+        found = wait(candidate, *arguments, **options)
+        if len(waits) == 1:
+            clock.advance(0.1)
+            other = fleet.add_candidate("churn", "1.0.0", principal="bob")
+            fleet.remove_candidate(other, principal="bob")
+        return found
+
+    monkeypatch.setattr(fleet, "wait_ready", disturbed)
+    assert switch.move("churn", "champion", "1.0.0").move.target == "1.0.0"
+    assert len(waits) == 2
+    with registry.backend.database.read() as connection:
+        assert connection.execute(candidates.select()).all() == []
+
+
+# --- with a silent process ---
+
+
+def test_an_alias_does_not_move_behind_the_back_of_a_silent_process(switch, registry, fleet, clock, monkeypatch):
+    Process(fleet, clock).report()
+    clock.advance(7)
+    monkeypatch.setattr(fleet_module.time, "sleep", lambda seconds: clock.advance(1))
+    with pytest.raises(NotReadyError, match=r"`churn@champion` was not moved: process host/7 has been silent since"):
+        switch.move("churn", "champion", "1.0.0")
+    assert points_to(registry) is None
+    clock.advance(30 * FAST.heartbeat_seconds)
+    assert switch.move("churn", "champion", "1.0.0").processes == 0, "it counts as gone"
+
+
+def test_rolling_back_does_not_wait_for_a_silent_process_that_had_the_version(switch, registry, fleet, clock, process):
+    clock.now = datetime.now(UTC) + timedelta(minutes=1)
+    for version in ("1.0.0", "1.1.0"):
+        switch.move("churn", "champion", version)
+    clock.advance(7)
+    fleet.wait_revision = lambda revision, timeout: ()
+    process.turn = lambda: pytest.fail("nobody waits")
+    assert switch.rollback("churn").move.target == "1.0.0"
+    assert points_to(registry) == "1.0.0"
 
 
 def test_an_old_report_of_readiness_does_not_count(switch, registry, process):

@@ -12,12 +12,14 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 import uvicorn
+from starlette.types import ASGIApp
 
 from crossfade.core.identity import ModelRef
 from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
 from crossfade.errors import ModelNotFoundError, NotServedError, VersionNotFoundError
 from crossfade.serving.prediction import Prediction
 from crossfade.settings import HttpSettings
+from crossfade.web.budget import BodyBudget
 from crossfade.web.dataplane import DataPlane
 from crossfade.web.protocol import guarded_protocol
 
@@ -140,8 +142,11 @@ async def control(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": b"control"})
 
 
-def small_app(settings: HttpSettings) -> DataPlane:
-    return DataPlane(SmallPredictions(small_models()), settings, control)  # type: ignore[arg-type]
+def small_app(
+    settings: HttpSettings, predictions: SmallPredictions | None = None, control: ASGIApp = control
+) -> DataPlane:
+    predictions = predictions or SmallPredictions(small_models())
+    return DataPlane(predictions, settings, control, BodyBudget(settings))  # type: ignore[arg-type]
 
 
 def serve(port: int, settings: HttpSettings) -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from crossfade.errors import HostNotAllowedError, OriginNotAllowedError
+from crossfade.errors import HostNotAllowedError, OriginNotAllowedError, RemoteControlError
 from crossfade.settings import HttpSettings
-from crossfade.web.callers import CallerCheck
+from crossfade.web.callers import CallerCheck, is_loopback
 
 
 @pytest.fixture
@@ -44,6 +44,10 @@ def test_known_hosts_are_answered(callers, host):
         b"[evil]",
         b"\xff\xfe",
         b"local host",
+        b"localhost/x",
+        b"evil.example@localhost",
+        b"localhost:x",
+        "localhost:٣".encode(),
     ],
 )
 def test_foreign_hosts_are_refused(callers, host):
@@ -68,6 +72,17 @@ def test_the_configured_host_is_known():
         {b"origin": b"https://evil.example"},
         {b"origin": b"null"},
         {b"origin": b"http://localhost:9999"},
+        {b"origin": b"http://localhost"},
+        {b"origin": b"https://localhost:8000"},
+        {b"origin": b"ftp://localhost:8000"},
+        {b"origin": b"http://localhost:8000/"},
+        {b"origin": b"http://evil@localhost:8000"},
+        {b"origin": b"localhost:8000"},
+        {b"origin": b"http://["},
+        {b"origin": b"http://\xff\xfe"},
+        {b"origin": "http://localhost:\uff18000".encode()},
+        {b"origin": b"\x00"},
+        {b"origin": b""},
         {b"sec-fetch-site": b"cross-site"},
     ],
 )
@@ -80,6 +95,63 @@ def test_reading_and_own_pages_are_answered(callers):
     host = {b"host": b"localhost:8000"}
     callers.check("GET", host | {b"origin": b"https://evil.example"})
     callers.check("POST", host | {b"origin": b"http://localhost:8000", b"sec-fetch-site": b"same-origin"})
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (b"http://LOCALHOST:8000", b"localhost:8000"),
+        (b"http://localhost", b"localhost:80"),
+        (b"http://localhost:80", b"localhost"),
+        (b"http://[::1]:8000", b"[::1]:8000"),
+        (b"http://models.example.org", b"models.example.org"),
+        (b"https://models.example.org", b"models.example.org"),
+        (b"https://models.example.org:443", b"models.example.org"),
+        (b"https://models.example.org:8443", b"Models.example.org:8443"),
+    ],
+)
+def test_own_pages_have_the_host_of_the_request_behind_tls_too_where_the_name_is_listed(callers, origin, host):
+    callers.check("POST", {b"host": host, b"origin": origin})
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (b"https://10.0.0.7", b"10.0.0.7"),
+        (b"https://localhost", b"localhost"),
+        (b"https://models.example.org:80", b"models.example.org"),
+        (b"http://models.example.org:443", b"models.example.org"),
+        (b"https://models.example.org", b"models.example.org:80"),
+    ],
+)
+def test_another_scheme_or_port_is_another_site(callers, origin, host):
+    with pytest.raises(OriginNotAllowedError):
+        callers.check("POST", {b"host": host, b"origin": origin})
+
+
+def test_an_empty_host_to_bind_makes_no_name_known():
+    with pytest.raises(HostNotAllowedError):
+        CallerCheck(HttpSettings(host="")).check("GET", {b"host": b"evil example"})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1"])
+def test_this_machine_has_control(callers, address):
+    callers.check_local((address, 1), {b"host": b"localhost"})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "192.168.1.1", "fd00::2", "fe80::1%eth0", "0.0.0.0", "", "unknown"])
+def test_other_machines_have_no_control(callers, address):
+    with pytest.raises(RemoteControlError):
+        callers.check_local((address, 1), {})
+    CallerCheck(HttpSettings(allow_remote_control=True)).check_local((address, 1), {})
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("::1", True), ("LocalHost", True), ("0.0.0.0", False), ("::", False), ("box.lan", False)],
+)
+def test_addresses_that_only_this_machine_reaches(host, local):
+    assert is_loopback(host) is local
 
 
 def test_remembering_hosts_is_bounded(callers):

@@ -5,8 +5,9 @@ import asyncio
 import orjson
 import pytest
 
-from crossfade.errors import BodyTooLargeError, BodyTooSlowError, MalformedRequestError
+from crossfade.errors import BodyTooLargeError, BodyTooSlowError, MalformedRequestError, OverloadedError
 from crossfade.settings import HttpSettings
+from crossfade.web.budget import SMALL_BODY_BYTES, BodyBudget
 from crossfade.web.guard import BodyGuard, ClientGoneError, read_body
 
 
@@ -32,50 +33,62 @@ class Pieces:
         return {"type": "http.request", "body": piece, "more_body": bool(self.left) or not self.end}
 
 
+@pytest.fixture
+def budget() -> BodyBudget:
+    """Room for 300 kB, of which nothing may be taken when the test is over."""
+    budget = BodyBudget(HttpSettings(max_inflight_body_bytes=300_000, max_body_bytes=1))
+    yield budget
+    assert budget.held_bytes == 0
+
+
 @pytest.mark.parametrize("pause", [-1, 0, 0.001])
 @pytest.mark.parametrize("pieces", [[b""], [b"abc"], [b"a", b"b", b"", b"c"]])
-async def test_a_body_arrives_in_any_pieces(pieces, pause):
-    assert await read_body(Pieces(*pieces, pause=pause), None, 10, 5) == b"".join(pieces)
+async def test_a_body_arrives_in_any_pieces(pieces, pause, budget):
+    assert await read_body(Pieces(*pieces, pause=pause), None, 10, 5, budget) == b"".join(pieces)
 
 
 @pytest.mark.parametrize("pause", [-1, 0])
-async def test_the_limit_is_exact_and_reading_stops_there(pause):
-    assert await read_body(Pieces(b"12345", b"67890", pause=pause), None, 10, 5) == b"1234567890"
+async def test_the_limit_is_exact_and_reading_stops_there(pause, budget):
+    assert await read_body(Pieces(b"12345", b"67890", pause=pause), None, 10, 5, budget) == b"1234567890"
     receive = Pieces(*[b"x"] * 100, pause=pause)
     with pytest.raises(BodyTooLargeError):
-        await read_body(receive, None, 10, 5)
+        await read_body(receive, None, 10, 5, budget)
     assert len(receive.left) == 89
     with pytest.raises(BodyTooLargeError):
-        await read_body(Pieces(b"x" * 11, pause=pause), None, 10, 5)
+        await read_body(Pieces(b"x" * 11, pause=pause), None, 10, 5, budget)
 
 
-async def test_an_announced_body_that_is_too_large_is_not_read():
+async def test_an_announced_body_that_is_too_large_is_not_read(budget):
     receive = Pieces(b"x")
     with pytest.raises(BodyTooLargeError):
-        await read_body(receive, b"11", 10, 5)
+        await read_body(receive, b"11", 10, 5, budget)
     assert receive.left
+
+
+@pytest.mark.parametrize("length", [b"eleven", "٣".encode(), b"\xb2", b"1_0", b" 1", b"-1", b"", b"9" * 19])
+async def test_an_announced_length_must_be_a_number(budget, length):
     with pytest.raises(MalformedRequestError):
-        await read_body(receive, b"eleven", 10, 5)
+        await read_body(Pieces(b"x"), length, 10, 5, budget)
 
 
-async def test_the_deadline_is_for_the_whole_body():
+async def test_the_deadline_is_for_the_whole_body(budget):
     for receive in (Pieces(pause=60), Pieces(*[b"x"] * 100, pause=0.02)):
         with pytest.raises(BodyTooSlowError, match=r"within 0\.1 seconds"):
-            await read_body(receive, None, 1000, 0.1)
+            await read_body(receive, None, 1000, 0.1, budget)
         assert receive.cancelled
 
 
 @pytest.mark.parametrize("pause", [-1, 0])
-async def test_a_client_that_goes_away_is_noticed(pause):
+async def test_a_client_that_goes_away_is_noticed(pause, budget):
     with pytest.raises(ClientGoneError):
-        await read_body(Pieces(pause=pause), None, 10, 5)
+        await read_body(Pieces(pause=pause), None, 10, 5, budget)
     with pytest.raises(ClientGoneError):
-        await read_body(Pieces(b"x", end=False, pause=pause), None, 10, 5)
+        await read_body(Pieces(b"x", end=False, pause=pause), None, 10, 5, budget)
 
 
-async def test_a_cancellation_from_outside_stays_one():
+async def test_a_cancellation_from_outside_stays_one(budget):
     receive = Pieces(pause=60)
-    task = asyncio.create_task(read_body(receive, None, 10, 60))
+    task = asyncio.create_task(read_body(receive, None, 10, 60, budget))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -83,13 +96,56 @@ async def test_a_cancellation_from_outside_stays_one():
     assert receive.cancelled
 
 
-async def test_other_errors_while_waiting_pass():
+async def test_other_errors_while_waiting_pass(budget):
     async def receive():
         await asyncio.sleep(0)
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        await read_body(receive, None, 10, 5)
+        await read_body(receive, None, 10, 5, budget)
+
+
+@pytest.mark.parametrize("pieces", [[200_000], [70_000, 130_000], [1] * 10 + [199_990]])
+async def test_a_large_body_is_held_until_it_is_released(budget, pieces):
+    body = await read_body(Pieces(*map(bytes, pieces)), None, 10**6, 5, budget)
+    assert budget.held_bytes == len(body) == 200_000
+    with pytest.raises(OverloadedError):
+        await read_body(Pieces(*map(bytes, pieces)), None, 10**6, 5, budget)
+    assert len(await read_body(Pieces(bytes(SMALL_BODY_BYTES)), None, 10**6, 5, budget)) == SMALL_BODY_BYTES
+    budget.release(len(body))
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [
+        Pieces(bytes(150_000), bytes(150_000), b"one too many"),
+        Pieces(bytes(100_000), end=False),
+        Pieces(bytes(150_000), bytes(60_000), pause=0.07),
+    ],
+    ids=["no room", "client gone", "too slow"],
+)
+async def test_a_body_that_is_never_complete_holds_nothing(budget, receive):
+    with pytest.raises((OverloadedError, ClientGoneError, BodyTooSlowError)):
+        await read_body(receive, None, 10**6, 0.1, budget)
+    assert budget.held_bytes == 0
+
+
+async def test_a_cancelled_body_holds_nothing(budget):
+    waiting = asyncio.Event()
+    pieces = [bytes(100_000)]
+
+    async def receive():
+        if not pieces:
+            waiting.set()
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+    task = asyncio.create_task(read_body(receive, None, 10**6, 60, budget))
+    await waiting.wait()
+    assert budget.held_bytes == 100_000
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 class Sent(list):
@@ -117,9 +173,9 @@ def scope(*headers, method="POST", path="/x", kind="http", **more):
 
 
 @pytest.fixture
-def guard():
+def guard(budget):
     settings = HttpSettings(max_body_bytes=10, body_timeout_seconds=0.1)
-    return BodyGuard(reading_app, settings, lambda method, path: (method, path) == ("PUT", "/upload"))
+    return BodyGuard(reading_app, settings, budget, lambda method, path: (method, path) == ("PUT", "/upload"))
 
 
 CHUNKED = (b"transfer-encoding", b"chunked")
@@ -142,6 +198,25 @@ async def test_refused_bodies_never_reach_the_application(guard):
         assert "seen" not in request
         assert sent.status == status
         assert orjson.loads(sent[1]["body"])["code"] == code
+
+
+async def test_a_large_body_is_held_while_the_application_answers(budget):
+    held = []
+
+    async def app(scope, receive, send):
+        held.append(budget.held_bytes)
+        raise ValueError("a fault")
+
+    guard = BodyGuard(app, HttpSettings(), budget, lambda method, path: False)
+    with pytest.raises(ValueError, match="a fault"):
+        await guard(scope(CHUNKED), Pieces(bytes(100_000), bytes(100_000)), Sent())
+    assert held == [200_000]
+    budget.grow(0, 200_000)
+    sent = Sent()
+    await guard(scope(CHUNKED), Pieces(bytes(100_000), bytes(100_000)), sent)
+    assert sent.status == 503
+    assert (b"retry-after", b"1") in sent[0]["headers"]
+    budget.release(200_000)
 
 
 async def test_a_client_that_goes_away_gets_no_answer(guard):

@@ -1,5 +1,7 @@
 """The transport that calls an application in this process."""
 
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -127,3 +129,39 @@ def test_requests_from_several_threads_are_answered():
         for thread in threads:
             thread.join()
     assert sorted(answers) == sorted(b"|%d" % n for n in range(8))
+
+
+def test_one_that_nobody_closed_does_not_keep_the_program_alive():
+    code = """
+import httpx
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from crossfade.web.inprocess import InProcessTransport
+
+app = FastAPI()
+
+@app.get("/")
+def show():  # on a worker thread
+    return 1
+
+@app.get("/endless")
+async def endless():
+    async def pieces():
+        while True:
+            yield b"x"
+    return StreamingResponse(pieces())
+
+first, second = (httpx.Client(transport=InProcessTransport(app), base_url="http://localhost") for _ in range(2))
+print(first.get("/").json())
+print(second.send(second.build_request("GET", "/endless"), stream=True).status_code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n200\n", "")
+
+
+def test_after_closing_it_begins_anew():
+    transport = InProcessTransport(echo)
+    for _ in range(2):
+        transport.close()
+        assert transport.handle_request(httpx.Request("GET", "http://localhost/?a")).read() == b"a|"
+    transport.close()

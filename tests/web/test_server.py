@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from crossfade.client import Client
-from crossfade.errors import SettingsError
+from crossfade.errors import RemoteControlError, SettingsError
 from crossfade.settings import HttpSettings
 from crossfade.web.server import bind, url_of
 from tests import control
@@ -207,6 +207,42 @@ def test_ipv6_addresses_are_bracketed():
         pytest.skip("this machine has no IPv6 loopback")
     with listener:
         assert url_of(listener).startswith("http://[::1]:")
+
+
+# --- other machines ------------------------------------------------------------------------------------------------
+
+
+def seen_from_elsewhere(server):
+    """The address of a server under which this machine looks like another one to it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but chooses the address to send from
+        except OSError:
+            pytest.skip("this machine has no address besides loopback")
+        return f"http://{probe.getsockname()[0]}:{server.url.rpartition(':')[2]}"
+
+
+def test_other_machines_predict_but_change_nothing(home_with_model):
+    with control.running_server(home_with_model, "--host", "0.0.0.0") as server:
+        assert "other machines may ask for predictions" in server.log.read_text()
+        with Client(seen_from_elsewhere(server)) as client:
+            assert client.predict("tiny", [[1.0, 2.0]]).tolist() == [[3.0]]
+            with pytest.raises(RemoteControlError):
+                client.move_alias("tiny", "challenger", "1.0.0")
+            with pytest.raises(RemoteControlError):
+                client.collect_garbage()
+            unload = client._http.post("/v2/repository/models/tiny/unload")
+            assert unload.status_code == 403
+        with Client(server.url) as client:
+            client.move_alias("tiny", "challenger", "1.0.0")
+
+
+def test_other_machines_change_things_when_they_may(home_with_model):
+    allowed = {"CROSSFADE_HTTP__ALLOW_REMOTE_CONTROL": "true", "CROSSFADE_HTTP__HOST": "0.0.0.0"}
+    with control.running_server(home_with_model, **allowed) as server:
+        assert "every machine that reaches this address may change" in server.log.read_text()
+        with Client(seen_from_elsewhere(server)) as client:
+            client.move_alias("tiny", "challenger", "1.0.0")
 
 
 # --- several processes ---------------------------------------------------------------------------------------------

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from crossfade.cli import sheets
 from crossfade.cli.registering import register
 from crossfade.cli.session import Session, command
+
+if TYPE_CHECKING:
+    from crossfade.registry.versions import Page
 
 reason_option = click.option("--reason", default="", help="Why; it is kept in the history.")
 cursor_option = click.option("--cursor", default="", help="`next_cursor` of the page before.")
@@ -84,6 +90,46 @@ def compare(session: Session, a: str, b: str) -> None:
         report = client.compare(a, b)
     session.show(report, sheets.comparison_sheet(report))
     session.hint(f"move traffic with `crossfade models alias {report.b.model} champion {report.b.version}`")
+
+
+@command(models)
+@click.argument("old")
+@click.argument("new")
+def compatibility(session: Session, old: str, new: str) -> None:
+    """Say what callers of version OLD meet when NEW answers: nothing, more, or a breaking change."""
+    with session.client() as client:
+        candidate = client.version(new)
+        difference = client.check_compatibility(old, candidate.manifest.signature)
+    session.show(difference, sheets.compatibility_sheet(difference, old, candidate.version.ref))
+    session.hint(f"see everything that differs with `crossfade models compare {old} {candidate.version.ref}`")
+
+
+@command(models)
+@click.argument("ref")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    metavar="FOLDER",
+    help="Where to; default: `NAME-VERSION` here.",
+)
+def download(session: Session, ref: str, folder: Path | None) -> None:
+    """Download every file of a version, and its manifest; each is checked against its digest."""
+    from crossfade.client.downloading import files_of
+    from crossfade.core.identity import check_file_path
+
+    with session.client() as client:
+        details = client.version(ref)
+        pinned = details.version
+        folder = folder or Path(f"{pinned.model}-{pinned.version}")
+        # a server must not choose where files go
+        files = [(entry, folder / check_file_path(entry.path)) for entry in files_of(details)]
+        for entry, path in files:
+            with session.output.progress(entry.path) as progress:
+                client.download(pinned.ref, entry.path, path, progress=progress)
+    session.show([str(path) for _, path in files], sheets.files_sheet(files))
+    session.hint(f"check what the registry keeps with `crossfade models verify {pinned.ref}`")
 
 
 @command(models, changes=True)
@@ -197,18 +243,22 @@ def verify(session: Session, ref: str) -> None:
 @cursor_option
 @limit_option
 def history(session: Session, ref: str, alias: str, cursor: str, limit: int) -> None:
-    """Show who moved a model's aliases, when and why; for `name:1.2.0`, the stages of that version."""
+    """Show what happened to a model's aliases and stages: who, when, why; for `name:1.2.0`, to that version's stage."""
+    page: Page[Any]
     with session.client() as client:
         if ":" in ref:
-            stages = client.stage_history(ref, cursor=cursor, limit=limit)
-            session.show(stages, sheets.stage_sheet(stages.items))
-            following = stages.next_cursor
+            page = client.stage_history(ref, cursor=cursor, limit=limit)
+            sheet = sheets.stage_sheet(page.items)
+        elif alias:
+            page = client.alias_history(ref, alias, cursor=cursor, limit=limit)
+            sheet = sheets.move_sheet(page.items)
         else:
-            moves = client.alias_history(ref, alias=alias, cursor=cursor, limit=limit)
-            session.show(moves, sheets.move_sheet(moves.items))
-            following = moves.next_cursor
-    if following:
-        session.hint(f"more with `crossfade models history {ref} --cursor {following}`")
+            page = client.history(ref, cursor=cursor, limit=limit)
+            sheet = sheets.history_sheet(page.items)
+    session.show(page, sheet)
+    if page.next_cursor:
+        which = f"{ref} --alias {alias}" if alias else ref
+        session.hint(f"more with `crossfade models history {which} --cursor {page.next_cursor}`")
     else:
         session.hint(f"see where things stand with `crossfade models show {ref}`")
 

@@ -39,29 +39,25 @@ def predict(session: Session, ref: str, rows: Path, probabilities: bool, batch_s
 
 def _answer(session: Session, predictor: Predictor, rows: Path, *, probabilities: bool, batch_size: int) -> None:
     from crossfade.core.identity import new_id
-    from crossfade.serving.predictor import LABELS, PROBABILITIES
+    from crossfade.serving.predictor import PROBABILITIES, wanted_output
     from crossfade.serving.protocol.rows import RowsRequest, encode_rows
 
     info = predictor.info
-    if probabilities:
-        info.signature.output(PROBABILITIES)
+    label = wanted_output(info.signature, probabilities=False)
+    wanted = (label, PROBABILITIES) if probabilities else (label,)
     texts = frozenset(spec.name for spec in info.signature.inputs if spec.datatype == "BYTES")
     data = read_rows(rows, texts)
     progress = None if session.output.style in {"auto", "human"} else False
-    outputs = {LABELS: predictor.predict_batch(data, batch_size=batch_size, progress=progress)}
-    if probabilities:
-        outputs[PROBABILITIES] = predictor.predict_batch(
-            data, batch_size=batch_size, probabilities=True, progress=progress
-        )
+    outputs = predictor.predict_outputs(data, wanted, batch_size=batch_size, progress=progress)
     identity: dict[str, str | bool] = {
         "model": info.version.model,
         "version": info.version.version,
         "request_id": new_id(),
     }
-    request = RowsRequest({}, LABELS, probabilities)
+    request = RowsRequest({}, label, probabilities)
     session.output.show(
         lambda: encode_rows(identity, outputs, request, info.signature),
-        lambda: _sheet(outputs[LABELS], outputs.get(PROBABILITIES), list(map(str, info.signature.classes))),
+        lambda: _sheet(outputs[label], outputs.get(PROBABILITIES), list(map(str, info.signature.classes))),
     )
     session.hint(f"see what answered with `crossfade models show {info.ref}`")
 

@@ -10,6 +10,12 @@ import click
 from crossfade.cli.output import facts
 from crossfade.cli.session import Session, command
 
+_REMOTE = {
+    False: "other machines may ask for predictions; models are changed from this machine only",
+    True: "every machine that reaches this address may change and delete models: nobody is authenticated yet",
+}
+"""What `http.allow_remote_control` means for an address that other machines reach."""
+
 
 @command(name="serve", remote=False)
 @click.option("--host", default=None, help="Address to bind; default: the setting `http.host`.")
@@ -22,6 +28,7 @@ def serve(session: Session, host: str | None, port: int | None, workers: int | N
     """
     from crossfade.settings import Settings
     from crossfade.web import server
+    from crossfade.web.callers import is_loopback
     from crossfade.web.workers import Supervisor
 
     settings = Settings.load(**_overrides(host, port, workers))
@@ -33,6 +40,8 @@ def serve(session: Session, host: str | None, port: int | None, workers: int | N
             lambda: b'{"url":"%s"}' % url.encode(), lambda: facts([(f"crossfade is ready at {url}", " ")], name=url)
         )
         session.hint(f"see every route at {url}/docs")
+        if not is_loopback(settings.http.host):
+            session.output.note(_REMOTE[settings.http.allow_remote_control])
 
     if settings.serving.workers > 1:
         sys.exit(Supervisor(settings, listener, announce).run())

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from crossfade.cli.output import Sheet, facts, moment, size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from crossfade.core.compatibility import SignatureDiff
     from crossfade.core.tensors import TensorSpec
     from crossfade.registry.comparison import ComparisonReport
-    from crossfade.registry.requests import Garbage, VersionDetails
+    from crossfade.registry.requests import Garbage, HistoryEntry, VersionDetails
     from crossfade.registry.verification import VerifyReport
-    from crossfade.registry.versions import AliasMove, RegisteredModel, StageChange, Version
+    from crossfade.registry.versions import AliasMove, FileEntry, RegisteredModel, StageChange, Version
     from crossfade.traffic.switch import SwitchReport
 
 
@@ -115,6 +118,22 @@ def move_sheet(moves: Iterable[AliasMove]) -> Sheet:
     return Sheet(("when", "alias", "from", "to", "who", "why"), rows, names, empty="this alias has never been moved")
 
 
+def history_sheet(entries: Iterable[HistoryEntry]) -> Sheet:
+    """What happened to a model, one entry per row."""
+    rows = [
+        (
+            moment(item.at),
+            f"{item.model}{'@' if item.kind == 'alias' else ':'}{item.subject}",
+            item.source or "-",
+            item.target or "removed",
+            item.by,
+            item.reason,
+        )
+        for item in entries
+    ]
+    return Sheet(("when", "what", "from", "to", "who", "why"), rows, [row[3] for row in rows])
+
+
 def stage_sheet(changes: Iterable[StageChange]) -> Sheet:
     """Stage changes, one per row."""
     rows = [
@@ -130,6 +149,20 @@ def stage_sheet(changes: Iterable[StageChange]) -> Sheet:
     ]
     names = [row[3] for row in rows]
     return Sheet(("when", "version", "from", "to", "who", "why"), rows, names)
+
+
+def compatibility_sheet(difference: SignatureDiff, old: str, new: str) -> Sheet:
+    """What callers of one version meet with another."""
+    verdict = {"major": "would break", "minor": "keep working", "patch": "notice nothing"}[difference.required]
+    pairs = [(f"callers of {old}", f"{verdict} with {new}"), ("needs", f"{difference.required} version")]
+    pairs += [("change", change) for change in difference.changes]
+    return facts(pairs, name=difference.required)
+
+
+def files_sheet(files: Iterable[tuple[FileEntry, Path]]) -> Sheet:
+    """Files that were downloaded, one per row."""
+    rows = [(str(path), size(entry.size), entry.role, entry.digest) for entry, path in files]
+    return Sheet(("file", "size", "role", "sha256"), rows)
 
 
 def verification(report: VerifyReport) -> Sheet:

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from functools import wraps
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from dataclasses import dataclass
+from functools import partial, wraps
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
 from crossfade.client import verbs
-from crossfade.client.calls import Call, is_loopback, pause_before_retry, principal_header, unreachable
-from crossfade.client.registration import PackOptions, Progress, registration, rehearsal
+from crossfade.client.calls import (
+    PIECE_BYTES,
+    Call,
+    Progress,
+    is_loopback,
+    pause_before_retry,
+    principal_header,
+    refusal,
+    unreachable,
+)
+from crossfade.client.downloading import Download
+from crossfade.client.predicting import KnownSignatures, prediction
+from crossfade.client.predictor import AsyncPredictor
+from crossfade.client.registration import PackOptions, registration, rehearsal
 from crossfade.client.tensors import infer
 from crossfade.core.tensors import Array, Tensors
+from crossfade.errors import CrossfadeError
 from crossfade.registry.packaging import Draft, pack
 from crossfade.registry.requests import Rehearsal
 from crossfade.registry.versions import Version
-from crossfade.serving.predictor import Predictor, PredictorInfo
+from crossfade.serving.predictor import PredictorInfo
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,6 +82,7 @@ class AsyncClient:
             headers=principal_header(principal),
             trust_env=not is_loopback(base_url),
         )
+        self._known = KnownSignatures()
 
     models = _Verb(verbs.models)
     model = _Verb(verbs.model)
@@ -81,6 +98,7 @@ class AsyncClient:
     delete = _Verb(verbs.delete)
     verify = _Verb(verbs.verify)
     stage_history = _Verb(verbs.stage_history)
+    history = _Verb(verbs.history)
     alias_history = _Verb(verbs.alias_history)
     move_alias = _Verb(verbs.move_alias)
     remove_alias = _Verb(verbs.remove_alias)
@@ -122,8 +140,24 @@ class AsyncClient:
         """Check whether a draft could be registered, without sending its files."""
         return await self._follow(rehearsal(draft, name, version))
 
+    async def load(self, ref: str) -> AsyncPredictor:
+        """Return a predictor for the version that `ref` means now; the model runs on the server.
+
+        It predicts until this client is closed.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        details = await self.version(ref)
+        signature = details.manifest.signature
+
+        async def answer(tensors: Tensors, wanted: frozenset[str]) -> Tensors:
+            return (await self.send(infer(details.version.ref, signature, tensors, wanted))).outputs
+
+        return AsyncPredictor(PredictorInfo(details.version, signature, details.card), answer)
+
     async def predict(self, ref: str, inputs: object, *, probabilities: bool = False) -> Array:
-        """Predict rows with the version that `ref` means now.
+        """Predict rows with the version that `ref` means now. The registry is not asked, so it may be away.
 
         Args:
             ref: Any spelling of a reference.
@@ -134,17 +168,29 @@ class AsyncClient:
             SignatureMismatchError: The inputs do not fit.
             NotServedError: The version is not ready on the server.
         """
-        details = await self.version(ref)
-        signature = details.manifest.signature
-        loop = asyncio.get_running_loop()
+        return await self._follow(prediction(self._known, ref, inputs, probabilities=probabilities))
 
-        def answer(tensors: Tensors, wanted: frozenset[str]) -> Tensors:
-            call = infer(details.version, signature, tensors, wanted)
-            return asyncio.run_coroutine_threadsafe(self.send(call), loop).result()
+    async def download(
+        self, ref: str, path: str, target: str | PathLike[str], *, progress: Progress | None = None
+    ) -> Path:
+        """Write one file of a version to disk, piece by piece; it appears when it is whole and as registered.
 
-        predictor = Predictor(PredictorInfo(details.version, signature, details.card), answer)
-        # conversion may take long for big frames: on a thread it does not hold up other tasks
-        return await asyncio.to_thread(predictor.predict, inputs, probabilities=probabilities)
+        Args:
+            ref: Any spelling of a reference.
+            path: One of the files in its manifest, or `manifest.json`.
+            target: Where the file shall be; what is there is replaced.
+            progress: Called with (bytes written, bytes in all).
+
+        Raises:
+            NotFoundError: The version has no such file.
+            CorruptBlobError: What arrived is not what was registered; nothing is left behind.
+        """
+        download = Download(await self.version(ref), path, Path(target), progress)
+        call = verbs.file(download.ref, path)
+        response = await self._persist(call, lambda: self._receive(call, download))
+        if not response.is_success:
+            raise refusal(response)
+        return Path(target)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -167,17 +213,22 @@ class AsyncClient:
             ServerUnreachableError: Nobody answers.
             CrossfadeError: The server refuses.
         """
-        attempt = 1
+        return call.finish(await self._persist(call, lambda: self._attempt(call)))
+
+    async def _persist(
+        self, call: Call[Any], attempt: Callable[[], Awaitable[httpx.Response | httpx.TransportError]]
+    ) -> httpx.Response:
+        number = 1
         while True:
-            outcome = await self._attempt(call)
-            pause = pause_before_retry(call, attempt, outcome)
+            outcome = await attempt()
+            pause = pause_before_retry(call, number, outcome)
             if pause is None:
                 break
             await asyncio.sleep(pause)
-            attempt += 1
+            number += 1
         if isinstance(outcome, httpx.TransportError):
             raise unreachable(self._http.base_url, outcome) from outcome
-        return call.finish(outcome)
+        return outcome
 
     async def _attempt(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         content = None if call.body is None else _without_blocking(call.pieces())
@@ -186,13 +237,44 @@ class AsyncClient:
         except httpx.TransportError as error:
             return error
 
-    async def _follow(self, steps: Generator[Call[Any], Any, T]) -> T:
+    async def _receive(self, call: Call[Any], download: Download) -> httpx.Response | httpx.TransportError:
         try:
-            call = next(steps)
-            while True:
-                call = steps.send(await self.send(call))
-        except StopIteration as end:
-            return cast("T", end.value)
+            async with self._http.stream(call.method, call.path, **call.options()) as response:
+                if not response.is_success:
+                    await response.aread()
+                    return response
+                with download:
+                    async for piece in response.aiter_bytes(PIECE_BYTES):
+                        await asyncio.to_thread(download.write, piece)
+                return response
+        except httpx.TransportError as error:
+            return error
+
+    async def _follow(self, steps: Generator[Call[Any], Any, T]) -> T:
+        """Make the calls of a generator; it runs on a thread, because converting big inputs takes long."""
+        turn: Callable[[], Call[Any]] = partial(next, steps)
+        while True:
+            call = await asyncio.to_thread(_advance, turn)
+            if isinstance(call, _Done):
+                return cast("T", call.value)
+            try:
+                turn = partial(steps.send, await self.send(call))
+            except CrossfadeError as error:
+                turn = partial(steps.throw, error)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a generator returned, because a thread cannot hand `StopIteration` on."""
+
+    value: object
+
+
+def _advance(turn: Callable[[], Call[Any]]) -> Call[Any] | _Done:
+    try:
+        return turn()
+    except StopIteration as end:
+        return _Done(end.value)
 
 
 async def _without_blocking(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -31,6 +31,8 @@ from crossfade.errors import (
 )
 
 T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Told (bytes done, bytes in all)."""
 JSON = "application/json"
 PIECE_BYTES = 2**20
 ATTEMPTS = 4

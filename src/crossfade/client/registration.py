@@ -5,13 +5,13 @@ Each function is a generator of calls; a client makes them its own way and sends
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 from crossfade.client import verbs
-from crossfade.client.calls import Call
+from crossfade.client.calls import Call, Progress
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import Signature
 from crossfade.registry.flavors.port import TrustPolicy
@@ -19,8 +19,6 @@ from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.packaging import Draft
 from crossfade.registry.requests import Rehearsal, Upload
 from crossfade.registry.versions import Card, Manifest, Version
-
-Progress = Callable[[int, int], None]
 
 
 class PackOptions(TypedDict, total=False):

@@ -5,16 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from functools import wraps
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
 from crossfade.client import verbs
-from crossfade.client.calls import Call, is_loopback, pause_before_retry, principal_header, unreachable
-from crossfade.client.registration import PackOptions, Progress, registration, rehearsal
+from crossfade.client.calls import (
+    PIECE_BYTES,
+    Call,
+    Progress,
+    is_loopback,
+    pause_before_retry,
+    principal_header,
+    refusal,
+    unreachable,
+)
+from crossfade.client.downloading import Download
+from crossfade.client.predicting import KnownSignatures, prediction
+from crossfade.client.registration import PackOptions, registration, rehearsal
 from crossfade.client.tensors import infer
 from crossfade.core.tensors import Array, Tensors
+from crossfade.errors import CrossfadeError
 from crossfade.registry.packaging import Draft, pack
 from crossfade.registry.requests import Rehearsal
 from crossfade.registry.versions import Version
@@ -75,6 +89,7 @@ class Client:
             headers=principal_header(principal),
             trust_env=not is_loopback(base_url),
         )
+        self._known = KnownSignatures()
 
     models = _Verb(verbs.models)
     model = _Verb(verbs.model)
@@ -90,6 +105,7 @@ class Client:
     delete = _Verb(verbs.delete)
     verify = _Verb(verbs.verify)
     stage_history = _Verb(verbs.stage_history)
+    history = _Verb(verbs.history)
     alias_history = _Verb(verbs.alias_history)
     move_alias = _Verb(verbs.move_alias)
     remove_alias = _Verb(verbs.remove_alias)
@@ -133,6 +149,8 @@ class Client:
     def load(self, ref: str) -> Predictor:
         """Return a predictor for the version that `ref` means now; the model runs on the server.
 
+        It predicts until this client is closed.
+
         Raises:
             NotFoundError: There is no such version.
         """
@@ -140,12 +158,12 @@ class Client:
         signature = details.manifest.signature
 
         def answer(tensors: Tensors, wanted: frozenset[str]) -> Tensors:
-            return self.send(infer(details.version, signature, tensors, wanted))
+            return self.send(infer(details.version.ref, signature, tensors, wanted)).outputs
 
         return Predictor(PredictorInfo(details.version, signature, details.card), answer)
 
     def predict(self, ref: str, inputs: object, *, probabilities: bool = False) -> Array:
-        """Predict rows with the version that `ref` means now.
+        """Predict rows with the version that `ref` means now. The registry is not asked, so it may be away.
 
         Args:
             ref: Any spelling of a reference.
@@ -156,7 +174,27 @@ class Client:
             SignatureMismatchError: The inputs do not fit.
             NotServedError: The version is not ready on the server.
         """
-        return self.load(ref).predict(inputs, probabilities=probabilities)
+        return self._follow(prediction(self._known, ref, inputs, probabilities=probabilities))
+
+    def download(self, ref: str, path: str, target: str | PathLike[str], *, progress: Progress | None = None) -> Path:
+        """Write one file of a version to disk, piece by piece; it appears when it is whole and as registered.
+
+        Args:
+            ref: Any spelling of a reference.
+            path: One of the files in its manifest, or `manifest.json`.
+            target: Where the file shall be; what is there is replaced.
+            progress: Called with (bytes written, bytes in all).
+
+        Raises:
+            NotFoundError: The version has no such file.
+            CorruptBlobError: What arrived is not what was registered; nothing is left behind.
+        """
+        download = Download(self.version(ref), path, Path(target), progress)
+        call = verbs.file(download.ref, path)
+        response = self._persist(call, lambda: self._receive(call, download))
+        if not response.is_success:
+            raise refusal(response)
+        return Path(target)
 
     def close(self) -> None:
         """Close the connections."""
@@ -179,17 +217,20 @@ class Client:
             ServerUnreachableError: Nobody answers.
             CrossfadeError: The server refuses.
         """
-        attempt = 1
+        return call.finish(self._persist(call, lambda: self._attempt(call)))
+
+    def _persist(self, call: Call[Any], attempt: Callable[[], httpx.Response | httpx.TransportError]) -> httpx.Response:
+        number = 1
         while True:
-            outcome = self._attempt(call)
-            pause = pause_before_retry(call, attempt, outcome)
+            outcome = attempt()
+            pause = pause_before_retry(call, number, outcome)
             if pause is None:
                 break
             time.sleep(pause)
-            attempt += 1
+            number += 1
         if isinstance(outcome, httpx.TransportError):
             raise unreachable(self._http.base_url, outcome) from outcome
-        return call.finish(outcome)
+        return outcome
 
     def _attempt(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         content = None if call.body is None else call.pieces()
@@ -198,10 +239,28 @@ class Client:
         except httpx.TransportError as error:
             return error
 
+    def _receive(self, call: Call[Any], download: Download) -> httpx.Response | httpx.TransportError:
+        try:
+            with self._http.stream(call.method, call.path, **call.options()) as response:
+                if not response.is_success:
+                    response.read()
+                    return response
+                with download:
+                    for piece in response.iter_bytes(PIECE_BYTES):
+                        download.write(piece)
+                return response
+        except httpx.TransportError as error:
+            return error
+
     def _follow(self, steps: Generator[Call[Any], Any, T]) -> T:
         try:
             call = next(steps)
             while True:
-                call = steps.send(self.send(call))
+                try:
+                    answer = self.send(call)
+                except CrossfadeError as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
         except StopIteration as end:
             return cast("T", end.value)

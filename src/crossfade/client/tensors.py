@@ -6,6 +6,7 @@ Source: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 
 from crossfade.client.calls import Call
 from crossfade.core.tensors import DTYPES, Array, Signature, Tensors, datatype_of
-from crossfade.registry.versions import Version
 from crossfade.serving.protocol.binary import pack_tensor, unpack_tensor
 
 PROBLEM = "application/problem+json"
@@ -31,15 +31,24 @@ class _Output(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
+    model_name: str
+    model_version: str
     outputs: list[_Output]
 
 
-def infer(version: Version, signature: Signature, tensors: Tensors, wanted: Iterable[str]) -> Call[Tensors]:
-    """Describe the call that asks one pinned version."""
+@dataclass(frozen=True)
+class Answered:
+    """An answer: which version gave it (`name:1.2.0`), and the outputs."""
+
+    ref: str
+    outputs: Tensors
+
+
+def infer(target: str, signature: Signature, tensors: Tensors, wanted: Iterable[str]) -> Call[Answered]:
+    """Describe the call that asks a version or an alias, given as a segment of a path."""
     body, headers = encode_request(tensors, wanted)
-    path = f"/v2/models/{version.model}/versions/{version.version}/infer"
     answer = partial(decode_answer, signature=signature)
-    return Call("POST", path, answer, body=body, headers=headers, repeatable=True)
+    return Call("POST", f"/v2/models/{target}/infer", answer, body=body, headers=headers, repeatable=True)
 
 
 def encode_request(tensors: Tensors, wanted: Iterable[str]) -> tuple[bytes, dict[str, str]]:
@@ -70,8 +79,8 @@ def encode_request(tensors: Tensors, wanted: Iterable[str]) -> tuple[bytes, dict
     return b"".join((head, *tails)), headers
 
 
-def decode_answer(response: httpx.Response, signature: Signature) -> Tensors:
-    """Decode the answer to an infer request."""
+def decode_answer(response: httpx.Response, signature: Signature) -> Answered:
+    """Decode the answer to an infer request; texts of which one is not UTF-8 stay bytes."""
     body = response.content
     length = int(response.headers.get(HEADER_LENGTH, len(body)))
     texts = {spec.name for spec in signature.outputs if spec.datatype == "BYTES" and spec.text}
@@ -86,10 +95,13 @@ def decode_answer(response: httpx.Response, signature: Signature) -> Tensors:
         else:
             array = np.array(output.data, dtype=DTYPES[output.datatype]).reshape(output.shape)
         tensors[output.name] = _texts(array) if output.name in texts else array
-    return tensors
+    return Answered(f"{document.model_name}:{document.model_version}", tensors)
 
 
 def _texts(array: Array) -> Array:
     decoded = np.empty(array.size, dtype=object)
-    decoded[:] = [item.decode() if isinstance(item, bytes) else item for item in array.ravel()]
+    try:
+        decoded[:] = [item.decode() if isinstance(item, bytes) else item for item in array.ravel()]
+    except UnicodeDecodeError:  # the data plane does not say which outputs are raw bytes
+        return array
     return decoded.reshape(array.shape)

@@ -13,6 +13,7 @@ from crossfade.core.tensors import Signature
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.requests import (
     Garbage,
+    HistoryEntry,
     MoveRequest,
     Proposal,
     PublishRequest,
@@ -58,7 +59,7 @@ def version(ref: str) -> Call[VersionDetails]:
 
 
 def file(ref: str, path: str) -> Call[bytes]:
-    """Return the bytes of one file of a version."""
+    """Return the bytes of one file of a version, in memory; `download` writes large ones to disk."""
     parts = "/".join(segment(part) for part in path.split("/"))
     return Call("GET", f"{API}/versions/{ref_path(ref)}/files/{parts}", lambda answer: answer.content, repeatable=True)
 
@@ -130,10 +131,16 @@ def stage_history(ref: str, *, cursor: str = "", limit: int = 100) -> Call[Page[
     return Call("GET", f"{API}/versions/{ref_path(ref)}/history", json_as(Page[StageChange]), params, repeatable=True)
 
 
-def alias_history(name: str, *, alias: str = "", cursor: str = "", limit: int = 100) -> Call[Page[AliasMove]]:
-    """List the moves of a model's aliases, newest first: who, when, why, from where to where."""
-    params = {"alias": alias, "cursor": cursor, "limit": limit}
-    return Call("GET", f"{API}/models/{segment(name)}/history", json_as(Page[AliasMove]), params, repeatable=True)
+def history(name: str, *, cursor: str = "", limit: int = 100) -> Call[Page[HistoryEntry]]:
+    """List what happened to a model's aliases and to the stages of its versions, newest first: who, when, why."""
+    params = {"cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/models/{segment(name)}/history", json_as(Page[HistoryEntry]), params, repeatable=True)
+
+
+def alias_history(name: str, alias: str, *, cursor: str = "", limit: int = 100) -> Call[Page[AliasMove]]:
+    """List the moves of one alias, newest first: who, when, why, from where to where."""
+    path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}/history"
+    return Call("GET", path, json_as(Page[AliasMove]), {"cursor": cursor, "limit": limit}, repeatable=True)
 
 
 def move_alias(

@@ -20,6 +20,7 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _NUMBER = r"(0|[1-9][0-9]{0,8})"
 _LABEL = r"(?:0|[1-9][0-9]{0,17}|[0-9]{0,17}[A-Za-z-][0-9A-Za-z-]{0,31})"
 _SEMVER = re.compile(rf"v?{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-({_LABEL}(?:\.{_LABEL}){{0,7}}))?")
+_FOREIGN_NUMBER = re.compile(r"[0-9]{1,9}")
 _FILE_PATH = re.compile(r"[A-Za-z0-9._-]{1,128}(/[A-Za-z0-9._-]{1,128}){0,7}")
 
 
@@ -140,7 +141,7 @@ class ModelRef(msgspec.Struct, frozen=True):
         check_name(name)
         if not separator:
             return cls(name, alias=CHAMPION)
-        if rest.isdigit() and len(rest) < 10:
+        if _FOREIGN_NUMBER.fullmatch(rest):
             return cls(name, number=int(rest))
         if _SEMVER.fullmatch(rest):
             return cls(name, version=str(Semver.parse(rest)))

@@ -37,6 +37,8 @@ MAX_LABEL = 200
 """Characters of a tensor name, a measurement, a tag, a source."""
 MAX_TEXT = 20_000
 """Characters of a description, a dataset or code reference, the value of a tag."""
+MAX_PRINCIPAL = 128
+MAX_REASON = 2_000
 
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,62}/[A-Za-z0-9][A-Za-z0-9.+-]{0,62}")
 
@@ -82,6 +84,18 @@ def check_text(what: str, text: str, limit: int = MAX_TEXT) -> str:
     if not _is_text(text) or len(text) > limit:
         raise MalformedRequestError(problem=f"`{what}` is longer than {limit} characters, or has unusable characters")
     return text
+
+
+def attribution(principal: str, reason: str) -> dict[str, str]:
+    """Return who changes something and why, as every change is told, when the histories can hold both.
+
+    Raises:
+        MalformedRequestError: One is too long, or holds a NUL or half a surrogate pair.
+    """
+    return {
+        "principal": check_text("principal", principal, MAX_PRINCIPAL),
+        "reason": check_text("reason", reason, MAX_REASON),
+    }
 
 
 def check_golden(content: bytes, manifest: Manifest) -> None:

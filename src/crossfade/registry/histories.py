@@ -1,4 +1,4 @@
-"""What happened to an alias, and where going back leads."""
+"""What happened to a model and its aliases, and where going back leads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,35 @@ from collections.abc import Iterable
 from crossfade.errors import NoPreviousVersionError
 from crossfade.registry.pages import MAX_LIMIT
 from crossfade.registry.port import RegistryBackend
-from crossfade.registry.versions import REJECTED, AliasMove, Version
+from crossfade.registry.requests import HistoryEntry
+from crossfade.registry.versions import REJECTED, AliasMove, StageChange, Version
+
+
+def entry_of(change: AliasMove | StageChange) -> HistoryEntry:
+    """Return a change of either kind in the shape that both have in a history."""
+    if isinstance(change, AliasMove):
+        return HistoryEntry(
+            change.seq,
+            "alias",
+            change.model,
+            change.alias,
+            change.source,
+            change.target,
+            change.moved_at,
+            change.moved_by,
+            change.reason,
+        )
+    return HistoryEntry(
+        change.seq,
+        "stage",
+        change.model,
+        change.version,
+        change.source,
+        change.target,
+        change.changed_at,
+        change.changed_by,
+        change.reason,
+    )
 
 
 def way_back(moves: Iterable[AliasMove]) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 from crossfade.errors import BlobNotFoundError, CorruptBlobError, LoadFailedError
@@ -15,6 +18,38 @@ from crossfade.registry.versions import FileEntry, Manifest, Role
 from crossfade.storage.blobs.port import BlobStore
 
 PREPROCESSOR_FOLDER = "preprocessor/"
+
+_COPIES = 2
+"""How much memory a file takes while it is parsed, in its own size: its bytes, and what is made of them."""
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+class _Files(Mapping[str, bytes]):
+    """The files of a role, each read and checked when somebody looks into it. Formats do not look into all of them."""
+
+    def __init__(self, manifest: Manifest, blobs: BlobStore, role: Role) -> None:
+        self._manifest = manifest
+        self._blobs = blobs
+        self._entries = {entry.path.removeprefix(PREPROCESSOR_FOLDER): entry for entry in manifest.files_of(role)}
+        self._contents: dict[str, bytes] = {}
+
+    def __getitem__(self, path: str) -> bytes:
+        if path not in self._contents:
+            self._contents[path] = _read(self._manifest, self._entries[path], self._blobs)
+        return self._contents[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def check_rest(self) -> None:
+        """Check the bytes of the files that nobody looked into."""
+        for path, entry in self._entries.items():
+            if path not in self._contents:
+                _check(self._manifest, entry, self._blobs)
 
 
 def load_pipeline(manifest: Manifest, blobs: BlobStore, policy: TrustPolicy) -> Pipeline:
@@ -55,10 +90,14 @@ def inspect_version(manifest: Manifest, blobs: BlobStore, policy: TrustPolicy) -
         LoadFailedError: The bytes are not in the format.
     """
     with _naming(manifest.ref):
-        flavor_named(manifest.flavor).inspect(read_files(manifest, blobs, "model"), policy)
+        _inspect(manifest.flavor, _Files(manifest, blobs, "model"), policy)
         if manifest.preprocessor:
-            files = _without_folder(read_files(manifest, blobs, "preprocessor"))
-            flavor_named(manifest.preprocessor).inspect(files, policy)
+            _inspect(manifest.preprocessor, _Files(manifest, blobs, "preprocessor"), policy)
+
+
+def _inspect(flavor: str, files: _Files, policy: TrustPolicy) -> None:
+    flavor_named(flavor).inspect(files, policy)
+    files.check_rest()
 
 
 def load_runnable(flavor: str, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
@@ -80,17 +119,49 @@ def read_files(manifest: Manifest, blobs: BlobStore, role: Role) -> dict[str, by
 
     Raises:
         CorruptBlobError: One is missing or damaged.
+        LoadFailedError: One is larger than the memory that is left.
     """
     return {entry.path: _read(manifest, entry, blobs) for entry in manifest.files_of(role)}
 
 
+def check_files(manifest: Manifest, blobs: BlobStore, role: Role) -> None:
+    """Check the bytes of the files with this role, however large, without holding them in memory.
+
+    Raises:
+        CorruptBlobError: One is missing or damaged.
+    """
+    for entry in manifest.files_of(role):
+        _check(manifest, entry, blobs)
+
+
+def _check(manifest: Manifest, entry: FileEntry, blobs: BlobStore) -> None:
+    if blobs.find_intact(entry.digest) is None:
+        damage = "missing" if blobs.find(entry.digest) is None else "damaged"
+        raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage=damage)
+
+
 def _read(manifest: Manifest, entry: FileEntry, blobs: BlobStore) -> bytes:
+    available = _available_bytes()
+    if _COPIES * entry.size > available:  # rather than to be killed, with everything that this process serves
+        problem = f"`{entry.path}` has {entry.size} bytes, and {available:.0f} bytes of memory are available"
+        raise LoadFailedError(ref=manifest.ref, problem=problem)
     try:
         return blobs.read(entry.digest)
     except BlobNotFoundError as error:
         raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage="missing") from error
     except CorruptBlobError as error:
         raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage="damaged") from error
+
+
+def _available_bytes() -> float:
+    """Return how much memory this machine, or the container, has to give; infinity where the system does not tell."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
+        limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else "max"
+    except OSError:
+        return math.inf
+    free = math.inf if found is None else 1024.0 * int(found[1])
+    return free if limit == "max" else min(free, float(limit))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ revisions, registration numbers and audit entries in one order.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from sqlalchemy import ColumnElement, and_, delete, true
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import Semver
-from crossfade.errors import BlobNotFoundError, CorruptBlobError
+from crossfade.errors import BlobNotFoundError, CorruptBlobError, UnavailableError
 from crossfade.registry import garbage, native_changes
 from crossfade.registry.native_records import (
     file_entry,
@@ -35,6 +36,8 @@ from crossfade.storage.blobs.port import BlobStore
 from crossfade.storage.database import Database
 from crossfade.storage.tables import alias_history, blob_leases, models, stage_history, versions
 
+_SWEEP_SECONDS = 15.0
+"""How long a registration waits for a sweep that is deleting its blobs, which takes ten seconds at most."""
 _BY_NUMBER = (versions.c.number.desc(),)
 _BY_PRECEDENCE = (versions.c.major.desc(), versions.c.minor.desc(), versions.c.patch.desc())
 
@@ -68,9 +71,22 @@ class NativeBackend:
     # --- changes ---
 
     def lease_blobs(self, digests: Iterable[str], holder: str) -> None:
-        """Protect digests from garbage collection for `lease_seconds`."""
+        """Protect digests, and what the holder protects already, from garbage collection for `lease_seconds`."""
+        wanted = set(digests)
+        give_up = time.monotonic() + _SWEEP_SECONDS
+        while not self._lease_now(wanted, holder):
+            if time.monotonic() > give_up:
+                problem = "garbage collection did not finish deleting files of this version; try again in two minutes"
+                raise UnavailableError(problem=problem)
+            time.sleep(0.05)
+
+    def _lease_now(self, wanted: set[str], holder: str) -> bool:
         with self.database.write() as connection:
-            garbage.lease(connection, digests, holder, self._clock() + self._lease)
+            now = self._clock()
+            if garbage.is_deleting(connection, wanted, now):
+                return False
+            garbage.lease(connection, wanted, holder, now, now + self._lease)
+            return True
 
     def release_blobs(self, holder: str) -> None:
         """End the protection by this holder."""
@@ -79,9 +95,13 @@ class NativeBackend:
 
     def publish(self, manifest: Manifest, card: Card, *, stage: str, principal: str) -> tuple[Version, bool]:
         """Make a version visible in one transaction, after checking that all its blobs are stored."""
+        # Before the lock is taken, because it is everybody's and a store may be slow. What is found here is still there
+        # at the commit: every blob has had a lease since before it was looked for, or another version refers to it, the
+        # transaction makes sure of that, and no sweep deletes such blobs.
+        native_changes.require_blobs(self._blobs, manifest)
         with self.database.write() as connection:
             return native_changes.publish(
-                connection, self._blobs, manifest, card, stage=stage, principal=principal, now=self._clock()
+                connection, manifest, card, stage=stage, principal=principal, now=self._clock()
             )
 
     def move_alias(
@@ -133,7 +153,7 @@ class NativeBackend:
     def collect_garbage(self, *, grace_seconds: float, dry_run: bool = False) -> tuple[int, int]:
         """Delete blobs that nothing has referenced for the grace period; return how many, and how many bytes."""
         grace = timedelta(seconds=grace_seconds)
-        return garbage.collect(self.database, self._blobs, now=self._clock(), grace=grace, dry_run=dry_run)
+        return garbage.collect(self.database, self._blobs, clock=self._clock, grace=grace, dry_run=dry_run)
 
     # --- models and versions ---
 

@@ -18,7 +18,7 @@ from crossfade.errors import (
     StillReferencedError,
     VersionConflictError,
 )
-from crossfade.registry.garbage import unmark
+from crossfade.registry.garbage import unmark, unprotected
 from crossfade.registry.native_records import is_version, read_alias_moves, read_version, require_model, require_version
 from crossfade.registry.versions import (
     MANIFEST_MEDIA_TYPE,
@@ -46,9 +46,21 @@ from crossfade.storage.tables import (
 from crossfade.storage.times import to_text
 
 
+def require_blobs(blobs: BlobStore, manifest: Manifest) -> None:
+    """Check that every blob of a version is stored. Asks the store, so it must not be called inside a transaction.
+
+    Raises:
+        CorruptBlobError: One is missing or of another size.
+    """
+    for entry in _all_files(manifest):
+        blob = blobs.find(entry.digest)
+        if blob is None or blob.size != entry.size:
+            damage = "missing" if blob is None else "of another size"
+            raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage=damage)
+
+
 def publish(
     connection: Connection,
-    blobs: BlobStore,
     manifest: Manifest,
     card: Card,
     *,
@@ -61,10 +73,10 @@ def publish(
     if existing is not None:
         return _same_content(existing, manifest, proposed=_next_patch(connection, manifest.name)), False
     files = _all_files(manifest)
+    loose = unprotected(connection, [entry.digest for entry in files], now)
     for entry in files:
-        blob = blobs.find(entry.digest)
-        if blob is None or blob.size != entry.size:
-            damage = "missing" if blob is None else "of another size"
+        if entry.digest in loose:
+            damage = "not protected from garbage collection"
             raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage=damage)
     seq = commit_change(
         connection,
@@ -78,6 +90,7 @@ def publish(
     )
     _insert_model(connection, manifest.name, card.description, principal, now)
     _insert_version(connection, manifest, card, stage, principal, now)
+    _count_versions(connection, manifest.name, 1)
     where = {"model": manifest.name, "semver": manifest.version}
     connection.execute(
         insert(version_files),
@@ -121,6 +134,11 @@ def _insert_model(connection: Connection, name: str, description: str, principal
         )
     elif description:
         connection.execute(update(models).where(models.c.name == name).values(description=description))
+
+
+def _count_versions(connection: Connection, name: str, change: int) -> None:
+    count = update(models).where(models.c.name == name).values(version_count=models.c.version_count + change)
+    connection.execute(count)
 
 
 def _insert_version(
@@ -280,6 +298,7 @@ def delete_version(
     for table in (version_files, version_parents):
         connection.execute(delete(table).where(table.c.model == name, table.c.semver == version))
     connection.execute(delete(versions).where(is_version(name, version)))
+    _count_versions(connection, name, -1)
 
 
 def _references(connection: Connection, version: Version) -> Iterator[str]:

@@ -23,8 +23,7 @@ _LATEST = (
     .limit(1)
     .scalar_subquery()
 )
-_COUNT = select(func.count()).where(versions.c.model == models.c.name).scalar_subquery()
-_MODEL_COLUMNS = select(models, _COUNT.label("version_count"), func.coalesce(_LATEST, "").label("latest_version"))
+_MODEL_COLUMNS = select(models, func.coalesce(_LATEST, "").label("latest_version"))
 
 
 def read_models(connection: Connection, where: ColumnElement[bool], limit: int) -> list[RegisteredModel]:

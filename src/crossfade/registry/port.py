@@ -27,20 +27,25 @@ class RegistryBackend(Protocol):
         """Where this backend keeps the bytes of versions."""
 
     def lease_blobs(self, digests: Iterable[str], holder: str) -> None:
-        """Protect digests from garbage collection before a publication relies on them."""
+        """Protect digests from garbage collection before a publication relies on them, for a limited time.
+
+        What the holder protects already is protected anew, so without digests this renews. A collection that is
+        deleting one of these blobs is waited for: afterwards it is missing and has to be stored again.
+        """
 
     def release_blobs(self, holder: str) -> None:
         """End the protection by this holder."""
 
     def publish(self, manifest: Manifest, card: Card, *, stage: str, principal: str) -> tuple[Version, bool]:
-        """Make a version visible, in one step, after all its blobs (the manifest's too) are stored.
+        """Make a version visible, in one step, after all its blobs (the manifest's too) are leased and stored.
 
         Returns:
             The version, and whether it is new: publishing the same manifest again returns the existing version.
 
         Raises:
             VersionConflictError: The semver is taken by another manifest.
-            CorruptBlobError: A blob of the manifest is missing; nothing was published.
+            CorruptBlobError: A blob of the manifest is missing, or neither a lease nor another version protects it;
+                nothing was published.
         """
 
     def find_model(self, name: str) -> RegisteredModel | None:
@@ -123,7 +128,7 @@ class RegistryBackend(Protocol):
         """
 
     def collect_garbage(self, *, grace_seconds: float, dry_run: bool = False) -> tuple[int, int]:
-        """Delete blobs that no version and no lease has referenced for the grace period.
+        """Delete blobs that no version and no lease has referenced for the grace period, and what uploads left behind.
 
         Returns:
             How many blobs were deleted (or would be), and how many bytes.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -18,12 +20,16 @@ from crossfade.errors import (
 )
 from crossfade.registry.acceptance import MAX_CARD_BYTES, MAX_GOLDEN_BYTES, check_golden, read_card, read_manifest
 from crossfade.registry.flavors.port import TrustPolicy
-from crossfade.registry.loading import inspect_version, read_files
+from crossfade.registry.loading import check_files, inspect_version, read_files
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Card, Manifest, Version
 from crossfade.settings import RegistrySettings
 from crossfade.storage.blobs.port import BlobStore
 
+_log = logging.getLogger(__name__)
+
+_RENEWALS = 4
+"""How often a lease is renewed within the time that it lasts."""
 _RANKS: dict[Bump, int] = {"patch": 0, "minor": 1, "major": 2}
 
 
@@ -56,15 +62,29 @@ def publish(
 
 
 @contextlib.contextmanager
-def leased(backend: RegistryBackend, digests: Iterable[str]) -> Iterator[None]:
-    """Protect blobs from garbage collection for as long as a registration relies on them."""
+def leased(backend: RegistryBackend, digests: Iterable[str]) -> Iterator[str]:
+    """Protect blobs from garbage collection for as long as a registration relies on them; yield the holder's id."""
     holder = new_id()
     backend.lease_blobs(digests, holder)
     try:
-        yield
+        yield holder
     finally:
         with contextlib.suppress(UnavailableError):  # it runs out by itself
             backend.release_blobs(holder)
+
+
+def renewing(
+    backend: RegistryBackend, settings: RegistrySettings, chunks: Iterable[bytes], holder: str
+) -> Iterator[bytes]:
+    """Yield the bytes of an upload, and keep all that its registration relies on protected while they arrive."""
+    pause = settings.lease_seconds / _RENEWALS
+    due = time.monotonic() + pause
+    for chunk in chunks:
+        if time.monotonic() >= due:
+            due = time.monotonic() + pause
+            with contextlib.suppress(UnavailableError):  # there is time for another try before it runs out
+                backend.lease_blobs((), holder)
+        yield chunk
 
 
 def find_published(backend: RegistryBackend, manifest: Manifest) -> Version | None:
@@ -77,8 +97,7 @@ def find_published(backend: RegistryBackend, manifest: Manifest) -> Version | No
     if existing is None:
         return None
     if existing.manifest_digest != manifest.digest:
-        proposed = propose_version(backend, manifest.name, manifest.signature)
-        raise VersionConflictError(ref=manifest.ref, proposed=f"{manifest.name}:{proposed}")
+        raise VersionConflictError(ref=manifest.ref, proposed=suggest_version(backend, manifest))
     _store_manifest(backend, manifest)
     return existing
 
@@ -103,12 +122,30 @@ def propose_version(backend: RegistryBackend, name: str, signature: Signature) -
 
     The first is 1.0.0. A signature that breaks callers asks for the next major, one that only adds for the next minor,
     an equal one for the next patch. Before 1.0.0 a breaking signature asks for the next minor, as is the custom.
+
+    Raises:
+        CorruptBlobError: The manifest of the highest release is lost, so nobody knows what the signature changes.
     """
     highest = backend.highest_version(name)
     if highest is None:
         return Semver(1, 0, 0)
     before = Semver.parse(highest.version)
-    return before.bump(_required(before, compare_signatures(backend.manifest(highest).signature, signature)))
+    try:
+        signature_before = backend.manifest(highest).signature
+    except CorruptBlobError as error:
+        damage = f"{error.facts['damage']}, so no version can be proposed; give one, or restore it"
+        raise CorruptBlobError(**error.facts | {"damage": damage}) from error
+    return before.bump(_required(before, compare_signatures(signature_before, signature)))
+
+
+def suggest_version(backend: RegistryBackend, manifest: Manifest) -> str:
+    """Return the reference under which a manifest could be registered, for the hint of an error."""
+    try:
+        return f"{manifest.name}:{propose_version(backend, manifest.name, manifest.signature)}"
+    except CorruptBlobError:
+        highest = backend.highest_version(manifest.name)
+        after = Semver(1, 0, 0) if highest is None else Semver.parse(highest.version).bump("major")
+        return f"{manifest.name}:{after}"
 
 
 def _required(before: Semver, diff: SignatureDiff) -> Bump:
@@ -130,6 +167,7 @@ def _check_content(manifest: Manifest, blobs: BlobStore, settings: RegistrySetti
         if entry.size > settings.max_blob_bytes:
             problem = f"`{entry.path}` is larger than {settings.max_blob_bytes} bytes"
             raise ManifestError(ref=manifest.ref, problem=problem)
+    check_files(manifest, blobs, "code")
     card = _read_one(manifest, blobs, "card", MAX_CARD_BYTES)
     golden = _read_one(manifest, blobs, "golden", MAX_GOLDEN_BYTES)
     if golden is not None:
@@ -148,6 +186,9 @@ def _read_one(manifest: Manifest, blobs: BlobStore, role: Literal["card", "golde
 def check_bump(backend: RegistryBackend, manifest: Manifest) -> None:
     """Check that a new semver says what its signature changes against the release before it.
 
+    When the manifest of that release is lost, nobody can tell, and the semver is taken at its word: one damaged blob
+    must not stop a team from releasing.
+
     Raises:
         BreakingChangeError: It understates the change.
     """
@@ -156,11 +197,15 @@ def check_bump(backend: RegistryBackend, manifest: Manifest) -> None:
     if lower is None:
         return
     before = Semver.parse(lower.version)
-    diff = compare_signatures(backend.manifest(lower).signature, manifest.signature)
+    try:
+        diff = compare_signatures(backend.manifest(lower).signature, manifest.signature)
+    except CorruptBlobError as error:
+        _log.warning("%s was not compared with the release before it: %s", manifest.ref, error)
+        return
     if _RANKS[_bump_between(before, version)] < _RANKS[_required(before, diff)]:
         raise BreakingChangeError(
             ref=manifest.ref,
             changes="; ".join(diff.changes[:5]),
             required=_required(before, diff),
-            proposed=f"{manifest.name}:{propose_version(backend, manifest.name, manifest.signature)}",
+            proposed=suggest_version(backend, manifest),
         )

@@ -9,7 +9,14 @@ from crossfade.errors import VersionConflictError
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.packaging import Draft
 from crossfade.registry.port import RegistryBackend
-from crossfade.registry.publication import find_published, leased, propose_version, publish, publish_leased
+from crossfade.registry.publication import (
+    find_published,
+    leased,
+    propose_version,
+    publish,
+    publish_leased,
+    renewing,
+)
 from crossfade.registry.versions import Manifest, Version
 from crossfade.settings import RegistrySettings
 
@@ -25,8 +32,8 @@ def register(
         CrossfadeError: As `publication.publish` and `BlobStore.put`.
     """
     manifest = read_manifest(manifest)
-    with leased(backend, {manifest.digest, *draft.contents}):
-        _upload(backend, settings, draft)
+    with leased(backend, {manifest.digest, *draft.contents}) as holder:
+        _upload(backend, settings, draft, holder)
         existing = find_published(backend, manifest)
         return existing or publish_leased(backend, settings, manifest, principal=principal)[0]
 
@@ -39,8 +46,8 @@ def register_next(
     Raises:
         CrossfadeError: As `register`.
     """
-    with leased(backend, draft.contents):
-        _upload(backend, settings, draft)
+    with leased(backend, draft.contents) as holder:
+        _upload(backend, settings, draft, holder)
         while True:
             manifest = draft.manifest(name, _next_version(backend, draft, name))
             try:
@@ -56,9 +63,10 @@ def _next_version(backend: RegistryBackend, draft: Draft, name: str) -> str:
     return str(propose_version(backend, name, draft.signature))
 
 
-def _upload(backend: RegistryBackend, settings: RegistrySettings, draft: Draft) -> None:
+def _upload(backend: RegistryBackend, settings: RegistrySettings, draft: Draft, holder: str) -> None:
     for digest, content in draft.contents.items():
-        backend.blobs.put(_chunks_of(content), limit_bytes=settings.max_blob_bytes, expected=digest)
+        chunks = renewing(backend, settings, _chunks_of(content), holder)
+        backend.blobs.put(chunks, limit_bytes=settings.max_blob_bytes, expected=digest)
 
 
 def _chunks_of(content: bytes | Path) -> Iterable[bytes]:

@@ -15,7 +15,7 @@ from crossfade.core.identity import CHAMPION, ModelRef, Semver, check_name
 from crossfade.core.tensors import Signature
 from crossfade.errors import BlobNotFoundError, ConflictError, CorruptBlobError, IllegalTransitionError, NotFoundError
 from crossfade.registry import comparison, publication, registration, verification
-from crossfade.registry.acceptance import check_text
+from crossfade.registry.acceptance import MAX_PRINCIPAL, attribution, check_text
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
@@ -43,9 +43,6 @@ from crossfade.storage.blobs.port import Blob
 
 LOCAL = "local"
 """The principal of whoever works with the platform directly, without a server in between."""
-
-_MAX_PRINCIPAL = 128
-_MAX_REASON = 2_000
 
 
 class Registry:
@@ -117,7 +114,7 @@ class Registry:
             VersionConflictError: `version` is taken by other content.
         """
         check_name(name)
-        check_text("principal", principal, _MAX_PRINCIPAL)
+        check_text("principal", principal, MAX_PRINCIPAL)
         card = Card(
             description=description,
             evaluation=dict(evaluation or {}),
@@ -157,7 +154,8 @@ class Registry:
         """
         if expected is not None:
             self.backend.lease_blobs([expected], holder)
-        blob = self.backend.blobs.put(chunks, limit_bytes=self.settings.max_blob_bytes, expected=expected)
+        arriving = publication.renewing(self.backend, self.settings, chunks, holder)
+        blob = self.backend.blobs.put(arriving, limit_bytes=self.settings.max_blob_bytes, expected=expected)
         if expected is None:
             self.backend.lease_blobs([blob.digest], holder)
         return blob
@@ -172,7 +170,7 @@ class Registry:
         Returns:
             The version, and whether it is new: publishing the same manifest again returns the existing version.
         """
-        check_text("principal", principal, _MAX_PRINCIPAL)
+        check_text("principal", principal, MAX_PRINCIPAL)
         return publication.publish(self.backend, self.settings, content, principal=principal)
 
     def propose_version(self, name: str, signature: Signature) -> Semver:
@@ -255,7 +253,7 @@ class Registry:
                 ref=version.ref, source=version.stage, target=stage[:64], allowed=", ".join(allowed) or "nothing"
             )
         return self.backend.change_stage(
-            version.model, version.version, stage, source=version.stage, **_attribution(principal, reason)
+            version.model, version.version, stage, source=version.stage, **attribution(principal, reason)
         )
 
     def move_alias(
@@ -287,7 +285,7 @@ class Registry:
         semver = None if target is None else self._version_of(name, target).version
         expected = expected and str(Semver.parse(expected))
         with suggesting(self.backend, name):
-            return self.backend.move_alias(name, alias, semver, expected=expected, **_attribution(principal, reason))
+            return self.backend.move_alias(name, alias, semver, expected=expected, **attribution(principal, reason))
 
     def previous_version(self, name: str, alias: str = CHAMPION) -> Version:
         """Return the version that `rollback` would go to.
@@ -311,13 +309,13 @@ class Registry:
         now = self.resolve(ModelRef(check_name(name), alias=check_name(alias, "alias")))
         target = previous_version(self.backend, name, alias)
         return self.backend.move_alias(
-            name, alias, target.version, expected=now.version, **_attribution(principal, reason or "rollback")
+            name, alias, target.version, expected=now.version, **attribution(principal, reason or "rollback")
         )
 
     def deprecate(self, ref: str | ModelRef, *, reason: str = "", principal: str = LOCAL) -> Version:
         """Mark a version as deprecated; it stays usable."""
         version = self.resolve(ref)
-        return self.backend.deprecate(version.model, version.version, **_attribution(principal, reason))
+        return self.backend.deprecate(version.model, version.version, **attribution(principal, reason))
 
     def delete(self, ref: str | ModelRef, *, reason: str = "", principal: str = LOCAL) -> Version:
         """Forget a version, and return what it was. Garbage collection deletes its blobs later.
@@ -326,7 +324,7 @@ class Registry:
             StillReferencedError: An alias points to it or is about to, or another version was made from it.
         """
         version = self.resolve(ref)
-        self.backend.delete_version(version.model, version.version, **_attribution(principal, reason))
+        self.backend.delete_version(version.model, version.version, **attribution(principal, reason))
         return version
 
     # --- content ---
@@ -378,10 +376,3 @@ class Registry:
         if version.model != name:
             raise ConflictError(problem=f"`{version.ref}` is not a version of `{name}`")
         return version
-
-
-def _attribution(principal: str, reason: str) -> dict[str, str]:
-    return {
-        "principal": check_text("principal", principal, _MAX_PRINCIPAL),
-        "reason": check_text("reason", reason, _MAX_REASON),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -90,6 +91,32 @@ class VersionDetails(msgspec.Struct, frozen=True):
     version: Version
     manifest: Manifest
     card: Card
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """One thing that happened to a model: an alias was moved, or the stage of a version changed.
+
+    Args:
+        seq: Orders the entries.
+        kind: What changed.
+        model: Whose.
+        subject: The alias, or the semver of the version.
+        source: Where the alias pointed, or the stage; None when it is the first.
+        target: The same afterwards; None when the alias was removed.
+        at: When.
+        by: Who did it.
+        reason: Why.
+    """
+
+    seq: int
+    kind: Literal["alias", "stage"]
+    model: str
+    subject: str
+    source: str | None
+    target: str | None
+    at: datetime
+    by: str
+    reason: str
 
 
 class Garbage(msgspec.Struct, frozen=True):

@@ -14,6 +14,8 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Version
 
 _SIMILAR = 0.6
+_NEAR = 20
+"""Versions of the same line, and as many of the newest, among which a suggestion is looked for."""
 
 
 def resolve(backend: RegistryBackend, ref: str | ModelRef, *, stages: Collection[str] = ()) -> Version:
@@ -80,8 +82,8 @@ def _versions(backend: RegistryBackend, ref: ModelRef) -> list[str]:
     if ref.version is None:
         return []
     minor_line = ref.version.rpartition(".")[0] if "-" not in ref.version else ""
-    near = backend.list_versions(ref.name, prefix=minor_line, limit=100).items
-    newest = backend.list_versions(ref.name, limit=100).items
+    near = backend.list_versions(ref.name, prefix=minor_line, limit=_NEAR).items
+    newest = backend.list_versions(ref.name, limit=_NEAR).items
     return [version.version for version in (*near, *newest)]
 
 

@@ -7,7 +7,7 @@ import msgspec
 from crossfade.core.tensors import row_count
 from crossfade.registry import golden
 from crossfade.registry.flavors.port import TrustPolicy
-from crossfade.registry.loading import load_golden, load_pipeline, read_files
+from crossfade.registry.loading import check_files, load_golden, load_pipeline
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Role, Version
 
@@ -45,7 +45,7 @@ def verify(backend: RegistryBackend, version: Version, policy: TrustPolicy) -> V
     """
     manifest = backend.manifest(version)
     for role in _NOT_LOADED:
-        read_files(manifest, backend.blobs, role)
+        check_files(manifest, backend.blobs, role)
     pipeline = load_pipeline(manifest, backend.blobs, policy)
     requests = load_golden(manifest, backend.blobs)
     return VerifyReport(

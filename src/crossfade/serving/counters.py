@@ -31,6 +31,11 @@ class Distribution:
         self._counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        return sum(self._counts)
+
     def add(self, value: float) -> None:
         """Count one value."""
         self._counts[bisect_left(self._bounds, value)] += 1
@@ -60,6 +65,11 @@ class Counters:
         """Answers given in the stead of a version that was not ready."""
         self.batch_rows = Distribution(ROWS)
         self.batch_seconds = 0.0
+
+    @property
+    def requests(self) -> int:
+        """How many requests there were, answered or failed."""
+        return self.seconds.count + sum(self.errors.values())
 
     def count_answer(self, rows: int, seconds: float) -> None:
         """Count an answered request."""

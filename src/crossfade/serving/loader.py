@@ -3,18 +3,25 @@
 A version is ready only after the very bytes that are parsed had their digest, its golden requests gave the stored
 answers, and it has been called a few times. Whatever goes wrong ends in the slot's state `failed` with the problem in
 words; it is tried again after a pause, or at once when a switch asks for it again.
+
+The foreign code of a load runs on a thread that can be left behind: a load that hangs fails like any other, and neither
+the next one nor the end of the process waits for it. See `docs/decisions/0005-loads-that-hang-and-memory.md`.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
+import math
 import threading
 import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from crossfade.errors import CrossfadeError, LoadFailedError
 from crossfade.registry.golden import verify
 from crossfade.serving.batching import Batcher
+from crossfade.serving.errand import Errand
+from crossfade.serving.leftovers import Leftovers
 from crossfade.serving.memory import default_limit, resident_bytes
 from crossfade.serving.opening import OpenedVersion, Opener, warm_up
 from crossfade.serving.policy import Load, SlotView, Unload, next_action
@@ -29,22 +36,35 @@ _LONGEST_PAUSE = 300.0
 """Seconds before a failed version is tried again, doubled each time."""
 _LOOK_SECONDS = 0.005
 """How often a draining slot is looked at."""
+_IDLE_LOOK_SECONDS = 0.25
+"""How often loads that were left behind, and leftovers, are looked at."""
+_END_SECONDS = 5.0
+"""How long closing waits for a load under way."""
+_LAST_SECONDS = 1.0
+"""How long it waits for the thread once the load is left behind."""
+
+T = TypeVar("T")
 
 
 class Loader:
     """Loads into, and unloads from, a slot table.
 
     Attributes:
+        abandoned: How many loads hung and were left behind.
         revision: Of the snapshot it works towards: what failed before that snapshot asked for it again is forgotten.
     """
 
     def __init__(self, slots: SlotTable, opener: Opener, settings: ServingSettings) -> None:
+        self.abandoned = 0
         self.revision = -1
         self.limit_bytes = settings.memory_limit_bytes or default_limit(settings.workers)
         self._slots = slots
         self._open = opener
         self._settings = settings
         self._aspired: dict[str, tuple[Aspired, ...]] = {}
+        self._leftovers = Leftovers(slots)
+        self._errand: Errand[Any] | None = None
+        self._hanging: list[tuple[Slot, Errand[Any]]] = []
         self._wake = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="crossfade-loader", daemon=True)
@@ -78,14 +98,19 @@ class Loader:
 
     def free_bytes(self) -> int:
         """Return how much may still be loaded."""
-        return self.limit_bytes - sum(slot.size_bytes for slot in self._slots.all().values())
+        held = sum(slot.size_bytes for slot in self._slots.all().values())
+        return self.limit_bytes - held - self._leftovers.size_bytes
 
     def close(self) -> None:
-        """Stop loading, after the load under way, and end the threads of all slots."""
+        """Stop loading, and end the threads of all slots; a load under way has a few seconds to finish."""
         self._ending = True
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(min(_END_SECONDS, self._settings.drain_timeout_seconds))
+            errand = self._errand
+            if errand is not None:
+                errand.give_up()
+            self._thread.join(_LAST_SECONDS)
         for slot in self._slots.all().values():
             if slot.state in {State.READY, State.DRAINING}:
                 slot.batcher.close()
@@ -116,6 +141,8 @@ class Loader:
         for slot in slots:
             if slot.state is State.DRAINING and slot.idle:
                 self._free(slot)
+        self._forgive()
+        self._leftovers.clear(urgent=self._is_short())
         action = next_action([_view(slot) for slot in slots], self._aspired, self.free_bytes(), time.monotonic())
         if isinstance(action, Load):
             self._load(action.name, action.aspired)
@@ -128,8 +155,27 @@ class Loader:
         slots = self._slots.all().values()
         if any(slot.state is State.DRAINING for slot in slots):
             return _LOOK_SECONDS
-        retries = [slot.retry_at for slot in slots if slot.state is State.FAILED]
-        return max(_LOOK_SECONDS, min(retries) - time.monotonic()) if retries else None
+        now = time.monotonic()
+        pauses = [max(_LOOK_SECONDS, slot.retry_at - now) for slot in slots if slot.state is State.FAILED]
+        if self._hanging or self._leftovers.pending:
+            pauses.append(_IDLE_LOOK_SECONDS)
+        return min(pauses, default=None)
+
+    def _forgive(self) -> None:
+        """Let versions be tried again whose hanging loads have come back after all."""
+        for slot, errand in self._hanging:
+            if not errand.running:
+                slot.retry_at = 0.0
+        self._hanging = [(slot, errand) for slot, errand in self._hanging if errand.running]
+
+    def _is_short(self) -> bool:
+        """Tell whether a wish waits for memory."""
+        free = self.free_bytes()
+        return any(
+            wish.size_bytes > free and self._slots.find(name, wish.version) is None
+            for name, wishes in self._aspired.items()
+            for wish in wishes
+        )
 
     def _load(self, name: str, wish: Aspired) -> None:
         former = self._slots.find(name, wish.version)
@@ -142,7 +188,9 @@ class Loader:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a model is foreign code; this process goes on
             slot.size_bytes = 0
             slot.failures += 1
-            slot.retry_at = time.monotonic() + pause_after(slot.failures)
+            hangs = any(hanging is slot for hanging, _ in self._hanging)  # trying again would hang one thread more
+            slot.retry_at = math.inf if hangs else time.monotonic() + pause_after(slot.failures)
+            self._leftovers.add(slot)
             problem = _in_words(error)
             _log.error("`%s` is not ready: %s", slot.ref, problem, exc_info=not isinstance(error, CrossfadeError))
             self._slots.advance(slot, State.FAILED, problem)
@@ -154,22 +202,44 @@ class Loader:
     def _prepare(self, slot: Slot, estimate: int) -> None:
         self._check_room(slot, estimate)
         started, before = time.perf_counter(), resident_bytes()
+        deadline = time.monotonic() + self._settings.ready_timeout_seconds
+        opened = self._send(slot, lambda: self._open_verified(slot), deadline)
+        self._slots.advance(slot, State.WARMING)
+        seconds = self._send(slot, lambda: warm_up(opened, self._settings.warmup_requests), deadline)
+        measured = max(estimate, resident_bytes() - before)
+        self._check_room(slot, measured)
+        slot.size_bytes = measured
+        self._leftovers.hide()
+        slot.equip(opened.manifest, self._batcher(slot, opened, inline=seconds < self._settings.inline_below_seconds))
+        slot.number = opened.number
+        slot.load_seconds = time.perf_counter() - started
+
+    def _send(self, slot: Slot, call: Callable[[], T], deadline: float) -> T:
+        """Run foreign code on a thread of its own, and leave it behind when it hangs."""
+        self._errand = errand = Errand(call, f"crossfade-load-{slot.ref}")
+        try:
+            if errand.wait(deadline - time.monotonic()):
+                return errand.result()
+        finally:
+            self._errand = None
+        if self._ending:
+            raise LoadFailedError(ref=slot.ref, problem="this process is shutting down")
+        self.abandoned += 1
+        self._hanging.append((slot, errand))
+        problem = f"it did not finish loading within {self._settings.ready_timeout_seconds:g} seconds"
+        raise LoadFailedError(ref=slot.ref, problem=problem)
+
+    def _open_verified(self, slot: Slot) -> OpenedVersion:
         opened = self._open(slot.name, slot.version)
         if opened.manifest.digest != slot.digest:
             raise LoadFailedError(ref=slot.ref, problem="it was registered anew meanwhile")
         if opened.golden is not None:
             verify(opened, opened.golden, slot.ref)
-        self._slots.advance(slot, State.WARMING)
-        seconds = warm_up(opened, self._settings.warmup_requests)
-        measured = max(estimate, resident_bytes() - before)
-        self._check_room(slot, measured)
-        slot.size_bytes = measured
-        gc.freeze()  # what a model is made of lives long; the collector need not look at it again
-        slot.equip(opened.manifest, self._batcher(slot, opened, inline=seconds < self._settings.inline_below_seconds))
-        slot.number = opened.number
-        slot.load_seconds = time.perf_counter() - started
+        return opened
 
     def _check_room(self, slot: Slot, needed: int) -> None:
+        if needed > self.free_bytes():
+            self._leftovers.clear(urgent=True)
         free = self.free_bytes()
         if needed > free:
             problem = f"it needs {needed} bytes of memory, and {max(0, free)} of {self.limit_bytes} are free"
@@ -196,8 +266,9 @@ class Loader:
     def _free(self, slot: Slot) -> None:
         self._slots.advance(slot, State.UNLOADING)
         slot.batcher.close()
-        del slot.batcher  # the last reference to the model, unless its own answers still hold some of it
+        del slot.batcher  # the last reference to the model, unless its answers or it itself still hold some of it
         self._slots.advance(slot, State.GONE)
+        self._leftovers.add(slot)
         _log.info("`%s` is unloaded", slot.ref)
 
 

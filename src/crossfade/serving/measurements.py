@@ -77,6 +77,9 @@ class Measurements(Collector):
             if state is not State.GONE:
                 states.add_metric((state.value,), found[state])
         yield states
+        yield CounterMetricFamily(
+            "crossfade_abandoned_loads", "Loads that hung and were left behind.", value=self._loader.abandoned
+        )
         yield GaugeMetricFamily(
             "crossfade_free_bytes", "Memory that further versions may take.", value=self._loader.free_bytes()
         )

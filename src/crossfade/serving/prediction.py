@@ -20,6 +20,7 @@ from crossfade.errors import (
     AliasNotFoundError,
     CrossfadeError,
     DrainingError,
+    ModelNotFoundError,
     NotServedError,
     SignatureMismatchError,
     UnavailableError,
@@ -27,6 +28,7 @@ from crossfade.errors import (
 )
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.registry import LOCAL
+from crossfade.registry.versions import Version
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.settings import ServingSettings
@@ -37,7 +39,11 @@ from crossfade.traffic.unloading import set_unloaded
 
 _NO_SIGNATURE = Signature((), ())
 _UNLOADED = "somebody asked not to serve it"
+_NOT_LOADED = "it is not loaded"
 _LOOK_SECONDS = 0.01
+_LOOK_UPS = 4
+"""Questions to the registry at a time about versions that are not here; whoever asks for more is told what is known
+here, so that a flood of unknown names costs the registry and the threads of this process next to nothing."""
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -164,6 +170,7 @@ class PredictionService:
         self._database = database
         self._ready_timeout = settings.ready_timeout_seconds
         self._draining = False
+        self._look_ups = 0
 
     async def hold(self, ref: ModelRef) -> HeldVersion:
         """Choose who answers a request, and hold on to it until the `with` block ends.
@@ -194,9 +201,10 @@ class PredictionService:
         Raises:
             ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
         """
-        route = self._follower.snapshot.route(ref.name)
+        snapshot = self._follower.snapshot
+        route = snapshot.models.get(ref.name, Route(ref.name))
         try:
-            slot, _ = self._take(route, ref)
+            slot, _ = self._take(snapshot.route(ref.name), ref)
         except CrossfadeError as error:
             refusal = await self._refusal(ref, error)
             if not isinstance(refusal, NotServedError):
@@ -285,21 +293,32 @@ class PredictionService:
         for slot in self._slots.all().values():
             if slot.name == ref.name and slot.number == ref.number and slot.state is State.READY:
                 return slot.version
-        problem = "ask for an alias or a version" if ref.number is None else "it is not loaded"
+        problem = "ask for an alias or a version" if ref.number is None else _NOT_LOADED
         raise NotServedError(ref=str(ref), problem=problem)
 
     async def _refusal(self, ref: ModelRef, error: CrossfadeError) -> CrossfadeError:
-        """Tell a version that is not here from one that is nowhere. While the registry is away, nobody can."""
-        if not isinstance(error, NotServedError) or ref.alias is not None or ref.stage is not None:
+        """Tell a version that is not here from one that is nowhere. While the registry is away, nobody can.
+
+        A version that was registered a moment ago is asked for before the snapshot knows its model.
+        """
+        exact = ref.version is not None or ref.number is not None
+        if not exact or not isinstance(error, NotServedError | ModelNotFoundError) or self._look_ups >= _LOOK_UPS:
             return error
+        self._look_ups += 1
         try:
-            if ref.version is not None:
-                found = await asyncio.to_thread(self._backend.find_version, ref.name, ref.version)
-            else:
-                found = await asyncio.to_thread(self._backend.find_numbered, ref.name, ref.number or 0)
+            found = await asyncio.to_thread(self._find_exact, ref)
         except UnavailableError:
             return error
-        return VersionNotFoundError(ref=str(ref), name=ref.name) if found is None else error
+        finally:
+            self._look_ups -= 1
+        if isinstance(error, NotServedError):
+            return VersionNotFoundError(ref=str(ref), name=ref.name) if found is None else error
+        return error if found is None else NotServedError(ref=found.ref, problem=_NOT_LOADED)
+
+    def _find_exact(self, ref: ModelRef) -> Version | None:
+        if ref.version is not None:
+            return self._backend.find_version(ref.name, ref.version)
+        return self._backend.find_numbered(ref.name, ref.number or 0)
 
     def _waiting_for(self, route: Route) -> str:
         slots = [slot for slot in self._slots.all().values() if slot.name == route.name]

@@ -6,7 +6,7 @@ inputs against the signature here, before anything is sent or computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from typing import Any
 
@@ -36,6 +36,14 @@ class PredictorInfo(msgspec.Struct, frozen=True):
     def ref(self) -> str:
         """`name:1.2.0`."""
         return self.version.ref
+
+    def check(self, inputs: object) -> Tensors:
+        """Return inputs of any kind as the tensors that the version takes.
+
+        Raises:
+            SignatureMismatchError: Names the field, what is expected and what was given.
+        """
+        return checked_inputs(inputs, self.signature, self.ref)
 
     def _repr_html_(self) -> str:
         rows = [("version", self.ref), ("stage", self.version.stage), ("flavor", self.version.flavor)]
@@ -73,8 +81,8 @@ class Predictor:
             SignatureMismatchError: The inputs do not fit, or the version has no probabilities.
             PredictionError: The model failed.
         """
-        output = self._output(probabilities)
-        return self._answer(self._checked(inputs), frozenset((output,)))[output]
+        output = wanted_output(self.info.signature, probabilities=probabilities)
+        return self._answer(self.info.check(inputs), frozenset((output,)))[output]
 
     def predict_batch(
         self, inputs: object, *, batch_size: int = 1000, probabilities: bool = False, progress: bool | None = None
@@ -87,19 +95,23 @@ class Predictor:
             probabilities: As for `predict`.
             progress: Show a bar on stderr; by default for more than 10,000 rows on a terminal.
         """
-        if batch_size < 1:
-            raise SignatureMismatchError(field="batch_size", expected="at least 1", given=str(batch_size))
-        output = self._output(probabilities)
-        tensors = self._checked(inputs)
-        rows = row_count(tensors)
-        if rows == 0:
-            return self._answer(tensors, frozenset((output,)))[output]
-        starts = _with_progress(range(0, rows, batch_size), rows, progress, self.info.ref)
-        pieces = [
-            self._answer({name: value[i : i + batch_size] for name, value in tensors.items()}, frozenset((output,)))
-            for i in starts
-        ]
-        return np.concatenate([piece[output] for piece in pieces])
+        output = wanted_output(self.info.signature, probabilities=probabilities)
+        return self.predict_outputs(inputs, (output,), batch_size=batch_size, progress=progress)[output]
+
+    def predict_outputs(
+        self, inputs: object, outputs: Iterable[str], *, batch_size: int = 1000, progress: bool | None = None
+    ) -> Tensors:
+        """Predict many rows in pieces, and return several outputs of one run of the model.
+
+        Args:
+            inputs: As for `predict`.
+            outputs: Names of outputs of the signature.
+            batch_size: Rows per piece.
+            progress: As for `predict_batch`.
+        """
+        wanted = frozenset(self.info.signature.output(name).name for name in outputs)
+        pieces = in_pieces(self.info.check(inputs), batch_size, progress=progress, title=self.info.ref)
+        return joined([self._answer(piece, wanted) for piece in pieces])
 
     def validate(self, inputs: object) -> None:
         """Check inputs against the signature without predicting.
@@ -107,20 +119,7 @@ class Predictor:
         Raises:
             SignatureMismatchError: Names the field, what is expected and what was given.
         """
-        self._checked(inputs)
-
-    def _checked(self, inputs: object) -> Tensors:
-        try:
-            return self.info.signature.check(to_tensors(inputs, self.info.signature.inputs))
-        except SignatureMismatchError as error:
-            facts: dict[str, Any] = error.facts | {"ref": self.info.ref}
-            raise SignatureMismatchError(**facts) from error
-
-    def _output(self, probabilities: bool) -> str:
-        names = [spec.name for spec in self.info.signature.outputs]
-        if probabilities:
-            return self.info.signature.output(PROBABILITIES).name
-        return LABELS if LABELS in names else names[0]
+        self.info.check(inputs)
 
     def __repr__(self) -> str:
         """Name the version."""
@@ -128,6 +127,45 @@ class Predictor:
 
     def _repr_html_(self) -> str:
         return self.info._repr_html_()
+
+
+def checked_inputs(inputs: object, signature: Signature, ref: str) -> Tensors:
+    """Return inputs of any kind as the tensors of a signature; `ref` is whose, for errors.
+
+    Raises:
+        SignatureMismatchError: They do not fit.
+    """
+    try:
+        return signature.check(to_tensors(inputs, signature.inputs))
+    except SignatureMismatchError as error:
+        facts: dict[str, Any] = error.facts | {"ref": ref}
+        raise SignatureMismatchError(**facts) from error
+
+
+def wanted_output(signature: Signature, *, probabilities: bool) -> str:
+    """Return the output that people mean: the labels, or the first one when there are none.
+
+    Raises:
+        SignatureMismatchError: The version has no probabilities.
+    """
+    if probabilities:
+        return signature.output(PROBABILITIES).name
+    names = [spec.name for spec in signature.outputs]
+    return LABELS if LABELS in names else names[0]
+
+
+def in_pieces(tensors: Tensors, size: int, *, progress: bool | None, title: str) -> Iterator[Tensors]:
+    """Yield the rows in pieces of at most `size`, at least one piece; see `Predictor.predict_batch` for `progress`."""
+    if size < 1:
+        raise SignatureMismatchError(field="batch_size", expected="at least 1", given=str(size))
+    rows = row_count(tensors)
+    for start in _with_progress(range(0, max(rows, 1), size), rows, progress, title):
+        yield {name: value[start : start + size] for name, value in tensors.items()}
+
+
+def joined(pieces: list[Tensors]) -> Tensors:
+    """Return the answers to pieces as one."""
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def _with_progress(starts: range, rows: int, progress: bool | None, title: str) -> Iterator[int] | range:

@@ -59,6 +59,7 @@ class Slot:
         failures: How many times in a row loading failed, this time included.
         retry_at: When a failed slot may be tried again, on the monotonic clock.
         size_bytes: Memory charged to it.
+        hidden: Whether the cycle collector cannot see its model.
         leases: Requests under way.
         number: The version's order of registration.
         manifest, signature, outputs, batcher: Set before it is ready.
@@ -69,6 +70,7 @@ class Slot:
         "counters",
         "digest",
         "failures",
+        "hidden",
         "leases",
         "load_seconds",
         "manifest",
@@ -99,6 +101,7 @@ class Slot:
         self.problem = ""
         self.size_bytes = 0
         self.load_seconds = 0.0
+        self.hidden = False
         self.leases = 0
         self.number = 0
         self.counters = Counters()

@@ -65,6 +65,7 @@ models = Table(
     Column("created_at", String(27), nullable=False),
     Column("created_by", String(128), nullable=False),
     Column("unloaded", Boolean, nullable=False, server_default="0", comment="asked not to be served"),
+    Column("version_count", BigInteger, nullable=False, server_default="0", comment="counting rows takes too long"),
 )
 
 versions = Table(
@@ -91,6 +92,8 @@ versions = Table(
     ForeignKeyConstraint(["model"], ["models.name"]),
     Index("versions_by_number", "model", "number", unique=True),
     Index("versions_by_precedence", "model", "major", "minor", "patch"),
+    Index("versions_by_major", "model", "major", "number"),
+    Index("versions_by_minor", "model", "major", "minor", "number"),
     Index("versions_by_stage", "model", "stage", "number"),
     Index("versions_by_source", "model", "source", "number"),
 )

@@ -63,6 +63,9 @@ class BlobStoreContract:
     clock_error = timedelta(seconds=5)
     """How far the clock of the store may be from the clock here."""
 
+    dates_unfinished = True
+    """Whether the server that the suite runs against knows how old an unfinished upload is."""
+
     @pytest.fixture
     @abstractmethod
     def store(self) -> BlobStore:
@@ -77,6 +80,11 @@ class BlobStoreContract:
     @abstractmethod
     def truncate(self, store: BlobStore, digest: str) -> None:
         """Cut the stored bytes behind the store's back."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def abandon(self, store: BlobStore) -> None:
+        """Leave an unfinished upload behind, as a process that is killed does; nothing where that leaves nothing."""
         raise NotImplementedError
 
     def leftovers(self, store: BlobStore) -> int:
@@ -184,10 +192,37 @@ class BlobStoreContract:
         assert store.put([data], limit_bytes=LIMIT).size == 5_000
         assert store.read(blob.digest) == data
 
+    @pytest.mark.parametrize("spoil", ["damage", "truncate"])
+    def test_only_good_bytes_are_found_intact(self, store: BlobStore, spoil: str) -> None:
+        """Who relies on a stored blob without storing it again learns that it went bad."""
+        data = secrets.token_bytes(5_000)
+        blob, other = (store.put([part], limit_bytes=LIMIT) for part in (data, b"other"))
+        assert store.find_intact(blob.digest) == blob
+        harm: Callable[[BlobStore, str], None] = getattr(self, spoil)
+        harm(store, blob.digest)
+        assert store.find_intact(blob.digest) is None
+        assert store.find_intact(other.digest) == other
+        healed = store.put([data], limit_bytes=LIMIT)
+        assert store.find_intact(blob.digest) == healed
+
+    def test_what_interrupted_uploads_left_is_swept_when_it_is_old(self, store: BlobStore) -> None:
+        """Uploads under way are young; what is stored stays."""
+        kept = store.put([b"kept"], limit_bytes=LIMIT)
+        self.abandon(store)
+        left = self.leftovers(store)
+        if self.dates_unfinished:
+            assert store.sweep_unfinished(datetime.now(UTC) - timedelta(hours=1)) == 0
+            assert self.leftovers(store) == left
+        assert store.sweep_unfinished(datetime.now(UTC) + timedelta(hours=1)) == left
+        assert self.leftovers(store) == 0
+        assert store.sweep_unfinished(datetime.now(UTC) + timedelta(hours=1)) == 0
+        assert list(store.list()) == [kept]
+
     def test_what_is_missing_is_said_to_be_missing(self, store: BlobStore) -> None:
         """A well-formed digest of nothing."""
         digest = digest_of(b"never stored")
         assert store.find(digest) is None
+        assert store.find_intact(digest) is None
         assert store.delete(digest) is False
         for access in (store.open, store.read):
             with pytest.raises(BlobNotFoundError):
@@ -197,6 +232,7 @@ class BlobStoreContract:
     def test_what_is_no_digest_is_never_used(self, store: BlobStore, digest: str) -> None:
         """Only a digest names a blob."""
         assert store.find(digest) is None
+        assert store.find_intact(digest) is None
         assert store.delete(digest) is False
         for access in (store.open, store.read):
             with pytest.raises(BlobNotFoundError):

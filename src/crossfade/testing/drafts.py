@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from crossfade.core.hashing import canonical_json, sha256
+from crossfade.core.identity import new_id
 from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Card, FileEntry, Manifest, Page, Version
@@ -42,8 +44,18 @@ def publish(
 ) -> Version:
     """Store and publish a version, and return it."""
     manifest = draft(name, version, content, card)
-    store(backend, manifest, content, card)
-    return backend.publish(manifest, card or Card(), stage=STAGE, principal="ann")[0]
+    with leased(backend, manifest):
+        store(backend, manifest, content, card)
+        return backend.publish(manifest, card or Card(), stage=STAGE, principal="ann")[0]
+
+
+@contextmanager
+def leased(backend: RegistryBackend, manifest: Manifest) -> Iterator[None]:
+    """Protect what a manifest names, and itself, as everybody does who publishes."""
+    holder = f"test-{new_id()}"
+    backend.lease_blobs([manifest.digest, *(entry.digest for entry in manifest.files)], holder)
+    yield
+    backend.release_blobs(holder)
 
 
 def move(backend: RegistryBackend, target: str | None, *, alias: str = "champion", expected: str | None = None) -> None:

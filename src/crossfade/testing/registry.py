@@ -32,7 +32,7 @@ from crossfade.errors import (
 )
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Card, Page, Version
-from crossfade.testing.drafts import STAGE, draft, move, publish, store, walk
+from crossfade.testing.drafts import STAGE, draft, leased, move, publish, store, walk
 
 
 class RegistryContract:
@@ -80,10 +80,22 @@ class RegistryContract:
         store(backend, manifest)
         digests = {entry.path: entry.digest for entry in manifest.files} | {"manifest": manifest.digest}
         assert backend.blobs.delete(digests[lost])
-        with pytest.raises(CorruptBlobError, match="missing"):
+        with leased(backend, manifest):
+            with pytest.raises(CorruptBlobError, match="missing"):
+                backend.publish(manifest, Card(), stage=STAGE, principal="ann")
+            assert backend.find_model("churn") is None
+            store(backend, manifest)
+            assert backend.publish(manifest, Card(), stage=STAGE, principal="ann")[1]
+
+    def test_a_version_whose_blobs_nobody_protects_is_not_published(self, backend: RegistryBackend) -> None:
+        """They could be collected before it is visible. Those of other versions are protected by these."""
+        manifest = draft("churn", "1.0.0")
+        store(backend, manifest)
+        with pytest.raises(CorruptBlobError, match="not protected"):
             backend.publish(manifest, Card(), stage=STAGE, principal="ann")
         assert backend.find_model("churn") is None
-        store(backend, manifest)
+        publish(backend, "other", "1.0.0")
+        backend.lease_blobs([manifest.digest], "only-the-manifest")
         assert backend.publish(manifest, Card(), stage=STAGE, principal="ann")[1]
 
     def test_concurrent_publications_get_numbers_without_gaps(self, backend: RegistryBackend) -> None:
@@ -156,6 +168,10 @@ class RegistryContract:
         assert model is not None
         assert (model.version_count, model.latest_version, model.aliases) == (3, "0.9.1", {"champion": "1.0.0"})
         assert (model.description, model.created_by, model.unloaded) == ("second", "ann", False)
+        backend.delete_version("churn", "0.9.1", principal="bob", reason="")
+        again = backend.find_model("churn")
+        assert again is not None
+        assert (again.version_count, again.latest_version) == (2, "0.9.0")
 
     # --- aliases ---
 

@@ -43,6 +43,12 @@ def remove_candidate(database: Database, candidate: Candidate, *, principal: str
     _remove(database, ours, principal, now)
 
 
+def is_candidate(database: Database, name: str, version: str) -> bool:
+    """Tell whether somebody asks every process to load a version."""
+    with database.read() as connection:
+        return connection.execute(select(candidates).where(_same(name, version))).first() is not None
+
+
 def sweep_candidates(database: Database, *, before: datetime, now: datetime) -> None:
     """Withdraw requests that nobody waits for any more, because the one who asked has died."""
     _remove(database, candidates.c.requested_at < to_text(before), "sweep", now)

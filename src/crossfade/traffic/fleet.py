@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -21,7 +21,8 @@ from crossfade.settings import ServingSettings
 from crossfade.storage.database import Database
 from crossfade.storage.tables import processes
 from crossfade.storage.times import from_text, to_text
-from crossfade.traffic.candidates import Candidate, add_candidate, remove_candidate, sweep_candidates
+from crossfade.traffic.candidates import Candidate, add_candidate, is_candidate, remove_candidate, sweep_candidates
+from crossfade.traffic.machine import has_ended
 
 READY = "ready"
 FAILED = "failed"
@@ -29,9 +30,14 @@ FAILED = "failed"
 
 _LOOK_SECONDS = 0.02
 _MISSED = 3
-"""Heartbeats that a process may miss before it counts as gone."""
+"""Heartbeats that a process may miss before it counts as silent: nobody relies on it, but it may still answer."""
+_ENDED = 6
+"""Missed heartbeats after which one is forgotten that is known to have ended: long enough for a waiting switch to see
+that it fell silent."""
 _SWEPT = 30
-"""Missed heartbeats after which its row is deleted: long enough for whoever waits for it to see that it died."""
+"""Missed heartbeats after which any silent process counts as gone."""
+_PATIENCE = 6
+"""Heartbeats for which a switch waits for processes that were silent before it asked."""
 
 T = TypeVar("T")
 
@@ -48,7 +54,9 @@ class Fleet:
         self._database = database
         self._clock = clock
         self._stale_after = timedelta(seconds=_MISSED * settings.heartbeat_seconds)
+        self._ended_after = timedelta(seconds=_ENDED * settings.heartbeat_seconds)
         self._swept_after = timedelta(seconds=_SWEPT * settings.heartbeat_seconds)
+        self._patience = timedelta(seconds=_PATIENCE * settings.heartbeat_seconds)
         self._candidates_end_after = timedelta(seconds=2 * settings.ready_timeout_seconds)
 
     def revision(self) -> int:
@@ -61,8 +69,15 @@ class Fleet:
         Raises:
             DatabaseUnavailableError: The database does not answer.
         """
-        stale = self._clock() - self._stale_after
-        return tuple(process for process in self._all() if process.seen_at > stale)
+        return tuple(process for process in self._all() if not self._is_silent(process))
+
+    def members(self) -> tuple[ProcessStatus, ...]:
+        """Return the processes that may be answering, oldest first: the live, and the silent until they count as gone.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        return tuple(process for process in self._all() if not self._is_gone(process))
 
     def report(self, status: ProcessStatus) -> None:
         """Store what a process says about itself."""
@@ -87,9 +102,12 @@ class Fleet:
     def sweep(self) -> None:
         """Delete what the dead left behind: rows of processes, and candidates that nobody waits for any more."""
         now = self._clock()
-        if any(process.seen_at < now - self._swept_after for process in self._all()):
+        gone = [process for process in self._all() if self._is_gone(process)]
+        if gone:
             with self._database.write() as connection:
-                connection.execute(delete(processes).where(processes.c.seen_at < to_text(now - self._swept_after)))
+                for process in gone:  # one that has reported since is not gone after all
+                    unchanged = processes.c.seen_at == to_text(process.seen_at)
+                    connection.execute(delete(processes).where(processes.c.process == process.process, unchanged))
         sweep_candidates(self._database, before=now - self._candidates_end_after, now=now)
 
     def add_candidate(self, name: str, version: str, *, principal: str) -> Candidate:
@@ -100,31 +118,47 @@ class Fleet:
         """Withdraw the request, unless somebody has asked for the same version again since."""
         remove_candidate(self._database, candidate, principal=principal, now=self._clock())
 
-    def wait_ready(self, candidate: Candidate, timeout: float) -> tuple[ProcessStatus, ...]:
-        """Wait until every live process has the candidate ready, and return them.
+    def is_candidate(self, candidate: Candidate) -> bool:
+        """Tell whether every process is still asked to load that version, by whomever."""
+        return is_candidate(self._database, candidate.name, candidate.version)
+
+    def wait_ready(
+        self, candidate: Candidate, timeout: float, *, registered_at: datetime | None = None
+    ) -> tuple[ProcessStatus, ...]:
+        """Wait until every process has the candidate ready, and return them.
+
+        A process that is silent from the beginning is waited for during six heartbeats, unless its last report said
+        that it had the version ready: it cannot have followed any change since.
 
         Args:
             candidate: From `add_candidate`; what processes reported before they knew of it does not count.
             timeout: In seconds.
+            registered_at: When the version was registered; what a silent process reported before is about another one.
 
         Raises:
-            LoadFailedError: One could not make it ready, died while it tried, or took longer than `timeout`.
+            LoadFailedError: One could not make it ready, died while it tried, is silent, or took longer than `timeout`;
+                or all left while they were waited for.
         """
-        members: set[str] = set()
+        started = self._clock()
+        heard: set[str] = set()
 
         def ready() -> tuple[ProcessStatus, ...] | None:
-            live = self.live()
-            self._check_alive(candidate.ref, members, live)
-            states = [_state(process, candidate) for process in live]
+            members = self.members()
+            silent = [process for process in members if self._is_silent(process)]
+            self._check_company(candidate.ref, heard, members, silent)
+            states = [_state(process, candidate) for process in members if process not in silent]
             for state, problem in states:
                 if state == FAILED:
                     raise LoadFailedError(ref=candidate.ref, problem=problem)
-            return live if all(state == READY for state, _ in states) else None
+            unproven = [process for process in silent if not _was_ready(process, candidate, registered_at)]
+            if unproven and self._clock() - started >= self._patience:
+                raise LoadFailedError(ref=candidate.ref, problem=self._silence_of(unproven[0]))
+            return members if not unproven and all(state == READY for state, _ in states) else None
 
         found = _look_until(ready, timeout)
         if found is None:
             late = [
-                f"{process.host}/{process.pid}" for process in self.live() if _state(process, candidate)[0] != READY
+                f"{process.host}/{process.pid}" for process in self.members() if _state(process, candidate)[0] != READY
             ]
             problem = f"{', '.join(late)} did not have it ready within {timeout:g} seconds"
             raise LoadFailedError(ref=candidate.ref, problem=problem)
@@ -158,20 +192,41 @@ class Fleet:
                 for row in connection.execute(query)
             ]
 
-    def _check_alive(self, ref: str, members: set[str], live: tuple[ProcessStatus, ...]) -> None:
-        """Fail when a member fell silent without saying goodbye: a version may kill the process that loads it."""
-        present = {process.process for process in live}
-        gone = members - present
-        members |= present
-        members -= gone
-        for process in self._all() if gone else ():
-            if process.process in gone:
+    def _is_silent(self, process: ProcessStatus) -> bool:
+        return process.seen_at <= self._clock() - self._stale_after
+
+    def _is_gone(self, process: ProcessStatus) -> bool:
+        age = self._clock() - process.seen_at
+        return age > self._swept_after or (age > self._ended_after and has_ended(process.process, process.pid))
+
+    def _check_company(
+        self, ref: str, heard: set[str], members: tuple[ProcessStatus, ...], silent: list[ProcessStatus]
+    ) -> None:
+        """Fail when one that was heard of fell silent, or all have left: a version may kill whoever loads it."""
+        for process in silent:
+            if process.process in heard:
                 problem = f"process {process.host}/{process.pid} fell silent while it loaded the version"
                 raise LoadFailedError(ref=ref, problem=problem)
+        if heard and not members:
+            raise LoadFailedError(ref=ref, problem="every process ended before it had the version ready")
+        heard |= {process.process for process in members if process not in silent}
+
+    def _silence_of(self, process: ProcessStatus) -> str:
+        gone_at = process.seen_at + self._swept_after
+        return (
+            f"process {process.host}/{process.pid} has been silent since {process.seen_at:%Y-%m-%d %H:%M:%S} UTC and "
+            f"may still answer; end it if it hangs, or try again after {gone_at:%H:%M:%S}, when it counts as gone"
+        )
 
 
 def _state(process: ProcessStatus, candidate: Candidate) -> tuple[str, str]:
     return process.slots.get(candidate.ref, ("", "")) if process.revision >= candidate.revision else ("", "")
+
+
+def _was_ready(process: ProcessStatus, candidate: Candidate, registered_at: datetime | None) -> bool:
+    """Tell whether the last report of a silent process proves the version."""
+    about_it = registered_at is not None and process.seen_at > registered_at
+    return about_it and process.slots.get(candidate.ref, ("", ""))[0] == READY
 
 
 def _look_until(found: Callable[[], T | None], timeout: float) -> T | None:

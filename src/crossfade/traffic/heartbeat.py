@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable
 
 from crossfade.core.clock import Clock, utc_now
-from crossfade.core.identity import new_id
 from crossfade.errors import UnavailableError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.settings import ServingSettings
 from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.machine import new_process_id
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Heartbeat:
     """
 
     def __init__(self, fleet: Fleet, settings: ServingSettings, state: State, clock: Clock = utc_now) -> None:
-        self.process = new_id()
+        self.process = new_process_id()
         self._fleet = fleet
         self._seconds = settings.heartbeat_seconds
         self._state = state

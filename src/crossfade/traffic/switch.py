@@ -1,13 +1,15 @@
 """`AliasSwitch`: the one way that aliases move.
 
-A version becomes the target of an alias only after every live serving process has loaded, verified and warmed it, so
-that a broken version never answers anybody. See `docs/decisions/0002-aliases-move-through-the-switch.md`.
+A version becomes the target of an alias only after every serving process has loaded, verified and warmed it, so that a
+broken version never answers anybody. See `docs/decisions/0002-aliases-move-through-the-switch.md`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -22,6 +24,7 @@ from crossfade.errors import (
     RejectedVersionError,
     UnavailableError,
 )
+from crossfade.registry.acceptance import attribution
 from crossfade.registry.registry import LOCAL, Registry
 from crossfade.registry.versions import REJECTED, AliasMove, Version
 from crossfade.settings import ServingSettings
@@ -89,7 +92,7 @@ class AliasSwitch:
         principal: str = LOCAL,
         dry_run: bool = False,
     ) -> SwitchReport:
-        """Point an alias to a version once every live process has it ready.
+        """Point an alias to a version once every process has it ready.
 
         Args:
             name: The model.
@@ -101,7 +104,7 @@ class AliasSwitch:
             dry_run: Only check; nothing is announced, loaded or moved.
 
         Raises:
-            NotReadyError: A process cannot make the version ready, and says why; the alias stays where it is.
+            NotReadyError: A process cannot make the version ready, or is silent; the alias stays where it is.
             AliasMovedError: The alias points elsewhere than `expected`.
             RejectedVersionError: The version is in the stage `rejected`.
             VersionNotFoundError, ModelNotFoundError: There is no such version or model.
@@ -158,12 +161,7 @@ class AliasSwitch:
     def _grant(self, wish: _Wish) -> SwitchReport:
         started = time.monotonic()
         source = self._check(wish)
-        candidate = None
-        if wish.target is not None and wish.semver != source and not self._is_ready_everywhere(wish.target):
-            candidate = self._fleet.add_candidate(wish.name, wish.target.version, principal=wish.principal)
-        try:
-            if candidate is not None:
-                self._fleet.wait_ready(candidate, self._ready_timeout)
+        with self._proven(wish, source):
             move = self._registry.move_alias(
                 wish.name,
                 wish.alias,
@@ -172,12 +170,6 @@ class AliasSwitch:
                 reason=wish.reason,
                 principal=wish.principal,
             )
-        except LoadFailedError as error:
-            facts = error.facts
-            raise NotReadyError(ref=facts["ref"], name=wish.name, alias=wish.alias, problem=facts["problem"]) from error
-        finally:
-            if candidate is not None:
-                self._withdraw(candidate, wish.principal)
         late = self._fleet.wait_revision(move.seq, FOLLOW_SECONDS)
         return SwitchReport(
             move,
@@ -188,6 +180,7 @@ class AliasSwitch:
 
     def _check(self, wish: _Wish) -> str | None:
         """Refuse what the registry would refuse, before anything is loaded; returns where the alias points now."""
+        attribution(wish.principal, wish.reason)
         model = self._registry.model(wish.name)
         source = model.aliases.get(wish.alias)
         if wish.expected is not None and wish.expected != source:
@@ -206,13 +199,42 @@ class AliasSwitch:
             raise ConflictError(problem=f"`{target.ref}` is not a version of `{name}`")
         return target
 
-    def _is_ready_everywhere(self, target: Version) -> bool:
-        """Tell whether nobody needs to be asked: there is no process, or each has the version ready already."""
+    @contextmanager
+    def _proven(self, wish: _Wish, source: str | None) -> Iterator[None]:
+        """Make every process ready for the wish, and keep it so until the block ends."""
+        if wish.target is None or wish.semver == source or not self._fleet.members():
+            yield
+            return
+        candidate, settled = self._announce(wish.target, wish.principal)
+        try:
+            while not settled:
+                self._fleet.wait_ready(candidate, self._ready_timeout, registered_at=wish.target.created_at)
+                settled = self._fleet.is_candidate(candidate)
+                if not settled:  # another switch asked for it after us, and has withdrawn since
+                    candidate = self._ask(wish.target, wish.principal)
+            yield
+        except LoadFailedError as error:
+            facts = error.facts
+            raise NotReadyError(ref=facts["ref"], name=wish.name, alias=wish.alias, problem=facts["problem"]) from error
+        finally:
+            self._withdraw(candidate, wish.principal)
+
+    def _announce(self, target: Version, principal: str) -> tuple[Candidate, bool]:
+        """Ask every process for a version; tells, too, whether each has it ready already and will keep it.
+
+        When it was ready everywhere at one revision and the request is the next, no process ever follows a revision at
+        which nobody wishes for it: there is nothing to wait for.
+        """
         revision = self._fleet.revision()
-        return all(
+        ready = all(
             process.revision >= revision and process.slots.get(target.ref, ("", ""))[0] == READY
-            for process in self._fleet.live()
+            for process in self._fleet.members()
         )
+        candidate = self._ask(target, principal)
+        return candidate, ready and candidate.revision == revision + 1
+
+    def _ask(self, target: Version, principal: str) -> Candidate:
+        return self._fleet.add_candidate(target.model, target.version, principal=principal)
 
     def _withdraw(self, candidate: Candidate, principal: str) -> None:
         try:

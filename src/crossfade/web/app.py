@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from crossfade.platform import Platform
 from crossfade.web import problems
 from crossfade.web.api import aliases, blobs, models, system, versions
 from crossfade.web.api.contract import schemas
+from crossfade.web.budget import BodyBudget
 from crossfade.web.dataplane import DataPlane
 from crossfade.web.guard import BodyGuard
 from crossfade.web.reference import render_reference
@@ -28,10 +30,11 @@ def create_app(platform: Platform) -> ASGIApp:
     Opening and closing the platform is left to the caller.
     """
     http = platform.settings.http
-    control = ControlGuard(BodyGuard(create_control_plane(platform), http, blobs.reads_own_body), http)
+    bodies = BodyBudget(http)
+    control = ControlGuard(BodyGuard(create_control_plane(platform), http, bodies, blobs.reads_own_body), http)
     if platform.runtime is None:
         return control
-    return DataPlane(platform.runtime.predictions, http, control)
+    return DataPlane(platform.runtime.predictions, http, control, bodies)
 
 
 def create_control_plane(platform: Platform) -> FastAPI:
@@ -46,6 +49,7 @@ def create_control_plane(platform: Platform) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.platform = platform
+    app.state.upload_places = asyncio.Semaphore(blobs.CONCURRENT_UPLOADS)
     problems.install(app)
     for routes in (models.routes, versions.routes, aliases.routes, blobs.routes, system.routes):
         app.include_router(routes, prefix=API)

@@ -13,15 +13,14 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossfade.core.identity import new_id
-from crossfade.errors import CrossfadeError
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
+from crossfade.web.budget import BodyBudget
 from crossfade.web.callers import CallerCheck
 from crossfade.web.guard import ClientGoneError
-from crossfade.web.inference import JSON, Answer, Call, Inference
-from crossfade.web.logs import get_logger
+from crossfade.web.inference import JSON, Answer, Call, Header, Inference
 from crossfade.web.paths import Family, Route, family_of, find_route
-from crossfade.web.problems import Problem
+from crossfade.web.problems import SEE_ROUTES, Problem, plain_problem, problem_for
 from crossfade.web.protocol import respond
 
 _MAX_KNOWN_PATHS = 1024
@@ -38,11 +37,15 @@ class DataPlane:
         predictions: What answers predictions.
         settings: Limits, and the names this server answers for.
         control: The control plane.
+        bodies: Counts the large bodies of both planes.
     """
 
-    def __init__(self, predictions: PredictionService, settings: HttpSettings, control: ASGIApp) -> None:
-        self._inference = Inference(predictions, settings)
+    def __init__(
+        self, predictions: PredictionService, settings: HttpSettings, control: ASGIApp, bodies: BodyBudget
+    ) -> None:
         self._callers = CallerCheck(settings)
+        self._inference = Inference(predictions, settings, self._callers, bodies)
+        self._bodies = bodies
         self._control = control
         self._known: dict[str, tuple[Route, Action]] = {}
 
@@ -63,15 +66,18 @@ class DataPlane:
             headers, method = dict(scope["headers"]), scope["method"]
             self._callers.check(method, headers)
             if method == route.method or (method == "HEAD" and route.method == "GET"):
-                answer = await action(Call(route, headers, scope["query_string"], receive, scope.get("client")))
+                call = Call(route, headers, scope["query_string"], receive, scope.get("client"))
+                try:
+                    answer = await action(call)
+                finally:
+                    self._bodies.release(call.body_bytes)
             else:
                 answer = _method_not_allowed(route, method)
-        except CrossfadeError as error:
-            answer = _refusal(error, "plain" if _wants_problems(scope) else family)
         except ClientGoneError:
             return
-        except Exception as error:  # noqa: BLE001 - the last resort of the process: it is logged and answered
-            answer = _fault(error, path, family)
+        except Exception as error:  # noqa: BLE001 - the last resort of the process: a bug is logged and answered
+            problem = problem_for(error, _new_instance(), path)
+            answer = _refusal(problem, "plain" if _wants_problems(scope) else family)
         sent_headers = [*answer.headers, _NOSNIFF, (b"content-length", b"%d" % len(answer.body))]
         await respond(scope, send, answer.status, sent_headers, answer.body)
 
@@ -88,32 +94,21 @@ def _wants_problems(scope: Scope) -> bool:
     return (b"accept", _PROBLEM[1]) in scope["headers"]
 
 
-def _refusal(error: CrossfadeError, family: Family) -> Answer:
-    retry = ((b"retry-after", b"1"),) if error.http_status == 503 else ()
+def _refusal(problem: Problem, family: Family, *headers: Header) -> Answer:
+    if problem.status == 503:
+        headers = (*headers, (b"retry-after", b"1"))
     if family == "oip":
-        text = f"{error.message} ({error.hint})" if error.hint else error.message
-        return Answer(orjson.dumps({"error": text}), error.http_status, (JSON, *retry))
-    problem = Problem.of(error, f"urn:uuid:{new_id()}")
-    return Answer(msgspec.json.encode(problem), error.http_status, (_PROBLEM, *retry))
+        text = f"{problem.detail} ({problem.hint})" if problem.hint else problem.detail
+        return Answer(orjson.dumps({"error": text}), problem.status, (JSON, *headers))
+    return Answer(msgspec.json.encode(problem), problem.status, (_PROBLEM, *headers))
 
 
 def _method_not_allowed(route: Route, method: str) -> Answer:
-    allowed = b"GET, HEAD" if route.method == "GET" else b"POST"
-    text = f"{method[:16]} is not allowed here, only {allowed.decode()}"
-    return _plain_refusal(405, "method_not_allowed", text, route.family, f"urn:uuid:{new_id()}", ((b"allow", allowed),))
+    allowed = "GET, HEAD" if route.method == "GET" else "POST"
+    text = f"{method[:16]} is not allowed here, only {allowed}"
+    problem = plain_problem(405, "method_not_allowed", "Method Not Allowed", text, _new_instance(), SEE_ROUTES)
+    return _refusal(problem, route.family, (b"allow", allowed.encode()))
 
 
-def _fault(error: Exception, path: str, family: Family) -> Answer:
-    instance = f"urn:uuid:{new_id()}"
-    get_logger().error("bug", request_id=instance, path=path[:200], exc_info=error)
-    text = f"the server met a fault of its own; it was logged as {instance}"
-    return _plain_refusal(500, "internal_error", text, family, instance, ())
-
-
-def _plain_refusal(
-    status: int, code: str, text: str, family: Family, instance: str, headers: tuple[tuple[bytes, bytes], ...]
-) -> Answer:
-    if family == "oip":
-        return Answer(orjson.dumps({"error": text}), status, (JSON, *headers))
-    problem = Problem(f"urn:crossfade:{code}", code.replace("_", " ").capitalize(), status, text, instance, code)
-    return Answer(msgspec.json.encode(problem), status, (_PROBLEM, *headers))
+def _new_instance() -> str:
+    return f"urn:uuid:{new_id()}"

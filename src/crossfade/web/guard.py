@@ -1,4 +1,4 @@
-"""Reading request bodies with a byte limit and a deadline, which uvicorn and Starlette do not have."""
+"""Reading request bodies with byte limits and a deadline, which uvicorn and Starlette do not have."""
 
 from __future__ import annotations
 
@@ -11,16 +11,31 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossfade.errors import BodyTooLargeError, BodyTooSlowError, CrossfadeError, MalformedRequestError
 from crossfade.settings import HttpSettings
+from crossfade.web.budget import SMALL_BODY_BYTES, BodyBudget
 from crossfade.web.problems import error_response
 
 Headers = Iterable[tuple[bytes, bytes]]
+_MAX_DIGITS = 18
 
 
 class ClientGoneError(Exception):
     """The client hung up before its body was complete; there is nobody to answer."""
 
 
-async def read_body(receive: Receive, content_length: bytes | None, limit: int, seconds: float) -> bytes:
+def parse_length(header: bytes) -> int:
+    """Return the number in a Content-Length header.
+
+    Raises:
+        MalformedRequestError: It is none.
+    """
+    if not (header.isdigit() and len(header) <= _MAX_DIGITS):
+        raise MalformedRequestError(problem="Content-Length is not a number")
+    return int(header)
+
+
+async def read_body(
+    receive: Receive, content_length: bytes | None, limit: int, seconds: float, budget: BodyBudget
+) -> bytes:
     """Read a whole request body.
 
     Args:
@@ -28,14 +43,16 @@ async def read_body(receive: Receive, content_length: bytes | None, limit: int, 
         content_length: That header, when there is one; a body that announces too much is refused unread.
         limit: Bytes.
         seconds: For the whole body, however many pieces it comes in.
+        budget: Counts the body; the caller releases it when the request is answered.
 
     Raises:
         BodyTooLargeError: It is longer than `limit`; no more than that was kept.
         BodyTooSlowError: It is not complete after `seconds`.
+        OverloadedError: The process holds too many bytes of other bodies.
         MalformedRequestError: The announced length is no number.
         ClientGoneError: The connection ended.
     """
-    if content_length is not None and _length(content_length) > limit:
+    if content_length is not None and parse_length(content_length) > limit:
         raise BodyTooLargeError(limit_bytes=limit)
     # A small body is there before it is asked for: then the deadline, which costs more than the reading, is not needed.
     steps = receive().__await__()
@@ -47,12 +64,14 @@ async def read_body(receive: Receive, content_length: bytes | None, limit: int, 
         message = arrived.value
         if not message.get("more_body", False) and message["type"] == "http.request" and len(message["body"]) <= limit:
             body: bytes = message["body"]
+            if len(body) > SMALL_BODY_BYTES:  # spares small ones the call
+                budget.grow(0, len(body))
             return body
     try:
         async with asyncio.timeout(seconds):
             if message is None:
                 message = await _resume(steps, waiting_for)
-            return await _read_pieces(message, receive, limit)
+            return await _read_pieces(message, receive, limit, budget)
     except TimeoutError as error:
         raise BodyTooSlowError(limit_seconds=seconds) from error
 
@@ -63,12 +82,16 @@ class BodyGuard:
     Args:
         app: What answers.
         settings: The limits.
+        budget: Counts the large bodies of both planes.
         streams: Tells for a method and path whether the application reads that body itself, in pieces and with limits
             of its own (uploads).
     """
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings, streams: Callable[[str, str], bool]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: HttpSettings, budget: BodyBudget, streams: Callable[[str, str], bool]
+    ) -> None:
         self._app = app
+        self._budget = budget
         self._limit = settings.max_body_bytes
         self._seconds = settings.body_timeout_seconds
         self._streams = streams
@@ -80,13 +103,16 @@ class BodyGuard:
             return
         try:
             length = dict(scope["headers"]).get(b"content-length")
-            body = await read_body(receive, length, self._limit, self._seconds)
+            body = await read_body(receive, length, self._limit, self._seconds, self._budget)
         except CrossfadeError as error:
             await error_response(error, str(scope.get("crossfade.request_id", "")))(scope, receive, send)
             return
         except ClientGoneError:
             return
-        await self._app(scope, _replay(body, receive), send)
+        try:
+            await self._app(scope, _replay(body, receive), send)
+        finally:
+            self._budget.release(len(body))
 
 
 @types.coroutine
@@ -105,20 +131,31 @@ def _resume(steps: Generator[Any, Any, Message], waiting_for: object) -> Generat
         return message
 
 
-async def _read_pieces(message: Message, receive: Receive, limit: int) -> bytes:
+async def _read_pieces(message: Message, receive: Receive, limit: int, budget: BodyBudget) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    while True:
-        if message["type"] != "http.request":
-            raise ClientGoneError
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit:
-            raise BodyTooLargeError(limit_bytes=limit)
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            return b"".join(pieces)
-        message = await receive()
+    try:
+        while True:
+            piece = _piece(message, size, limit)
+            budget.grow(size, size + len(piece))
+            size += len(piece)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+            message = await receive()
+    except BaseException:
+        budget.release(size)
+        raise
+
+
+def _piece(message: Message, size: int, limit: int) -> bytes:
+    """Return what a message adds to a body that has `size` bytes already."""
+    if message["type"] != "http.request":
+        raise ClientGoneError
+    piece: bytes = message.get("body", b"")
+    if size + len(piece) > limit:
+        raise BodyTooLargeError(limit_bytes=limit)
+    return piece
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -132,10 +169,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 def _has_body(headers: Headers) -> bool:
     return any(name in {b"content-length", b"transfer-encoding"} for name, _ in headers)
-
-
-def _length(header: bytes) -> int:
-    try:
-        return int(header)
-    except ValueError as error:
-        raise MalformedRequestError(problem="Content-Length is not a number") from error

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 import msgspec
 import orjson
 from starlette.types import Receive
 
 import crossfade
 from crossfade.core.identity import ModelRef, new_id
-from crossfade.errors import DeniedError, MalformedRequestError, NotServedError
+from crossfade.errors import MalformedRequestError, NotServedError
 from crossfade.serving.prediction import PredictionService
 from crossfade.serving.protocol.answers import describe_model, encode_answer
 from crossfade.serving.protocol.oip import decode_request
 from crossfade.serving.protocol.rows import decode_rows, encode_rows
 from crossfade.settings import HttpSettings
+from crossfade.web.budget import BodyBudget
+from crossfade.web.callers import CallerCheck
 from crossfade.web.compression import pack_body, unpack_body
 from crossfade.web.guard import read_body
 from crossfade.web.paths import Route
@@ -30,14 +30,19 @@ _BINARY: Header = (b"content-type", b"application/octet-stream")
 _METRICS: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
-class Call(msgspec.Struct, frozen=True, gc=False):
-    """One request on its way through the data plane."""
+class Call(msgspec.Struct, gc=False):
+    """One request on its way through the data plane.
+
+    Attributes:
+        body_bytes: How many bytes of its body the budget holds, which whoever made the call releases.
+    """
 
     route: Route
     headers: dict[bytes, bytes]
     query: bytes
     receive: Receive
     client: tuple[str, int] | None = None
+    body_bytes: int = 0
 
     @property
     def ref(self) -> ModelRef:
@@ -60,10 +65,16 @@ class Inference:
     Args:
         predictions: What answers.
         settings: Limits of requests.
+        callers: Decides who may load and unload models.
+        bodies: Counts the large bodies.
     """
 
-    def __init__(self, predictions: PredictionService, settings: HttpSettings) -> None:
+    def __init__(
+        self, predictions: PredictionService, settings: HttpSettings, callers: CallerCheck, bodies: BodyBudget
+    ) -> None:
         self._predictions = predictions
+        self._callers = callers
+        self._bodies = bodies
         self._limit = settings.max_body_bytes
         self._seconds = settings.body_timeout_seconds
         self._max_rows = settings.max_rows
@@ -109,9 +120,15 @@ class Inference:
 
     async def _body(self, call: Call) -> bytes:
         headers = call.headers
-        body = await read_body(call.receive, headers.get(b"content-length"), self._limit, self._seconds)
-        encoding = headers.get(b"content-encoding")
-        return body if encoding is None else unpack_body(body, encoding, self._limit)
+        length, encoding = headers.get(b"content-length"), headers.get(b"content-encoding")
+        body = await read_body(call.receive, length, self._limit, self._seconds, self._bodies)
+        call.body_bytes = len(body)
+        if encoding is None:
+            return body
+        unpacked = unpack_body(body, encoding, self._limit)
+        self._bodies.grow(len(body), len(unpacked))
+        call.body_bytes = len(unpacked)
+        return unpacked
 
     # --- models ---
 
@@ -158,8 +175,7 @@ class Inference:
         return Answer(b"{}")
 
     async def _local_body(self, call: Call) -> bytes:
-        if call.client is not None and not ip_address(call.client[0]).is_loopback:
-            raise DeniedError(problem="models are loaded and unloaded from the server's own machine only")
+        self._callers.check_local(call.client, call.headers)
         return await self._body(call)
 
     # --- the process ---

@@ -6,12 +6,14 @@ The command line uses it when no `--server` is given, so that there is one code 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import Future
+from threading import Lock, Thread, main_thread
+from typing import ClassVar
 
 import anyio
 import httpx
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from anyio.to_thread import run_sync
 from starlette.types import ASGIApp, Message, Scope
 
@@ -30,23 +32,68 @@ class InProcessTransport(httpx.BaseTransport):
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._exits = ExitStack()
-        self._portal: BlockingPortal | None = None
+        self._starting = Lock()
+        self._loop: _Loop | None = None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request; the body of the answer is read as it is produced."""
-        if self._portal is None:
-            self._portal = self._exits.enter_context(start_blocking_portal())
-        exchange = self._portal.call(_Exchange.create, self._app, request)
-        self._portal.start_task_soon(exchange.run)
-        start = self._portal.call(exchange.next_message)
-        body = _Body(self._portal, exchange)
-        return httpx.Response(start["status"], headers=start["headers"], stream=body)
+        with self._starting:
+            if self._loop is None:
+                self._loop = _Loop()
+        portal = self._loop.portal
+        exchange = portal.call(_Exchange.create, self._app, request)
+        portal.start_task_soon(exchange.run)
+        start = portal.call(exchange.next_message)
+        return httpx.Response(start["status"], headers=start["headers"], stream=_Body(portal, exchange))
 
     def close(self) -> None:
         """Stop the event loop."""
-        self._exits.close()
-        self._portal = None
+        if self._loop is not None:
+            self._loop.close()
+        self._loop = None
+
+
+class _Loop:
+    """An event loop on a thread of its own; the end of the program closes it when nobody else did.
+
+    The loop of `anyio.from_thread.start_blocking_portal` is waited for before anything can be told to close it.
+    """
+
+    _open: ClassVar[set[_Loop]] = set()
+    _watching: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        started: Future[BlockingPortal] = Future()
+        self._thread = Thread(target=anyio.run, args=(_run_portal, started), name="crossfade in this process")
+        self._thread.start()
+        self.portal = started.result()
+        self._open.add(self)
+        if not _Loop._watching:
+            _Loop._watching = True
+            Thread(target=_close_at_exit, name="crossfade at exit", daemon=True).start()
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Stop the loop, after what is under way has ended, or at once."""
+        self._open.discard(self)
+        self.portal.call(self.portal.stop, abandon)
+        self._thread.join()
+
+    @classmethod
+    def close_all(cls) -> None:
+        """Stop every loop at once."""
+        for loop in list(cls._open):
+            loop.close(abandon=True)
+
+
+async def _run_portal(started: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        started.set_result(portal)
+        await portal.sleep_until_stopped()
+
+
+def _close_at_exit() -> None:
+    main_thread().join()
+    _Loop.close_all()
 
 
 class _Exchange:

@@ -43,7 +43,7 @@ class Route(msgspec.Struct, frozen=True):
     """Where a request goes.
 
     Args:
-        action: The name of a method of `web.dataplane.DataPlane`.
+        action: The name of a method of `web.inference.Inference`.
         method: GET (HEAD then works too) or POST.
         family: How errors are written: Open Inference Protocol or problem documents.
         ref: The model or version that the path names.

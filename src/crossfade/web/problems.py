@@ -19,6 +19,7 @@ from crossfade.web.logs import get_logger
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "x-request-id"
+SEE_ROUTES = "see every route at `/docs`"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -67,6 +68,20 @@ class Problem(msgspec.Struct, frozen=True):
         )
 
 
+def plain_problem(status: int, code: str, title: str, detail: str, instance: str, hint: str) -> Problem:
+    """Return the document of a refusal that is no exception of ours."""
+    return Problem(f"urn:crossfade:{code}", title, status, detail, instance, code, hint)
+
+
+def problem_for(error: Exception, instance: str, path: str) -> Problem:
+    """Return the document of any exception; what is not deliberate is logged with its traceback and tells nothing."""
+    if isinstance(error, CrossfadeError):
+        return Problem.of(error, instance)
+    get_logger().error("bug", request_id=instance, path=path[:200], exc_info=error)
+    detail, hint = "the server met a fault of its own; it was logged", f"look for `{instance}` in the server's log"
+    return plain_problem(500, "internal_error", "A fault in Crossfade", detail, instance, hint)
+
+
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     """Return a problem as an HTTP answer; what is overloaded or starting may be asked again after a second."""
     extra = dict(headers or {})
@@ -112,28 +127,9 @@ def _routing(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     detail = f"`{request.method} {request.url.path[:200]}`: {error.detail}"
-    problem = Problem(
-        f"urn:crossfade:{code}",
-        str(error.detail),
-        error.status_code,
-        detail,
-        request_id(request),
-        code,
-        "see every route at `/docs`",
-    )
+    problem = plain_problem(error.status_code, code, str(error.detail), detail, request_id(request), SEE_ROUTES)
     return problem_response(problem, dict(error.headers or {}))
 
 
 def _bug(request: Request, error: Exception) -> Response:
-    instance = request_id(request)
-    get_logger().error("bug", request_id=instance, path=request.url.path[:200], exc_info=error)
-    problem = Problem(
-        "urn:crossfade:internal_error",
-        "A fault in Crossfade",
-        500,
-        "the server met a fault of its own; it was logged",
-        instance,
-        "internal_error",
-        f"look for `{instance}` in the server's log",
-    )
-    return problem_response(problem)
+    return problem_response(problem_for(error, request_id(request), request.url.path))

@@ -2,12 +2,14 @@
 
 SIGTERM drains: the process says that it is not ready, keeps answering for `drain_seconds` while every answer asks the
 client to connect anew (elsewhere), stops accepting, finishes what is in flight, and closes everything in reverse order.
-A second SIGTERM ends it at once. SIGINT skips the waiting.
+A second SIGTERM ends it at once. SIGINT skips the waiting. What hangs does not keep the process: some seconds after the
+time for draining is over, it ends with a trace of every thread on stderr.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import resource
 import signal
@@ -32,6 +34,8 @@ MAX_CONNECTIONS = 4096
 """Beyond it new requests get 503: the last resort of a process that is flooded."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than load balancers keep idle connections (60 s), so that they, not we, end them."""
+CLOSING_SECONDS = 10.0
+"""For closing everything once requests have ended; then the process ends whatever hangs in it."""
 _SPARE_FILES = 512
 _TICK_SECONDS = 0.05
 _WAITING_LOG_SECONDS = 10.0
@@ -149,6 +153,7 @@ class DrainingServer(uvicorn.Server):
         """Drain on SIGTERM, stop on SIGINT, end at once when asked again."""
         if self.should_exit or (self._draining and sig == signal.SIGTERM):
             os._exit(128 + sig)
+        self._end_in_time()
         if sig == signal.SIGTERM:
             self._draining = True
         else:
@@ -169,7 +174,13 @@ class DrainingServer(uvicorn.Server):
         asyncio.get_running_loop().remove_reader(self._lifeline or -1)
         self._lifeline = None
         get_logger().warning("orphaned", pid=os.getpid())
+        self._end_in_time()
         self._draining = True
+
+    def _end_in_time(self) -> None:
+        # no thread of Python's: it has to work while foreign code hangs and lets no other code run
+        seconds = self._settings.drain_seconds + self._settings.drain_timeout_seconds + CLOSING_SECONDS
+        faulthandler.dump_traceback_later(seconds, exit=True)
 
     def _begin_draining(self) -> None:
         get_logger().info("draining", pid=os.getpid(), seconds=self._settings.drain_seconds)

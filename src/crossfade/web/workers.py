@@ -25,6 +25,8 @@ from crossfade.web.logs import configure_logs, get_logger
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 _STABLE_SECONDS = 60.0
+_ENDING_SECONDS = 15.0
+"""Beyond the time for draining: longer than a worker takes that ends itself because something hangs in it."""
 
 _spawn = multiprocessing.get_context("spawn")  # a fork would copy whatever threads and locks the caller has
 
@@ -45,8 +47,8 @@ class _Worker:
 class Supervisor:
     """Keeps `settings.serving.workers` processes running until a signal; returns the exit code from `run`.
 
-    SIGTERM and SIGINT are handed on to the workers; a second one kills them. A worker that fails before the first was
-    ever ready ends everything, because it would fail again.
+    SIGTERM and SIGINT are handed on to the workers; a second one kills them, and so does time. A worker that fails
+    before the first was ever ready ends everything, because it would fail again.
     """
 
     settings: Settings
@@ -55,6 +57,7 @@ class Supervisor:
     _workers: list[_Worker] = field(default_factory=list)
     _signals: list[int] = field(default_factory=list)
     _stopping: bool = False
+    _kill_at: float = float("inf")
     _exit_code: int = 0
 
     def run(self) -> int:
@@ -70,6 +73,7 @@ class Supervisor:
                 self._start_due()
                 self._wait(wake_reader)
                 self._hand_on_signals()
+                self._kill_overdue()
                 self._reap()
         finally:
             for number, handler in before.items():
@@ -98,6 +102,8 @@ class Supervisor:
         sources += [worker.process.sentinel for worker in self._workers if worker.process]
         sources += [worker.ready for worker in self._workers if worker.ready]
         due = [worker.start_at for worker in self._workers if worker.process is None and not self._stopping]
+        if self._stopping:
+            due = [self._kill_at]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         for source in wait(sources, timeout):
             if source == wake_reader:
@@ -131,9 +137,23 @@ class Supervisor:
             self._stop()
 
     def _stop(self) -> None:
+        if self._stopping:
+            return
         # connections that arrive while no worker accepts any more must be refused, not left waiting
         self._stopping = True
         self.listener.close()
+        serving = self.settings.serving
+        self._kill_at = time.monotonic() + serving.drain_seconds + serving.drain_timeout_seconds + _ENDING_SECONDS
+
+    def _kill_overdue(self) -> None:
+        """Kill what cannot end itself: code that hangs without letting its interpreter run."""
+        if time.monotonic() < self._kill_at:
+            return
+        for worker in self._workers:
+            if worker.process is not None and worker.process.is_alive():
+                get_logger().error("worker_killed", pid=worker.process.pid)
+                worker.process.kill()
+                worker.process.join()
 
     def _reap(self) -> None:
         for worker in self._workers:

@@ -1,5 +1,6 @@
 """Uploads: leases, digests, limits, streaming."""
 
+import asyncio
 import hashlib
 import os
 import threading
@@ -12,6 +13,9 @@ from crossfade import errors
 from crossfade.client import verbs
 from crossfade.platform import open_platform
 from crossfade.settings import HttpSettings, RegistrySettings, Settings
+from crossfade.web.api import blobs
+from crossfade.web.app import create_control_plane
+from crossfade.web.inprocess import InProcessTransport
 from tests import control
 
 HOLDER = "0123456789abcdef"
@@ -112,7 +116,28 @@ def test_an_upload_may_not_stall(strict):
     finally:
         stalled.set()
     assert answer.status_code == 408
-    assert answer.json()["code"] == "body_too_slow"
+    assert answer.json()["code"] == "upload_too_slow"
+
+
+@pytest.mark.parametrize("length", ["x", "²", "1_0", "-1", "9" * 30])
+def test_an_announced_size_must_be_a_number(strict, length):
+    url = f"/api/v1/blobs/{digest_of(b'x')}?holder={HOLDER}"
+    answer = strict._http.put(url, content=b"x", headers=[("content-length", length.encode("latin-1"))])
+    assert (answer.status_code, answer.json()["code"]) == (422, "malformed_request")
+
+
+def test_who_finds_all_places_taken_is_sent_away_soon(platform, monkeypatch):
+    monkeypatch.setattr(blobs, "_PATIENCE_SECONDS", 0.05)
+    app = create_control_plane(platform)
+    app.state.upload_places = asyncio.Semaphore(0)
+    with httpx.Client(base_url="http://localhost", transport=InProcessTransport(app)) as http:
+        answer = http.put(f"/api/v1/blobs/{digest_of(b'x')}?holder={HOLDER}", content=b"x")
+        assert (answer.status_code, answer.json()["code"]) == (503, "uploads_busy")
+        assert answer.headers["retry-after"] == "1"
+        app.state.upload_places.release()
+        for _ in range(2):
+            assert http.put(f"/api/v1/blobs/{digest_of(b'x')}?holder={HOLDER}", content=b"x").status_code == 200
+            assert http.put(f"/api/v1/blobs/{digest_of(b'y')}?holder={HOLDER}", content=b"x").status_code == 412
 
 
 def test_other_bodies_keep_the_small_limit(strict):

@@ -62,7 +62,7 @@ def test_an_alias_moves_and_rolls_back_with_a_history(client, tmp_path):
     assert (moved.source, moved.target, moved.moved_by, moved.reason) == ("1.0.0", "1.0.1", "tester", "better")
     back = client.rollback("tiny", reason="worse").move
     assert (back.source, back.target) == ("1.0.1", "1.0.0")
-    history = client.alias_history("tiny").items
+    history = client.alias_history("tiny", "champion").items
     assert [(move.source, move.target, move.reason) for move in history] == [
         ("1.0.1", "1.0.0", "worse"),
         ("1.0.0", "1.0.1", "better"),
@@ -74,12 +74,32 @@ def test_the_history_of_one_alias_leaves_the_others_out(client, tmp_path):
     control.register(client, tmp_path, "1.0.0")
     client.move_alias("tiny", "champion", "1.0.0")
     client.move_alias("tiny", "challenger", "1.0.0")
-    assert [move.alias for move in client.alias_history("tiny", alias="challenger").items] == ["challenger"]
-    first = client.alias_history("tiny", limit=1)
-    assert [move.alias for move in first.items] == ["challenger"]
-    assert [move.alias for move in client.alias_history("tiny", limit=1, cursor=first.next_cursor).items] == [
-        "champion"
+    client.remove_alias("tiny", "challenger")
+    first = client.alias_history("tiny", "challenger", limit=1)
+    second = client.alias_history("tiny", "challenger", limit=1, cursor=first.next_cursor)
+    assert [(move.alias, move.target) for move in (*first.items, *second.items)] == [
+        ("challenger", None),
+        ("challenger", "1.0.0"),
     ]
+    assert second.next_cursor == ""
+
+
+def test_the_history_of_a_model_has_its_aliases_and_its_stages(client, tmp_path):
+    control.register(client, tmp_path, "1.0.0")
+    client.transition("tiny:1.0.0", "staging", reason="reviewed")
+    client.move_alias("tiny", "champion", "1.0.0", reason="first")
+    newest = client.history("tiny", limit=2)
+    oldest = client.history("tiny", cursor=newest.next_cursor)
+    entries = [*newest.items, *oldest.items]
+    assert [(entry.kind, entry.subject, entry.source, entry.target, entry.reason) for entry in entries] == [
+        ("alias", "champion", None, "1.0.0", "first"),
+        ("stage", "1.0.0", "registered", "staging", "reviewed"),
+        ("stage", "1.0.0", None, "registered", ""),
+    ]
+    assert {(entry.model, entry.by) for entry in entries} == {("tiny", "tester")}
+    assert [entry.seq for entry in entries] == sorted((entry.seq for entry in entries), reverse=True)
+    with pytest.raises(errors.ModelNotFoundError):
+        client.history("nothing")
 
 
 def test_a_move_can_insist_on_where_the_alias_is(client, tmp_path):

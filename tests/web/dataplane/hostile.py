@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
+
+from tests.web import small_server
 
 LIMIT = 10 * 2**20
 PATIENCE = 20.0
@@ -56,6 +61,25 @@ class Server:
         yield
         peak = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
         assert int(peak.split()[1]) * 1024 - before < limit
+
+
+@contextlib.contextmanager
+def start(log: Path, *settings: str) -> Iterator[Server]:
+    """Run a small server until the block ends; it must end in order and without a traceback."""
+    port = free_port()
+    with log.open("wb") as stderr:
+        script = Path(small_server.__file__)
+        process = subprocess.Popen([sys.executable, str(script), str(port), *settings], stderr=stderr)
+    server = Server(port, process, log)
+    for _ in range(400):
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{server.url}/healthz").status_code == 200:
+                break
+        time.sleep(0.05)
+    yield server
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=PATIENCE) in (0, -signal.SIGTERM)
+    assert b"Traceback" not in log.read_bytes()
 
 
 def read_all(connection: socket.socket) -> bytes:

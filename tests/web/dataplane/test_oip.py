@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from crossfade.settings import HttpSettings
-from crossfade.web.dataplane import DataPlane
 from tests.web.dataplane.requests import ROW, X, assert_oip_error, assert_problem, infer
-from tests.web.small_server import control
+from tests.web.small_server import small_app
 
 # --- the Open Inference Protocol ---
 
@@ -207,13 +206,34 @@ async def test_loading_and_unloading(client):
 
 @pytest.mark.parametrize(("address", "status"), [("10.1.2.3", 403), ("::1", 200), ("127.0.0.9", 200)])
 async def test_only_this_machine_loads_and_unloads(predictions, address, status):
-    app = DataPlane(predictions, HttpSettings(), control)
+    app = small_app(HttpSettings(), predictions)
     transport = httpx.ASGITransport(app, client=(address, 1234))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for action in ("unload", "load"):
             response = await client.post(f"/v2/repository/models/lr/{action}")
             assert response.status_code == status
         assert (await client.get("/v2/models/lr/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["forwarded", "x-forwarded-for", "x-real-ip", "via"])
+async def test_a_proxy_on_this_machine_does_not_make_its_callers_local(client, header):
+    response = await client.post("/v2/repository/models/lr/unload", headers={header: "127.0.0.1"})
+    assert_oip_error(response, 403, "ALLOW_REMOTE_CONTROL")
+    assert (await infer(client, {"inputs": [X]}, headers={header: "127.0.0.1"})).status_code == 200
+
+
+async def test_a_caller_without_an_address_is_not_local(predictions):
+    transport = httpx.ASGITransport(small_app(HttpSettings(), predictions), client=None)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert_oip_error(await client.post("/v2/repository/models/lr/unload"), 403, "another machine")
+
+
+async def test_other_machines_load_and_unload_when_they_may(predictions):
+    app = small_app(HttpSettings(allow_remote_control=True), predictions)
+    transport = httpx.ASGITransport(app, client=("10.1.2.3", 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for action in ("unload", "load"):
+            assert (await client.post(f"/v2/repository/models/lr/{action}")).status_code == 200
 
 
 @pytest.mark.parametrize("body", [b"[", b'{"ready": 1}', b"[" * 100_000])

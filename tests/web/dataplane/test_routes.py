@@ -7,9 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from crossfade.settings import HttpSettings
-from crossfade.web.dataplane import DataPlane
 from tests.web.dataplane.requests import ROW, X, assert_oip_error, assert_problem, infer
-from tests.web.small_server import control
+from tests.web.small_server import small_app
 
 # --- plain rows ---
 
@@ -95,6 +94,12 @@ async def test_foreign_callers_are_refused(client):
     assert_problem(response, 403, "origin_not_allowed")
 
 
+@pytest.mark.parametrize("origin", [b"http://[", b"http://\xff\xfe", "http://ex\u00e4mple".encode(), b"", b"\x00"])
+async def test_origins_that_are_none_are_refused(client, origin):
+    response = await client.post("/api/v1/predict/lr", json=[ROW], headers=[(b"origin", origin)])
+    assert_problem(response, 403, "origin_not_allowed")
+
+
 @pytest.mark.parametrize("path", ["/v2/models/broken/infer", "/api/v1/predict/broken"])
 async def test_a_bug_is_logged_once_and_shows_nothing(client, path):
     document = {"inputs": [X]} if path.startswith("/v2") else [ROW]
@@ -108,9 +113,15 @@ async def test_a_bug_is_logged_once_and_shows_nothing(client, path):
     assert logs[0]["request_id"] in response.text
 
 
+async def test_a_bug_is_a_problem_document_for_who_asks_for_them(client):
+    headers = {"accept": "application/problem+json"}
+    response = await infer(client, {"inputs": [X]}, "broken", headers=headers)
+    assert_problem(response, 500, "internal_error")
+
+
 async def test_known_paths_are_remembered_up_to_a_bound(predictions, monkeypatch):
     monkeypatch.setattr("crossfade.web.dataplane._MAX_KNOWN_PATHS", 8)
-    app = DataPlane(predictions, HttpSettings(), control)
+    app = small_app(HttpSettings(), predictions)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         for number in range(20):
             assert (await client.get(f"/v2/models/m{number}")).status_code == 404
@@ -118,7 +129,7 @@ async def test_known_paths_are_remembered_up_to_a_bound(predictions, monkeypatch
 
 
 async def test_a_client_that_hangs_up_gets_nothing(predictions):
-    app = DataPlane(predictions, HttpSettings(), control)
+    app = small_app(HttpSettings(), predictions)
     sent: list[Any] = []
 
     async def receive():
@@ -144,5 +155,5 @@ async def test_what_is_not_http_goes_to_the_control_plane(predictions):
     async def app(scope, receive, send):
         seen.append(scope["type"])
 
-    await DataPlane(predictions, HttpSettings(), app)({"type": "lifespan"}, None, None)
+    await small_app(HttpSettings(), predictions, app)({"type": "lifespan"}, None, None)
     assert seen == ["lifespan"]

@@ -13,7 +13,7 @@ from crossfade.core.tensors import DTYPES, Label, Tensors, TensorSpec, datatype_
 from crossfade.errors import LoadFailedError, UnknownFlavorError
 from crossfade.registry.flavors.answers import LABELS, in_words, require, tidy
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
-from crossfade.registry.flavors.torch_program import Interpreter, Program, step_of
+from crossfade.registry.flavors.torch_program import Interpreter, Program, functional, step_of
 
 _PROGRAM, _WEIGHTS = "program.json", "weights.safetensors"
 
@@ -40,7 +40,7 @@ class Torch:
     def wrap(self, model: object) -> Runnable:
         """Run the exported program with PyTorch's own means."""
         program: Any = model
-        return Exported(_program(program.run_decompositions({})), program.module())
+        return Exported(_program(functional(program)), program.module())
 
     def save(self, model: object) -> dict[str, bytes]:
         """Return the program and its weights.
@@ -53,9 +53,9 @@ class Torch:
         if type(model).__name__ != "ExportedProgram":
             raise _refused("a plain PyTorch module; pass `torch.export.export(module, args, dynamic_shapes=...)`")
         safetensors = require("safetensors.torch", extra=self.extra, feature="flavor `torch`")
-        functional = exported.run_decompositions({})
-        program = _program(functional)
-        tensors = {**functional.state_dict, **functional.constants}
+        pure = functional(exported)
+        program = _program(pure)
+        tensors = {**pure.state_dict, **pure.constants}
         weights = {
             key: tensors[key].detach().cpu().contiguous().clone() for key in sorted(set(program.weights.values()))
         }

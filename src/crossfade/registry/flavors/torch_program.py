@@ -7,53 +7,24 @@ Python. Here a file only names operators of PyTorch's own `aten` library and the
 from __future__ import annotations
 
 import math
-import operator
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from crossfade.core.tensors import TensorSpec
+from crossfade.registry.flavors.torch_operators import OPERATORS, check_arguments, resolve
+from crossfade.registry.flavors.torch_rehearsal import Call, Ref, rehearse
 
-_ATEN = re.compile(r"aten\.([a-z0-9_]+)\.([A-Za-z0-9_]+)")
-_DENIED = re.compile(r".*_|from_file|save|_?set_data|set_source.*|resize.*|_assert.*|sym_constrain.*")
-"""In place (a trailing underscore), or reaching outside of the tensors they are given."""
-
-_WORDS = frozenset(
-    {"none", "tanh", "floor", "trunc", "ij", "xy", "mean", "sum", "left", "right", "prod", "amax", "amin"}
-)
+_WORDS = frozenset({
+    "none", "tanh", "floor", "trunc", "ij", "xy", "sum", "mean", "prod", "amax", "amin",
+    "constant", "reflect", "replicate", "circular",
+})  # fmt: skip
 """The only text an operator is ever given: names of modes. No operator can be handed a path."""
 
-_SCALARS: dict[str, Callable[..., Any]] = {
-    **{
-        name: getattr(operator, name)
-        for name in (
-            "add",
-            "sub",
-            "mul",
-            "truediv",
-            "floordiv",
-            "mod",
-            "neg",
-            "getitem",
-            "eq",
-            "ne",
-            "lt",
-            "le",
-            "gt",
-            "ge",
-        )
-    },
-    **{name: getattr(math, name) for name in ("ceil", "floor", "trunc", "sqrt")},
-    "sym_max": max,
-    "sym_min": min,
-    "sym_float": float,
-    "sym_int": int,
-    "sym_not": operator.not_,
-    "sym_sqrt": math.sqrt,
-}
-"""Functions of sizes, which are plain numbers when the program runs."""
+_REMEMBERED = 1024
+"""Sizes of inputs whose rehearsal is not repeated: one for each size of a batch, and some for sequences."""
 
 _TYPES = (
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64",
@@ -89,7 +60,7 @@ class Program(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Interpreter:
-    """Runs a program; every operator is found and checked once, in advance.
+    """Runs a program; every operator and argument is checked once, in advance, and memory once per size of the inputs.
 
     Raises:
         ValueError: The program names an operator, an argument or a value that it may not.
@@ -98,49 +69,67 @@ class Interpreter:
     def __init__(self, program: Program, weights: Mapping[str, Any]) -> None:
         self.program = program
         self._constants = {name: weights[key] for name, key in program.weights.items()}
-        known = {*self._constants, *(spec.name for spec in program.inputs)}
-        self._calls: list[tuple[str, Callable[..., Any], list[Any], dict[str, Any]]] = []
-        for step in program.steps:
-            arguments = (
-                _argument(step.args, known),
-                {key: _argument(value, known) for key, value in step.kwargs.items()},
-            )
-            self._calls.append((step.name, resolve(step.target), *arguments))
-            known.add(step.name)
-        if not set(program.results.values()) <= known or set(program.results) != {s.name for s in program.outputs}:
-            raise ValueError("an output is never computed")
+        self._outlines = {name: tensor.to("meta") for name, tensor in self._constants.items()}
+        self._calls = _calls(program)
+        self._rehearse = lru_cache(_REMEMBERED)(self._rehearse_sizes)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the outputs as tensors."""
+        """Return the outputs as tensors.
+
+        Raises:
+            MemoryError: It would need more memory than one prediction may.
+            Exception: Whatever PyTorch raises.
+        """
+        self._rehearse(*((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()))
         values: dict[str, Any] = {**self._constants, **inputs}
-        for name, call, args, kwargs in self._calls:
-            values[name] = call(*_fill(args, values), **{key: _fill(value, values) for key, value in kwargs.items()})
+        for call in self._calls:
+            args, kwargs = call.arguments(values)
+            values[call.name] = call.function(*args, **kwargs)
+            for name in call.finished:
+                del values[name]
         return {name: values[result] for name, result in self.program.results.items()}
 
+    def _rehearse_sizes(self, *inputs: tuple[str, Any, Any]) -> None:
+        import torch
 
-class _Ref(str):
-    """The name of an earlier result."""
-
-    __slots__ = ()
+        outlines = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape, dtype in inputs}
+        rehearse(self._calls, {**self._outlines, **outlines})
 
 
-def resolve(target: str) -> Any:
-    """Return the operator with this name.
+def _calls(program: Program) -> list[Call]:
+    """Check the steps of a program, and say after which one each value is no longer needed."""
+    kept = {*program.weights, *(spec.name for spec in program.inputs)}
+    known = set(kept)
+    if len(known) != len(program.weights) + len(program.inputs):
+        raise ValueError("two values have the same name")
+    last: dict[str, int] = {}
+    parsed: list[tuple[Step, Any, list[Any], dict[str, Any]]] = []
+    for position, step in enumerate(program.steps):
+        function = resolve(step.target)
+        args = [_argument(value, known) for value in step.args]
+        kwargs = {key: _argument(value, known) for key, value in step.kwargs.items()}
+        if step.target in OPERATORS:
+            check_arguments(function, args, kwargs)
+        if step.name in known:
+            raise ValueError(f"`{step.name[:80]}` is computed twice")
+        known.add(step.name)
+        parsed.append((step, function, args, kwargs))
+        last.update(dict.fromkeys([step.name, *_references([args, *kwargs.values()])], position))
+    if not set(program.results.values()) <= known or set(program.results) != {s.name for s in program.outputs}:
+        raise ValueError("an output is never computed")
+    finished: list[list[str]] = [[] for _ in parsed]
+    for name in last.keys() - kept - set(program.results.values()):
+        finished[last[name]].append(name)
+    return [
+        Call(step.name, step.target, function, args, kwargs, tuple(names))
+        for (step, function, args, kwargs), names in zip(parsed, finished, strict=True)
+    ]
 
-    Raises:
-        ValueError: It is not one that a program may call.
-    """
-    import torch
 
-    if target in _SCALARS:
-        return _SCALARS[target]
-    match = _ATEN.fullmatch(target)
-    if match is None or _DENIED.fullmatch(match[1]):
-        raise ValueError(f"operator `{target[:80]}` is not allowed")
-    found = getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
-    if not isinstance(found, torch._ops.OpOverload):
-        raise ValueError(f"there is no operator `{target[:80]}`")  # noqa: TRY004 - the file is wrong, not a type
-    return found
+def _references(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [name for item in value for name in _references(item)]
+    return [str(value)] if isinstance(value, Ref) else []
 
 
 def _argument(value: Any, known: set[str]) -> Any:
@@ -154,7 +143,7 @@ def _argument(value: Any, known: set[str]) -> Any:
     if isinstance(value, dict) and len(value) == 1:
         ((kind, name),) = value.items()
         if kind == "ref" and name in known:
-            return _Ref(name)
+            return Ref(name)
         if kind == "torch" and name in {*_TYPES, *_OTHERS}:
             return getattr(torch, name)
         if kind == "float" and name in {"nan", "inf", "-inf"}:
@@ -162,13 +151,15 @@ def _argument(value: Any, known: set[str]) -> Any:
     raise ValueError(f"argument {str(value)[:80]!r} is not allowed")
 
 
-def _fill(value: Any, values: Mapping[str, Any]) -> Any:
-    if type(value) is _Ref:
-        return values[value]
-    return [_fill(item, values) for item in value] if type(value) is list else value
-
-
 # --- writing -------------------------------------------------------------------------------------------------------
+
+
+def functional(exported: Any) -> Any:
+    """Return an exported program without changes in place, in operators that may be saved where PyTorch knows how."""
+    from torch.export import default_decompositions
+
+    ways = {kind: way for kind, way in default_decompositions().items() if str(kind) not in OPERATORS}
+    return exported.run_decompositions(ways)
 
 
 def step_of(node: Any) -> Step:
@@ -196,6 +187,6 @@ def _plain(value: Any) -> Any:
         return None  # everything runs on the CPU
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and value in _WORDS):
         return value
     raise ValueError(f"argument {value!r} cannot be saved")

@@ -5,7 +5,7 @@ How a blob is stored, so that a power cut at any moment leaves either all of it 
 1. write `tmp/<random>`, a new file for the owner only, hashing and counting;
 2. fsync it; rename it to its digest; make it read-only; fsync the folder, and the folder's folder if that is new.
 
-What a crash leaves in `tmp/` is harmless, and `sweep_temporary` removes it.
+What a crash leaves in `tmp/` is harmless, and `sweep_unfinished` removes it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class FolderBlobStore:
                 self._filesystem.fsync_dir(self._path(digest).parent)
                 return self._blob(digest)
         finally:
-            with contextlib.suppress(OSError):  # usually it has been renamed; `sweep_temporary` is the second chance
+            with contextlib.suppress(OSError):  # usually it has been renamed; `sweep_unfinished` is the second chance
                 self._filesystem.unlink(temporary)
 
     def find(self, digest: str) -> Blob | None:
@@ -105,6 +105,14 @@ class FolderBlobStore:
                 return self._blob(digest)
             except FileNotFoundError:
                 return None
+
+    def find_intact(self, digest: str) -> Blob | None:
+        """Return what is known about a digest whose bytes are good; see `BlobStore.find_intact`."""
+        blob = self.find(digest)
+        with self._translated(), contextlib.suppress(FileNotFoundError):  # deleted since it was found
+            if blob is not None and self._is_good(self._path(digest), digest):
+                return blob
+        return None
 
     def open(self, digest: str) -> BinaryIO:
         """Return a readable stream; see `BlobStore.open`."""
@@ -143,15 +151,8 @@ class FolderBlobStore:
                 if is_digest(name) and name.startswith(shard) and (blob := self.find(name)) is not None:
                     yield blob
 
-    def close(self) -> None:
-        """Do nothing: no connection is held."""
-
-    def sweep_temporary(self, older_than: datetime) -> int:
-        """Remove what interrupted uploads left behind and was last written before `older_than`; return how many.
-
-        Raises:
-            BlobsUnavailableError: The folder cannot be used.
-        """
+    def sweep_unfinished(self, older_than: datetime) -> int:
+        """Remove what interrupted uploads left behind, last written before then; see `BlobStore.sweep_unfinished`."""
         removed = 0
         for name in self._names(self._temporary):
             path = self._temporary / name
@@ -161,6 +162,9 @@ class FolderBlobStore:
                     self._filesystem.unlink(path)
                     removed += 1
         return removed
+
+    def close(self) -> None:
+        """Do nothing: no connection is held."""
 
     def _make_folders(self) -> None:
         make_durable_folder(self._filesystem, self.root)

@@ -35,6 +35,13 @@ class BlobStore(Protocol):
     def find(self, digest: str) -> Blob | None:
         """Return what is known about a digest, or None when it is not stored."""
 
+    def find_intact(self, digest: str) -> Blob | None:
+        """Return what is known about a digest whose stored bytes are good; None when they are missing or went bad.
+
+        Takes as long as reading the blob, unless the store keeps checksums of its own, but never holds it in memory.
+        Whoever relies on a blob without storing it again asks this, or a damaged one would never be replaced.
+        """
+
     def open(self, digest: str) -> BinaryIO:
         """Return a readable stream. It does not verify: use `read` for bytes that will be parsed.
 
@@ -55,6 +62,12 @@ class BlobStore(Protocol):
 
     def list(self) -> Iterator[Blob]:
         """Yield every blob in the order of digests, without loading any."""
+
+    def sweep_unfinished(self, older_than: datetime) -> int:
+        """Remove what interrupted uploads left behind before a moment; return how many.
+
+        An upload under way that is older than that may break off, so leave them a day.
+        """
 
     def close(self) -> None:
         """Release connections. The store cannot be used afterwards."""

@@ -15,6 +15,7 @@ import io
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import boto3.session
@@ -42,6 +43,8 @@ _COPY_LIMIT = 5 * 10**9  # S3 copies no larger object in one request
 _ATTEMPTS = 3
 _READ_SECONDS = 30
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+_COMBINED = "crossfade-combined-checksum"
+_NO_UPLOAD = {"404", "NoSuchUpload"}
 _RACE = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _NO_SPACE = {"507", "XMinioStorageFull", "XMinioBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"}
 
@@ -54,10 +57,14 @@ class _Upload(NamedTuple):
     size: int
     parts: Sequence[bytes]
 
+    @property
+    def combined(self) -> str:
+        """What S3 computes for these bytes when they are sent in parts."""
+        return _base64(hashlib.sha256(b"".join(self.parts)).digest())
+
     def checksums(self) -> set[str]:
         """Return what S3 computes for these bytes, sent whole and sent in parts."""
-        combined = hashlib.sha256(b"".join(self.parts)).digest()
-        return {_base64(bytes.fromhex(self.digest)), _base64(combined)}
+        return {_base64(bytes.fromhex(self.digest)), self.combined}
 
 
 class S3BlobStore:
@@ -145,6 +152,18 @@ class S3BlobStore:
             found = self._head(digest) if is_digest(digest) else None
         return None if found is None else _blob(digest, found["ContentLength"], found)
 
+    def find_intact(self, digest: str) -> Blob | None:
+        """Return what is known about a digest whose bytes are good; see `BlobStore.find_intact`."""
+        with self._translated(), contextlib.suppress(BlobNotFoundError):  # deleted since it was found
+            found = self._head(digest) if is_digest(digest) else None
+            if found is None:
+                return None
+            # What was sent in parts has a checksum of checksums; what it must be is noted beside the bytes.
+            good = {_base64(bytes.fromhex(digest)), found.get("Metadata", {}).get(_COMBINED)}
+            if found.get("ChecksumSHA256", "").partition("-")[0] in good or self._hashes_to(digest):
+                return _blob(digest, found["ContentLength"], found)
+        return None
+
     def open(self, digest: str) -> BinaryIO:
         """Return a readable stream; see `BlobStore.open`."""
         if not is_digest(digest):
@@ -187,6 +206,20 @@ class S3BlobStore:
                 if is_digest(digest) and entry["Key"] == self._key(digest):
                     yield _blob(digest, entry["Size"], entry)
 
+    def sweep_unfinished(self, older_than: datetime) -> int:
+        """Abort uploads in parts that were begun before then; see `BlobStore.sweep_unfinished`."""
+        removed = 0
+        pages = iter(self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket))
+        while True:
+            with self._translated():
+                page = next(pages, None)
+            if page is None:
+                return removed
+            # The bucket may hold uploads of others. (Asking for a prefix is less portable than looking at the keys.)
+            for entry in page.get("Uploads", ()):
+                if entry["Key"].startswith(self._keys) and entry["Initiated"] < older_than:
+                    removed += self._abort(entry["Key"], entry["UploadId"])
+
     def close(self) -> None:
         """Close the connections; see `BlobStore.close`."""
         self._client.close()
@@ -217,11 +250,14 @@ class S3BlobStore:
             # S3 appends the number of parts after a hyphen, other servers do not.
             return checksum.partition("-")[0] in upload.checksums()
         # Not written by us, or the server keeps no checksums.
+        return self._hashes_to(upload.digest)
+
+    def _hashes_to(self, digest: str) -> bool:
         hashed = hashlib.sha256()
-        with self.open(upload.digest) as stream:
+        with self.open(digest) as stream:
             while chunk := stream.read(_CHUNK):
                 hashed.update(chunk)
-        return hashed.hexdigest() == upload.digest
+        return hashed.hexdigest() == digest
 
     def _renew(self, upload: _Upload) -> None:
         """Renew the time of a good blob. S3 changes it only by writing, so the server copies the object onto itself."""
@@ -244,7 +280,8 @@ class S3BlobStore:
             checksum = _base64(bytes.fromhex(upload.digest))
             self._client.put_object(**target, Body=upload.body, **_checked(checksum), **condition)
             return
-        begun = self._client.create_multipart_upload(**target, ChecksumAlgorithm="SHA256")
+        noted = {"Metadata": {_COMBINED: upload.combined}, "ChecksumAlgorithm": "SHA256"}
+        begun = self._client.create_multipart_upload(**target, **noted)
         target["UploadId"] = begun["UploadId"]
         try:
             parts = [
@@ -262,6 +299,16 @@ class S3BlobStore:
         checksum = _base64(digest)
         sent = self._client.upload_part(**target, PartNumber=number, Body=data, **_checked(checksum))
         return {"PartNumber": number, "ChecksumSHA256": checksum, "ETag": sent["ETag"]}
+
+    def _abort(self, key: str, upload: str) -> bool:
+        with self._translated():
+            try:
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+            except ClientError as error:
+                if _code(error) not in _NO_UPLOAD:
+                    raise
+                return False  # it was completed or aborted since it was listed
+        return True
 
     def _head(self, digest: str) -> dict[str, Any] | None:
         try:

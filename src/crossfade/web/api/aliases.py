@@ -1,4 +1,4 @@
-"""Aliases: move, remove, roll back. An alias moves only to a version that every serving process has ready."""
+"""Aliases: move, remove, roll back, list moves. An alias moves only to a version that every process has ready."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from crossfade.registry.requests import MoveRequest, ReasonRequest, Rehearsal
+from crossfade.registry.versions import AliasMove, Page
 from crossfade.traffic.switch import SwitchReport
-from crossfade.web.api.contract import DryRun, Open, Principal, Reason, answer, body, documented, log_change
+from crossfade.web.api.contract import (
+    Cursor,
+    DryRun,
+    Limit,
+    Open,
+    Principal,
+    Reason,
+    answer,
+    body,
+    documented,
+    log_change,
+)
 
 routes = APIRouter(tags=["aliases"])
 
@@ -65,6 +77,12 @@ def roll_back_alias(
     """Point an alias to where it pointed before."""
     report = platform.switch.rollback(name, alias, reason=wanted.reason, principal=principal, dry_run=dry_run)
     return _told(request, report, principal, dry_run=dry_run)
+
+
+@routes.get("/models/{name}/aliases/{alias}/history", **documented(Page[AliasMove]))
+def list_alias_moves(name: str, alias: str, platform: Open, cursor: Cursor = "", limit: Limit = 100) -> Response:
+    """List the moves of one alias, newest first: who, when, why, from where to where."""
+    return answer(platform.registry.alias_history(name, alias, cursor=cursor, limit=limit))
 
 
 def _told(request: Request, report: SwitchReport, principal: str, *, dry_run: bool) -> Response:

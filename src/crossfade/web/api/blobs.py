@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
-from functools import cache
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from anyio import CapacityLimiter, from_thread, to_thread
@@ -13,16 +13,19 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from crossfade.core.hashing import is_digest
-from crossfade.errors import BodyTooLargeError, BodyTooSlowError, MalformedRequestError
+from crossfade.errors import BodyTooLargeError, MalformedRequestError, UploadsBusyError
 from crossfade.registry.acceptance import MAX_FILES
 from crossfade.registry.requests import Upload, UploadRequest
 from crossfade.storage.blobs.port import Blob
 from crossfade.web.api.contract import Open, answer, body, documented
+from crossfade.web.guard import parse_length
+from crossfade.web.pace import Pace
 
 routes = APIRouter(tags=["uploads"])
 
 CONCURRENT_UPLOADS = 16
 """Each keeps a thread busy; they have their own, so that uploads never block the other routes."""
+_PATIENCE_SECONDS = 5.0
 _PATH = re.compile(r"/api/v1/blobs/[^/]+")
 _HOLDER = re.compile(r"[0-9A-Za-z-]{8,64}")
 
@@ -44,7 +47,8 @@ def begin_upload(platform: Open, wanted: Annotated[UploadRequest, body(UploadReq
         _check_digest(digest)
     backend = platform.registry.backend
     backend.lease_blobs(wanted.digests, wanted.holder)
-    missing = tuple(digest for digest in wanted.digests if backend.blobs.find(digest) is None)
+    # A blob that went bad has to be sent again: nobody else would ever replace it.
+    missing = tuple(digest for digest in wanted.digests if backend.blobs.find_intact(digest) is None)
     return answer(Upload(wanted.holder, missing))
 
 
@@ -58,34 +62,37 @@ async def put_blob(digest: str, holder: Holder, platform: Open, request: Request
     _check_digest(digest)
     _check_holder(holder)
     limit = platform.settings.registry.max_blob_bytes
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
+    length = request.headers.get("content-length")
+    if length is not None and parse_length(length.encode("latin-1")) > limit:
         raise BodyTooLargeError(limit_bytes=limit)
-    pieces = _pieces(request.stream(), platform.settings.http.body_timeout_seconds)
+    pieces = _pieces(request.stream(), Pace(platform.settings.http.body_timeout_seconds))
     try:
-        blob = await to_thread.run_sync(platform.registry.store_blob, pieces, digest, holder, limiter=_limiter())
+        async with _place(request.app.state.upload_places):
+            thread = CapacityLimiter(1)  # of its own: the place is what limits
+            blob = await to_thread.run_sync(platform.registry.store_blob, pieces, digest, holder, limiter=thread)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody reads it
     return answer(blob)
 
 
-def _pieces(stream: AsyncIterator[bytes], seconds: float) -> Iterator[bytes]:
+def _pieces(stream: AsyncIterator[bytes], pace: Pace) -> Iterator[bytes]:
     """Yield the body on a worker thread, as it arrives on the event loop."""
-
-    async def following() -> bytes | None:
-        try:
-            async with asyncio.timeout(seconds):
-                return await anext(stream, None)
-        except TimeoutError as error:
-            raise BodyTooSlowError(limit_seconds=seconds) from error
-
-    while (piece := from_thread.run(following)) is not None:
+    while (piece := from_thread.run(pace.next_piece, stream)) is not None:
         yield piece
 
 
-@cache
-def _limiter() -> CapacityLimiter:
-    return CapacityLimiter(CONCURRENT_UPLOADS)
+@asynccontextmanager
+async def _place(places: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Hold a place among the uploads; who gets none soon is sent away instead of left waiting."""
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await places.acquire()
+    except TimeoutError as error:
+        raise UploadsBusyError(limit=CONCURRENT_UPLOADS) from error
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _check_digest(digest: str) -> None:

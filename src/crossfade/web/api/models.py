@@ -1,4 +1,4 @@
-"""Models: list, show, what happened to their aliases, which version should come next."""
+"""Models: list, show, what happened to them, which version should come next."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from crossfade.core.compatibility import compare_signatures
-from crossfade.registry.requests import Proposal, SignatureRequest
-from crossfade.registry.versions import AliasMove, Page, RegisteredModel
+from crossfade.registry.histories import entry_of
+from crossfade.registry.requests import HistoryEntry, Proposal, SignatureRequest
+from crossfade.registry.versions import Page, RegisteredModel
 from crossfade.web.api.contract import Cursor, Limit, Open, answer, body, documented
 
 routes = APIRouter(tags=["models"])
@@ -31,20 +32,11 @@ def show_model(name: str, platform: Open) -> Response:
     return answer(platform.registry.model(name))
 
 
-@routes.get("/models/{name}/history", **documented(Page[AliasMove]))
-def list_alias_moves(
-    name: str,
-    platform: Open,
-    alias: Annotated[str, Query(description="only this alias", max_length=64)] = "",
-    cursor: Cursor = "",
-    limit: Limit = 100,
-) -> Response:
-    """List the moves of a model's aliases, newest first: who, when, why, from where to where."""
-    registry = platform.registry
-    if alias:
-        return answer(registry.alias_history(name, alias, cursor=cursor, limit=limit))
-    model = registry.model(name)
-    return answer(registry.backend.alias_history(model.name, cursor=cursor, limit=limit))
+@routes.get("/models/{name}/history", **documented(Page[HistoryEntry]))
+def list_history(name: str, platform: Open, cursor: Cursor = "", limit: Limit = 100) -> Response:
+    """List what happened to a model's aliases and to the stages of its versions, newest first: who, when, why."""
+    page = platform.registry.history(name, cursor=cursor, limit=limit)
+    return answer(Page(tuple(map(entry_of, page.items)), page.next_cursor))
 
 
 @routes.post("/models/{name}/proposal", **documented(Proposal, takes=SignatureRequest))

@@ -14,7 +14,8 @@ depends_on = None
 def upgrade() -> None:
     """Create all tables, and the one row of `head`."""
     _create_control()
-    _create_registry()
+    _create_models()
+    _create_content()
     _create_history()
     _create_serving()
     head = sa.table("head", sa.column("id"), sa.column("revision"), sa.column("audit_hash"))
@@ -79,7 +80,7 @@ def _create_control() -> None:
     )
 
 
-def _create_registry() -> None:
+def _create_models() -> None:
     op.create_table(
         "models",
         sa.Column("name", sa.String(64), nullable=False),
@@ -87,6 +88,13 @@ def _create_registry() -> None:
         sa.Column("created_at", sa.String(27), nullable=False),
         sa.Column("created_by", sa.String(128), nullable=False),
         sa.Column("unloaded", sa.Boolean, server_default="0", nullable=False, comment="asked not to be served"),
+        sa.Column(
+            "version_count",
+            sa.BigInteger,
+            server_default="0",
+            nullable=False,
+            comment="counting rows takes too long",
+        ),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -114,10 +122,15 @@ def _create_registry() -> None:
         ),
         sa.PrimaryKeyConstraint("model", "semver"),
     )
+    op.create_index("versions_by_major", "versions", ["model", "major", "number"])
+    op.create_index("versions_by_minor", "versions", ["model", "major", "minor", "number"])
     op.create_index("versions_by_number", "versions", ["model", "number"], unique=True)
     op.create_index("versions_by_precedence", "versions", ["model", "major", "minor", "patch"])
     op.create_index("versions_by_source", "versions", ["model", "source", "number"])
     op.create_index("versions_by_stage", "versions", ["model", "stage", "number"])
+
+
+def _create_content() -> None:
     op.create_table(
         "version_files",
         sa.Column("model", sa.String(64), nullable=False),

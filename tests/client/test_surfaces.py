@@ -1,0 +1,116 @@
+"""Every verb of the registry is there on every surface: REST, both clients, the command line."""
+
+from inspect import getattr_static, isroutine
+from typing import NamedTuple
+
+import pytest
+
+from crossfade.cli.main import NOUNS, main
+from crossfade.cli.models import models as command_line
+from crossfade.client import AsyncClient, Client
+from crossfade.registry.registry import Registry
+from crossfade.traffic.switch import AliasSwitch
+from crossfade.web.api import aliases, blobs, models, system, versions
+
+COMMANDS = {f"models {name}" for name in command_line.commands} | (set(NOUNS) - {"models"})
+ROUTES = {route.name for part in (aliases, blobs, models, system, versions) for route in part.routes.routes}
+CLIENTS = (Client, AsyncClient)
+
+
+class Surfaces(NamedTuple):
+    """Where a verb is. `predict` of the data plane is no route of the control plane, so it is not named here."""
+
+    routes: tuple[str, ...]
+    client: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+TABLE = {
+    # registering: the steps are routes, so that files are streamed; people register with one verb
+    "register": Surfaces(
+        ("begin_upload", "put_blob", "publish_version"),
+        ("register", "register_draft", "rehearse_draft"),
+        ("models register",),
+    ),
+    "store_blob": Surfaces(("begin_upload", "put_blob"), ("register_draft",), ("models register",)),
+    "release": Surfaces(("publish_version",), ("publish",), ("models register",)),
+    "publish": Surfaces(("publish_version",), ("publish",), ("models register",)),
+    "propose_version": Surfaces(("propose_version",), ("propose",), ("models register",)),
+    # looking
+    "resolve": Surfaces(("show_version",), ("version",), ("models show",)),
+    "manifest": Surfaces(("show_version",), ("version",), ("models show",)),
+    "card": Surfaces(("show_version",), ("version",), ("models show",)),
+    "model": Surfaces(("show_model",), ("model",), ("models show",)),
+    "list_models": Surfaces(("list_models",), ("models",), ("models list",)),
+    "list_versions": Surfaces(("list_versions",), ("versions",), ("models versions",)),
+    "history": Surfaces(("list_history", "list_stage_changes"), ("history", "stage_history"), ("models history",)),
+    "alias_history": Surfaces(("list_alias_moves",), ("alias_history",), ("models history",)),
+    "compare": Surfaces(("compare_versions",), ("compare",), ("models compare",)),
+    "check_compatibility": Surfaces(("check_compatibility",), ("check_compatibility",), ("models compatibility",)),
+    # moving; rehearsing a rollback says where it would lead
+    "transition": Surfaces(("transition_version",), ("transition",), ("models transition",)),
+    "move_alias": Surfaces(("move_alias", "remove_alias"), ("move_alias", "remove_alias"), ("models alias",)),
+    "previous_version": Surfaces(("roll_back_alias",), ("rollback",), ("models rollback",)),
+    "rollback": Surfaces(("roll_back_alias",), ("rollback",), ("models rollback",)),
+    "deprecate": Surfaces(("deprecate_version",), ("deprecate",), ("models deprecate",)),
+    "delete": Surfaces(("delete_version",), ("delete",), ("models delete",)),
+    # content; a model that was loaded is for predicting, which is the data plane's
+    "load": Surfaces((), ("load", "predict"), ("predict",)),
+    "verify": Surfaces(("verify_version",), ("verify",), ("models verify",)),
+    "open_file": Surfaces(("download_file",), ("file", "download"), ("models download",)),
+    "collect_garbage": Surfaces(("collect_garbage",), ("collect_garbage",), ("models gc",)),
+}
+"""Verb of `Registry` -> where it is on the other surfaces."""
+
+BEYOND = Surfaces(
+    routes=("show_status",),
+    client=("status", "send", "close"),
+    commands=("demo", "serve", "doctor", "settings"),
+)
+"""What is not about models and versions."""
+
+
+def verbs_of(kind):
+    names = [name for name in dir(kind) if not name.startswith("_")]
+    return {name for name in names if not isinstance(getattr_static(kind, name), property)}
+
+
+def named(surface):
+    return {name for row in (*TABLE.values(), BEYOND) for name in getattr(row, surface)}
+
+
+def test_every_verb_of_the_registry_is_in_the_table():
+    assert set(TABLE) == verbs_of(Registry)
+
+
+def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():
+    assert {"move", "remove", "rollback"} <= verbs_of(AliasSwitch)
+
+
+@pytest.mark.parametrize("verb", TABLE)
+def test_a_verb_is_on_every_surface(verb):
+    row = TABLE[verb]
+    assert set(row.routes) <= ROUTES
+    assert set(row.commands) <= COMMANDS
+    assert row.client
+    assert row.commands
+    for kind in CLIENTS:
+        for name in row.client:
+            method = getattr(kind, name, None)
+            assert isroutine(method), f"{kind.__name__} has no `{name}`"
+            assert method.__doc__, f"`{kind.__name__}.{name}` is not documented"
+
+
+def test_no_surface_has_a_verb_that_is_not_in_the_table():
+    assert named("routes") == ROUTES
+    assert named("commands") == COMMANDS
+    for kind in CLIENTS:
+        assert named("client") == verbs_of(kind)
+
+
+def test_the_commands_of_the_table_can_be_run():
+    for command in COMMANDS:
+        found = main
+        for word in command.split():
+            found = found.get_command(None, word)
+            assert found is not None, command
