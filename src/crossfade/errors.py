@@ -19,6 +19,7 @@ CrossfadeError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
+    ├── OverloadedError, DeadlineExceededError (504)
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -458,6 +459,25 @@ class NotServedError(UnavailableError):
     code = "not_served"
     sentence = "`{ref}` is not ready here: {problem}"
     hint_template = "see what is served with `crossfade models show {ref}`"
+
+
+class OverloadedError(UnavailableError):
+    """More waits for a model than it can answer in time."""
+
+    code = "overloaded"
+    sentence = "`{ref}` is too busy to answer in time: {waiting} requests wait for it"
+    hint_template = (
+        "try again after {retry_after_seconds} s, allow more time with `X-Request-Timeout-Ms`, or add servers"
+    )
+
+
+class DeadlineExceededError(UnavailableError):
+    """The time that a request had is over."""
+
+    code = "deadline_exceeded"
+    http_status = 504
+    sentence = "`{ref}` did not answer in time: the request was still {stage} at its deadline"
+    hint_template = "allow more time with `X-Request-Timeout-Ms` or the setting `serving.request_timeout_seconds`"
 
 
 class DrainingError(UnavailableError):

@@ -89,7 +89,8 @@ def _wants_problems(scope: Scope) -> bool:
 
 
 def _refusal(error: CrossfadeError, family: Family) -> Answer:
-    retry = ((b"retry-after", b"1"),) if error.http_status == 503 else ()
+    seconds = str(error.facts.get("retry_after_seconds", 1)).encode()
+    retry = ((b"retry-after", seconds),) if error.http_status == 503 else ()
     if family == "oip":
         text = f"{error.message} ({error.hint})" if error.hint else error.message
         return Answer(orjson.dumps({"error": text}), error.http_status, (JSON, *retry))
