@@ -77,3 +77,21 @@ def test_teams_add_stages_of_their_own(monkeypatch):
     assert stages["legal"] == ("staging",)
     assert stages["registered"] == ("legal", "rejected")
     assert "production" in stages
+
+
+def test_a_model_may_have_rules_of_its_own(tmp_path, monkeypatch):
+    file = tmp_path / "crossfade.toml"
+    file.write_text(
+        "[serving]\nmax_batch_rows = 64\n[serving.models.churn]\nrequest_timeout_seconds = 0.25\nexecution = 'thread'\n"
+    )
+    monkeypatch.setenv("CROSSFADE_CONFIG", str(file))
+    serving = Settings.load().serving
+    churn, other = serving.of_model("churn"), serving.of_model("other")
+    assert (churn.request_timeout_seconds, churn.execution, churn.max_batch_rows) == (0.25, "thread", 64)
+    assert (other.request_timeout_seconds, other.execution, other.max_batch_rows) == (10.0, "auto", 64)
+
+
+def test_unknown_rules_of_a_model_are_refused(monkeypatch):
+    monkeypatch.setenv("CROSSFADE_SERVING__MODELS", '{"churn": {"execution": "gpu"}}')
+    with pytest.raises(SettingsError, match=r"serving.models.churn.execution"):
+        Settings.load()

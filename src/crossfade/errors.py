@@ -20,7 +20,7 @@ CrossfadeError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
-    ├── OverloadedError, UploadsBusyError
+    ├── OverloadedError, DeadlineExceededError (504), BodiesBusyError, UploadsBusyError
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -484,6 +484,25 @@ class NotServedError(UnavailableError):
     hint_template = "see what is served with `crossfade models show {ref}`"
 
 
+class OverloadedError(UnavailableError):
+    """More waits for a model than it can answer in time."""
+
+    code = "overloaded"
+    sentence = "`{ref}` is too busy to answer in time: {waiting} requests wait for it"
+    hint_template = (
+        "try again after {retry_after_seconds} s, allow more time with `X-Request-Timeout-Ms`, or add servers"
+    )
+
+
+class DeadlineExceededError(UnavailableError):
+    """The time that a request had is over."""
+
+    code = "deadline_exceeded"
+    http_status = 504
+    sentence = "`{ref}` did not answer in time: the request was still {stage} at its deadline"
+    hint_template = "allow more time with `X-Request-Timeout-Ms` or the setting `serving.request_timeout_seconds`"
+
+
 class DrainingError(UnavailableError):
     """The process is shutting down."""
 
@@ -492,10 +511,10 @@ class DrainingError(UnavailableError):
     hint_template = "send the request again"
 
 
-class OverloadedError(UnavailableError):
+class BodiesBusyError(UnavailableError):
     """The process has no memory left for another large request."""
 
-    code = "overloaded"
+    code = "bodies_busy"
     sentence = "the large requests under way hold {limit_bytes} bytes already, which is the most allowed"
     hint_template = "send the request again in a second, or raise `CROSSFADE_HTTP__MAX_INFLIGHT_BODY_BYTES`"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -68,7 +68,16 @@ class RegistrySettings(_Section):
         return self
 
 
-class ServingSettings(_Section):
+class ModelRules(_Section):
+    """How a model is served."""
+
+    request_timeout_seconds: Seconds = Field(10.0, description="for a request without `X-Request-Timeout-Ms`")
+    max_batch_rows: Count = Field(256, description="rows predicted in one call of the model")
+    max_batch_delay_seconds: float = Field(0.0, ge=0, description="how long an incomplete batch waits for company")
+    execution: Literal["auto", "inline", "thread"] = Field("auto", description="where models run; auto = by speed")
+
+
+class ServingSettings(ModelRules):
     """How versions are loaded, kept and swapped."""
 
     workers: Count = Field(1, description="data-plane processes that share the port")
@@ -79,9 +88,21 @@ class ServingSettings(_Section):
     keep_previous: int = Field(1, ge=0, description="former champions kept warm per model")
     memory_limit_bytes: int = Field(0, ge=0, description="for loaded versions; 0 = three quarters of the machine")
     inline_below_seconds: Seconds = Field(0.001, description="faster models run on the event loop, others on a thread")
-    max_batch_rows: Count = Field(256, description="rows predicted in one call of the model")
+    models: dict[str, ModelRules] = Field(
+        {}, description="model -> what is other for it: `request_timeout_seconds`, `max_batch_*`, `execution`"
+    )
     drain_seconds: float = Field(0.5, ge=0, description="after SIGTERM: not ready, but still answering")
     drain_timeout_seconds: Seconds = Field(30.0, description="after SIGTERM: then in-flight requests are cut")
+
+    def of_model(self, name: str) -> ModelRules:
+        """Return the rules for one model: its own where there are some, the common ones elsewhere.
+
+        Example:
+            >>> ServingSettings(models={"churn": ModelRules(max_batch_rows=8)}).of_model("churn").max_batch_rows
+            8
+        """
+        own = self.models.get(name)
+        return self if own is None else self.model_copy(update=own.model_dump(exclude_unset=True))
 
 
 class HttpSettings(_Section):

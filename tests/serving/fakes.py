@@ -14,9 +14,11 @@ from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Batcher
 from crossfade.serving.opening import OpenedVersion
 from crossfade.serving.slots import Slot, State
+from crossfade.settings import ModelRules
 
 SIGNATURE = Signature((TensorSpec("x", "FP64", (-1,)),), (TensorSpec("predict", "FP64", (-1,)),), layout="matrix")
 """The same as in `crossfade.testing.drafts`."""
+RULES = ModelRules()
 X = {"x": np.array([1.0, 2.0])}
 
 
@@ -99,7 +101,8 @@ def ready_slot(name="m", version="1.0.0", model=None, digest="d", signature=SIGN
     model = model or Constant(number_of(version))
     slot.equip(
         Manifest(name, version, "fake", (), signature),
-        Batcher(model, signature, ref=slot.ref, inline=inline, inline_seconds=10, max_rows=64, counters=slot.counters),
+        Batcher(model, signature, RULES, ref=slot.ref, inline=inline, inline_seconds=10, counters=slot.counters),
+        RULES.request_timeout_seconds,
     )
     slot.state = State.READY
     return slot

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.errors import PredictionError
 from crossfade.serving import batching
-from crossfade.serving.batching import Batcher, Request
+from crossfade.serving.batching import Batcher
 from crossfade.serving.counters import Counters
+from crossfade.serving.waiting import Request
+from crossfade.settings import ModelRules
 from tests.traffic.support import soon
 
 FIXED = Signature(
@@ -58,11 +60,16 @@ class Model:
 
 
 @asynccontextmanager
-async def batcher_of(model, signature=FIXED, *, inline=True, max_rows=8, inline_seconds=10.0):
+async def batcher_of(model, signature=FIXED, *, inline=True, max_rows=8, inline_seconds=10.0, **rules):
     batcher = Batcher(
-        model, signature, ref="m:1", inline=inline, inline_seconds=inline_seconds, max_rows=max_rows,
+        model,
+        signature,
+        ModelRules(max_batch_rows=max_rows, **rules),
+        ref="m:1",
+        inline=inline,
+        inline_seconds=inline_seconds,
         counters=Counters(),
-    )  # fmt: skip
+    )
     try:
         yield batcher
     finally:
@@ -283,6 +290,8 @@ class Clock:
     def perf_counter(self):
         return self.now
 
+    monotonic = perf_counter
+
 
 async def test_a_model_that_becomes_slow_leaves_the_loop(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
@@ -319,7 +328,7 @@ async def test_a_slow_batch_now_and_then_is_forgiven(monkeypatch):
 def test_answers_after_the_end_of_the_loop_are_dropped(caplog):
     model = Model()
     model.gate.clear()
-    batcher = Batcher(model, FIXED, ref="m:1", inline=False, inline_seconds=1, max_rows=8, counters=Counters())
+    batcher = Batcher(model, FIXED, ModelRules(), ref="m:1", inline=False, inline_seconds=1, counters=Counters())
 
     async def main():
         batcher.submit(request(1), SUM)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from crossfade.core.identity import ModelRef
 from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
 from crossfade.errors import ModelNotFoundError, NotServedError, VersionNotFoundError
-from crossfade.serving.prediction import Prediction
+from crossfade.serving.prediction import DEFAULT_TERMS, Prediction, Terms
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
 from crossfade.web.dataplane import DataPlane
@@ -37,10 +37,13 @@ class SmallModel(msgspec.Struct):
 
 
 class SmallHeldVersion:
-    def __init__(self, model: SmallModel, alias: str | None) -> None:
-        self.model, self.alias, self.signature = model, alias, model.signature
+    def __init__(self, model: SmallModel, alias: str | None, terms: list[Terms]) -> None:
+        self.model, self.alias, self.signature, self.terms = model, alias, model.signature, terms
 
-    async def predict(self, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
+    async def predict(
+        self, tensors: Tensors, wanted: frozenset[str] | None = None, terms: Terms = DEFAULT_TERMS
+    ) -> Prediction:
+        self.terms.append(terms)
         outputs = self.model.function(self.signature.check(tensors))
         return Prediction(self.model.model, self.model.version, outputs, self.alias, self.alias == "fallback")
 
@@ -56,6 +59,7 @@ class SmallPredictions:
 
     def __init__(self, models: list[SmallModel]) -> None:
         self.models = {model.model: model for model in models}
+        self.terms: list[Terms] = []
         self.draining = False
 
     async def find(self, ref: ModelRef) -> SmallModel:
@@ -75,7 +79,7 @@ class SmallPredictions:
         model = await self.find(ref)
         if not model.ready:
             raise NotServedError(ref=str(ref), problem=model.problem)
-        return SmallHeldVersion(model, ref.alias)
+        return SmallHeldVersion(model, ref.alias, self.terms)
 
     def served(self) -> list[SmallModel]:
         return list(self.models.values())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from crossfade.errors import OverloadedError
+from crossfade.errors import BodiesBusyError
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import SMALL_BODY_BYTES, BodyBudget
 
@@ -33,7 +33,7 @@ def test_a_body_that_shrinks_leaves_room(budget):
 
 def test_what_does_not_fit_changes_nothing(budget):
     budget.grow(0, 900_000)
-    with pytest.raises(OverloadedError, match="1000000 bytes"):
+    with pytest.raises(BodiesBusyError, match="1000000 bytes"):
         budget.grow(0, 100_001)
     assert budget.held_bytes == 900_000
     budget.grow(0, 100_000)

@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from crossfade.errors import BodyTooLargeError, BodyTooSlowError, MalformedRequestError, OverloadedError
+from crossfade.errors import BodiesBusyError, BodyTooLargeError, BodyTooSlowError, MalformedRequestError
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import SMALL_BODY_BYTES, BodyBudget
 from crossfade.web.guard import BodyGuard, ClientGoneError, read_body
@@ -109,7 +109,7 @@ async def test_other_errors_while_waiting_pass(budget):
 async def test_a_large_body_is_held_until_it_is_released(budget, pieces):
     body = await read_body(Pieces(*map(bytes, pieces)), None, 10**6, 5, budget)
     assert budget.held_bytes == len(body) == 200_000
-    with pytest.raises(OverloadedError):
+    with pytest.raises(BodiesBusyError):
         await read_body(Pieces(*map(bytes, pieces)), None, 10**6, 5, budget)
     assert len(await read_body(Pieces(bytes(SMALL_BODY_BYTES)), None, 10**6, 5, budget)) == SMALL_BODY_BYTES
     budget.release(len(body))
@@ -125,7 +125,7 @@ async def test_a_large_body_is_held_until_it_is_released(budget, pieces):
     ids=["no room", "client gone", "too slow"],
 )
 async def test_a_body_that_is_never_complete_holds_nothing(budget, receive):
-    with pytest.raises((OverloadedError, ClientGoneError, BodyTooSlowError)):
+    with pytest.raises((BodiesBusyError, ClientGoneError, BodyTooSlowError)):
         await read_body(receive, None, 10**6, 0.1, budget)
     assert budget.held_bytes == 0
 

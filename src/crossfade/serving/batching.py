@@ -4,6 +4,9 @@ While a model is idle a request goes at once, and what arrives while it runs for
 the event loop, where the requests that were parsed in one turn of the loop share one call; a slower one, or a large
 request, runs on a thread of its own. A model is never called from two threads at a time.
 
+A request for a busy model is refused at once when the line is too long to answer it in time, is dropped when its
+deadline passes while it waits, and gets its refusal at the deadline even while the model runs on.
+
 Many models answer a batch with slightly other last bits than row by row; nothing here makes that better or worse.
 """
 
@@ -11,16 +14,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from crossfade.core.tensors import Signature, Tensors, row_count
-from crossfade.errors import PredictionError
+from crossfade.core.tensors import Signature, Tensors
+from crossfade.errors import DeadlineExceededError, OverloadedError, PredictionError
+from crossfade.serving.cost import CostModel
 from crossfade.serving.counters import Counters
+from crossfade.serving.waiting import Priority, Request, WaitingLine
+from crossfade.settings import ModelRules
 
 _log = logging.getLogger(__name__)
 
@@ -32,19 +38,14 @@ _SLOW_BATCHES = 3
 _END_SECONDS = 5.0
 _REFUSED_BATCHES = 3
 """A model gets no more batches when it failed so many in a row whose requests it answers one by one."""
+_LOOK_SECONDS = 0.02
+"""How late a refusal may come after its deadline."""
+_LINE_SHARES = {Priority.ONLINE: 0.6, Priority.BATCH: 0.3, Priority.SHADOW: 0.1}
+"""How much of its time a request may spend waiting; shadows are turned away first.
 
-
-class Request:
-    """One request on its way through a model."""
-
-    __slots__ = ("future", "rows", "tensors", "wanted")
-
-    def __init__(self, tensors: Tensors, wanted: frozenset[str], future: asyncio.Future[Tensors]) -> None:
-        self.tensors = tensors
-        self.wanted = wanted
-        self.rows = row_count(tensors)
-        self.future = future
-
+Source: a simulated server with bounded queues, where 0.6 kept 98 to 101 % of the capacity as goodput at up to ten times
+the load (docs/decisions/0007).
+"""
 
 Outcome = tuple[Request, Tensors | Exception]
 
@@ -55,23 +56,26 @@ class Batcher:
     Args:
         predict: The model, its inputs already checked.
         signature: Tells whether requests can differ in more than their number of rows.
+        rules: Rows of one call (a single request may have more), and how long the first request of an incomplete batch
+            waits for company, off the event loop.
         ref: What errors call the version.
         inline: Whether the model is fast enough for the event loop.
-        inline_seconds: What counts as fast.
-        max_rows: Rows of one call; a single request may have more.
+        inline_seconds: What counts as fast; infinite when the model has been declared to be.
         counters: Where batches are counted.
+        expected_seconds: What one row is known to take; 0 when nothing is known.
     """
 
     def __init__(
         self,
         predict: Predict,
         signature: Signature,
+        rules: ModelRules,
         *,
         ref: str,
         inline: bool,
         inline_seconds: float,
-        max_rows: int,
         counters: Counters,
+        expected_seconds: float = 0.0,
     ) -> None:
         self.inline = inline
         self._predict = predict
@@ -80,39 +84,59 @@ class Batcher:
         self._slow_seconds = _SLOW_FACTOR * inline_seconds
         self._slow_batches = 0
         self._refused_batches = 0
-        self._max_rows = max_rows
+        self._max_rows = rules.max_batch_rows
         self._counters = counters
+        self._cost = CostModel(expected_seconds)
         self._gathered: list[Request] = []
-        self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._on_thread = 0
+        self._line = WaitingLine(rules.max_batch_rows, rules.max_batch_delay_seconds)
+        self._on_thread: set[Request] = set()
+        self._look: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def busy(self) -> bool:
         """Whether the model may still be running, even if nobody waits for it any more."""
-        return self._on_thread > 0 or bool(self._gathered)
+        return bool(self._on_thread or self._gathered)
 
-    def submit(self, tensors: Tensors, wanted: frozenset[str]) -> asyncio.Future[Tensors]:
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the model."""
+        return len(self._line)
+
+    def submit(
+        self,
+        tensors: Tensors,
+        wanted: frozenset[str],
+        deadline: float = math.inf,
+        priority: Priority = Priority.ONLINE,
+    ) -> asyncio.Future[Tensors]:
         """Predict, together with whoever else is there.
 
+        Args:
+            tensors: Inputs that passed the check of the signature.
+            wanted: Names of outputs.
+            deadline: When the answer is of no use any more, on the monotonic clock.
+            priority: Who goes first when the model is busy.
+
         Returns:
-            The wanted outputs of this request alone, or the error that it alone caused.
+            The wanted outputs of this request alone, or the error that it alone caused: among others
+            `OverloadedError` at once, and `DeadlineExceededError` at its deadline.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Tensors] = loop.create_future()
-        request = Request(tensors, wanted, future)
+        request = Request(tensors, wanted, future, deadline, priority)
         if self.inline and not self._on_thread:
             if not self._gathered:
                 loop.call_soon(self._flush)
             self._gathered.append(request)
-        else:
+        elif self._admits(request):
             self._hand_over(request)
         return future
 
     def close(self) -> None:
         """End the thread after what it has been given. Call it when no request is under way."""
         if self._thread is not None:
-            self._queue.put(None)
+            self._line.close()
             self._thread.join(_END_SECONDS)
 
     # --- on the event loop ---
@@ -121,7 +145,7 @@ class Batcher:
         gathered, self._gathered = self._gathered, []
         for batch in self._batches(gathered):
             if self._on_thread or not self.inline or (len(batch) == 1 and batch[0].rows > self._max_rows):
-                for request in batch:
+                for request in filter(self._admits, batch):
                     self._hand_over(request)
             else:
                 self._settle(self._run_inline(batch))
@@ -138,51 +162,64 @@ class Batcher:
             self._slow_batches = 0
         return outcomes
 
+    def _admits(self, request: Request) -> bool:
+        """Tell whether a request can still be answered in time; refuse it when not."""
+        if not self._on_thread:
+            return True
+        rows = self._line.rows_before(request.priority)
+        seconds = self._cost.seconds(rows, math.ceil(rows / self._max_rows))
+        if seconds <= _LINE_SHARES[request.priority] * (request.deadline - request.arrived_at):
+            return True
+        wait = math.ceil(seconds)
+        self._counters.count_shed("overload", request.priority.name.lower())
+        request.future.set_exception(OverloadedError(ref=self._ref, waiting=self.waiting, retry_after_seconds=wait))
+        return False
+
     def _hand_over(self, request: Request) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=f"crossfade-{self._ref}", daemon=True)
             self._thread.start()
-        self._on_thread += 1
-        self._queue.put(request)
+        self._on_thread.add(request)
+        if self._look is None and request.deadline < math.inf:
+            self._look = request.future.get_loop().call_later(_LOOK_SECONDS, self._look_for_expired)
+        self._line.put(request)
+
+    def _look_for_expired(self) -> None:
+        """Refuse whose deadline has passed, and look again while there is somebody to look for."""
+        now = time.monotonic()
+        expired = self._line.remove_expired(now)
+        self._settle_from_thread([(request, self._too_late("waiting")) for request in expired])
+        late = [request for request in self._on_thread if request.deadline <= now]
+        self._settle((request, self._too_late("running")) for request in late)
+        self._look = None
+        if self._on_thread:
+            self._look = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_for_expired)
 
     def _settle(self, outcomes: Iterable[Outcome]) -> None:
         for request, outcome in outcomes:
-            if request.future.done():  # the client has gone
+            if request.future.done():  # the client has gone, or was told that it is too late
                 continue
+            if isinstance(outcome, DeadlineExceededError):
+                self._counters.count_shed(str(outcome.facts["stage"]), request.priority.name.lower())
             if isinstance(outcome, Exception):
                 request.future.set_exception(outcome)
             else:
                 request.future.set_result(outcome)
 
     def _settle_from_thread(self, outcomes: list[Outcome]) -> None:
-        self._on_thread -= len(outcomes)
+        self._on_thread.difference_update(request for request, _ in outcomes)
         self._settle(outcomes)
 
     # --- on the thread ---
 
     def _work(self) -> None:
-        while True:
-            waiting, ending = self._waiting()
-            for batch in self._batches(waiting):
+        while taken := self._line.take(self._cost.seconds):
+            for batch in self._batches(taken):
                 loop = batch[0].future.get_loop()
                 try:
                     loop.call_soon_threadsafe(self._settle_from_thread, self._answer(batch))
                 except RuntimeError:  # the loop was closed: nobody is there to hear the answer
                     _log.warning("answers of `%s` came after the end of the event loop", self._ref)
-            if ending:
-                return
-
-    def _waiting(self) -> tuple[list[Request], bool]:
-        """Wait for one request, and take along all the others that are there."""
-        waiting: list[Request] = []
-        request = self._queue.get()
-        while request is not None:
-            waiting.append(request)
-            try:
-                request = self._queue.get_nowait()
-            except queue.Empty:
-                return waiting, False
-        return waiting, True
 
     # --- anywhere ---
 
@@ -210,11 +247,22 @@ class Batcher:
         return request.wanted, *(value.shape[1:] for value in request.tensors.values())
 
     def _answer(self, batch: list[Request]) -> list[Outcome]:
-        waiting = [request for request in batch if not request.future.cancelled()]
-        gone: list[Outcome] = [(request, {}) for request in batch if request.future.cancelled()]
-        if len(waiting) < 2:
-            return [(request, self._answer_alone(request)) for request in waiting] + gone
-        return self._answer_together(waiting) + gone
+        now = time.monotonic()
+        waiting: list[Request] = []
+        outcomes: list[Outcome] = []
+        for request in batch:
+            if request.future.done():  # the client has gone, or was told that it is too late
+                outcomes.append((request, {}))
+            elif request.deadline <= now:
+                outcomes.append((request, self._too_late("waiting")))
+            else:
+                waiting.append(request)
+        if len(waiting) > 1:
+            return outcomes + self._answer_together(waiting)
+        return outcomes + [(request, self._answer_alone(request)) for request in waiting]
+
+    def _too_late(self, stage: str) -> DeadlineExceededError:
+        return DeadlineExceededError(ref=self._ref, stage=stage)
 
     def _answer_alone(self, request: Request) -> Tensors | Exception:
         try:
@@ -254,5 +302,7 @@ class Batcher:
     def _call(self, tensors: Tensors, wanted: frozenset[str], rows: int) -> Tensors:
         started = time.perf_counter()
         outputs = self._predict(tensors, wanted)
-        self._counters.count_batch(rows, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._cost.observe(rows, seconds)
+        self._counters.count_batch(rows, seconds)
         return outputs

@@ -53,7 +53,7 @@ class Distribution:
 class Counters:
     """The counts of one version. Requests are counted on the event loop, batches wherever they run."""
 
-    __slots__ = ("batch_rows", "batch_seconds", "errors", "fallbacks", "rows", "seconds")
+    __slots__ = ("batch_rows", "batch_seconds", "errors", "fallbacks", "rows", "seconds", "shed")
 
     def __init__(self) -> None:
         self.seconds = Distribution(SECONDS)
@@ -65,6 +65,8 @@ class Counters:
         """Answers given in the stead of a version that was not ready."""
         self.batch_rows = Distribution(ROWS)
         self.batch_seconds = 0.0
+        self.shed: dict[tuple[str, str], int] = {}
+        """Refused for want of time, by (reason, priority): `overload`, or late while `waiting` or `running`."""
 
     @property
     def requests(self) -> int:
@@ -80,6 +82,10 @@ class Counters:
         """Count a failed request."""
         family = f"{http_status // 100}xx"
         self.errors[family] = self.errors.get(family, 0) + 1
+
+    def count_shed(self, reason: str, priority: str) -> None:
+        """Count a request that was refused because there was no time for it."""
+        self.shed[reason, priority] = self.shed.get((reason, priority), 0) + 1
 
     def count_batch(self, rows: int, seconds: float) -> None:
         """Count one call of the model."""

@@ -26,7 +26,7 @@ from crossfade.serving.memory import default_limit, resident_bytes
 from crossfade.serving.opening import OpenedVersion, Opener, warm_up
 from crossfade.serving.policy import Load, SlotView, Unload, next_action
 from crossfade.serving.slots import Slot, SlotTable, State
-from crossfade.settings import ServingSettings
+from crossfade.settings import ModelRules, ServingSettings
 from crossfade.traffic.snapshot import Aspired, Snapshot
 
 _log = logging.getLogger(__name__)
@@ -210,7 +210,8 @@ class Loader:
         self._check_room(slot, measured)
         slot.size_bytes = measured
         self._leftovers.hide()
-        slot.equip(opened.manifest, self._batcher(slot, opened, inline=seconds < self._settings.inline_below_seconds))
+        rules = self._settings.of_model(slot.name)
+        slot.equip(opened.manifest, self._batcher(slot, opened, rules, seconds), rules.request_timeout_seconds)
         slot.number = opened.number
         slot.load_seconds = time.perf_counter() - started
 
@@ -245,15 +246,17 @@ class Loader:
             problem = f"it needs {needed} bytes of memory, and {max(0, free)} of {self.limit_bytes} are free"
             raise LoadFailedError(ref=slot.ref, problem=problem)
 
-    def _batcher(self, slot: Slot, opened: OpenedVersion, *, inline: bool) -> Batcher:
+    def _batcher(self, slot: Slot, opened: OpenedVersion, rules: ModelRules, seconds: float) -> Batcher:
+        inline_seconds = math.inf if rules.execution == "inline" else self._settings.inline_below_seconds
         return Batcher(
             opened.predict,
             opened.manifest.signature,
+            rules,
             ref=slot.ref,
-            inline=inline,
-            inline_seconds=self._settings.inline_below_seconds,
-            max_rows=self._settings.max_batch_rows,
+            inline=rules.execution != "thread" and seconds < inline_seconds,
+            inline_seconds=inline_seconds,
             counters=slot.counters,
+            expected_seconds=seconds if math.isfinite(seconds) else 0.0,
         )
 
     def _unload(self, name: str, version: str) -> None:

@@ -55,6 +55,10 @@ class Measurements(Collector):
         fallbacks = CounterMetricFamily(
             "crossfade_fallbacks", "Answers in the stead of a version that was not ready.", labels=_LABELS
         )
+        shed = CounterMetricFamily(
+            "crossfade_shed", "Requests refused for want of time.", labels=(*_LABELS, "reason", "priority")
+        )
+        waiting = GaugeMetricFamily("crossfade_queue_depth", "Requests that wait for the model.", labels=_LABELS)
         under_way = GaugeMetricFamily("crossfade_requests_in_flight", "Requests under way.", labels=_LABELS)
         for family, count in self.unserved.errors.items():
             requests.add_metric(("", "", family), count)
@@ -68,7 +72,10 @@ class Measurements(Collector):
             rows.add_metric(labels, counters.rows)
             fallbacks.add_metric(labels, counters.fallbacks)
             under_way.add_metric(labels, slot.leases)
-        yield from (requests, seconds, rows, fallbacks, under_way)
+            waiting.add_metric(labels, slot.waiting)
+            for reason, count in counters.shed.items():
+                shed.add_metric((*labels, *reason), count)
+        yield from (requests, seconds, rows, fallbacks, shed, waiting, under_way)
 
     def _of_process(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("crossfade_slots", "Versions in this process by state.", labels=("state",))

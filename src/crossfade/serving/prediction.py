@@ -31,6 +31,7 @@ from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Version
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import Slot, SlotTable, State
+from crossfade.serving.waiting import Priority
 from crossfade.settings import ServingSettings
 from crossfade.storage.database import Database
 from crossfade.traffic.follower import SnapshotFollower
@@ -88,6 +89,21 @@ class ServedVersion(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
 
 
+class Terms(msgspec.Struct, frozen=True, gc=False):
+    """What a client asks for besides the answer.
+
+    Args:
+        timeout_seconds: How long it may take, counted from when the request was read; by default as the settings say.
+        priority: Who goes first when a model is busy, and who is turned away.
+    """
+
+    timeout_seconds: float | None = None
+    priority: Priority = Priority.ONLINE
+
+
+DEFAULT_TERMS = Terms()
+
+
 class HeldVersion:
     """One request's hold on the one version that answers it; use it as a context manager, on the event loop.
 
@@ -100,23 +116,28 @@ class HeldVersion:
     __slots__ = ("_alias", "_fallback", "_revision", "_slot", "_started", "signature")
 
     def __init__(self, slot: Slot, alias: str | None, fallback: bool, revision: int) -> None:
-        self._started = time.perf_counter()
+        self._started = time.monotonic()
         self._slot = slot
         self._alias = alias
         self._fallback = fallback
         self._revision = revision
         self.signature = slot.signature
 
-    async def predict(self, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
+    async def predict(
+        self, tensors: Tensors, wanted: frozenset[str] | None = None, terms: Terms = DEFAULT_TERMS
+    ) -> Prediction:
         """Answer a request.
 
         Args:
             tensors: Inputs by name.
             wanted: Names of outputs; all when not given.
+            terms: How long it may take, and who goes first.
 
         Raises:
             SignatureMismatchError: The inputs do not fit, or there is no such output.
             PredictionError: The model failed on them.
+            OverloadedError: The model is too busy to answer in time.
+            DeadlineExceededError: It did not answer in time.
         """
         slot = self._slot
         try:
@@ -125,8 +146,9 @@ class HeldVersion:
         except SignatureMismatchError as error:
             facts: dict[str, Any] = error.facts | {"ref": slot.ref}
             raise SignatureMismatchError(**facts) from error
-        outputs = await slot.predict(checked, names)
-        slot.counters.count_answer(row_count(checked), time.perf_counter() - self._started)
+        timeout = terms.timeout_seconds or slot.timeout_seconds
+        outputs = await slot.predict(checked, names, self._started + timeout, terms.priority)
+        slot.counters.count_answer(row_count(checked), time.monotonic() - self._started)
         slot.counters.fallbacks += self._fallback
         return Prediction(slot.name, slot.version, outputs, self._alias, self._fallback, self._revision)
 

@@ -10,6 +10,7 @@ loop's thread touches `leases`, so that no increment is lost.
 
 from __future__ import annotations
 
+import math
 import threading
 from asyncio import Future
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from crossfade.core.tensors import Signature, Tensors
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Batcher
 from crossfade.serving.counters import Counters
+from crossfade.serving.waiting import Priority
 
 Key = tuple[str, str]
 """(model, semver)"""
@@ -62,7 +64,7 @@ class Slot:
         hidden: Whether the cycle collector cannot see its model.
         leases: Requests under way.
         number: The version's order of registration.
-        manifest, signature, outputs, batcher: Set before it is ready.
+        manifest, signature, outputs, batcher, timeout_seconds: Set before it is ready.
     """
 
     __slots__ = (
@@ -83,12 +85,14 @@ class Slot:
         "signature",
         "size_bytes",
         "state",
+        "timeout_seconds",
         "version",
     )
     manifest: Manifest
     signature: Signature
     outputs: frozenset[str]
     batcher: Batcher
+    timeout_seconds: float
 
     def __init__(self, name: str, version: str, digest: str, *, requested_at: str = "", failures: int = 0) -> None:
         self.name = name
@@ -121,12 +125,19 @@ class Slot:
         """Whether nothing uses the model any more. What is idle and not ready stays idle."""
         return self.leases == 0 and not self.batcher.busy
 
-    def equip(self, manifest: Manifest, batcher: Batcher) -> None:
-        """Give the slot what it answers with."""
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the model."""
+        batcher: Batcher | None = getattr(self, "batcher", None)  # it may leave while this is asked
+        return 0 if batcher is None else batcher.waiting
+
+    def equip(self, manifest: Manifest, batcher: Batcher, timeout_seconds: float) -> None:
+        """Give the slot what it answers with, and how long a request that says nothing may take."""
         self.manifest = manifest
         self.signature = manifest.signature
         self.outputs = frozenset(spec.name for spec in manifest.signature.outputs)
         self.batcher = batcher
+        self.timeout_seconds = timeout_seconds
 
     def lease(self) -> bool:
         """Hold on to the slot; tells whether that succeeded. Only on the event loop."""
@@ -136,9 +147,11 @@ class Slot:
         self.leases -= 1
         return False
 
-    def predict(self, tensors: Tensors, wanted: frozenset[str]) -> Future[Tensors]:
+    def predict(
+        self, tensors: Tensors, wanted: frozenset[str], deadline: float = math.inf, priority: Priority = Priority.ONLINE
+    ) -> Future[Tensors]:
         """Predict inputs that passed `signature.check`; the slot must be leased meanwhile."""
-        return self.batcher.submit(tensors, wanted)
+        return self.batcher.submit(tensors, wanted, deadline, priority)
 
     def release(self) -> None:
         """Let go of a lease. Only on the event loop."""

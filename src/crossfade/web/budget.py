@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfade.errors import OverloadedError
+from crossfade.errors import BodiesBusyError
 from crossfade.settings import HttpSettings
 
 SMALL_BODY_BYTES = 64 * 2**10
@@ -37,11 +37,11 @@ class BodyBudget:
         """Count that a body of `before` bytes has now `after`.
 
         Raises:
-            OverloadedError: There is no room for it; it still counts as `before`.
+            BodiesBusyError: There is no room for it; it still counts as `before`.
         """
         held = self.held_bytes + _counted(after) - _counted(before)
         if held > self.limit_bytes:
-            raise OverloadedError(limit_bytes=self.limit_bytes)
+            raise BodiesBusyError(limit_bytes=self.limit_bytes)
         self.held_bytes = held
 
     def release(self, size: int) -> None:

@@ -96,7 +96,7 @@ def _wants_problems(scope: Scope) -> bool:
 
 def _refusal(problem: Problem, family: Family, *headers: Header) -> Answer:
     if problem.status == 503:
-        headers = (*headers, (b"retry-after", b"1"))
+        headers = (*headers, (b"retry-after", str(problem.facts.get("retry_after_seconds", 1)).encode()))
     if family == "oip":
         text = f"{problem.detail} ({problem.hint})" if problem.hint else problem.detail
         return Answer(orjson.dumps({"error": text}), problem.status, (JSON, *headers))

@@ -48,7 +48,7 @@ async def read_body(
     Raises:
         BodyTooLargeError: It is longer than `limit`; no more than that was kept.
         BodyTooSlowError: It is not complete after `seconds`.
-        OverloadedError: The process holds too many bytes of other bodies.
+        BodiesBusyError: The process holds too many bytes of other bodies.
         MalformedRequestError: The announced length is no number.
         ClientGoneError: The connection ended.
     """

@@ -9,10 +9,11 @@ from starlette.types import Receive
 import crossfade
 from crossfade.core.identity import ModelRef, new_id
 from crossfade.errors import MalformedRequestError, NotServedError
-from crossfade.serving.prediction import PredictionService
+from crossfade.serving.prediction import DEFAULT_TERMS, PredictionService, Terms
 from crossfade.serving.protocol.answers import describe_model, encode_answer
 from crossfade.serving.protocol.oip import decode_request
 from crossfade.serving.protocol.rows import decode_rows, encode_rows
+from crossfade.serving.waiting import Priority
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
 from crossfade.web.callers import CallerCheck
@@ -24,6 +25,9 @@ Header = tuple[bytes, bytes]
 
 _FALLBACK = {"fallback": True}
 """Says in an answer that a former version answered in the stead of the alias's own."""
+
+_LONGEST_TIMEOUT_MS = 3_600_000
+_PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 
 JSON: Header = (b"content-type", b"application/json")
 _BINARY: Header = (b"content-type", b"application/octet-stream")
@@ -83,12 +87,13 @@ class Inference:
 
     async def infer(self, call: Call) -> Answer:
         """Answer an Open Inference Protocol request."""
+        terms = _terms(call.headers)
         body = await self._body(call)
         headers = call.headers
         with await self._predictions.hold(call.ref) as held:
             signature = held.signature
             request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
-            prediction = await held.predict(request.tensors, frozenset(request.wanted) or None)
+            prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms)
         names = request.wanted or [spec.name for spec in signature.outputs]
         content, json_bytes = encode_answer(
             prediction.model,
@@ -104,12 +109,12 @@ class Inference:
 
     async def predict(self, call: Call) -> Answer:
         """Answer plain rows."""
-        probabilities = _asks_probabilities(call.query)
+        probabilities, terms = _asks_probabilities(call.query), _terms(call.headers)
         body = await self._body(call)
         with await self._predictions.hold(call.ref) as held:
             signature = held.signature
             request = decode_rows(body, signature, self._max_rows, probabilities=probabilities)
-            prediction = await held.predict(request.tensors, frozenset(request.wanted))
+            prediction = await held.predict(request.tensors, frozenset(request.wanted), terms)
         identity: dict[str, str | bool] = {"model": prediction.model, "version": prediction.version}
         if prediction.alias is not None:
             identity["alias"] = prediction.alias
@@ -217,6 +222,22 @@ def _decode_index(body: bytes) -> _IndexRequest:
         return msgspec.json.decode(body, type=_IndexRequest)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedRequestError(problem=str(error)[:200]) from error
+
+
+def _terms(headers: dict[bytes, bytes]) -> Terms:
+    """Read `X-Request-Timeout-Ms` (1 to 3,600,000) and `X-Request-Priority` (online, batch, shadow)."""
+    timeout, priority = headers.get(b"x-request-timeout-ms"), headers.get(b"x-request-priority")
+    if timeout is None and priority is None:
+        return DEFAULT_TERMS
+    milliseconds = 0
+    if timeout is not None:
+        milliseconds = int(timeout) if len(timeout) < 8 and timeout.isdigit() else 0
+        if not 1 <= milliseconds <= _LONGEST_TIMEOUT_MS:
+            problem = f"`X-Request-Timeout-Ms` is not a whole number from 1 to {_LONGEST_TIMEOUT_MS}"
+            raise MalformedRequestError(problem=problem)
+    if priority is not None and priority not in _PRIORITIES:
+        raise MalformedRequestError(problem="`X-Request-Priority` is none of online, batch, shadow")
+    return Terms(milliseconds / 1000 or None, _PRIORITIES[priority or b"online"])
 
 
 def _asks_probabilities(query: bytes) -> bool:

@@ -402,7 +402,10 @@ def test_a_sound_recurrent_layer_is_run():
         (recurrent(layers=10**9), "states"),
         (recurrent(input=[2, 2]), "sequences"),
         (recurrent(input=[2, 10**6, 2]), "too long"),
-        ([("aten._native_batch_norm_legit_no_training.default", {}, X_, None, None, ONE, ONE, 0.1, 1e-5)], "per channel"),
+        (
+            [("aten._native_batch_norm_legit_no_training.default", {}, X_, None, None, ONE, ONE, 0.1, 1e-5)],
+            "per channel",
+        ),
         ([("aten.instance_norm.default", {}, X_, None, None, ONE, ONE, True, 0.1, 1e-5, False)], "per channel"),
         (
             [

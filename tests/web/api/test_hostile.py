@@ -150,6 +150,6 @@ def test_many_bodies_at_once_are_bounded_together_and_uploads_are_not_concerned(
         answers = [future.result(30) for future in stalling]
     refused = [answer for answer in answers if answer]
     assert {answer.split(b" ")[1] for answer in refused} <= {b"408", b"503"}
-    assert any(b"overloaded" in answer and b"retry-after: 1" in answer for answer in refused)
+    assert any(b"bodies_busy" in answer and b"retry-after: 1" in answer for answer in refused)
     answer = http.post("/api/v1/uploads", content=b" " * LARGEST)
     assert answer.status_code == 422, "there is room again"
