@@ -164,5 +164,5 @@ def check_arguments(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any
     for name, value in by_name(function, args, kwargs).items():
         if name in kinds and value is not None and not isinstance(value, kinds[name]):
             raise ValueError(f"argument `{name}` of `{function}` is not allowed")
-        if name in ("device", "pin_memory", "generator", "out") and value not in (None, False):
+        if name in ("device", "pin_memory", "generator", "out") and not (value is None or value is False):
             raise ValueError(f"argument `{name}` of `{function}` is not allowed")

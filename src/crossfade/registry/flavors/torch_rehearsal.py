@@ -84,10 +84,13 @@ def _sized(call: Call, args: list[Any], kwargs: dict[str, Any]) -> tuple[Any, in
 
 
 def _size(value: Any) -> int:
-    """Count bytes as if nothing were shared: an operator may copy what was only expanded. Python's ints do not wrap."""
+    """Count bytes as if nothing were shared, because an operator may copy what was only expanded.
+
+    Python's numbers do not wrap. A dimension of zero counts as one: some operators go through the others all the same.
+    """
     if isinstance(value, (list, tuple)):
         return sum(_size(item) for item in value)
-    return math.prod(value.shape) * int(value.dtype.itemsize) if hasattr(value, "shape") else 0
+    return math.prod(max(size, 1) for size in value.shape) * int(value.dtype.itemsize) if hasattr(value, "shape") else 0
 
 
 # --- what PyTorch does not check -----------------------------------------------------------------------------------
