@@ -27,6 +27,7 @@ from crossfade.errors import (
 )
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.registry import LOCAL
+from crossfade.serving.cache import ResponseCache, VersionAnswers
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.settings import ServingSettings
@@ -91,10 +92,13 @@ class HeldVersion:
         signature: What the request is decoded by and checked against.
     """
 
-    __slots__ = ("_alias", "_fallback", "_revision", "_slot", "_started", "signature")
+    __slots__ = ("_alias", "_answers", "_fallback", "_revision", "_slot", "_started", "signature")
 
-    def __init__(self, slot: Slot, alias: str | None, fallback: bool, revision: int) -> None:
+    def __init__(
+        self, slot: Slot, alias: str | None, fallback: bool, revision: int, answers: VersionAnswers | None
+    ) -> None:
         self._started = time.perf_counter()
+        self._answers = answers
         self._slot = slot
         self._alias = alias
         self._fallback = fallback
@@ -119,7 +123,8 @@ class HeldVersion:
         except SignatureMismatchError as error:
             facts: dict[str, Any] = error.facts | {"ref": slot.ref}
             raise SignatureMismatchError(**facts) from error
-        outputs = await slot.predict(checked, names)
+        source = slot.predict(checked, names) if self._answers is None else self._answers.predict(slot, checked, names)
+        outputs = await source
         slot.counters.count_answer(row_count(checked), time.perf_counter() - self._started)
         slot.counters.fallbacks += self._fallback
         return Prediction(slot.name, slot.version, outputs, self._alias, self._fallback, self._revision)
@@ -146,6 +151,7 @@ class PredictionService:
         backend: Asked only whether a version exists that is not here.
         database: Where the wish to load or unload a model is kept.
         settings: How long loading may take.
+        cache: Where answers are kept, or None.
     """
 
     def __init__(
@@ -156,6 +162,7 @@ class PredictionService:
         backend: RegistryBackend,
         database: Database,
         settings: ServingSettings,
+        cache: ResponseCache | None = None,
     ) -> None:
         self._follower = follower
         self._slots = slots
@@ -163,6 +170,7 @@ class PredictionService:
         self._backend = backend
         self._database = database
         self._ready_timeout = settings.ready_timeout_seconds
+        self._cache = cache
         self._draining = False
 
     async def hold(self, ref: ModelRef) -> HeldVersion:
@@ -186,7 +194,8 @@ class PredictionService:
             refusal = await self._refusal(ref, error)
             self._measurements.unserved.count_error(refusal.http_status)
             raise refusal from None
-        return HeldVersion(slot, ref.alias, fallback, snapshot.revision)
+        answers = None if self._cache is None else self._cache.of(slot, snapshot)
+        return HeldVersion(slot, ref.alias, fallback, snapshot.revision, answers)
 
     async def find(self, ref: ModelRef) -> ServedVersion:
         """Return the version that would answer now, ready or not.
@@ -262,6 +271,11 @@ class PredictionService:
     def begin_draining(self) -> None:
         """Stop being ready, so that no more requests are sent here; those that come are answered all the same."""
         self._draining = True
+
+    async def close(self) -> None:
+        """Release what the event loop holds. Requests must have ended before."""
+        if self._cache is not None:
+            await self._cache.close()
 
     def metrics(self) -> bytes:
         """Render the metrics of this process in the Prometheus text format."""
