@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL, Redis and an S3-compatible one, on free loopback ports, ended by the test session.
+"""Real servers for tests: PostgreSQL, Redis, an S3-compatible one; on free loopback ports, ended by the test session.
 
 A server that cannot be started skips the tests that need it, except in CI (the environment variable `CI` is set), where
 it fails them: a contract that was never run proves nothing.

@@ -77,3 +77,20 @@ def test_teams_add_stages_of_their_own(monkeypatch):
     assert stages["legal"] == ("staging",)
     assert stages["registered"] == ("legal", "rejected")
     assert "production" in stages
+
+
+def test_the_cache_is_off_unless_somebody_wants_it(monkeypatch):
+    assert Settings().cache.mode == "off"
+    monkeypatch.setenv("CROSSFADE_CACHE__MODE", "models")
+    with pytest.raises(SettingsError, match=r"needs names in `cache.models`"):
+        Settings.load()
+    monkeypatch.setenv("CROSSFADE_CACHE__MODELS", '["churn"]')
+    assert Settings.load().cache.models == ("churn",)
+
+
+def test_one_answer_may_not_push_out_all_the_others(monkeypatch):
+    monkeypatch.setenv("CROSSFADE_CACHE__MAX_BYTES", "1048576")
+    assert Settings.load().cache.max_value_bytes == 65536
+    monkeypatch.setenv("CROSSFADE_CACHE__MAX_BYTES", "1000")
+    with pytest.raises(SettingsError):
+        Settings.load()

@@ -1,5 +1,6 @@
 """Equal questions have equal fingerprints, and no two different ones have the same, however they were built."""
 
+import math
 import subprocess
 import sys
 
@@ -65,10 +66,7 @@ def test_how_an_array_lies_in_memory_does_not_matter():
 
 
 def test_every_process_comes_to_the_same():
-    program = (
-        "import numpy as np; from tests.serving.test_fingerprints import of, X, ROW;"
-        "print(of((X,), ROW))"
-    )
+    program = "import numpy as np; from tests.serving.test_fingerprints import of, X, ROW;print(of((X,), ROW))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == of((X,), ROW)
 
@@ -98,7 +96,8 @@ def test_other_wanted_outputs_are_another_question():
 def test_the_same_bytes_in_another_shape_datatype_or_name_are_another_question():
     bits = np.arange(8, dtype=np.uint8)
     found = {
-        of((TensorSpec("x", "UINT8", (-1, -1)),), {"x": bits.reshape(shape)}) for shape in ((1, 8), (8, 1), (2, 4), (4, 2))
+        of((TensorSpec("x", "UINT8", (-1, -1)),), {"x": bits.reshape(shape)})
+        for shape in ((1, 8), (8, 1), (2, 4), (4, 2))
     }
     for datatype in ("UINT8", "INT8", "UINT16", "INT16", "FP16", "UINT32", "INT32", "FP32", "UINT64", "INT64", "FP64"):
         spec = TensorSpec("x", datatype, (-1,))
@@ -140,7 +139,8 @@ def test_text_that_is_no_unicode_has_a_fingerprint_of_its_own():
 
 NUMBERS = st.sampled_from(["BOOL", "INT8", "INT64", "UINT16", "FP16", "FP32", "FP64"])
 VALUES = {
-    name: npst.arrays(DTYPES[name], npst.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=3)) for name in DTYPES
+    name: npst.arrays(DTYPES[name], npst.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=3))
+    for name in DTYPES
 } | {
     "BYTES": npst.arrays(
         object,
@@ -171,7 +171,9 @@ def meaning(question):
 
 
 def _item(value):
-    return "NaN" if value != value else (type(value).__name__, value + 0.0 if isinstance(value, float) else value)
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else ("float", value + 0.0)
+    return type(value).__name__, value
 
 
 @given(questions(), questions())

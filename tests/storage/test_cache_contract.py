@@ -27,7 +27,9 @@ class TestMemoryCache(CacheContract):
 class TestRedisCache(CacheContract):
     @pytest.fixture
     async def cache(self, redis_url):
-        chosen = CacheSettings(max_bytes=16 * self.max_value_bytes, redis_url=SecretStr(redis_url), redis_timeout_seconds=5)
+        chosen = CacheSettings(
+            max_bytes=16 * self.max_value_bytes, redis_url=SecretStr(redis_url), redis_timeout_seconds=5
+        )
         cache = open_cache(redis_url, Settings(cache=chosen))
         assert isinstance(cache, RedisCache)
         yield cache

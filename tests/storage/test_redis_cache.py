@@ -48,6 +48,11 @@ async def strange_server(answer):
             task.cancel()
 
 
+async def fill(cache):
+    for number in range(1000):
+        await cache.set(f"key{number}", b"x" * 50_000, LONG)
+
+
 async def refused(cache):
     """Fail unless get and set are refused, quickly; return what is said."""
     said = []
@@ -127,8 +132,7 @@ async def test_a_full_server_refuses_to_store_and_still_finds():
         async with opened(url) as cache:
             await cache.set("first", b"x", LONG)
             with pytest.raises(CacheUnavailableError, match="maxmemory"):
-                for number in range(1000):
-                    await cache.set(f"key{number}", b"x" * 50_000, LONG)
+                await fill(cache)
             assert await cache.get("first") == b"x"
 
 

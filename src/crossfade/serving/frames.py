@@ -63,8 +63,9 @@ def _restored(output: _Output) -> Array:
     if (dtype.kind == "O") != isinstance(data, list):
         raise TypeError("the elements are not of the datatype")
     if isinstance(data, memoryview):
-        return np.frombuffer(data, dtype).reshape(output.shape)
-    array: Array = np.empty(len(data), dtype=object)
+        array: Array = np.frombuffer(data, dtype)
+        return array if array.shape == output.shape else array.reshape(output.shape)
+    array = np.empty(len(data), dtype=object)
     array[:] = _checked(data)
     return array.reshape(output.shape)
 
