@@ -35,6 +35,9 @@ def serving(home, *options, **settings):
         httpx.Client(base_url=server.url, timeout=20) as http,
     ):
         yield server, http
+        http.close()
+        assert server.stop() == 0
+        assert "Traceback" not in server.log.read_text()
 
 
 def infer(http, *values, model="tiny", **more):
