@@ -7,6 +7,7 @@ from importlib import import_module
 
 BENCHMARKS = {
     "predict": "benchmarks.predict",
+    "predict_cached": "benchmarks.predict_cached",
     "registration": "benchmarks.registration",
     "switch": "benchmarks.switch",
     "listing": "benchmarks.listing",

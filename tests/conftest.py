@@ -28,6 +28,23 @@ def s3_server() -> Iterator[servers.S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """URL of a running Redis server."""
+    with servers.redis() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """URL of an empty Redis database."""
+    from redis import Redis
+
+    with Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
+
+
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """URL of a new, empty PostgreSQL database."""

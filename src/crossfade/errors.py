@@ -459,6 +459,14 @@ class BlobsUnavailableError(UnavailableError):
     hint_template = "check it with `crossfade doctor`"
 
 
+class CacheUnavailableError(UnavailableError):
+    """The shared response cache cannot be reached or refuses."""
+
+    code = "cache_unavailable"
+    sentence = "the response cache does not answer: {problem}"
+    hint_template = "check the server that `CROSSFADE_CACHE__REDIS_URL` names"
+
+
 class StorageFullError(UnavailableError):
     """There is no space left to store something."""
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Self
 
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
+from crossfade.registry.requests import CacheStatus
 from crossfade.serving.predictor import Predictor, PredictorInfo
 from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.database import Database, open_database
 from crossfade.storage.migrate import migrate
 from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.invalidation import AnswerInvalidation
 from crossfade.traffic.switch import AliasSwitch
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Platform:
         registry: Every verb on models and versions.
         fleet: The serving processes on this database.
         switch: The only way that an alias moves: after every serving process has the version ready.
+        invalidation: The way to make every process compute answers anew.
         runtime: What serves predictions in this process, or None.
     """
 
@@ -40,8 +43,17 @@ class Platform:
     registry: Registry
     fleet: Fleet
     switch: AliasSwitch
+    invalidation: AnswerInvalidation
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
+
+    def cache_status(self) -> CacheStatus:
+        """Say what is kept of answers, and what this process has found in it."""
+        if self.runtime is not None:
+            return self.runtime.cache_status()
+        from crossfade.serving.cache import cache_status
+
+        return cache_status(self.settings.cache, None, ())
 
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""
@@ -85,8 +97,9 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         opening.callback(registry.backend.close)
         fleet = Fleet(database, settings.serving)
         switch = AliasSwitch(registry, fleet, settings.serving)
+        invalidation = AnswerInvalidation(registry, database, fleet)
         runtime = _start_serving(settings, database, registry, opening) if serve else None
-        return Platform(settings, database, registry, fleet, switch, runtime, opening.pop_all())
+        return Platform(settings, database, registry, fleet, switch, invalidation, runtime, opening.pop_all())
 
 
 def _start_serving(settings: Settings, database: Database, registry: Registry, opening: ExitStack) -> ServingRuntime:

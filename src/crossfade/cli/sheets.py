@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from crossfade.core.compatibility import SignatureDiff
     from crossfade.core.tensors import TensorSpec
     from crossfade.registry.comparison import ComparisonReport
-    from crossfade.registry.requests import Garbage, HistoryEntry, VersionDetails
+    from crossfade.registry.requests import CacheStatus, Garbage, HistoryEntry, VersionDetails
     from crossfade.registry.verification import VerifyReport
     from crossfade.registry.versions import AliasMove, FileEntry, RegisteredModel, StageChange, Version
+    from crossfade.traffic.invalidation import Invalidation
     from crossfade.traffic.switch import SwitchReport
 
 
@@ -196,6 +197,36 @@ def switch_sheet(report: SwitchReport) -> Sheet:
 def garbage_sheet(garbage: Garbage) -> Sheet:
     """What a collection deleted."""
     return facts([("deleted", f"{garbage.blobs} blobs, {size(garbage.size_bytes)}")], name=str(garbage.blobs))
+
+
+def cache_sheet(status: CacheStatus) -> Sheet:
+    """What is kept of answers."""
+    asked = sum(status.lookups.values())
+    found = asked - status.lookups.get("computed", 0)
+    pairs = [
+        ("mode", status.mode),
+        ("models", ", ".join(status.models)),
+        ("kept for", f"{status.ttl_seconds:g} s"),
+        ("memory", f"{size(status.size_bytes)} of {size(status.max_bytes)}, {status.entries} answers"),
+        ("evicted", str(status.evictions)),
+        ("hit rate", f"{found / asked:.1%} of {asked}" if asked else ""),
+        *((f"answers {name}", str(count)) for name, count in status.lookups.items()),
+        ("shared level", "yes" if status.shared else "no"),
+        *((f"shared {name}", str(count)) for name, count in status.problems.items()),
+        *((f"breaker {name}", state) for name, state in status.breakers.items()),
+    ]
+    return facts(pairs, name=status.mode)
+
+
+def invalidation_sheet(done: Invalidation) -> Sheet:
+    """Whose answers are computed anew."""
+    pairs = [
+        ("computed anew", done.ref),
+        ("since revision", str(done.generation)),
+        ("processes", f"{done.processes} follow" if done.processes else ""),
+        ("late", ", ".join(done.late)),
+    ]
+    return facts(pairs, name=done.ref)
 
 
 def _record(version: Version) -> list[tuple[str, str]]:

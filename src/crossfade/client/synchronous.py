@@ -110,6 +110,8 @@ class Client:
     move_alias = _Verb(verbs.move_alias)
     remove_alias = _Verb(verbs.remove_alias)
     rollback = _Verb(verbs.rollback)
+    invalidate_answers = _Verb(verbs.invalidate_answers)
+    cache_status = _Verb(verbs.cache_status)
     collect_garbage = _Verb(verbs.collect_garbage)
     status = _Verb(verbs.status)
 

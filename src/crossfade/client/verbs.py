@@ -12,8 +12,10 @@ from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.requests import (
+    CacheStatus,
     Garbage,
     HistoryEntry,
+    InvalidateRequest,
     MoveRequest,
     Proposal,
     PublishRequest,
@@ -29,6 +31,7 @@ from crossfade.registry.requests import (
 from crossfade.registry.verification import VerifyReport
 from crossfade.registry.versions import AliasMove, Manifest, Page, RegisteredModel, StageChange, Version
 from crossfade.storage.blobs.port import Blob
+from crossfade.traffic.invalidation import Invalidation
 from crossfade.traffic.switch import SwitchReport
 
 API = "/api/v1"
@@ -162,6 +165,17 @@ def rollback(name: str, *, alias: str = "champion", reason: str = "") -> Call[Sw
     """Point an alias to where it pointed before."""
     path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}/rollback"
     return Call("POST", path, json_as(SwitchReport), body=ReasonRequest(reason))
+
+
+def invalidate_answers(ref: str, *, reason: str = "") -> Call[Invalidation]:
+    """Let no process give an answer of a version, or of all versions of a model, that was computed before now."""
+    body = InvalidateRequest(ref, reason)
+    return Call("POST", f"{API}/cache/invalidate", json_as(Invalidation), body=body, repeatable=True)
+
+
+def cache_status() -> Call[CacheStatus]:
+    """Return what is kept of answers, and what the process that answers this has found in it."""
+    return Call("GET", f"{API}/cache", json_as(CacheStatus), repeatable=True)
 
 
 def collect_garbage() -> Call[Garbage]:

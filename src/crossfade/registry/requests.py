@@ -126,6 +126,48 @@ class Garbage(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class InvalidateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose answers shall be computed anew, and why.
+
+    Args:
+        ref: A bare name means every version of the model; any other reference means the one version.
+        reason: Kept in the audit log.
+    """
+
+    ref: str
+    reason: str = ""
+
+
+class CacheStatus(msgspec.Struct, frozen=True):
+    """What is kept of answers, and what the process that answers this has found in it.
+
+    Args:
+        mode: `off`, `on`, or `models`.
+        models: For the mode `models`: which.
+        max_bytes: Memory per process.
+        ttl_seconds: Age at which an answer is computed again.
+        shared: Whether processes share a second level.
+        entries: Answers in the process's memory.
+        size_bytes: Memory charged to them.
+        evictions: Answers that made room for others.
+        lookups: How questions ended, how often: `memory`, `shared`, `joined`, `computed`.
+        problems: What went wrong in the second level, how often.
+        breakers: `read` and `write` -> `closed` when the second level is used, else `open` or `half_open`.
+    """
+
+    mode: str
+    models: tuple[str, ...]
+    max_bytes: int
+    ttl_seconds: float
+    shared: bool
+    entries: int = 0
+    size_bytes: int = 0
+    evictions: int = 0
+    lookups: dict[str, int] = {}
+    problems: dict[str, int] = {}
+    breakers: dict[str, str] = {}
+
+
 class Rehearsal(msgspec.Struct, frozen=True):
     """The answer to a dry run: everything was checked, nothing was changed."""
 

@@ -7,11 +7,25 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from enum import StrEnum
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency buckets; the fast end is finer than Prometheus' defaults, because models are fast."""
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
 """Upper bounds of the buckets of rows per batch."""
+
+
+class CacheResult(StrEnum):
+    """How a question to the response cache ended."""
+
+    MEMORY = "memory"
+    """The answer was in this process."""
+    SHARED = "shared"
+    """The answer was in the cache that processes share."""
+    JOINED = "joined"
+    """It was being computed for another request at that moment."""
+    COMPUTED = "computed"
+    """It was nowhere."""
 
 
 class Distribution:
@@ -53,7 +67,7 @@ class Distribution:
 class Counters:
     """The counts of one version. Requests are counted on the event loop, batches wherever they run."""
 
-    __slots__ = ("batch_rows", "batch_seconds", "errors", "fallbacks", "rows", "seconds", "shed")
+    __slots__ = ("batch_rows", "batch_seconds", "cached", "errors", "fallbacks", "rows", "seconds", "shed")
 
     def __init__(self) -> None:
         self.seconds = Distribution(SECONDS)
@@ -65,6 +79,8 @@ class Counters:
         """Answers given in the stead of a version that was not ready."""
         self.batch_rows = Distribution(ROWS)
         self.batch_seconds = 0.0
+        self.cached = dict.fromkeys(CacheResult, 0)
+        """Questions to the response cache."""
         self.shed: dict[tuple[str, str], int] = {}
         """Refused for want of time, by (reason, priority): `overload`, or late while `waiting` or `running`."""
 
@@ -77,6 +93,10 @@ class Counters:
         """Count an answered request."""
         self.seconds.add(seconds)
         self.rows += rows
+
+    def count_cached(self, result: CacheResult) -> None:
+        """Count a question to the response cache."""
+        self.cached[result] += 1
 
     def count_error(self, http_status: int) -> None:
         """Count a failed request."""

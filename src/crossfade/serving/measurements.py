@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from crossfade.core.breaker import BreakerState
+from crossfade.serving.cache import ResponseCache
 from crossfade.serving.counters import Counters
 from crossfade.serving.loader import Loader
 from crossfade.serving.slots import Slot, SlotTable, State
@@ -24,8 +26,11 @@ class Measurements(Collector):
         unserved: Requests that no version was there to answer.
     """
 
-    def __init__(self, slots: SlotTable, follower: SnapshotFollower, loader: Loader) -> None:
+    def __init__(
+        self, slots: SlotTable, follower: SnapshotFollower, loader: Loader, cache: ResponseCache | None = None
+    ) -> None:
         self.unserved = Counters()
+        self._cache = cache
         self._slots = slots
         self._follower = follower
         self._loader = loader
@@ -43,6 +48,7 @@ class Measurements(Collector):
         yield from self._of_requests(slots)
         yield from _of_batches(slots)
         yield from self._of_process()
+        yield from _of_cache(slots, self._cache)
 
     def _of_requests(self, slots: list[Slot]) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -111,3 +117,39 @@ def _of_batches(slots: list[Slot]) -> Iterator[Metric]:
         loading.add_metric(slot.key, slot.load_seconds)
         memory.add_metric(slot.key, slot.size_bytes)
     yield from (rows, seconds, loading, memory)
+
+
+def _of_cache(slots: list[Slot], cache: ResponseCache | None) -> Iterator[Metric]:
+    lookups = CounterMetricFamily(
+        "crossfade_cache_lookups",
+        "Questions to the response cache: answered from `memory`, from the `shared` cache, `joined` to an equal "
+        "question under way, or `computed`.",
+        labels=(*_LABELS, "result"),
+    )
+    entries = GaugeMetricFamily("crossfade_cache_entries", "Answers in the memory of this process.")
+    size = GaugeMetricFamily("crossfade_cache_bytes", "Memory charged to them.")
+    evictions = CounterMetricFamily("crossfade_cache_evictions", "Answers that made room for others.")
+    unkept = CounterMetricFamily("crossfade_cache_unkept", "Answers that were too large to keep.")
+    problems = CounterMetricFamily(
+        "crossfade_cache_problems",
+        "What went wrong in the shared cache: a failed `read` or `write`, a `damaged` answer, a `dropped` write.",
+        labels=("problem",),
+    )
+    breakers = GaugeMetricFamily(
+        "crossfade_cache_breaker_open", "1 while the shared cache is left alone.", labels=("operation",)
+    )
+    if cache is not None:
+        for slot in slots:
+            for result, count in slot.counters.cached.items():
+                lookups.add_metric((*slot.key, result.value), count)
+        usage = cache.memory.usage()
+        entries.add_metric((), usage.entries)
+        size.add_metric((), usage.size_bytes)
+        evictions.add_metric((), usage.evictions)
+        unkept.add_metric((), cache.unkept)
+    if cache is not None and cache.shared is not None:
+        for problem, count in cache.shared.problems.items():
+            problems.add_metric((problem,), count)
+        for operation, breaker in cache.shared.breakers.items():
+            breakers.add_metric((operation,), breaker.state is not BreakerState.CLOSED)
+    yield from (lookups, entries, size, evictions, unkept, problems, breakers)

@@ -29,6 +29,7 @@ from crossfade.errors import (
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Version
+from crossfade.serving.cache import ResponseCache, VersionAnswers
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.serving.waiting import Priority
@@ -113,10 +114,13 @@ class HeldVersion:
         signature: What the request is decoded by and checked against.
     """
 
-    __slots__ = ("_alias", "_fallback", "_revision", "_slot", "_started", "signature")
+    __slots__ = ("_alias", "_answers", "_fallback", "_revision", "_slot", "_started", "signature")
 
-    def __init__(self, slot: Slot, alias: str | None, fallback: bool, revision: int) -> None:
+    def __init__(
+        self, slot: Slot, alias: str | None, fallback: bool, revision: int, answers: VersionAnswers | None
+    ) -> None:
         self._started = time.monotonic()
+        self._answers = answers
         self._slot = slot
         self._alias = alias
         self._fallback = fallback
@@ -146,8 +150,11 @@ class HeldVersion:
         except SignatureMismatchError as error:
             facts: dict[str, Any] = error.facts | {"ref": slot.ref}
             raise SignatureMismatchError(**facts) from error
-        timeout = terms.timeout_seconds or slot.timeout_seconds
-        outputs = await slot.predict(checked, names, self._started + timeout, terms.priority)
+        deadline = self._started + (terms.timeout_seconds or slot.timeout_seconds)
+        if self._answers is None:
+            outputs = await slot.predict(checked, names, deadline, terms.priority)
+        else:
+            outputs = await self._answers.predict(slot, checked, names, deadline, terms.priority)
         slot.counters.count_answer(row_count(checked), time.monotonic() - self._started)
         slot.counters.fallbacks += self._fallback
         return Prediction(slot.name, slot.version, outputs, self._alias, self._fallback, self._revision)
@@ -174,6 +181,7 @@ class PredictionService:
         backend: Asked only whether a version exists that is not here.
         database: Where the wish to load or unload a model is kept.
         settings: How long loading may take.
+        cache: Where answers are kept, or None.
     """
 
     def __init__(
@@ -184,6 +192,7 @@ class PredictionService:
         backend: RegistryBackend,
         database: Database,
         settings: ServingSettings,
+        cache: ResponseCache | None = None,
     ) -> None:
         self._follower = follower
         self._slots = slots
@@ -191,6 +200,7 @@ class PredictionService:
         self._backend = backend
         self._database = database
         self._ready_timeout = settings.ready_timeout_seconds
+        self._cache = cache
         self._draining = False
         self._look_ups = 0
 
@@ -215,7 +225,8 @@ class PredictionService:
             refusal = await self._refusal(ref, error)
             self._measurements.unserved.count_error(refusal.http_status)
             raise refusal from None
-        return HeldVersion(slot, ref.alias, fallback, snapshot.revision)
+        answers = None if self._cache is None else self._cache.of(slot, snapshot)
+        return HeldVersion(slot, ref.alias, fallback, snapshot.revision, answers)
 
     async def find(self, ref: ModelRef) -> ServedVersion:
         """Return the version that would answer now, ready or not.
@@ -292,6 +303,11 @@ class PredictionService:
     def begin_draining(self) -> None:
         """Stop being ready, so that no more requests are sent here; those that come are answered all the same."""
         self._draining = True
+
+    async def close(self) -> None:
+        """Release what the event loop holds. Requests must have ended before."""
+        if self._cache is not None:
+            await self._cache.close()
 
     def metrics(self) -> bytes:
         """Render the metrics of this process in the Prometheus text format."""

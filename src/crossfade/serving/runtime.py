@@ -7,6 +7,8 @@ import time
 from crossfade.errors import NotServedError
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import trust_policy
+from crossfade.registry.requests import CacheStatus
+from crossfade.serving.cache import cache_status, open_response_cache
 from crossfade.serving.loader import Loader
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.opening import Opener, registry_opener
@@ -28,7 +30,7 @@ class ServingRuntime:
     Args:
         backend: Where versions come from.
         database: What is followed.
-        settings: All settings; `serving` and `registry` matter here.
+        settings: All settings; `serving`, `registry` and `cache` matter here.
         opener: Loads a version; by default from the backend, as far as the settings trust it.
 
     Attributes:
@@ -47,8 +49,12 @@ class ServingRuntime:
         self.follower = SnapshotFollower(backend, database, serving)
         self._loader = Loader(self.slots, opener or registry_opener(backend, trust_policy(settings.registry)), serving)
         self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
-        measurements = Measurements(self.slots, self.follower, self._loader)
-        self.predictions = PredictionService(self.follower, self.slots, measurements, backend, database, serving)
+        self._cache = open_response_cache(settings, database)
+        self._cache_settings = settings.cache
+        measurements = Measurements(self.slots, self.follower, self._loader, self._cache)
+        self.predictions = PredictionService(
+            self.follower, self.slots, measurements, backend, database, serving, self._cache
+        )
         self.follower.subscribe(self._apply)
         self.slots.subscribe(self._heartbeat.report_soon)
 
@@ -56,6 +62,10 @@ class ServingRuntime:
     def process(self) -> str:
         """The id that this process reports itself under."""
         return self._heartbeat.process
+
+    def cache_status(self) -> CacheStatus:
+        """Say what the response cache of this process keeps, and what was found in it."""
+        return cache_status(self._cache_settings, self._cache, self.slots.all().values())
 
     def start(self) -> None:
         """Read the first snapshot, and begin to load what it asks for.

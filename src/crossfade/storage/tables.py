@@ -198,6 +198,24 @@ candidates = Table(
     comment="versions that every process shall load because an alias is about to move there",
 )
 
+cache_generations = Table(
+    "cache_generations",
+    metadata,
+    Column("model", String(64), nullable=False),
+    Column("semver", String(64), nullable=False, comment="empty = every version of the model"),
+    Column("generation", BigInteger, nullable=False, comment="revision of the newest invalidation"),
+    PrimaryKeyConstraint("model", "semver"),
+    comment="answers computed before that revision are not given any more",
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", String(64), nullable=False, comment="32 random bytes, hexadecimal"),
+    comment="what the processes of this deployment share and nobody else knows",
+)
+
 processes = Table(
     "processes",
     metadata,

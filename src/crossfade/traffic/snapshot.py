@@ -6,6 +6,7 @@ one model at a time, so that a change costs as much as the models it names.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -21,7 +22,7 @@ from crossfade.registry.histories import way_back
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import REJECTED, RegisteredModel, Version
 from crossfade.storage.database import Database
-from crossfade.storage.tables import candidates, changes
+from crossfade.storage.tables import cache_generations, candidates, changes
 
 _HISTORY = 100
 """Alias moves looked at to find former versions."""
@@ -69,6 +70,7 @@ class Route(msgspec.Struct, frozen=True):
         aspired: What shall be loaded, most urgent first; empty when `unloaded`.
         former: Alias -> where it pointed before, best first: these may answer while the alias's own version cannot.
         unloaded: Whether somebody asked not to serve the model.
+        generations: Semver -> revision of its newest invalidation; the empty semver stands for every version.
     """
 
     name: str
@@ -77,6 +79,11 @@ class Route(msgspec.Struct, frozen=True):
     aspired: tuple[Aspired, ...] = ()
     former: Mapping[str, tuple[str, ...]] = {}
     unloaded: bool = False
+    generations: Mapping[str, int] = {}
+
+    def generation(self, version: str) -> int:
+        """Return the revision since which answers of a version may be given again; 0 when it was never invalidated."""
+        return max(self.generations.get(version, 0), self.generations.get("", 0))
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,8 @@ class SnapshotSource:
 
     def read(self, revision: int) -> Snapshot:
         """Build everything."""
-        requested = self._candidates()
-        found = (self._route(model, requested.get(model.name, {})) for model in self._all_models())
+        notes = self._notes()
+        found = (self._route(model, notes.get(model.name, _Notes())) for model in self._all_models())
         return Snapshot(revision, {route.name: route for route in found})
 
     def follow(self, known: Snapshot, revision: int) -> Snapshot:
@@ -134,14 +141,14 @@ class SnapshotSource:
         changed = self._changed(known.revision, revision)
         if not changed:
             return Snapshot(revision, known.models)
-        requested = self._candidates(changed)
+        notes = self._notes(changed)
         routes = dict(known.models)
         for name in changed:
             model = self._backend.find_model(name)
             if model is None:
                 routes.pop(name, None)
             else:
-                routes[name] = self._route(model, requested.get(name, {}))
+                routes[name] = self._route(model, notes.get(name, _Notes()))
         return Snapshot(revision, routes)
 
     def _all_models(self) -> Iterable[RegisteredModel]:
@@ -158,17 +165,22 @@ class SnapshotSource:
         with self._database.read() as connection:
             return [name for name in connection.scalars(query) if name]
 
-    def _candidates(self, names: list[str] | None = None) -> dict[str, dict[str, str]]:
-        query = select(candidates).order_by(candidates.c.requested_at)
+    def _notes(self, names: list[str] | None = None) -> dict[str, _Notes]:
+        requests = select(candidates).order_by(candidates.c.requested_at)
+        invalidations = select(cache_generations)
         if names is not None:
-            query = query.where(candidates.c.model.in_(names))
-        requested: dict[str, dict[str, str]] = {}
+            requests = requests.where(candidates.c.model.in_(names))
+            invalidations = invalidations.where(cache_generations.c.model.in_(names))
+        notes: defaultdict[str, _Notes] = defaultdict(_Notes)
         with self._database.read() as connection:
-            for row in connection.execute(query):
-                requested.setdefault(row.model, {})[row.semver] = row.requested_at
-        return requested
+            for row in connection.execute(requests):
+                notes[row.model].requested[row.semver] = row.requested_at
+            for row in connection.execute(invalidations):
+                notes[row.model].generations[row.semver] = row.generation
+        return notes
 
-    def _route(self, model: RegisteredModel, requested: Mapping[str, str]) -> Route:
+    def _route(self, model: RegisteredModel, notes: _Notes) -> Route:
+        requested = notes.requested
         reading = _Reading(self._backend, model.name)
         former = {alias: reading.former(alias, current) for alias, current in model.aliases.items()}
         champion = model.aliases.get(CHAMPION)
@@ -188,7 +200,16 @@ class SnapshotSource:
             ),
             former=former,
             unloaded=model.unloaded,
+            generations=notes.generations,
         )
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """What the database says about one model besides its record: wishes (semver -> when), and invalidations."""
+
+    requested: dict[str, str] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
 
 
 class _Reading:

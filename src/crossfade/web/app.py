@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 import crossfade
 from crossfade.platform import Platform
 from crossfade.web import problems
-from crossfade.web.api import aliases, blobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, models, system, versions
 from crossfade.web.api.contract import schemas
 from crossfade.web.budget import BodyBudget
 from crossfade.web.dataplane import DataPlane
@@ -51,7 +51,7 @@ def create_control_plane(platform: Platform) -> FastAPI:
     app.state.platform = platform
     app.state.upload_places = asyncio.Semaphore(blobs.CONCURRENT_UPLOADS)
     problems.install(app)
-    for routes in (models.routes, versions.routes, aliases.routes, blobs.routes, system.routes):
+    for routes in (models.routes, versions.routes, aliases.routes, blobs.routes, cache.routes, system.routes):
         app.include_router(routes, prefix=API)
 
     def openapi() -> dict[str, Any]:

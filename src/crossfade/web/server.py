@@ -149,6 +149,11 @@ class DrainingServer(uvicorn.Server):
         if self._lifeline is not None:
             asyncio.get_running_loop().remove_reader(self._lifeline)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is in flight, then release what the event loop holds."""
+        await super().shutdown(sockets)
+        await self._predictions.close()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's protocol
         """Drain on SIGTERM, stop on SIGINT, end at once when asked again."""
         if self.should_exit or (self._draining and sig == signal.SIGTERM):
