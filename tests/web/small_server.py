@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -14,8 +15,9 @@ import numpy as np
 import uvicorn
 
 from crossfade.core.identity import ModelRef
-from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
+from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec, row_count
 from crossfade.errors import ModelNotFoundError, NotServedError, VersionNotFoundError
+from crossfade.serving.counters import Counters
 from crossfade.serving.prediction import Prediction
 from crossfade.settings import HttpSettings
 from crossfade.web.dataplane import DataPlane
@@ -32,6 +34,7 @@ class SmallModel(msgspec.Struct):
     function: Function
     ready: bool = True
     problem: str = ""
+    counters: Counters = msgspec.field(default_factory=Counters)
 
 
 class SmallHeldVersion:
@@ -39,7 +42,12 @@ class SmallHeldVersion:
         self.model, self.alias, self.signature = model, alias, model.signature
 
     async def predict(self, tensors: Tensors, wanted: frozenset[str] | None = None) -> Prediction:
-        outputs = self.model.function(self.signature.check(tensors))
+        checked = self.signature.check(tensors)
+        started = time.perf_counter()
+        outputs = self.model.function(checked)
+        now = time.perf_counter()
+        self.model.counters.count_batch(row_count(checked), now - started)
+        self.model.counters.count_answer(row_count(checked), now - started, now)
         return Prediction(self.model.model, self.model.version, outputs, self.alias, self.alias == "fallback")
 
     def __enter__(self) -> Self:

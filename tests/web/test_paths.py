@@ -6,6 +6,7 @@ from crossfade.core.identity import ModelRef
 from crossfade.errors import InvalidInputError, NotFoundError
 from crossfade.web.inference import Inference
 from crossfade.web.paths import _TABLE, family_of, find_route
+from crossfade.web.repository import Repository
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,13 @@ from crossfade.web.paths import _TABLE, family_of, find_route
         ("/v2/models/lr/versions/1.2.0", "model", "lr:1.2.0"),
         ("/v2/models/lr/ready", "model_ready", "lr@champion"),
         ("/v2/models/lr/versions/v1.2.0/ready", "model_ready", "lr:1.2.0"),
+        ("/v2/models/stats", "statistics", None),
+        ("/v2/models/lr/stats", "model_statistics", "lr@champion"),
+        ("/v2/models/stats@champion", "model", "stats@champion"),
+        ("/v2/models/stats/stats", "model_statistics", "stats@champion"),
+        ("/v2/models/lr/versions/1.2.0/stats/", "model_statistics", "lr:1.2.0"),
+        ("/v2/models/lr/config", "configuration", "lr@champion"),
+        ("/v2/models/lr/versions/1.2.0/config", "configuration", "lr:1.2.0"),
         ("/v2/models/lr/infer", "infer", "lr@champion"),
         ("/v2/models/lr/versions/3/infer/", "infer", "models:/lr/3"),
         ("/v2/models/lr@challenger/infer", "infer", "lr@challenger"),
@@ -44,7 +52,7 @@ def test_routes(path, action, ref):
 def test_every_route_has_an_action():
     for method, _, action in _TABLE:
         assert method in {"GET", "POST"}
-        assert callable(getattr(Inference, action))
+        assert [callable(getattr(part, action, None)) for part in (Inference, Repository)].count(True) == 1
 
 
 @pytest.mark.parametrize(
@@ -64,8 +72,9 @@ def test_other_paths_belong_to_the_control_plane(path):
         "/v2/models//infer",
         "/v2/models/lr/infer//",
         "/v2/models/lr/infer/extra",
-        "/v2/models/lr/stats",
-        "/v2/models/lr/config",
+        "/v2/models/lr/statistics",
+        "/v2/models/lr/config/x",
+        "/v2/stats",
         "/v2/models/../lr",
         "/v2/./health/live",
         "/v2/health/%2e%2e/live",

@@ -27,6 +27,7 @@ from crossfade.errors import (
 )
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.registry import LOCAL
+from crossfade.serving.counters import Counters
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.settings import ServingSettings
@@ -36,6 +37,7 @@ from crossfade.traffic.snapshot import Route
 from crossfade.traffic.unloading import set_unloaded
 
 _NO_SIGNATURE = Signature((), ())
+_NO_COUNTERS = Counters()
 _UNLOADED = "somebody asked not to serve it"
 _LOOK_SECONDS = 0.01
 
@@ -71,6 +73,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
         ready: Whether it answers.
         problem: Why not.
         aliases: Which aliases point to it.
+        counters: What it has done here; empty while it is not loaded.
     """
 
     model: str
@@ -80,6 +83,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     ready: bool
     problem: str = ""
     aliases: tuple[str, ...] = ()
+    counters: Counters = _NO_COUNTERS
 
 
 class HeldVersion:
@@ -120,7 +124,8 @@ class HeldVersion:
             facts: dict[str, Any] = error.facts | {"ref": slot.ref}
             raise SignatureMismatchError(**facts) from error
         outputs = await slot.predict(checked, names)
-        slot.counters.count_answer(row_count(checked), time.perf_counter() - self._started)
+        now = time.perf_counter()
+        slot.counters.count_answer(row_count(checked), now - self._started, now)
         slot.counters.fallbacks += self._fallback
         return Prediction(slot.name, slot.version, outputs, self._alias, self._fallback, self._revision)
 
@@ -133,7 +138,8 @@ class HeldVersion:
         """Let go, and count a failure."""
         self._slot.release()
         if isinstance(error, Exception):
-            self._slot.counters.count_error(error.http_status if isinstance(error, CrossfadeError) else 500)
+            status = error.http_status if isinstance(error, CrossfadeError) else 500
+            self._slot.counters.count_error(status, time.perf_counter() - self._started)
 
 
 class PredictionService:
@@ -336,6 +342,7 @@ def _served(route: Route, slot: Slot) -> ServedVersion:
         ready=ready,
         problem="" if ready else slot.problem or f"it is {slot.state}",
         aliases=_aliases(route, slot.version),
+        counters=slot.counters,
     )
 
 

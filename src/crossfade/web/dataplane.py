@@ -17,12 +17,14 @@ from crossfade.errors import CrossfadeError
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
 from crossfade.web.callers import CallerCheck
+from crossfade.web.calls import JSON, Answer, Call
 from crossfade.web.guard import ClientGoneError
-from crossfade.web.inference import JSON, Answer, Call, Inference
+from crossfade.web.inference import Inference
 from crossfade.web.logs import get_logger
 from crossfade.web.paths import Family, Route, family_of, find_route
 from crossfade.web.problems import Problem
 from crossfade.web.protocol import respond
+from crossfade.web.repository import Repository
 
 _MAX_KNOWN_PATHS = 1024
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -41,7 +43,7 @@ class DataPlane:
     """
 
     def __init__(self, predictions: PredictionService, settings: HttpSettings, control: ASGIApp) -> None:
-        self._inference = Inference(predictions, settings)
+        self._parts = (Inference(predictions, settings), Repository(predictions, settings))
         self._callers = CallerCheck(settings)
         self._control = control
         self._known: dict[str, tuple[Route, Action]] = {}
@@ -79,7 +81,8 @@ class DataPlane:
         route = find_route(path)
         if len(self._known) >= _MAX_KNOWN_PATHS:
             self._known.clear()
-        known = self._known[path] = (route, getattr(self._inference, route.action))
+        action = next(getattr(part, route.action) for part in self._parts if hasattr(part, route.action))
+        known = self._known[path] = (route, action)
         return known
 
 

@@ -21,10 +21,15 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v2", "server"),
     ("GET", "/v2/health/live", "live"),
     ("GET", "/v2/health/ready", "ready"),
+    ("GET", "/v2/models/stats", "statistics"),  # before the models, one of which may have this name
     ("GET", "/v2/models/{model}", "model"),
     ("GET", "/v2/models/{model}/versions/{version}", "model"),
     ("GET", "/v2/models/{model}/ready", "model_ready"),
     ("GET", "/v2/models/{model}/versions/{version}/ready", "model_ready"),
+    ("GET", "/v2/models/{model}/stats", "model_statistics"),
+    ("GET", "/v2/models/{model}/versions/{version}/stats", "model_statistics"),
+    ("GET", "/v2/models/{model}/config", "configuration"),
+    ("GET", "/v2/models/{model}/versions/{version}/config", "configuration"),
     ("POST", "/v2/models/{model}/infer", "infer"),
     ("POST", "/v2/models/{model}/versions/{version}/infer", "infer"),
     ("POST", "/v2/repository/index", "index"),
@@ -43,7 +48,7 @@ class Route(msgspec.Struct, frozen=True):
     """Where a request goes.
 
     Args:
-        action: The name of a method of `web.dataplane.DataPlane`.
+        action: The name of a method of `web.inference.Inference` or `web.repository.Repository`.
         method: GET (HEAD then works too) or POST.
         family: How errors are written: Open Inference Protocol or problem documents.
         ref: The model or version that the path names.
