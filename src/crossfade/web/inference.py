@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from crossfade.core.identity import new_id
 from crossfade.errors import MalformedRequestError
-from crossfade.serving.prediction import PredictionService
+from crossfade.serving.prediction import Prediction, PredictionService
 from crossfade.serving.protocol.answers import encode_answer
+from crossfade.serving.protocol.formats import answer_format, decode_body, encode_binary
 from crossfade.serving.protocol.oip import decode_request
-from crossfade.serving.protocol.rows import decode_rows, encode_rows
+from crossfade.serving.protocol.rows import encode_rows
 from crossfade.settings import HttpSettings
 from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header, packed_answer
 
@@ -52,13 +53,18 @@ class Inference:
         return packed_answer(call, content, (_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)))
 
     async def predict(self, call: Call) -> Answer:
-        """Answer plain rows."""
+        """Answer plain rows, in any of the formats of `serving.protocol.formats`."""
         probabilities = _asks_probabilities(call.query)
+        kind = answer_format(call.headers.get(b"accept", b""))
+        content_type = call.headers.get(b"content-type", b"")
         body = await self._bodies.read(call)
         with await self._predictions.hold(call.ref) as held:
             signature = held.signature
-            request = decode_rows(body, signature, self._max_rows, probabilities=probabilities)
+            request = decode_body(content_type, body, signature, self._max_rows, probabilities=probabilities)
             prediction = await held.predict(request.tensors, frozenset(request.wanted))
+        if kind is not None:
+            headers = ((b"content-type", kind.encode()), *_identity_headers(prediction))
+            return packed_answer(call, encode_binary(kind, prediction.outputs, request), headers)
         identity: dict[str, str | bool] = {"model": prediction.model, "version": prediction.version}
         if prediction.alias is not None:
             identity["alias"] = prediction.alias
@@ -66,6 +72,13 @@ class Inference:
             identity["fallback"] = True
         identity["request_id"] = new_id()
         return packed_answer(call, encode_rows(identity, prediction.outputs, request, signature), (JSON,))
+
+
+def _identity_headers(prediction: Prediction) -> tuple[Header, ...]:
+    """Say what answered where the body has no place for it."""
+    model: Header = (b"x-crossfade-model", prediction.model.encode())
+    version: Header = (b"x-crossfade-version", prediction.version.encode())
+    return (model, version, (b"x-crossfade-fallback", b"true")) if prediction.fallback else (model, version)
 
 
 def _asks_probabilities(query: bytes) -> bool:

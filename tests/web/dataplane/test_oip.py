@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from crossfade.core.tensors import DTYPES
 from crossfade.settings import HttpSettings
 from crossfade.web.dataplane import DataPlane
 from tests.web.dataplane.requests import ROW, X, assert_oip_error, assert_problem, infer
@@ -71,6 +72,26 @@ async def test_other_datatypes_arrive_as_they_are(client, datatype):
     item = {"name": "x", "shape": [1, 2], "datatype": datatype, "data": data}
     answer = (await infer(client, {"inputs": [item]}, f"echo_{datatype.lower()}")).json()
     assert answer["outputs"][0] == {"name": "y", "datatype": datatype, "shape": [1, 2], "data": data}
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
+@pytest.mark.parametrize("datatype", list(DTYPES))
+async def test_every_datatype_comes_back_bit_by_bit(client, datatype, encoding):
+    random, dtype = np.random.default_rng(7), DTYPES[datatype]
+    for shape in ((1, 1), (3, 5), (4, 0)):
+        if datatype == "BYTES":
+            tail = b"".join(struct.pack("<I", n) + b"x" * n for n in random.integers(0, 9, np.prod(shape)))
+        else:
+            tail = random.integers(0, 2, shape).astype(dtype).tobytes()
+        item = {"name": "x", "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": len(tail)}}
+        head = json.dumps({"inputs": [item], "parameters": {"binary_data_output": True}}).encode()
+        body = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding](head + tail)
+        headers = {"inference-header-content-length": str(len(head)), "content-encoding": encoding}
+        headers["accept-encoding"] = encoding
+        response = await client.post(f"/v2/models/echo_{datatype.lower()}/infer", content=body, headers=headers)
+        size = int(response.headers["inference-header-content-length"])
+        assert json.loads(response.content[:size])["outputs"][0]["shape"] == list(shape)
+        assert response.content[size:] == tail
 
 
 async def test_text_and_raw_bytes(client):
@@ -196,7 +217,10 @@ async def test_statistics_count_what_was_asked(client):
         (after,) = await statistics(path)
         assert (after["name"], after["version"]) == ("lr", "1.2.0")
         assert (after["inference_count"], after["execution_count"]) == (5, 3)
-        assert [(size["batch_size"], size["compute_infer"]["count"]) for size in after["batch_stats"]] == [(1, 1), (2, 2)]
+        assert [(size["batch_size"], size["compute_infer"]["count"]) for size in after["batch_stats"]] == [
+            (1, 1),
+            (2, 2),
+        ]
     everything = {item["name"]: item["inference_count"] for item in await statistics("/v2/models/stats")}
     assert everything["lr"] == 5
     assert everything["people"] == 0
