@@ -1,7 +1,8 @@
 """The data plane: predictions, health and metrics as one bare ASGI application in front of the control plane.
 
 A prediction passes no framework, no middleware, no task of its own and no log line. Errors of the Open Inference
-Protocol are `{"error": "..."}`, those of the other routes are problem documents (RFC 9457).
+Protocol are `{"error": "..."}`, those of MLflow's routes `{"error_code", "message"}`, all others are problem documents
+(RFC 9457).
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossfade.core.identity import new_id
-from crossfade.errors import CrossfadeError
+from crossfade.errors import CrossfadeError, SignatureMismatchError, UnsupportedMediaTypeError
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
 from crossfade.web.callers import CallerCheck
-from crossfade.web.calls import JSON, Answer, Call
+from crossfade.web.calls import JSON, Answer, Call, Header
 from crossfade.web.guard import ClientGoneError
 from crossfade.web.inference import Inference
+from crossfade.web.invocations import Invocations
 from crossfade.web.logs import get_logger
 from crossfade.web.paths import Family, Route, family_of, find_route
 from crossfade.web.problems import Problem
@@ -29,6 +31,10 @@ from crossfade.web.repository import Repository
 _MAX_KNOWN_PATHS = 1024
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _PROBLEM = (b"content-type", b"application/problem+json")
+
+PARTS = (Inference, Repository, Invocations)
+"""Their methods are the actions of `web.paths`."""
+_MLFLOW_CODES = {403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_UNAVAILABLE"}
 
 Action = Callable[[Call], Awaitable[Answer]]
 
@@ -43,7 +49,7 @@ class DataPlane:
     """
 
     def __init__(self, predictions: PredictionService, settings: HttpSettings, control: ASGIApp) -> None:
-        self._parts = (Inference(predictions, settings), Repository(predictions, settings))
+        self._parts = tuple(part(predictions, settings) for part in PARTS)
         self._callers = CallerCheck(settings)
         self._control = control
         self._known: dict[str, tuple[Route, Action]] = {}
@@ -96,8 +102,21 @@ def _refusal(error: CrossfadeError, family: Family) -> Answer:
     if family == "oip":
         text = f"{error.message} ({error.hint})" if error.hint else error.message
         return Answer(orjson.dumps({"error": text}), error.http_status, (JSON, *retry))
+    if family == "mlflow":
+        return _mlflow_refusal(error, retry)
     problem = Problem.of(error, f"urn:uuid:{new_id()}")
     return Answer(msgspec.json.encode(problem), error.http_status, (_PROBLEM, *retry))
+
+
+def _mlflow_refusal(error: CrossfadeError, headers: tuple[Header, ...]) -> Answer:
+    """Refuse as MLflow does: 400 for whatever is wrong with the input, and plain text for a wrong content type."""
+    text = f"{error.message} ({error.hint})" if error.hint else error.message
+    if isinstance(error, UnsupportedMediaTypeError):
+        return Answer(text.encode(), error.http_status, ((b"content-type", b"text/plain; charset=utf-8"),))
+    mismatch = isinstance(error, SignatureMismatchError)
+    code = "INVALID_PARAMETER_VALUE" if mismatch else _MLFLOW_CODES.get(error.http_status, "BAD_REQUEST")
+    status = 400 if error.http_status == 422 else error.http_status
+    return Answer(orjson.dumps({"error_code": code, "message": text}), status, (JSON, *headers))
 
 
 def _method_not_allowed(route: Route, method: str) -> Answer:
@@ -118,5 +137,7 @@ def _plain_refusal(
 ) -> Answer:
     if family == "oip":
         return Answer(orjson.dumps({"error": text}), status, (JSON, *headers))
+    if family == "mlflow":
+        return Answer(orjson.dumps({"error_code": code.upper(), "message": text}), status, (JSON, *headers))
     problem = Problem(f"urn:crossfade:{code}", code.replace("_", " ").capitalize(), status, text, instance, code)
     return Answer(msgspec.json.encode(problem), status, (_PROBLEM, *headers))
