@@ -6,7 +6,8 @@ CrossfadeError
 │   ├── InvalidNameError, InvalidRefError, InvalidSemverError, InvalidPathError
 │   ├── SettingsError, MalformedRequestError, SignatureMismatchError, ManifestError
 │   ├── UnknownFlavorError, SignatureRequiredError, PredictionError, InvalidPageError
-│   ├── BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
+│   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
+│   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406)
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
@@ -202,6 +203,32 @@ class UploadTooSlowError(InvalidInputError):
     hint_template = (
         "send the file again over a faster connection, or register on the server with `crossfade models register`"
     )
+
+
+class ModelNotNamedError(InvalidInputError):
+    """A request names no model, and there is not exactly one."""
+
+    code = "model_not_named"
+    sentence = "the request names no model, and {count} are served here"
+    hint_template = "ask `/models/NAME/invocations`, or set `CROSSFADE_HTTP__INVOCATIONS_MODEL`"
+
+
+class UnsupportedMediaTypeError(InvalidInputError):
+    """A body is in a format that this route does not read."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+    sentence = "a body of `{given}` cannot be read here"
+    hint_template = "send one of {supported}"
+
+
+class NotAcceptableError(InvalidInputError):
+    """An answer cannot be written in the format that was asked for."""
+
+    code = "not_acceptable"
+    http_status = 406
+    sentence = "the answer cannot be written as `{wanted}`: {problem}"
+    hint_template = "leave out the `Accept` header to get JSON"
 
 
 # --- not found -----------------------------------------------------------------------------------------------------

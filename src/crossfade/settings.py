@@ -142,6 +142,7 @@ class HttpSettings(_Section):
     header_timeout_seconds: Seconds = Field(5.0, description="for a whole request head")
     max_header_bytes: Count = Field(32 * 2**10, description="of a request head")
     max_rows: Count = Field(100_000, description="rows of one prediction request")
+    invocations_model: str = Field("", description="what `/invocations` asks (any reference); default the only model")
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host headers accepted besides loopback and `host`; their own pages may be `https`"
     )

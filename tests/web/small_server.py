@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -15,8 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from crossfade.core.identity import ModelRef
-from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
+from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec, row_count
 from crossfade.errors import ModelNotFoundError, NotServedError, VersionNotFoundError
+from crossfade.serving.counters import Counters
 from crossfade.serving.prediction import DEFAULT_TERMS, Prediction, Terms
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
@@ -34,6 +36,7 @@ class SmallModel(msgspec.Struct):
     function: Function
     ready: bool = True
     problem: str = ""
+    counters: Counters = msgspec.field(default_factory=Counters)
 
 
 class SmallHeldVersion:
@@ -44,7 +47,12 @@ class SmallHeldVersion:
         self, tensors: Tensors, wanted: frozenset[str] | None = None, terms: Terms = DEFAULT_TERMS
     ) -> Prediction:
         self.terms.append(terms)
-        outputs = self.model.function(self.signature.check(tensors))
+        checked = self.signature.check(tensors)
+        started = time.monotonic()
+        outputs = self.model.function(checked)
+        now = time.monotonic()
+        self.model.counters.count_batch(row_count(checked), now - started)
+        self.model.counters.count_answer(row_count(checked), now - started, now)
         return Prediction(self.model.model, self.model.version, outputs, self.alias, self.alias == "fallback")
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ import pytest
 
 from crossfade.core.identity import ModelRef
 from crossfade.errors import InvalidInputError, NotFoundError
-from crossfade.web.inference import Inference
+from crossfade.web.dataplane import PARTS
 from crossfade.web.paths import _TABLE, family_of, find_route
 
 
@@ -19,6 +19,13 @@ from crossfade.web.paths import _TABLE, family_of, find_route
         ("/v2/models/lr/versions/1.2.0", "model", "lr:1.2.0"),
         ("/v2/models/lr/ready", "model_ready", "lr@champion"),
         ("/v2/models/lr/versions/v1.2.0/ready", "model_ready", "lr:1.2.0"),
+        ("/v2/models/stats", "statistics", None),
+        ("/v2/models/lr/stats", "model_statistics", "lr@champion"),
+        ("/v2/models/stats@champion", "model", "stats@champion"),
+        ("/v2/models/stats/stats", "model_statistics", "stats@champion"),
+        ("/v2/models/lr/versions/1.2.0/stats/", "model_statistics", "lr:1.2.0"),
+        ("/v2/models/lr/config", "configuration", "lr@champion"),
+        ("/v2/models/lr/versions/1.2.0/config", "configuration", "lr:1.2.0"),
         ("/v2/models/lr/infer", "infer", "lr@champion"),
         ("/v2/models/lr/versions/3/infer/", "infer", "models:/lr/3"),
         ("/v2/models/lr@challenger/infer", "infer", "lr@challenger"),
@@ -29,6 +36,12 @@ from crossfade.web.paths import _TABLE, family_of, find_route
         ("/api/v1/predict/lr:1.2.0/", "predict", "lr:1.2.0"),
         ("/api/v1/predict/lr%3A1.2.0", "predict", "lr:1.2.0"),
         ("/api/v1/predict/lr%40challenger", "predict", "lr@challenger"),
+        ("/invocations", "invocations", None),
+        ("/models/lr/invocations", "invocations", "lr@champion"),
+        ("/models/lr:1.2.0/invocations/", "invocations", "lr:1.2.0"),
+        ("/ping", "ping", None),
+        ("/health/", "ping", None),
+        ("/version", "version", None),
         ("/healthz", "healthz", None),
         ("/readyz/", "readyz", None),
         ("/metrics", "metrics", None),
@@ -38,17 +51,32 @@ def test_routes(path, action, ref):
     route = find_route(path)
     assert route.action == action
     assert route.ref == (None if ref is None else ModelRef.parse(ref))
-    assert family_of(path) == route.family == ("oip" if path.startswith("/v2") else "plain")
+    mlflow = ("/invocations", "/models/", "/ping", "/health/", "/version")
+    family = "oip" if path.startswith("/v2") else "mlflow" if path.startswith(mlflow) else "plain"
+    assert family_of(path) == route.family == family
 
 
 def test_every_route_has_an_action():
     for method, _, action in _TABLE:
         assert method in {"GET", "POST"}
-        assert callable(getattr(Inference, action))
+        assert [callable(getattr(part, action, None)) for part in PARTS].count(True) == 1
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v3", "/v20", "/api/v1/models", "/api/v1/predictions", "/metricsx", "/docs", ""]
+    "path",
+    [
+        "/",
+        "/v3",
+        "/v20",
+        "/api/v1/models",
+        "/api/v1/predictions",
+        "/metricsx",
+        "/docs",
+        "/models",
+        "/models/x",
+        "/versions",
+        "",
+    ],
 )
 def test_other_paths_belong_to_the_control_plane(path):
     assert family_of(path) is None
@@ -64,8 +92,9 @@ def test_other_paths_belong_to_the_control_plane(path):
         "/v2/models//infer",
         "/v2/models/lr/infer//",
         "/v2/models/lr/infer/extra",
-        "/v2/models/lr/stats",
-        "/v2/models/lr/config",
+        "/v2/models/lr/statistics",
+        "/v2/models/lr/config/x",
+        "/v2/stats",
         "/v2/models/../lr",
         "/v2/./health/live",
         "/v2/health/%2e%2e/live",

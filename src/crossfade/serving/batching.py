@@ -278,7 +278,7 @@ class Batcher:
         names, wanted = batch[0].tensors, batch[0].wanted
         joined = {name: np.concatenate([request.tensors[name] for request in batch]) for name in names}
         try:
-            outputs = self._call(joined, wanted, sum(request.rows for request in batch))
+            outputs = self._call(joined, wanted, sum(request.rows for request in batch), len(batch))
         except (Exception, SystemExit):  # noqa: BLE001 - whose fault it was shows when each is tried alone
             return self._answer_one_by_one(batch)
         self._refused_batches = 0
@@ -299,10 +299,10 @@ class Batcher:
                 self._max_rows = 1
         return outcomes
 
-    def _call(self, tensors: Tensors, wanted: frozenset[str], rows: int) -> Tensors:
+    def _call(self, tensors: Tensors, wanted: frozenset[str], rows: int, requests: int = 1) -> Tensors:
         started = time.perf_counter()
         outputs = self._predict(tensors, wanted)
         seconds = time.perf_counter() - started
         self._cost.observe(rows, seconds)
-        self._counters.count_batch(rows, seconds)
+        self._counters.count_batch(rows, seconds, requests)
         return outputs

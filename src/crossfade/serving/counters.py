@@ -11,6 +11,8 @@ from enum import StrEnum
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency buckets; the fast end is finer than Prometheus' defaults, because models are fast."""
+MAX_BATCH_SIZES = 1024
+"""Sizes of batches that are counted apart; a version that has seen more counts the others only in its totals."""
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
 """Upper bounds of the buckets of rows per batch."""
 
@@ -64,21 +66,51 @@ class Distribution:
         return cumulated
 
 
+class Timing:
+    """How often something happened, and how long it took in all."""
+
+    __slots__ = ("count", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+
+
 class Counters:
     """The counts of one version. Requests are counted on the event loop, batches wherever they run."""
 
-    __slots__ = ("batch_rows", "batch_seconds", "cached", "errors", "fallbacks", "rows", "seconds", "shed")
+    __slots__ = (
+        "answered_at",
+        "batch_rows",
+        "batch_seconds",
+        "batch_sizes",
+        "cached",
+        "errors",
+        "failed_seconds",
+        "fallbacks",
+        "model_seconds",
+        "rows",
+        "seconds",
+        "shed",
+    )
 
     def __init__(self) -> None:
         self.seconds = Distribution(SECONDS)
         """Of answered requests: checking, waiting, predicting."""
         self.rows = 0
+        self.answered_at = 0.0
+        """The last answer, by `time.monotonic`; 0 when there was none."""
         self.errors: dict[str, int] = {}
         """Failed requests by the family of their HTTP status: `4xx`, `5xx`."""
+        self.failed_seconds = 0.0
         self.fallbacks = 0
         """Answers given in the stead of a version that was not ready."""
         self.batch_rows = Distribution(ROWS)
+        self.batch_sizes: dict[int, Timing] = {}
+        """Batches by their exact number of rows."""
         self.batch_seconds = 0.0
+        self.model_seconds = 0.0
+        """As the requests saw it: a batch of eight requests counts eight times."""
         self.cached = dict.fromkeys(CacheResult, 0)
         """Questions to the response cache."""
         self.shed: dict[tuple[str, str], int] = {}
@@ -89,25 +121,35 @@ class Counters:
         """How many requests there were, answered or failed."""
         return self.seconds.count + sum(self.errors.values())
 
-    def count_answer(self, rows: int, seconds: float) -> None:
-        """Count an answered request."""
+    def count_answer(self, rows: int, seconds: float, at: float) -> None:
+        """Count a request that was answered at `at`, by `time.monotonic`."""
         self.seconds.add(seconds)
         self.rows += rows
+        self.answered_at = at
 
     def count_cached(self, result: CacheResult) -> None:
         """Count a question to the response cache."""
         self.cached[result] += 1
 
-    def count_error(self, http_status: int) -> None:
+    def count_error(self, http_status: int, seconds: float = 0.0) -> None:
         """Count a failed request."""
         family = f"{http_status // 100}xx"
         self.errors[family] = self.errors.get(family, 0) + 1
+        self.failed_seconds += seconds
 
     def count_shed(self, reason: str, priority: str) -> None:
         """Count a request that was refused because there was no time for it."""
         self.shed[reason, priority] = self.shed.get((reason, priority), 0) + 1
 
-    def count_batch(self, rows: int, seconds: float) -> None:
+    def count_batch(self, rows: int, seconds: float, requests: int = 1) -> None:
         """Count one call of the model."""
         self.batch_rows.add(rows)
         self.batch_seconds += seconds
+        self.model_seconds += seconds * requests
+        timing = self.batch_sizes.get(rows)
+        if timing is None:
+            if len(self.batch_sizes) >= MAX_BATCH_SIZES:
+                return
+            timing = self.batch_sizes[rows] = Timing()
+        timing.count += 1
+        timing.seconds += seconds

@@ -30,6 +30,7 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Version
 from crossfade.serving.cache import ResponseCache, VersionAnswers
+from crossfade.serving.counters import Counters
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.serving.waiting import Priority
@@ -40,6 +41,7 @@ from crossfade.traffic.snapshot import Route
 from crossfade.traffic.unloading import set_unloaded
 
 _NO_SIGNATURE = Signature((), ())
+_NO_COUNTERS = Counters()
 _UNLOADED = "somebody asked not to serve it"
 _NOT_LOADED = "it is not loaded"
 _LOOK_SECONDS = 0.01
@@ -79,6 +81,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
         ready: Whether it answers.
         problem: Why not.
         aliases: Which aliases point to it.
+        counters: What it has done here; empty while it is not loaded.
     """
 
     model: str
@@ -88,6 +91,7 @@ class ServedVersion(msgspec.Struct, frozen=True):
     ready: bool
     problem: str = ""
     aliases: tuple[str, ...] = ()
+    counters: Counters = _NO_COUNTERS
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
@@ -155,7 +159,8 @@ class HeldVersion:
             outputs = await slot.predict(checked, names, deadline, terms.priority)
         else:
             outputs = await self._answers.predict(slot, checked, names, deadline, terms.priority)
-        slot.counters.count_answer(row_count(checked), time.monotonic() - self._started)
+        now = time.monotonic()
+        slot.counters.count_answer(row_count(checked), now - self._started, now)
         slot.counters.fallbacks += self._fallback
         return Prediction(slot.name, slot.version, outputs, self._alias, self._fallback, self._revision)
 
@@ -168,7 +173,8 @@ class HeldVersion:
         """Let go, and count a failure."""
         self._slot.release()
         if isinstance(error, Exception):
-            self._slot.counters.count_error(error.http_status if isinstance(error, CrossfadeError) else 500)
+            status = error.http_status if isinstance(error, CrossfadeError) else 500
+            self._slot.counters.count_error(status, time.monotonic() - self._started)
 
 
 class PredictionService:
@@ -393,6 +399,7 @@ def _served(route: Route, slot: Slot) -> ServedVersion:
         ready=ready,
         problem="" if ready else slot.problem or f"it is {slot.state}",
         aliases=_aliases(route, slot.version),
+        counters=slot.counters,
     )
 
 

@@ -1,7 +1,8 @@
 """The data plane: predictions, health and metrics as one bare ASGI application in front of the control plane.
 
 A prediction passes no framework, no middleware, no task of its own and no log line. Errors of the Open Inference
-Protocol are `{"error": "..."}`, those of the other routes are problem documents (RFC 9457).
+Protocol are `{"error": "..."}`, those of MLflow's routes `{"error_code", "message"}`, all others are problem documents
+(RFC 9457).
 """
 
 from __future__ import annotations
@@ -13,19 +14,27 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossfade.core.identity import new_id
+from crossfade.errors import SignatureMismatchError
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
 from crossfade.web.callers import CallerCheck
+from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header
 from crossfade.web.guard import ClientGoneError
-from crossfade.web.inference import JSON, Answer, Call, Header, Inference
+from crossfade.web.inference import Inference
+from crossfade.web.invocations import Invocations
 from crossfade.web.paths import Family, Route, family_of, find_route
 from crossfade.web.problems import SEE_ROUTES, Problem, plain_problem, problem_for
 from crossfade.web.protocol import respond
+from crossfade.web.repository import Repository
 
 _MAX_KNOWN_PATHS = 1024
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _PROBLEM = (b"content-type", b"application/problem+json")
+
+PARTS = (Inference, Repository, Invocations)
+"""Their methods are the actions of `web.paths`."""
+_MLFLOW_CODES = {403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_UNAVAILABLE"}
 
 Action = Callable[[Call], Awaitable[Answer]]
 
@@ -44,7 +53,12 @@ class DataPlane:
         self, predictions: PredictionService, settings: HttpSettings, control: ASGIApp, bodies: BodyBudget
     ) -> None:
         self._callers = CallerCheck(settings)
-        self._inference = Inference(predictions, settings, self._callers, bodies)
+        reader = BodyReader(settings, bodies)
+        self._parts = (
+            Inference(predictions, settings, reader),
+            Repository(predictions, settings, reader, self._callers),
+            Invocations(predictions, settings, reader),
+        )
         self._bodies = bodies
         self._control = control
         self._known: dict[str, tuple[Route, Action]] = {}
@@ -85,7 +99,8 @@ class DataPlane:
         route = find_route(path)
         if len(self._known) >= _MAX_KNOWN_PATHS:
             self._known.clear()
-        known = self._known[path] = (route, getattr(self._inference, route.action))
+        action = next(getattr(part, route.action) for part in self._parts if hasattr(part, route.action))
+        known = self._known[path] = (route, action)
         return known
 
 
@@ -100,7 +115,22 @@ def _refusal(problem: Problem, family: Family, *headers: Header) -> Answer:
     if family == "oip":
         text = f"{problem.detail} ({problem.hint})" if problem.hint else problem.detail
         return Answer(orjson.dumps({"error": text}), problem.status, (JSON, *headers))
+    if family == "mlflow":
+        return _mlflow_refusal(problem, headers)
     return Answer(msgspec.json.encode(problem), problem.status, (_PROBLEM, *headers))
+
+
+def _mlflow_refusal(problem: Problem, headers: tuple[Header, ...]) -> Answer:
+    """Refuse as MLflow does: 400 for whatever is wrong with the input, and plain text for a wrong content type."""
+    text = f"{problem.detail} ({problem.hint})" if problem.hint else problem.detail
+    if problem.status == 415:
+        return Answer(text.encode(), problem.status, ((b"content-type", b"text/plain; charset=utf-8"),))
+    mismatch = problem.code == SignatureMismatchError.code
+    code = "INVALID_PARAMETER_VALUE" if mismatch else _MLFLOW_CODES.get(problem.status, "BAD_REQUEST")
+    if problem.status in {405, 500}:
+        code = problem.code.upper()
+    status = 400 if problem.status == 422 else problem.status
+    return Answer(orjson.dumps({"error_code": code, "message": text}), status, (JSON, *headers))
 
 
 def _method_not_allowed(route: Route, method: str) -> Answer:

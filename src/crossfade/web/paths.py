@@ -15,27 +15,40 @@ import msgspec
 from crossfade.core.identity import ModelRef, check_name
 from crossfade.errors import NotFoundError
 
-Family = Literal["oip", "plain"]
+Family = Literal["oip", "plain", "mlflow"]
 
 _TABLE: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v2", "server"),
     ("GET", "/v2/health/live", "live"),
     ("GET", "/v2/health/ready", "ready"),
+    ("GET", "/v2/models/stats", "statistics"),  # before the models, one of which may have this name
     ("GET", "/v2/models/{model}", "model"),
     ("GET", "/v2/models/{model}/versions/{version}", "model"),
     ("GET", "/v2/models/{model}/ready", "model_ready"),
     ("GET", "/v2/models/{model}/versions/{version}/ready", "model_ready"),
+    ("GET", "/v2/models/{model}/stats", "model_statistics"),
+    ("GET", "/v2/models/{model}/versions/{version}/stats", "model_statistics"),
+    ("GET", "/v2/models/{model}/config", "configuration"),
+    ("GET", "/v2/models/{model}/versions/{version}/config", "configuration"),
     ("POST", "/v2/models/{model}/infer", "infer"),
     ("POST", "/v2/models/{model}/versions/{version}/infer", "infer"),
     ("POST", "/v2/repository/index", "index"),
     ("POST", "/v2/repository/models/{model}/load", "load"),
     ("POST", "/v2/repository/models/{model}/unload", "unload"),
     ("POST", "/api/v1/predict/{model}", "predict"),
+    ("POST", "/invocations", "invocations"),
+    ("POST", "/models/{model}/invocations", "invocations"),
+    ("GET", "/ping", "ping"),
+    ("GET", "/health", "ping"),
+    ("GET", "/version", "version"),
     ("GET", "/healthz", "healthz"),
     ("GET", "/readyz", "readyz"),
     ("GET", "/metrics", "metrics"),
 )
-_OWNED = re.compile(r"/(v2|api/v1/predict|healthz|readyz|metrics)(/|$)")
+_OWNED = re.compile(
+    r"/(?:(?P<oip>v2)|(?P<plain>api/v1/predict|healthz|readyz|metrics)"
+    r"|(?P<mlflow>(models/[^/]+/)?invocations|ping|health|version))(/|$)"
+)
 _SEGMENT = re.compile(r"[A-Za-z0-9_.@:+-]{1,160}")
 
 
@@ -43,9 +56,9 @@ class Route(msgspec.Struct, frozen=True):
     """Where a request goes.
 
     Args:
-        action: The name of a method of `web.inference.Inference`.
+        action: The name of a method of a part of `web.dataplane.DataPlane`.
         method: GET (HEAD then works too) or POST.
-        family: How errors are written: Open Inference Protocol or problem documents.
+        family: How errors are written: Open Inference Protocol, problem documents, or MLflow's.
         ref: The model or version that the path names.
     """
 
@@ -61,7 +74,9 @@ _ROUTES = [(tuple(path.split("/")[1:]), method, action) for method, path, action
 def family_of(path: str) -> Family | None:
     """Return whose path this is, None when it belongs to the control plane."""
     owned = _OWNED.match(path)
-    return None if owned is None else "oip" if owned[1] == "v2" else "plain"
+    if owned is None:
+        return None
+    return "oip" if owned["oip"] else "plain" if owned["plain"] else "mlflow"
 
 
 def find_route(path: str) -> Route:

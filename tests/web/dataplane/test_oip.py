@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from crossfade.core.tensors import DTYPES
 from crossfade.settings import HttpSettings
 from tests.web.dataplane.requests import ROW, X, assert_oip_error, assert_problem, infer
 from tests.web.small_server import small_app
@@ -72,6 +73,26 @@ async def test_other_datatypes_arrive_as_they_are(client, datatype):
     assert answer["outputs"][0] == {"name": "y", "datatype": datatype, "shape": [1, 2], "data": data}
 
 
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
+@pytest.mark.parametrize("datatype", list(DTYPES))
+async def test_every_datatype_comes_back_bit_by_bit(client, datatype, encoding):
+    random, dtype = np.random.default_rng(7), DTYPES[datatype]
+    for shape in ((1, 1), (3, 5), (4, 0)):
+        if datatype == "BYTES":
+            tail = b"".join(struct.pack("<I", n) + b"x" * n for n in random.integers(0, 9, np.prod(shape)))
+        else:
+            tail = random.integers(0, 2, shape).astype(dtype).tobytes()
+        item = {"name": "x", "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": len(tail)}}
+        head = json.dumps({"inputs": [item], "parameters": {"binary_data_output": True}}).encode()
+        body = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding](head + tail)
+        headers = {"inference-header-content-length": str(len(head)), "content-encoding": encoding}
+        headers["accept-encoding"] = encoding
+        response = await client.post(f"/v2/models/echo_{datatype.lower()}/infer", content=body, headers=headers)
+        size = int(response.headers["inference-header-content-length"])
+        assert json.loads(response.content[:size])["outputs"][0]["shape"] == list(shape)
+        assert response.content[size:] == tail
+
+
 async def test_text_and_raw_bytes(client):
     item = {"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": ["é", ""]}
     for model in ("echo_bytes", "raw_bytes"):
@@ -125,7 +146,10 @@ async def test_large_bodies_are_refused(client):
         ("/v2/models/nope", 404),
         ("/v2/models/nope/ready", 404),
         ("/v2/models/lr/versions/9.9.9/infer", 404),
-        ("/v2/models/lr/stats", 404),
+        ("/v2/models/nope/stats", 404),
+        ("/v2/models/nope/config", 404),
+        ("/v2/models/lr/versions/9.9.9/stats", 404),
+        ("/v2/models/lr/versions/9.9.9/config", 404),
         ("/v2/models/UPPER/infer", 422),
         ("/v2/nothing", 404),
     ],
@@ -159,7 +183,7 @@ async def test_server_metadata(client):
     for path in ("/v2", "/v2/"):
         document = (await client.get(path)).json()
         assert document["name"] == "crossfade"
-        assert "binary_tensor_data" in document["extensions"]
+        assert document["extensions"] == ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 
 
 async def test_model_metadata(client):
@@ -169,6 +193,44 @@ async def test_model_metadata(client):
         assert document["versions"] == ["1.2.0"]
         assert document["platform"] == "sklearn"
         assert document["inputs"] == [{"name": "x", "datatype": "FP64", "shape": [-1, 30]}]
+
+
+async def test_model_configuration(client):
+    for path in ("/v2/models/lr/config", "/v2/models/lr/versions/1.2.0/config"):
+        document = (await client.get(path)).json()
+        assert (document["name"], document["platform"], document["max_batch_size"]) == ("lr", "sklearn", 50)
+        assert document["input"] == [{"name": "x", "data_type": "TYPE_FP64", "dims": [30]}]
+        assert document["output"][0]["data_type"] == "TYPE_INT64"
+
+
+async def test_statistics_count_what_was_asked(client):
+    async def statistics(path):
+        return (await client.get(path)).json()["model_stats"]
+
+    (before,) = await statistics("/v2/models/lr/stats")
+    assert (before["inference_count"], before["last_inference"]) == (0, 0)
+    rows = X | {"shape": [2, 30], "data": ROW * 2}
+    for inputs in ([X], [rows], [rows]):
+        assert (await infer(client, {"inputs": inputs})).status_code == 200
+    for path in ("/v2/models/lr/stats", "/v2/models/lr/versions/1.2.0/stats"):
+        (after,) = await statistics(path)
+        assert (after["name"], after["version"]) == ("lr", "1.2.0")
+        assert (after["inference_count"], after["execution_count"]) == (5, 3)
+        assert [(size["batch_size"], size["compute_infer"]["count"]) for size in after["batch_stats"]] == [
+            (1, 1),
+            (2, 2),
+        ]
+    everything = {item["name"]: item["inference_count"] for item in await statistics("/v2/models/stats")}
+    assert everything["lr"] == 5
+    assert everything["people"] == 0
+
+
+async def test_what_does_not_answer_has_no_statistics_and_no_configuration(client):
+    await client.post("/v2/repository/models/lr/unload")
+    for document in ("stats", "config"):
+        assert_oip_error(await client.get(f"/v2/models/lr/{document}"), 503, "unloaded")
+    everything = (await client.get("/v2/models/stats")).json()["model_stats"]
+    assert "lr" not in {item["name"] for item in everything}
 
 
 async def test_health(client, predictions):

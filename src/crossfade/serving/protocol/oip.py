@@ -95,7 +95,8 @@ def decode_request(body: bytes, header_length: bytes | None, signature: Signatur
     """
     json_bytes = _json_length(header_length, len(body))
     if json_bytes == 0:
-        return _decode_raw(body, signature, max_rows)
+        names = frozenset(output.name for output in signature.outputs)
+        return InferRequest(None, {}, decode_raw(body, signature, max_rows), (), names)
     document = _parse(body[:json_bytes])
     if not document.inputs:
         raise MalformedRequestError(problem="`inputs` is empty")
@@ -156,9 +157,21 @@ def _decode_input(item: InferInput, rest: memoryview, max_rows: int) -> tuple[Ar
     return unpack_tensor(name, item.datatype, shape, rest[:size]), rest[size:]
 
 
-def _decode_raw(body: bytes, signature: Signature, max_rows: int) -> InferRequest:
+def decode_raw(body: bytes, signature: Signature, max_rows: int) -> Tensors:
+    """Decode a body that is the single input of a version, with nothing said about it.
+
+    Raises:
+        SignatureMismatchError: There are several inputs, or the signature leaves the shape of its rows open.
+        MalformedRequestError: The size is not that of whole rows, or there are too many.
+
+    Example:
+        >>> from crossfade.core.tensors import TensorSpec
+        >>> decode_raw(b"RIFF", Signature((TensorSpec("audio", "BYTES", (-1,), text=False),), ()), 10)
+        {'audio': array([b'RIFF'], dtype=object)}
+    """
     spec = signature.inputs[0]
-    if len(signature.inputs) != 1 or any(size < 0 for size in spec.shape[1:]):
+    open_shape = spec.datatype != "BYTES" and any(size < 0 for size in spec.shape[1:])
+    if len(signature.inputs) != 1 or open_shape:
         raise SignatureMismatchError(
             field=spec.name,
             expected="a request with a JSON part, because the body alone does not say the shapes",
@@ -167,15 +180,12 @@ def _decode_raw(body: bytes, signature: Signature, max_rows: int) -> InferReques
     if spec.datatype == "BYTES":
         shape = tuple(1 for _ in spec.shape)
         array = unpack_tensor(spec.name, "BYTES", shape, memoryview(len(body).to_bytes(4, "little") + body))
-        array = _as_wanted(spec.name, array, signature)
-    else:
-        row_bytes = count_elements(spec.name, spec.datatype, spec.shape[1:]) * DTYPES[spec.datatype].itemsize
-        rows = len(body) // row_bytes if row_bytes else 0
-        if rows > max_rows:
-            raise MalformedRequestError(problem=f"input `{spec.name}`: {rows} rows, at most {max_rows} at once")
-        array = unpack_tensor(spec.name, spec.datatype, (rows, *spec.shape[1:]), memoryview(body))
-    names = frozenset(output.name for output in signature.outputs)
-    return InferRequest(None, {}, {spec.name: array}, (), names)
+        return {spec.name: _as_wanted(spec.name, array, signature)}
+    row_bytes = count_elements(spec.name, spec.datatype, spec.shape[1:]) * DTYPES[spec.datatype].itemsize
+    rows = len(body) // row_bytes if row_bytes else 0
+    if rows > max_rows:
+        raise MalformedRequestError(problem=f"input `{spec.name}`: {rows} rows, at most {max_rows} at once")
+    return {spec.name: unpack_tensor(spec.name, spec.datatype, (rows, *spec.shape[1:]), memoryview(body))}
 
 
 def _select(

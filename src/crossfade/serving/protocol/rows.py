@@ -76,10 +76,19 @@ def decode_rows(body: bytes, signature: Signature, max_rows: int, *, probabiliti
         raise MalformedRequestError(problem="the JSON is not UTF-8") from error
     except RecursionError:
         raise MalformedRequestError(problem="the JSON is nested too deeply") from None
+    return ask_for(tensors, signature, probabilities=probabilities or in_body)
+
+
+def ask_for(tensors: Tensors, signature: Signature, *, probabilities: bool) -> RowsRequest:
+    """Return the request for predictions of these inputs, however they arrived.
+
+    Raises:
+        SignatureMismatchError: The version has no probabilities.
+    """
     names = [spec.name for spec in signature.outputs]
-    if probabilities or in_body:
+    if probabilities:
         signature.output(PROBABILITIES)
-    return RowsRequest(tensors, LABELS if LABELS in names else names[0], probabilities or in_body)
+    return RowsRequest(tensors, LABELS if LABELS in names else names[0], probabilities)
 
 
 def encode_rows(identity: dict[str, str | bool], outputs: Tensors, request: RowsRequest, signature: Signature) -> bytes:

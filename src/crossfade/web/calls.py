@@ -1,0 +1,123 @@
+"""A request on its way through the data plane, and what is sent back."""
+
+from __future__ import annotations
+
+import msgspec
+import orjson
+from starlette.types import Receive
+
+from crossfade.core.identity import ModelRef
+from crossfade.errors import MalformedRequestError
+from crossfade.serving.prediction import DEFAULT_TERMS, Terms
+from crossfade.serving.waiting import Priority
+from crossfade.settings import HttpSettings
+from crossfade.web.budget import BodyBudget
+from crossfade.web.compression import pack_body, unpack_body
+from crossfade.web.guard import read_body
+from crossfade.web.paths import Route
+
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+
+
+_LONGEST_TIMEOUT_MS = 3_600_000
+_PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
+
+
+class Call(msgspec.Struct, gc=False):
+    """One request on its way through the data plane.
+
+    Attributes:
+        body_bytes: How many bytes of its body the budget holds, which whoever made the call releases.
+    """
+
+    route: Route
+    headers: dict[bytes, bytes]
+    query: bytes
+    receive: Receive
+    client: tuple[str, int] | None = None
+    body_bytes: int = 0
+
+    @property
+    def ref(self) -> ModelRef:
+        """The model that the path names."""
+        assert self.route.ref is not None  # noqa: S101 - only paths with a model lead to actions that need one
+        return self.route.ref
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What is sent back."""
+
+    body: bytes
+    status: int = 200
+    headers: tuple[Header, ...] = (JSON,)
+
+
+class BodyReader:
+    """Reads the bodies of requests within the limits of the settings.
+
+    Args:
+        settings: How large one may be, and how long it may take.
+        bodies: Counts the large ones.
+    """
+
+    def __init__(self, settings: HttpSettings, bodies: BodyBudget) -> None:
+        self._limit = settings.max_body_bytes
+        self._seconds = settings.body_timeout_seconds
+        self._bodies = bodies
+
+    async def read(self, call: Call) -> bytes:
+        """Return the body, unpacked.
+
+        Raises:
+            BodyTooLargeError, BodyTooSlowError, MalformedRequestError: It cannot be accepted.
+            BodiesBusyError: The process holds too many bytes of other bodies.
+            ClientGoneError: There is nobody to answer.
+        """
+        headers = call.headers
+        length, encoding = headers.get(b"content-length"), headers.get(b"content-encoding")
+        body = await read_body(call.receive, length, self._limit, self._seconds, self._bodies)
+        call.body_bytes = len(body)
+        if encoding is None:
+            return body
+        unpacked = unpack_body(body, encoding, self._limit)
+        self._bodies.grow(len(body), len(unpacked))
+        call.body_bytes = len(unpacked)
+        return unpacked
+
+
+def terms_of(headers: dict[bytes, bytes]) -> Terms:
+    """Read `X-Request-Timeout-Ms` (1 to 3,600,000) and `X-Request-Priority` (online, batch, shadow).
+
+    Raises:
+        MalformedRequestError: One is something else.
+    """
+    timeout, priority = headers.get(b"x-request-timeout-ms"), headers.get(b"x-request-priority")
+    if timeout is None and priority is None:
+        return DEFAULT_TERMS
+    milliseconds = 0
+    if timeout is not None:
+        milliseconds = int(timeout) if len(timeout) < 8 and timeout.isdigit() else 0
+        if not 1 <= milliseconds <= _LONGEST_TIMEOUT_MS:
+            problem = f"`X-Request-Timeout-Ms` is not a whole number from 1 to {_LONGEST_TIMEOUT_MS}"
+            raise MalformedRequestError(problem=problem)
+    if priority is not None and priority not in _PRIORITIES:
+        raise MalformedRequestError(problem="`X-Request-Priority` is none of online, batch, shadow")
+    return Terms(milliseconds / 1000 or None, _PRIORITIES[priority or b"online"])
+
+
+def json_answer(document: object, status: int = 200) -> Answer:
+    """Return a document as an answer."""
+    return Answer(orjson.dumps(document), status)
+
+
+def packed_answer(call: Call, body: bytes, headers: tuple[Header, ...]) -> Answer:
+    """Return a body as an answer, compressed when the client wants that."""
+    accepted = call.headers.get(b"accept-encoding")
+    if accepted is None:
+        return Answer(body, 200, headers)
+    packed, coding = pack_body(body, accepted)
+    if coding is None:
+        return Answer(body, 200, headers)
+    return Answer(packed, 200, (*headers, (b"content-encoding", coding), (b"vary", b"accept-encoding")))
