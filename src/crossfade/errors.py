@@ -19,7 +19,7 @@ CrossfadeError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
-    ├── DatabaseUnavailableError, BlobsUnavailableError, ServerUnreachableError
+    ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
     ├── OverloadedError, DeadlineExceededError (504), BodiesBusyError, UploadsBusyError
 ```

@@ -1,6 +1,7 @@
 """What unloaded versions leave in memory is freed, and nobody who asks has to wait for it."""
 
 import gc
+import time
 import weakref
 
 import pytest
@@ -121,7 +122,7 @@ def test_a_long_look_waits_until_no_request_comes(much, monkeypatch):
     slot.leases = 1
     leftovers.clear()
     slot.leases = 0
-    slot.counters.count_answer(1, 0.1)
+    slot.counters.count_answer(1, 0.1, time.monotonic())
     leftovers.clear()
     assert leftovers.pending
     assert looks == []

@@ -1,32 +1,70 @@
-"""`make stress`: 200 hot swaps under load, 20 of them to broken or slow versions; fails when a promise was broken."""
+"""`make stress`: what a test has no time for; `ARGS="swaps"` or `ARGS="overload"` runs one. Fails when a promise broke.
+
+- swaps: 200 hot swaps under load, 20 of them to broken or slow versions.
+- overload: three and ten times the load that the server can bear, with a deadline of 250 ms.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import crossfade
 from benchmarks.harness import free_port, server
+from crossfade.platform import Platform
+from tests.stress import overload
 from tests.stress.swaps import campaign, register, settings
 
 
-def main(swaps: int = 200, broken: int = 20, rate: float = 200.0, workers: int = 1) -> int:
+@contextmanager
+def serving(prepare: Callable[[Platform], None], **env: str) -> Iterator[tuple[Platform, int, int]]:
+    """Serve what `prepare` registers; yields the platform, the port and the server's pid."""
     with tempfile.TemporaryDirectory() as folder:
         home, port = Path(folder, "home"), free_port()
-        env = {"CROSSFADE_HOME": str(home), "CROSSFADE_REGISTRY__ALLOW_CODE_MODELS": "true"}
+        env |= {"CROSSFADE_HOME": str(home), "CROSSFADE_REGISTRY__ALLOW_CODE_MODELS": "true"}
         with crossfade.open_platform(settings(home)) as platform:
-            register(platform, 0)
-            platform.switch.move("m", "champion", "1.0.0", reason="start")
-            command = ["-m", "crossfade", "serve", "--port", str(port), "--workers", str(workers)]
-            url = f"http://127.0.0.1:{port}"
-            with server(command, f"{url}/readyz", env=env):
-                outcome = campaign(platform, url, swaps=swaps, broken=broken, rate=rate)
-    print(json.dumps(asdict(outcome) | {"moved": len(outcome.moved), "refused": len(outcome.refused)}))
-    return bool(outcome.violations)
+            prepare(platform)
+            url = f"http://127.0.0.1:{port}/readyz"
+            with server(["-m", "crossfade", "serve", "--port", str(port)], url, env=env) as pid:
+                yield platform, port, pid
 
+
+def swaps(count: int = 200, broken: int = 20, rate: float = 200.0) -> bool:
+    """Swap the champion under load; tells whether every promise was kept."""
+
+    def prepare(platform: Platform) -> None:
+        register(platform, 0)
+        platform.switch.move("m", "champion", "1.0.0", reason="start")
+
+    with serving(prepare) as (platform, port, _):
+        outcome = campaign(platform, f"http://127.0.0.1:{port}", swaps=count, broken=broken, rate=rate)
+    print(json.dumps(asdict(outcome) | {"moved": len(outcome.moved), "refused": len(outcome.refused)}))
+    return not outcome.violations
+
+
+def overloads(seconds: float = 10.0) -> bool:
+    """Ask for more than the server can bear; tells whether every promise was kept."""
+
+    def prepare(platform: Platform) -> None:
+        platform.registry.register("busy", overload.Steady(), example=[[1.0, 2.0]], version="1.0.0")
+        platform.switch.move("busy", "champion", "1.0.0", reason="start")
+
+    with serving(prepare) as (_, port, pid):
+        capacity = overload.capacity_of(port, seconds / 2)
+        print(json.dumps({"capacity_per_second": round(capacity, 1)}))
+        outcomes = [overload.overload(port, pid, load=load, capacity=capacity, seconds=seconds) for load in (3, 10)]
+    for outcome in outcomes:
+        print(json.dumps(asdict(outcome)))
+    return not any(outcome.violations for outcome in outcomes)
+
+
+CAMPAIGNS = {"swaps": swaps, "overload": overloads}
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    kept = [CAMPAIGNS[name]() for name in sys.argv[1:] or CAMPAIGNS]
+    sys.exit(not all(kept))

@@ -8,16 +8,15 @@ import pytest
 import crossfade
 from crossfade.errors import InvalidRefError
 from crossfade.settings import HttpSettings
-from crossfade.web.dataplane import DataPlane
 from tests.web.dataplane.requests import ROW
-from tests.web.small_server import SmallPredictions, control, small_models
+from tests.web.small_server import SmallPredictions, small_app, small_models
 
 PEOPLE = {"dataframe_split": {"columns": ["city", "age"], "data": [["Bern", 41], ["Basel", None]]}}
 
 
 def client_of(*names, **settings):
     predictions = SmallPredictions([model for model in small_models() if model.model in names])
-    app = DataPlane(predictions, HttpSettings(max_body_bytes=100_000, **settings), control)
+    app = small_app(HttpSettings(max_body_bytes=100_000, **settings), predictions)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 

@@ -14,20 +14,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _TABLE = {
-    "one element at a time": """
-        abs acos acosh asin asinh atan atanh bitwise_not ceil celu cos cosh deg2rad digamma elu erf erfc erfinv exp
-        exp2 expm1 floor frac gelu hardshrink hardsigmoid hardswish hardtanh i0 isfinite isinf isnan isneginf isposinf
-        leaky_relu lgamma log log10 log1p log2 log_sigmoid logical_not logit mish nan_to_num neg positive rad2deg
-        reciprocal relu relu6 round round.decimals rsqrt selu sgn sigmoid sign signbit silu sin sinc sinh softplus
-        softshrink special_entr special_expit special_log_ndtr special_ndtr sqrt square tan tanh threshold trunc
+    "one element at a time, to one of the same kind": """
+        abs acos acosh asin asinh atan atanh ceil celu cos cosh deg2rad digamma elu erf erfc erfinv exp exp2 expm1
+        floor frac gelu hardshrink hardsigmoid hardswish hardtanh i0 leaky_relu lgamma log log10 log1p log2 log_sigmoid
+        logit mish nan_to_num neg positive rad2deg reciprocal relu relu6 round round.decimals rsqrt selu sgn sigmoid
+        sign silu sin sinc sinh softplus softshrink special_entr special_expit special_log_ndtr special_ndtr sqrt square
+        tan tanh threshold trunc
     """,
-    "several tensors, element by element": """
-        add.Scalar add.Tensor addcdiv addcmul atan2 copysign.Scalar copysign.Tensor div.Scalar div.Scalar_mode
-        div.Tensor div.Tensor_mode float_power.Scalar float_power.Tensor_Scalar float_power.Tensor_Tensor floor_divide
-        floor_divide.Scalar fmax fmin fmod.Scalar fmod.Tensor heaviside hypot lerp.Scalar lerp.Tensor logaddexp
-        logaddexp2 maximum minimum mul.Scalar mul.Tensor pow.Scalar pow.Tensor_Scalar pow.Tensor_Tensor prelu
-        remainder.Scalar remainder.Tensor rsub.Scalar rsub.Tensor sub.Scalar sub.Tensor true_divide.Scalar
-        true_divide.Tensor xlogy.Tensor
+    "two tensors, element by element, to one of the same kind": """
+        add.Scalar add.Tensor atan2 div.Scalar div.Tensor fmax fmin hypot logaddexp logaddexp2 maximum minimum
+        mul.Scalar mul.Tensor remainder.Scalar remainder.Tensor sub.Scalar sub.Tensor true_divide.Tensor
+    """,
+    "more arithmetic": """
+        addcdiv addcmul bitwise_not copysign.Scalar copysign.Tensor div.Scalar_mode div.Tensor_mode float_power.Scalar
+        float_power.Tensor_Scalar float_power.Tensor_Tensor floor_divide floor_divide.Scalar fmod.Scalar fmod.Tensor
+        heaviside isfinite isinf isnan isneginf isposinf lerp.Scalar lerp.Tensor logical_not pow.Scalar
+        pow.Tensor_Scalar pow.Tensor_Tensor prelu rsub.Scalar rsub.Tensor signbit true_divide.Scalar xlogy.Tensor
     """,
     "comparing and choosing": """
         __and__.Scalar __and__.Tensor __or__.Scalar __or__.Tensor __xor__.Scalar __xor__.Tensor bitwise_and.Scalar
@@ -76,12 +78,16 @@ _TABLE = {
 results whose size depends on values (`nonzero`), or shares storage on its own terms (`as_strided`)."""
 
 
-def _full_name(name: str) -> str:
-    return f"aten.{name}" if "." in name else f"aten.{name}.default"
+def _named(*groups: str) -> frozenset[str]:
+    names = [name for group in groups for name in _TABLE[group].split()]
+    return frozenset(f"aten.{name}" if "." in name else f"aten.{name}.default" for name in names)
 
 
-OPERATORS = frozenset(_full_name(name) for names in _TABLE.values() for name in names.split())
+OPERATORS = _named(*_TABLE)
 """`aten.<name>.<overload>`, as PyTorch writes them."""
+
+UNARY = _named("one element at a time, to one of the same kind")
+BINARY = _named("two tensors, element by element, to one of the same kind")
 
 MAX_SIZE = 2**63 - 1
 

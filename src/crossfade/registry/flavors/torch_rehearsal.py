@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from crossfade.registry.flavors.torch_operators import by_name
+from crossfade.registry.flavors.torch_operators import BINARY, UNARY, by_name
 
 MAX_BYTES = 4 * 2**30
 """What one prediction may hold besides the weights and its inputs."""
@@ -76,8 +76,9 @@ def _sized(call: Call, args: list[Any], kwargs: dict[str, Any]) -> tuple[Any, in
         return call.function(*args, **kwargs), 0
     given = by_name(call.function, args, kwargs)
     workspace = _CHECKS[call.target](given) if call.target in _CHECKS else 0
-    if call.target in _STAND_INS:
-        return _STAND_INS[call.target](given), workspace
+    result = _STAND_INS[call.target](given) if call.target in _STAND_INS else None
+    if result is not None:
+        return result, workspace
     if any(argument.name == "device" for argument in call.function._schema.arguments):
         kwargs = {**kwargs, "device": "meta"}
     return call.function(*args, **kwargs), workspace
@@ -211,9 +212,42 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any]], int]] = {
 
 # --- what the meta device does otherwise ---------------------------------------------------------------------------
 
+# It runs much of PyTorch as Python, a millisecond for each step, after seconds of imports. What programs consist of is
+# told here instead. A result that is told may be larger than the real one and never smaller; None asks PyTorch.
+
+
+def _alike(given: Mapping[str, Any]) -> Any:
+    tensor = given["self"]
+    return tensor.new_empty(tensor.shape) if tensor.is_floating_point() else None
+
+
+def _paired(given: Mapping[str, Any]) -> Any:
+    import torch
+
+    left, right = given["self"], given["other"]
+    if not left.is_floating_point():
+        return None
+    if isinstance(right, (int, float)):
+        return left.new_empty(left.shape)
+    same = left.shape == right.shape
+    shape = left.shape if same else torch.broadcast_shapes(left.shape, right.shape)
+    return left.new_empty(shape) if left.dtype == right.dtype else None
+
+
+def _normed(given: Mapping[str, Any]) -> Any:
+    return given["input"].new_empty(given["input"].shape)
+
+
+def _normed_in_batches(given: Mapping[str, Any]) -> tuple[Any, ...]:
+    return _normed(given), given["input"].new_empty(0), given["input"].new_empty(0)
+
+
+def _transformed(given: Mapping[str, Any]) -> Any:
+    weight = given["weight"].shape
+    return given["input"].new_empty((*given["input"].shape[:-1], weight[0])) if len(weight) > 1 else None
+
 
 def _recurrent(given: Mapping[str, Any]) -> tuple[Any, ...]:
-    """It would go through the sequence, step by step."""
     sequence, states = given["input"], given["hx"]
     states = states if isinstance(states, list) else [states]
     width = states[0].shape[-1] * (1 + bool(given["bidirectional"]))
@@ -225,11 +259,16 @@ def _attended(given: Mapping[str, Any]) -> Any:
 
 
 def _viewed(given: Mapping[str, Any]) -> Any:
-    """It lays some results out in another order, which has no such view; the size is the same."""
+    """Some results are laid out in another order there, which has no such view; the size is the same."""
     return given["self"].reshape(given["size"])
 
 
 _STAND_INS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    **dict.fromkeys(UNARY, _alike),
+    **dict.fromkeys(BINARY, _paired),
+    "aten.layer_norm.default": _normed,
+    "aten._native_batch_norm_legit_no_training.default": _normed_in_batches,
+    "aten.linear.default": _transformed,
     "aten.lstm.input": _recurrent,
     "aten.gru.input": _recurrent,
     "aten.rnn_tanh.input": _recurrent,
