@@ -80,7 +80,9 @@ def _default(value: object) -> str:
 def metrics_page() -> Iterator[str]:
     """Yield the lines of the metrics page: everything that `/metrics` can show."""
     yield "# Metrics\n"
-    yield "`GET /metrics` answers in the Prometheus text format. A label is never a user or unit id.\n"
+    yield "`GET /metrics` answers in the Prometheus text format. A label is never a user or unit id. With"
+    yield "`--workers N`, each process counts for itself and a scrape reaches any of them: read the figures of all from"
+    yield "processes that have a port each.\n"
     yield "| metric | type | labels | meaning |\n|---|---|---|---|"
     nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, abandoned=0, free_bytes=lambda: 0)
     for metric in Measurements(SlotTable(), cast("SnapshotFollower", nothing), cast("Loader", nothing)).collect():

@@ -10,10 +10,10 @@ from crossfade.cli.models import models as command_line
 from crossfade.client import AsyncClient, Client
 from crossfade.registry.registry import Registry
 from crossfade.traffic.switch import AliasSwitch
-from crossfade.web.api import aliases, blobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, models, system, versions
 
 COMMANDS = {f"models {name}" for name in command_line.commands} | (set(NOUNS) - {"models"})
-ROUTES = {route.name for part in (aliases, blobs, models, system, versions) for route in part.routes.routes}
+ROUTES = {route.name for part in (aliases, blobs, cache, models, system, versions) for route in part.routes.routes}
 CLIENTS = (Client, AsyncClient)
 
 
@@ -63,9 +63,9 @@ TABLE = {
 """Verb of `Registry` -> where it is on the other surfaces."""
 
 BEYOND = Surfaces(
-    routes=("show_status",),
-    client=("status", "send", "close"),
-    commands=("demo", "serve", "doctor", "settings"),
+    routes=("show_status", "show_cache", "invalidate_answers"),
+    client=("status", "cache_status", "invalidate_answers", "send", "close"),
+    commands=("cache", "demo", "serve", "doctor", "settings"),
 )
 """What is not about models and versions."""
 

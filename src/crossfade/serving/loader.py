@@ -131,6 +131,7 @@ class Loader:
             except Exception:  # noqa: BLE001 - fail-static: what is ready keeps answering
                 _log.exception("loading is interrupted")
                 self._wake.wait(_FIRST_PAUSE)
+                continue
             self._wake.wait(self._pause())
 
     def _step(self) -> bool:

@@ -43,11 +43,11 @@ def test_the_probability_is_found_by_the_label_not_by_position():
 
 
 def test_the_loop_is_open_so_a_slow_server_does_not_slow_the_asking():
-    with fake_server(delay=0.5) as (_, url):
+    with fake_server(delay=2.0) as (_, url):
         traffic = finish(Traffic(url, some_questions(30), 200))
     dues = [answer.due for answer in traffic.answers]
-    assert max(dues) - min(dues) < 0.5  # asked long before the first was answered
-    assert all(answer.seconds >= 0.5 for answer in traffic.answers)
+    assert max(dues) - min(dues) < 2.0  # asked long before the first was answered
+    assert all(answer.seconds >= 2.0 for answer in traffic.answers)
     assert len(traffic.answers) == 30
 
 

@@ -2,8 +2,8 @@
 
 Most of PyTorch's 3,000 `aten` operators trust their caller: some read past the end of a tensor when sizes do not match,
 some return memory as they found it. So this is a list of those that are known to be safe, not of those known to be
-harmful. Each was called with hostile arguments, every allocation fenced; what the list or PyTorch does not check is
-checked by `torch_rehearsal.py` before the call.
+harmful. Each was called with hostile arguments, its memory between pages that may not be touched and filled with two
+different patterns. What PyTorch does not check itself, `torch_rehearsal.py` checks before the call.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TABLE = {
     "reducing": """
         all all.dim amax amin aminmax any any.dim any.dims argmax argmin argsort argsort.stable count_nonzero
         count_nonzero.dim_IntList cummax cummin cumprod cumsum kthvalue linalg_vector_norm logcumsumexp logsumexp max
-        max.dim mean mean.dim median median.dim min min.dim mode nanmean nansum norm.ScalarOpt_dim prod prod.dim_int
+        max.dim mean mean.dim median min min.dim mode nanmean nansum norm.ScalarOpt_dim prod prod.dim_int
         quantile quantile.scalar sort sort.stable std.correction std.dim sum sum.dim_IntList topk var.correction var.dim
     """,
     "products of matrices": "addmm addmv baddbmm bmm dot linear matmul mm mv outer",
@@ -75,7 +75,8 @@ _TABLE = {
     "sizes": "sym_numel sym_size.int",
 }
 """Left out on purpose: what returns memory as it found it (`empty`), draws at random, changes a tensor in place, has
-results whose size depends on values (`nonzero`), or shares storage on its own terms (`as_strided`)."""
+results whose size depends on values (`nonzero`), shares storage on its own terms (`as_strided`), or reads elsewhere
+when a tensor is expanded (`median.dim`)."""
 
 
 def _named(*groups: str) -> frozenset[str]:

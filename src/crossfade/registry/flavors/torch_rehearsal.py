@@ -115,7 +115,8 @@ def _attention(given: Mapping[str, Any]) -> int:
     query, key, value = (given[name].shape for name in ("query", "key", "value"))
     _need(len(query) == len(key) == len(value) > 2, "query, key and value have different dimensions")
     _need(key[:-1] == value[:-1] and query[-1] == key[-1], "query, key and value do not match")
-    _need(query[:-2] == key[:-2] or bool(given.get("enable_gqa")), "query and key do not match")
+    grouped = bool(given.get("enable_gqa")) and query[:-3] == key[:-3]
+    _need(query[:-2] == key[:-2] or grouped, "query and key do not match")
     _need(not given.get("dropout_p"), "attention with dropout is random")
     return int(math.prod(query[:-1]) * key[-2] * given["query"].dtype.itemsize)
 

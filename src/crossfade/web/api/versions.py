@@ -14,7 +14,7 @@ from crossfade.errors import MalformedRequestError, VersionConflictError
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.port import RegistryBackend
-from crossfade.registry.publication import check_bump, propose_version
+from crossfade.registry.publication import check_bump, suggest_version
 from crossfade.registry.requests import (
     PublishRequest,
     ReasonRequest,
@@ -197,8 +197,7 @@ def _rehearse(backend: RegistryBackend, manifest: Manifest) -> str:
         check_bump(backend, manifest)
         return f"register {manifest.ref}"
     if known.manifest_digest != manifest.digest:
-        proposed = propose_version(backend, manifest.name, manifest.signature)
-        raise VersionConflictError(ref=manifest.ref, proposed=f"{manifest.name}:{proposed}")
+        raise VersionConflictError(ref=manifest.ref, proposed=suggest_version(backend, manifest))
     return f"change nothing: {manifest.ref} is registered"
 
 
