@@ -37,7 +37,8 @@ def run_block(tmp_path):
     """Run blocks of a page in one empty folder. A server that one starts has a free port, and ends with the test."""
     port = str(free_port())
     scripts = Path(sys.executable).parent
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSFADE_")} | {
+    ours = ("CROSSFADE_", "COVERAGE_")  # measuring what is covered elsewhere would make every command slower
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "CROSSFADE_HOME": str(tmp_path / ".crossfade"),
         "CROSSFADE_HTTP__PORT": port,

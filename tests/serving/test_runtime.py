@@ -108,11 +108,12 @@ def test_without_a_database_there_is_no_start(registry, database, openings):
 def test_closing_leaves_nothing_behind(registry, start, switch, fleet):
     publish_all(registry, "m", "1.0.0")
     switch.move("m", "champion", "1.0.0")
+    before = set(threading.enumerate())
     runtime = start()
     runtime.await_ready(10)
     runtime.close()
     assert fleet.live() == ()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("crossfade-")]
+    assert not [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("crossfade-")]
     runtime.close()
 
 
