@@ -6,6 +6,7 @@ import pytest
 
 from crossfade.errors import MissingExtraError, SettingsError
 from crossfade.settings import Settings, StorageSettings
+from crossfade.storage import backends as shared
 from crossfade.storage.blobs import backends
 from crossfade.storage.blobs.folder import FolderBlobStore
 
@@ -38,7 +39,7 @@ def test_other_packages_add_schemes(monkeypatch, tmp_path):
     def entry_points(*, group, name):
         return [entry] if (group, name) == ("crossfade.blobs", "shelf") else []
 
-    monkeypatch.setattr(backends, "entry_points", entry_points)
+    monkeypatch.setattr(shared, "entry_points", entry_points)
     monkeypatch.chdir(tmp_path)
     assert isinstance(backends.open_blobs(settings("shelf://x")), FolderBlobStore)
 

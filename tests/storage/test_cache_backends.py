@@ -6,6 +6,7 @@ import pytest
 
 from crossfade.errors import MissingExtraError, SettingsError
 from crossfade.settings import Settings
+from crossfade.storage import backends as shared
 from crossfade.storage.cache import backends
 from crossfade.storage.cache.memory import MemoryCache
 from crossfade.storage.cache.redis import RedisCache
@@ -39,7 +40,7 @@ def test_other_packages_add_schemes(monkeypatch):
     def entry_points(*, group, name):
         return [entry] if (group, name) == ("crossfade.cache", "shelf") else []
 
-    monkeypatch.setattr(backends, "entry_points", entry_points)
+    monkeypatch.setattr(shared, "entry_points", entry_points)
     assert isinstance(backends.open_cache("shelf://x", OPEN), MemoryCache)
 
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import entry_points
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
-from crossfade.errors import MissingExtraError, SettingsError
+from crossfade.errors import SettingsError
 from crossfade.settings import Settings
+from crossfade.storage.backends import Backend, load_backend
 from crossfade.storage.blobs.port import BlobStore
-
-
-class Backend(NamedTuple):
-    """Where a backend is, and the package that it needs, installed with the extra of that name."""
-
-    target: str
-    package: str = ""
-    extra: str = ""
 
 
 class Opener(Protocol):
@@ -50,17 +41,8 @@ def open_blobs(settings: Settings) -> BlobStore:
 
 
 def _load(scheme: str) -> Opener:
-    backend = BACKENDS.get(scheme)
-    if backend is None:
-        for entry in entry_points(group="crossfade.blobs", name=scheme):
-            return cast("Opener", entry.load())
+    opener = load_backend(BACKENDS, scheme, group="crossfade.blobs", kind="the blob store")
+    if opener is None:
         known = ", ".join(f"`{name}`" for name in sorted(BACKENDS))
         raise SettingsError(field="storage.blobs_url", problem=f"`{scheme}` is unknown; there are {known}, or a folder")
-    module, _, name = backend.target.partition(":")
-    try:
-        return cast("Opener", getattr(import_module(module), name))
-    except ModuleNotFoundError as error:
-        if not backend.package or (error.name or "").startswith("crossfade"):
-            raise
-        feature = f"the blob store `{scheme}`"
-        raise MissingExtraError(feature=feature, package=backend.package, extra=backend.extra) from error
+    return cast("Opener", opener)

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import entry_points
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
-from crossfade.errors import MissingExtraError, SettingsError
+from crossfade.errors import SettingsError
 from crossfade.settings import Settings
+from crossfade.storage.backends import Backend, load_backend
 from crossfade.storage.cache.port import Cache
-
-
-class Backend(NamedTuple):
-    """Where a backend is, and the package that it needs, installed with the extra of that name."""
-
-    target: str
-    package: str = ""
-    extra: str = ""
 
 
 class Opener(Protocol):
@@ -49,17 +40,8 @@ def open_cache(url: str, settings: Settings) -> Cache:
 
 
 def _load(scheme: str) -> Opener:
-    backend = BACKENDS.get(scheme)
-    if backend is None:
-        for entry in entry_points(group="crossfade.cache", name=scheme):
-            return cast("Opener", entry.load())
+    opener = load_backend(BACKENDS, scheme, group="crossfade.cache", kind="the cache")
+    if opener is None:
         known = ", ".join(f"`{name}`" for name in sorted(BACKENDS))
         raise SettingsError(field="cache.redis_url", problem=f"its scheme is unknown; there are {known}")
-    module, _, name = backend.target.partition(":")
-    try:
-        return cast("Opener", getattr(import_module(module), name))
-    except ModuleNotFoundError as error:
-        if not backend.package or (error.name or "").startswith("crossfade"):
-            raise
-        feature = f"the cache `{scheme}`"
-        raise MissingExtraError(feature=feature, package=backend.package, extra=backend.extra) from error
+    return cast("Opener", opener)
