@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from crossfade.core import memory
 from crossfade.errors import CorruptBlobError, LoadFailedError
-from crossfade.registry import loading
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.loading import inspect_version
 from tests.registry.support import toy_manifest, upload
@@ -66,8 +66,8 @@ def test_a_file_larger_than_the_memory_that_is_left_is_refused_before_it_is_read
     registry.publish(manifest)
     (tmp_path / "meminfo").write_text("MemFree: 1 kB\nMemAvailable:  9 kB\n" if limit == "meminfo" else "")
     (tmp_path / "max").write_text("max\n" if limit == "meminfo" else "9216\n")
-    monkeypatch.setattr(loading, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(loading, "_CGROUP_LIMIT", tmp_path / "max")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP_LIMITS", (tmp_path / "nowhere", tmp_path / "max"))
     with pytest.raises(LoadFailedError) as caught:
         registry.load("churn:1.0.0")
     said = "`churn:1.0.0` cannot be loaded: `weights.bin` has 5000 bytes, and 9216 bytes of memory are available"
@@ -76,5 +76,5 @@ def test_a_file_larger_than_the_memory_that_is_left_is_refused_before_it_is_read
 
 def test_where_the_system_does_not_tell_its_memory_everything_is_read(registry, manifest, monkeypatch, tmp_path):
     registry.publish(manifest)
-    monkeypatch.setattr(loading, "_MEMINFO", tmp_path / "nothing")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "nothing")
     assert registry.load("churn:1.0.0").model.model == Linear((1.0,))

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from crossfade.core import memory
 from crossfade.core.tensors import DTYPES, Signature, TensorSpec
 from crossfade.errors import CorruptBlobError, LoadFailedError, PredictionError
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.versions import Manifest
-from crossfade.serving import memory, opening
+from crossfade.serving import opening
+from crossfade.serving.loader import Loader
 from crossfade.serving.opening import OpenedVersion, registry_opener, warm_up, zeros
+from crossfade.serving.slots import SlotTable
+from crossfade.settings import ServingSettings
 from tests.serving.fakes import SIGNATURE, Constant
 
 X = np.arange(6.0).reshape(3, 2)
@@ -124,13 +128,17 @@ def test_where_the_system_does_not_tell_nothing_is_claimed(monkeypatch, tmp_path
     assert memory.resident_bytes() == 0
 
 
+def limit_of(workers):
+    return Loader(SlotTable(), None, ServingSettings(workers=workers)).limit_bytes
+
+
 @pytest.mark.parametrize(("limit", "expected"), [("max", None), ("1000", 750), ("absent", None)])
 def test_the_limit_of_a_container_counts(monkeypatch, tmp_path, limit, expected):
     path = tmp_path / "memory.max"
     if limit != "absent":
         path.write_text(limit + "\n")
     monkeypatch.setattr(memory, "_CGROUP_LIMITS", (tmp_path / "nowhere",))
-    machine = memory.default_limit(1)
+    machine = limit_of(1)
     monkeypatch.setattr(memory, "_CGROUP_LIMITS", (path,))
-    assert memory.default_limit(1) == (machine if expected is None else expected)
-    assert memory.default_limit(2) == (machine if expected is None else expected) // 2
+    assert limit_of(1) == (machine if expected is None else expected)
+    assert limit_of(2) == (machine if expected is None else expected) // 2

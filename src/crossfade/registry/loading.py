@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
+from crossfade.core.memory import available_bytes
 from crossfade.errors import BlobNotFoundError, CorruptBlobError, LoadFailedError
 from crossfade.registry.flavors.backends import flavor_named
 from crossfade.registry.flavors.port import Runnable, Transformer, TrustPolicy
@@ -21,8 +19,6 @@ PREPROCESSOR_FOLDER = "preprocessor/"
 
 _COPIES = 2
 """How much memory a file takes while it is parsed, in its own size: its bytes, and what is made of them."""
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class _Files(Mapping[str, bytes]):
@@ -141,7 +137,7 @@ def _check(manifest: Manifest, entry: FileEntry, blobs: BlobStore) -> None:
 
 
 def _read(manifest: Manifest, entry: FileEntry, blobs: BlobStore) -> bytes:
-    available = _available_bytes()
+    available = available_bytes()
     if _COPIES * entry.size > available:  # rather than to be killed, with everything that this process serves
         problem = f"`{entry.path}` has {entry.size} bytes, and {available:.0f} bytes of memory are available"
         raise LoadFailedError(ref=manifest.ref, problem=problem)
@@ -151,17 +147,6 @@ def _read(manifest: Manifest, entry: FileEntry, blobs: BlobStore) -> bytes:
         raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage="missing") from error
     except CorruptBlobError as error:
         raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage="damaged") from error
-
-
-def _available_bytes() -> float:
-    """Return how much memory this machine, or the container, has to give; infinity where the system does not tell."""
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
-        limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else "max"
-    except OSError:
-        return math.inf
-    free = math.inf if found is None else 1024.0 * int(found[1])
-    return free if limit == "max" else min(free, float(limit))
 
 
 @contextmanager

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from crossfade.core.memory import resident_bytes, total_bytes
 from crossfade.errors import CrossfadeError, LoadFailedError
 from crossfade.registry.golden import verify
 from crossfade.serving.batching import Batcher
 from crossfade.serving.errand import Errand
 from crossfade.serving.leftovers import Leftovers
-from crossfade.serving.memory import default_limit, resident_bytes
 from crossfade.serving.opening import OpenedVersion, Opener, warm_up
 from crossfade.serving.policy import Load, SlotView, Unload, next_action
 from crossfade.serving.slots import Slot, SlotTable, State
@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
 """Seconds before a failed version is tried again, doubled each time."""
+_SHARE = 0.75
+"""How much of the memory the versions of all workers may take, unless the settings say."""
 _LOOK_SECONDS = 0.005
 """How often a draining slot is looked at."""
 _IDLE_LOOK_SECONDS = 0.25
@@ -57,7 +59,7 @@ class Loader:
     def __init__(self, slots: SlotTable, opener: Opener, settings: ServingSettings) -> None:
         self.abandoned = 0
         self.revision = -1
-        self.limit_bytes = settings.memory_limit_bytes or default_limit(settings.workers)
+        self.limit_bytes = settings.memory_limit_bytes or int(_SHARE * total_bytes() / settings.workers)
         self._slots = slots
         self._open = opener
         self._settings = settings
