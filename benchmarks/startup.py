@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from benchmarks.harness import Result
 
-GOAL_HELP = 8.0
-"""The command line must feel instant: under 150 ms of CPU where a Python takes 19 ms."""
+GOAL_SECONDS = 0.150
+"""The command line must feel instant: under 150 ms of CPU."""
 GOAL_LIST = 1.5
 """What Crossfade adds to the libraries that a local command stands on."""
 LIBRARIES = "import click, fastapi, httpx, numpy, pydantic_settings, sqlalchemy, structlog"
@@ -27,7 +27,7 @@ def child_cpu(command: list[str], env: dict[str, str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def compared(name: str, arguments: list[str], baseline: str, goal: float, env: dict[str, str]) -> Result:
+def compared(name: str, arguments: list[str], baseline: str, goal: float | None, env: dict[str, str]) -> Result:
     """Measure in turns, so that a machine that changes its speed changes both."""
     commands = ([sys.executable, "-m", "crossfade", *arguments], [sys.executable, "-c", baseline])
     pairs = [[child_cpu(command, env) for command in commands] for _ in range(REPEATS)]
@@ -38,6 +38,8 @@ def compared(name: str, arguments: list[str], baseline: str, goal: float, env: d
 def run() -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as home:
         env = os.environ | {"CROSSFADE_HOME": home}
-        yield compared("help_cpu", ["--help"], "pass", GOAL_HELP, env)
+        beside = compared("help_cpu_beside_python", ["--help"], "pass", None, env)
+        yield Result("help_cpu", beside.value, "s", goal=GOAL_SECONDS)
+        yield beside
         child_cpu([sys.executable, "-m", "crossfade", "models", "list"], env)  # the first makes the database
         yield compared("models_list_cpu", ["models", "list"], LIBRARIES, GOAL_LIST, env)

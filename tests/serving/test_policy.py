@@ -176,7 +176,7 @@ def answers(slots, name, wishes):
     return {s.version for s in ready if digests.get(s.version, s.digest) == s.digest}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(worlds())
 def test_it_converges_and_never_takes_the_last_answer_away(world):
     slots, aspired, broken, limit = world
