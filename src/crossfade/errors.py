@@ -6,6 +6,7 @@ CrossfadeError
 │   ├── InvalidNameError, InvalidRefError, InvalidSemverError, InvalidPathError
 │   ├── SettingsError, MalformedRequestError, SignatureMismatchError, ManifestError
 │   ├── UnknownFlavorError, SignatureRequiredError, PredictionError, InvalidPageError
+│   ├── RefusedInputError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406)
 ├── NotFoundError          404 / exit 3   what was named does not exist
@@ -21,7 +22,8 @@ CrossfadeError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
-    ├── OverloadedError, DeadlineExceededError (504), BodiesBusyError, UploadsBusyError
+    ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500)
+    ├── BodiesBusyError, UploadsBusyError
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -166,6 +168,14 @@ class PredictionError(InvalidInputError):
     code = "prediction_failed"
     sentence = "`{ref}` failed on this input: {problem}"
     hint_template = "try the golden requests with `crossfade models verify {ref}`"
+
+
+class RefusedInputError(InvalidInputError):
+    """A request has ended the process of the model before, and more than once."""
+
+    code = "refused_input"
+    sentence = "`{ref}` is not asked this again: the request has ended its process {times} times"
+    hint_template = "change the inputs, or find out with `crossfade predict` why they end it; forgotten in {seconds} s"
 
 
 class InvalidPageError(InvalidInputError):
@@ -527,6 +537,15 @@ class OverloadedError(UnavailableError):
     hint_template = (
         "try again after {retry_after_seconds} s, allow more time with `X-Request-Timeout-Ms`, or add servers"
     )
+
+
+class ModelCrashedError(UnavailableError):
+    """The process of the model ended while it answered, or had to be ended."""
+
+    code = "model_crashed"
+    http_status = 500
+    sentence = "`{ref}` has not answered: {problem}"
+    hint_template = "its process is started again; the log of the server has what it printed"
 
 
 class DeadlineExceededError(UnavailableError):

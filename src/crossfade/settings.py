@@ -74,7 +74,9 @@ class ModelRules(_Section):
     request_timeout_seconds: Seconds = Field(10.0, description="for a request without `X-Request-Timeout-Ms`")
     max_batch_rows: Count = Field(256, description="rows predicted in one call of the model")
     max_batch_delay_seconds: float = Field(0.0, ge=0, description="how long an incomplete batch waits for company")
-    execution: Literal["auto", "inline", "thread"] = Field("auto", description="where models run; auto = by speed")
+    execution: Literal["auto", "inline", "thread", "process"] = Field(
+        "auto", description="where models run; auto = code in a process of its own, others by speed"
+    )
 
 
 class ServingSettings(ModelRules):
@@ -103,6 +105,14 @@ class ServingSettings(ModelRules):
         """
         own = self.models.get(name)
         return self if own is None else self.model_copy(update=own.model_dump(exclude_unset=True))
+
+
+class IsolationSettings(_Section):
+    """What a model in a process of its own may do."""
+
+    memory_bytes: int = Field(0, ge=0, description="private memory of each; 0 = a quarter of the machine per worker")
+    network: bool = Field(default=False, description="let it open sockets")
+    readable_paths: tuple[str, ...] = Field((), description="what it may read besides the libraries of this Python")
 
 
 class CacheSettings(_Section):
@@ -183,6 +193,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
+    isolation: IsolationSettings = IsolationSettings()
     cache: CacheSettings = CacheSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

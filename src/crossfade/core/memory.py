@@ -20,6 +20,18 @@ def resident_bytes() -> int:
         return 0
 
 
+def proportional_bytes(pid: int) -> int:
+    """Return the memory of another process, what it shares counted in part; 0 when it has ended or hides.
+
+    Source: proc_pid_smaps(5), "Pss".
+    """
+    try:
+        found = re.search(rb"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_bytes(), re.MULTILINE)
+    except OSError:
+        return 0
+    return 0 if found is None else 1024 * int(found[1])
+
+
 def total_bytes() -> float:
     """Return the memory of the machine, or of its container."""
     return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), _container_bytes())

@@ -13,7 +13,7 @@ from crossfade.registry.flavors.port import Runnable, Transformer, TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.versions import FileEntry, Manifest, Role
-from crossfade.storage.blobs.port import BlobStore
+from crossfade.storage.blobs.port import BlobReader, BlobStore
 
 PREPROCESSOR_FOLDER = "preprocessor/"
 
@@ -48,7 +48,7 @@ class _Files(Mapping[str, bytes]):
                 _check(self._manifest, entry, self._blobs)
 
 
-def load_pipeline(manifest: Manifest, blobs: BlobStore, policy: TrustPolicy) -> Pipeline:
+def load_pipeline(manifest: Manifest, blobs: BlobReader, policy: TrustPolicy) -> Pipeline:
     """Load a version.
 
     Raises:
@@ -67,7 +67,7 @@ def load_pipeline(manifest: Manifest, blobs: BlobStore, policy: TrustPolicy) -> 
     return Pipeline(manifest.signature, model, preprocessor, manifest.ref)
 
 
-def load_golden(manifest: Manifest, blobs: BlobStore) -> GoldenRequests | None:
+def load_golden(manifest: Manifest, blobs: BlobReader) -> GoldenRequests | None:
     """Return the golden requests of a version, or None when it has none.
 
     Raises:
@@ -110,7 +110,7 @@ def _without_folder(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {path.removeprefix(PREPROCESSOR_FOLDER): data for path, data in files.items()}
 
 
-def read_files(manifest: Manifest, blobs: BlobStore, role: Role) -> dict[str, bytes]:
+def read_files(manifest: Manifest, blobs: BlobReader, role: Role) -> dict[str, bytes]:
     """Return path -> verified bytes of the files with this role.
 
     Raises:
@@ -136,7 +136,7 @@ def _check(manifest: Manifest, entry: FileEntry, blobs: BlobStore) -> None:
         raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage=damage)
 
 
-def _read(manifest: Manifest, entry: FileEntry, blobs: BlobStore) -> bytes:
+def _read(manifest: Manifest, entry: FileEntry, blobs: BlobReader) -> bytes:
     available = available_bytes()
     if _COPIES * entry.size > available:  # rather than to be killed, with everything that this process serves
         problem = f"`{entry.path}` has {entry.size} bytes, and {available:.0f} bytes of memory are available"

@@ -32,6 +32,7 @@ from crossfade.settings import ModelRules
 _log = logging.getLogger(__name__)
 
 Predict = Callable[[Tensors, frozenset[str]], Tensors]
+Refusal = Callable[[Tensors, frozenset[str]], Exception | None]
 
 _SLOW_FACTOR = 10.0
 _SLOW_BATCHES = 3
@@ -64,6 +65,10 @@ class Batcher:
         inline_seconds: What counts as fast; infinite when the model has been declared to be.
         counters: Where batches are counted.
         expected_seconds: What one row is known to take; 0 when nothing is known.
+
+    Attributes:
+        inline: Whether the model runs on the event loop now.
+        refusal: Says of a request why it must not be put to the model, if so; None when nothing is ever refused.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Batcher:
     ) -> None:
         self.inline = inline
         self._predict = predict
+        self.refusal: Refusal | None = None
         self._ref = ref
         self._open_shapes = any(-1 in spec.shape[1:] for spec in signature.inputs)
         self._slow_seconds = _SLOW_FACTOR * inline_seconds
@@ -263,6 +269,8 @@ class Batcher:
                 outcomes.append((request, {}))
             elif request.deadline <= now:
                 outcomes.append((request, self._too_late("waiting")))
+            elif self.refusal is not None and (refusal := self.refusal(request.tensors, request.wanted)):
+                outcomes.append((request, refusal))
             else:
                 waiting.append(request)
         if len(waiting) > 1:
@@ -299,7 +307,7 @@ class Batcher:
         return outcomes
 
     def _answer_one_by_one(self, batch: list[Request]) -> list[Outcome]:
-        outcomes: list[Outcome] = [(request, self._answer_alone(request)) for request in batch]
+        outcomes = [outcome for request in batch for outcome in self._answer([request])]
         if not any(isinstance(outcome, Exception) for _, outcome in outcomes):
             self._refused_batches += 1
             if self._refused_batches == _REFUSED_BATCHES:

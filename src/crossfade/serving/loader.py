@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
 """Seconds before a failed version is tried again, doubled each time."""
+QUARANTINE_SECONDS = 600.0
+"""How long a version rests whose process kept ending."""
 _SHARE = 0.75
 """How much of the memory the versions of all workers may take, unless the settings say."""
 _LOOK_SECONDS = 0.005
@@ -67,6 +69,7 @@ class Loader:
         self._leftovers = Leftovers(slots)
         self._errand: Errand[Any] | None = None
         self._hanging: list[tuple[Slot, Errand[Any]]] = []
+        self._quarantined: list[Slot] = []
         self._wake = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="crossfade-loader", daemon=True)
@@ -115,7 +118,7 @@ class Loader:
             self._thread.join(_LAST_SECONDS)
         for slot in self._slots.all().values():
             if slot.state in {State.READY, State.DRAINING}:
-                slot.batcher.close()
+                _release(slot)
 
     def _asks_again(self, slot: Slot) -> bool:
         wishes = self._aspired.get(slot.name, ())
@@ -144,6 +147,9 @@ class Loader:
         for slot in slots:
             if slot.state is State.DRAINING and slot.idle:
                 self._free(slot)
+            elif slot.state is State.READY and slot.isolated is not None and slot.isolated.given_up:
+                self._quarantine(slot, slot.isolated.given_up)
+        self._free_quarantined()
         self._forgive()
         self._leftovers.clear(urgent=self._is_short())
         action = next_action([_view(slot) for slot in slots], self._aspired, self.free_bytes(), time.monotonic())
@@ -156,7 +162,7 @@ class Loader:
     def _pause(self) -> float | None:
         """How long there is nothing to do unless somebody wakes the thread."""
         slots = self._slots.all().values()
-        if any(slot.state is State.DRAINING for slot in slots):
+        if self._quarantined or any(slot.state is State.DRAINING for slot in slots):
             return _LOOK_SECONDS
         now = time.monotonic()
         pauses = [max(_LOOK_SECONDS, slot.retry_at - now) for slot in slots if slot.state is State.FAILED]
@@ -207,15 +213,24 @@ class Loader:
         started, before = time.perf_counter(), resident_bytes()
         deadline = time.monotonic() + self._settings.ready_timeout_seconds
         opened = self._send(slot, lambda: self._open_verified(slot), deadline)
-        self._slots.advance(slot, State.WARMING)
-        seconds = self._send(slot, lambda: warm_up(opened, self._settings.warmup_requests), deadline)
-        measured = max(estimate, resident_bytes() - before)
-        self._check_room(slot, measured)
+        try:
+            self._slots.advance(slot, State.WARMING)
+            seconds = self._send(slot, lambda: warm_up(opened, self._settings.warmup_requests), deadline)
+            grown = resident_bytes() - before if opened.isolated is None else opened.isolated.size_bytes
+            measured = max(estimate, grown)
+            self._check_room(slot, measured)
+        except Exception:
+            opened.close()
+            raise
         slot.size_bytes = measured
         self._leftovers.hide()
         rules = self._settings.of_model(slot.name)
         slot.equip(opened.manifest, self._batcher(slot, opened, rules, seconds), rules.request_timeout_seconds)
         slot.number = opened.number
+        if opened.isolated is not None:
+            slot.isolated = opened.isolated
+            slot.isolated.on_given_up = self._wake.set
+            slot.batcher.refusal = slot.isolated.suspects.refusal
         slot.load_seconds = time.perf_counter() - started
 
     def _send(self, slot: Slot, call: Callable[[], T], deadline: float) -> T:
@@ -235,10 +250,11 @@ class Loader:
 
     def _open_verified(self, slot: Slot) -> OpenedVersion:
         opened = self._open(slot.name, slot.version)
-        if opened.manifest.digest != slot.digest:
-            raise LoadFailedError(ref=slot.ref, problem="it was registered anew meanwhile")
-        if opened.golden is not None:
-            verify(opened, opened.golden, slot.ref)
+        try:
+            _verify(opened, slot)
+        except Exception:
+            opened.close()
+            raise
         return opened
 
     def _check_room(self, slot: Slot, needed: int) -> None:
@@ -256,7 +272,7 @@ class Loader:
             opened.manifest.signature,
             rules,
             ref=slot.ref,
-            inline=rules.execution != "thread" and seconds < inline_seconds,
+            inline=opened.isolated is None and rules.execution != "thread" and seconds < inline_seconds,
             inline_seconds=inline_seconds,
             counters=slot.counters,
             expected_seconds=seconds if math.isfinite(seconds) else 0.0,
@@ -269,13 +285,45 @@ class Loader:
         else:
             self._slots.advance(slot, State.DRAINING)
 
+    def _quarantine(self, slot: Slot, problem: str) -> None:
+        """Give up a version whose process keeps ending. Former versions answer in its stead, if there are any."""
+        _log.error("`%s` is not served any more: %s", slot.ref, problem)
+        slot.failures += 1
+        slot.retry_at = time.monotonic() + QUARANTINE_SECONDS
+        self._quarantined.append(slot)
+        self._slots.advance(slot, State.FAILED, problem)
+
+    def _free_quarantined(self) -> None:
+        for slot in self._quarantined:
+            if slot.idle:
+                _release(slot)
+                slot.size_bytes = 0
+        self._quarantined = [slot for slot in self._quarantined if slot.size_bytes]
+
     def _free(self, slot: Slot) -> None:
         self._slots.advance(slot, State.UNLOADING)
-        slot.batcher.close()
+        _release(slot)
         del slot.batcher  # the last reference to the model, unless its answers or it itself still hold some of it
         self._slots.advance(slot, State.GONE)
         self._leftovers.add(slot)
         _log.info("`%s` is unloaded", slot.ref)
+
+
+def _verify(opened: OpenedVersion, slot: Slot) -> None:
+    """Check that it is the version that was wished for, and that it answers as it did."""
+    if opened.manifest.digest != slot.digest:
+        raise LoadFailedError(ref=slot.ref, problem="it was registered anew meanwhile")
+    if opened.golden is not None:
+        verify(opened, opened.golden, slot.ref)
+
+
+def _release(slot: Slot) -> None:
+    """End the threads and the process of a slot that nobody uses."""
+    if slot.isolated is not None:
+        slot.isolated.kill()  # first: the thread may wait for it
+    slot.batcher.close()
+    if slot.isolated is not None:
+        slot.isolated.close()
 
 
 def pause_after(failures: int) -> float:
@@ -288,6 +336,8 @@ def _view(slot: Slot) -> SlotView:
 
 
 def _mode(slot: Slot) -> str:
+    if slot.isolated is not None:
+        return "in a process of its own"
     return "on the event loop" if slot.batcher.inline else "on a thread of its own"
 
 

@@ -12,12 +12,17 @@ import numpy as np
 
 from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
 from crossfade.errors import LoadFailedError, PredictionError
-from crossfade.registry.flavors.port import TrustPolicy
+from crossfade.registry.flavors.backends import flavor_named
+from crossfade.registry.flavors.port import Trust, TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.loading import load_golden, load_pipeline
+from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Predict
+from crossfade.serving.isolation.host import IsolatedModel, isolate
+from crossfade.serving.isolation.nursery import Nursery
+from crossfade.settings import ModelRules, ServingSettings
 
 _TIMED_CALLS = 7
 _TIMED_SECONDS = 0.05
@@ -31,30 +36,63 @@ class OpenedVersion(msgspec.Struct, frozen=True):
         predict: Its preprocessor and model.
         golden: Requests with the answers that it must give, if it has any.
         number: Its order of registration.
+        isolated: The model, when it runs in a process of its own; whoever holds the version closes it.
     """
 
     manifest: Manifest
     predict: Predict
     golden: GoldenRequests | None = None
     number: int = 0
+    isolated: IsolatedModel | None = None
+
+    def close(self) -> None:
+        """End its process, if it has one."""
+        if self.isolated is not None:
+            self.isolated.close()
 
 
 Opener = Callable[[str, str], OpenedVersion]
 """(model, semver) -> the loaded version. Raises what cannot be loaded."""
 
 
-def registry_opener(backend: RegistryBackend, policy: TrustPolicy) -> Opener:
-    """Return the opener that loads from a registry backend."""
+def registry_opener(
+    backend: RegistryBackend, policy: TrustPolicy, settings: ServingSettings, nursery: Nursery
+) -> Opener:
+    """Return the opener that loads from a registry backend.
+
+    Args:
+        backend: Where versions come from.
+        policy: What is trusted.
+        settings: Which versions run in processes of their own.
+        nursery: Where those processes come from.
+    """
 
     def open_version(name: str, version: str) -> OpenedVersion:
         found = backend.find_version(name, version)
         if found is None:
             raise LoadFailedError(ref=f"{name}:{version}", problem="it was deleted")
         manifest = backend.manifest(found)
-        pipeline = load_pipeline(manifest, backend.blobs, policy)
-        return OpenedVersion(manifest, pipeline.predict, load_golden(manifest, backend.blobs), found.number)
+        golden = load_golden(manifest, backend.blobs)
+        if not needs_process(manifest, settings.of_model(name)):
+            pipeline = load_pipeline(manifest, backend.blobs, policy)
+            return OpenedVersion(manifest, pipeline.predict, golden, found.number)
+        isolated = isolate(manifest, backend.blobs, policy, settings, nursery)
+        isolated.start()
+        pipeline = Pipeline(msgspec.structs.replace(manifest.signature, layout="tensors"), isolated, ref=manifest.ref)
+        return OpenedVersion(manifest, pipeline.predict, golden, found.number, isolated)
 
     return open_version
+
+
+def needs_process(manifest: Manifest, rules: ModelRules) -> bool:
+    """Tell whether a version runs in a process of its own.
+
+    It does when the rules say so, and when it brings code and they say nothing.
+    """
+    if rules.execution != "auto":
+        return rules.execution == "process"
+    flavors = filter(None, (manifest.flavor, manifest.preprocessor))
+    return any(flavor_named(flavor).trust is Trust.CODE for flavor in flavors)
 
 
 def warm_up(opened: OpenedVersion, requests: int) -> float:

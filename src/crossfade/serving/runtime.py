@@ -9,6 +9,7 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import trust_policy
 from crossfade.registry.requests import CacheStatus
 from crossfade.serving.cache import cache_status, open_response_cache
+from crossfade.serving.isolation.nursery import open_nursery
 from crossfade.serving.loader import Loader
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.opening import Opener, registry_opener
@@ -47,7 +48,9 @@ class ServingRuntime:
         serving = settings.serving
         self.slots = SlotTable()
         self.follower = SnapshotFollower(backend, database, serving)
-        self._loader = Loader(self.slots, opener or registry_opener(backend, trust_policy(settings.registry)), serving)
+        self._nursery = open_nursery(settings)
+        opener = opener or registry_opener(backend, trust_policy(settings.registry), serving, self._nursery)
+        self._loader = Loader(self.slots, opener, serving)
         self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache
@@ -95,6 +98,7 @@ class ServingRuntime:
         self._heartbeat.close()
         self.follower.close()
         self._loader.close()
+        self._nursery.close()
 
     def _apply(self, snapshot: Snapshot) -> None:
         self._loader.aspire(snapshot)

@@ -20,6 +20,7 @@ from crossfade.core.tensors import Signature, Tensors
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Batcher
 from crossfade.serving.counters import Counters
+from crossfade.serving.isolation.host import IsolatedModel
 from crossfade.serving.waiting import Priority
 
 Key = tuple[str, str]
@@ -64,6 +65,7 @@ class Slot:
         hidden: Whether the cycle collector cannot see its model.
         leases: Requests under way.
         number: The version's order of registration.
+        isolated: Its model, when that runs in a process of its own.
         manifest, signature, outputs, batcher, timeout_seconds: Set before it is ready.
     """
 
@@ -73,6 +75,7 @@ class Slot:
         "digest",
         "failures",
         "hidden",
+        "isolated",
         "leases",
         "load_seconds",
         "manifest",
@@ -108,6 +111,7 @@ class Slot:
         self.hidden = False
         self.leases = 0
         self.number = 0
+        self.isolated: IsolatedModel | None = None
         self.counters = Counters()
 
     @property

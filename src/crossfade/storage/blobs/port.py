@@ -17,7 +17,19 @@ class Blob(msgspec.Struct, frozen=True):
     stored_at: datetime
 
 
-class BlobStore(Protocol):
+class BlobReader(Protocol):
+    """Where verified bytes come from: all that loading a version needs of a blob store."""
+
+    def read(self, digest: str) -> bytes:
+        """Return the whole blob, after checking that these very bytes have the digest.
+
+        Raises:
+            BlobNotFoundError: It is not stored.
+            CorruptBlobError: The bytes differ from the digest.
+        """
+
+
+class BlobStore(BlobReader, Protocol):
     """Immutable bytes under their digest. Every method may be called from any thread."""
 
     def put(self, chunks: Iterable[bytes], *, limit_bytes: int, expected: str | None = None) -> Blob:
@@ -47,14 +59,6 @@ class BlobStore(Protocol):
 
         Raises:
             BlobNotFoundError: It is not stored.
-        """
-
-    def read(self, digest: str) -> bytes:
-        """Return the whole blob, after checking that these very bytes have the digest.
-
-        Raises:
-            BlobNotFoundError: It is not stored.
-            CorruptBlobError: The bytes differ from the digest.
         """
 
     def delete(self, digest: str) -> bool:

@@ -1,0 +1,298 @@
+"""`IsolatedModel`: one version in a model process, started again when it ends, and given up when it ends too often."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from crossfade.core.tensors import Label, Signature, Tensors, TensorSpec
+from crossfade.errors import LoadFailedError, ModelCrashedError, NotServedError, PredictionError
+from crossfade.registry.flavors.port import TrustPolicy
+from crossfade.registry.loading import read_files
+from crossfade.registry.versions import Manifest, Role
+from crossfade.serving.fingerprints import Fingerprints
+from crossfade.serving.frames import decode_frame, encode_frame
+from crossfade.serving.isolation.messages import (
+    MAX_PACKET_BYTES,
+    Answered,
+    Ask,
+    Blob,
+    Crowded,
+    Failed,
+    Load,
+    Loaded,
+    Message,
+    Reply,
+    error_of,
+)
+from crossfade.serving.isolation.messages import Region as NewRegion
+from crossfade.serving.isolation.nursery import Nursery
+from crossfade.serving.isolation.process import ModelProcess, ProcessEndedError
+from crossfade.serving.isolation.region import Region, sealed_bytes
+from crossfade.serving.isolation.suspects import Suspects
+from crossfade.settings import ServingSettings
+from crossfade.storage.blobs.port import BlobReader
+
+_log = logging.getLogger(__name__)
+
+CRASHES = 5
+WITHIN_SECONDS = 60.0
+"""A version whose process ended so often in so many seconds is given up: what asks it harms those who ask others."""
+_HANGS_COUNT = 2
+"""A process that had to be ended counts as so many: while it hung, nobody was answered."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+"""Seconds before a process is started again, doubled each time, and up to half of it more at random."""
+_NOT_LOADED: set[Role] = {"golden", "card", "code"}
+"""Files that loading a version does not read."""
+_LOAD_SHARE = 0.9
+"""Of the time a version has to become ready: the rest is for its golden requests."""
+_MAX_ANSWER_BYTES = 256 * 2**20
+
+
+class IsolatedModel:
+    """A version that runs in a process of its own. As a flavor's `Runnable`, it is called from one thread at a time.
+
+    Args:
+        load: What makes a process this version.
+        files: File descriptor of the bytes of its files; closed with the model.
+        ref: What errors call it.
+        signature: Of the version.
+        nursery: Where processes come from.
+        load_seconds: How long loading may take.
+        hang_seconds: How long an answer may take before the process is ended.
+
+    Attributes:
+        restarts: How often a process ended, by reason.
+        suspects: Requests that ended its process.
+        given_up: Why it is not tried any more, in words; empty while it is.
+        on_given_up: Called then, on the thread that asked.
+    """
+
+    inputs: tuple[TensorSpec, ...] = ()
+    columns: tuple[str, ...] = ()
+    classes: tuple[Label, ...] = ()
+    matrix = False
+
+    def __init__(
+        self,
+        load: Load,
+        files: int,
+        *,
+        ref: str,
+        signature: Signature,
+        digest: str,
+        nursery: Nursery,
+        load_seconds: float,
+        hang_seconds: float,
+    ) -> None:
+        self.outputs = signature.outputs
+        self.restarts: dict[str, int] = {}
+        self.given_up = ""
+        self.on_given_up: Callable[[], None] = _nothing
+        self._load = load
+        self._files = files
+        self._ref = ref
+        self._nursery = nursery
+        self._load_seconds = load_seconds
+        self._hang_seconds = hang_seconds
+        self.suspects = Suspects(Fingerprints(os.urandom(32), digest, 0, signature), ref)
+        self._crashes: deque[float] = deque()
+        self._pause = _FIRST_PAUSE
+        self._not_before = 0.0
+        self._region: Region | None = None
+        self._running: list[ModelProcess] = []
+        self._end = weakref.finalize(self, _end, self._running, files)
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory of its process, and its files, which are kept to start it again."""
+        return sum(process.size_bytes for process in self._running) + sum(blob.size for blob in self._load.blobs)
+
+    def start(self) -> None:
+        """Start the process, and load the version.
+
+        Raises:
+            CrossfadeError: It cannot be loaded; the error is the one that loading raised.
+        """
+        try:
+            process = self._nursery.take()
+            self._running.append(process)
+            process.send(self._load, self._files, seconds=self._load_seconds)
+            reply = process.receive(seconds=self._load_seconds)
+        except (ProcessEndedError, OSError) as error:
+            self._drop()
+            raise LoadFailedError(ref=self._ref, problem=str(error)) from error
+        if isinstance(reply, Loaded):
+            self._nursery.learn(reply.packages)
+            return
+        self._drop()
+        if isinstance(reply, Failed):
+            raise error_of(reply, self._ref)
+        raise LoadFailedError(ref=self._ref, problem="its process did not say that it has loaded")
+
+    def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
+        """Return the wanted outputs, unchecked.
+
+        Args:
+            inputs: Tensors by name.
+            wanted: Names of outputs.
+
+        Raises:
+            ModelCrashedError: Its process ended, or had to be ended.
+            NotServedError: It has been given up.
+            PredictionError, SignatureMismatchError: What the model says.
+        """
+        if not isinstance(inputs, dict):
+            raise PredictionError(ref=self._ref, problem="it takes tensors")
+        frame = encode_frame(inputs)
+        if frame is None:
+            raise PredictionError(ref=self._ref, problem="an input holds objects that are neither text nor bytes")
+        self._restart()
+        try:
+            return self._ask(frame, wanted)
+        except ProcessEndedError as error:
+            self.suspects.add(inputs, wanted)
+            self._crashed(error)
+            raise ModelCrashedError(ref=self._ref, problem=error.problem) from error
+
+    def kill(self) -> None:
+        """End the process, from any thread; whoever waits for an answer gets an error."""
+        self.given_up = self.given_up or "it is unloaded"
+        for process in self._running:
+            process.kill()
+
+    def close(self) -> None:
+        """End the process, and let go of everything. Nobody may be waiting for an answer."""
+        self.kill()
+        self._end()
+        if self._region is not None:
+            self._region.close()
+            self._region = None
+
+    def _ask(self, frame: bytes, wanted: frozenset[str]) -> Tensors:
+        if len(frame) <= MAX_PACKET_BYTES:
+            reply = self._exchange(Ask(tuple(wanted), frame))
+        else:
+            fd = self._region_for(len(frame))
+            assert self._region is not None  # noqa: S101 - it has just been made
+            self._region.write(frame)
+            reply = self._exchange(Ask(tuple(wanted), b"", len(frame)), fd)
+        if isinstance(reply, Crowded):
+            if reply.size > _MAX_ANSWER_BYTES:
+                raise PredictionError(ref=self._ref, problem=f"its answer has more than {_MAX_ANSWER_BYTES} bytes")
+            reply = self._exchange(NewRegion(), self._region_for(reply.size))
+        if isinstance(reply, Failed):
+            raise error_of(reply, self._ref)
+        if not isinstance(reply, Answered):
+            raise ProcessEndedError("protocol", "its process did not answer what it was asked")
+        return self._unpacked(reply)
+
+    def _unpacked(self, reply: Answered) -> Tensors:
+        try:
+            if reply.in_region and self._region is not None:
+                return decode_frame(self._region.read(reply.in_region))
+            return decode_frame(reply.frame)
+        except ValueError as error:
+            raise ProcessEndedError("protocol", f"its process sent something that is {error}") from error
+
+    def _exchange(self, message: Message, fd: int | None = None) -> Reply:
+        process = self._running[0]
+        process.send(message, fd, seconds=self._hang_seconds)
+        return process.receive(seconds=self._hang_seconds)
+
+    def _region_for(self, size: int) -> int | None:
+        """Make sure of a region of so many bytes; returns its file descriptor when the process must be given it."""
+        if self._region is not None and self._region.size >= size:
+            return None
+        if self._region is not None:
+            self._region.close()
+        self._region = None
+        self._region = Region.create(size)
+        return self._region.fd
+
+    def _restart(self) -> None:
+        """Start the process again if it has ended, after a pause that grows."""
+        if self._running:
+            return
+        if self.given_up:
+            raise NotServedError(ref=self._ref, problem=self.given_up)
+        time.sleep(max(0.0, self._not_before - time.monotonic()))
+        try:
+            self.start()
+        except LoadFailedError as error:
+            self._crashed(ProcessEndedError("load", str(error.facts["problem"])))
+            raise ModelCrashedError(ref=self._ref, problem=f"it cannot be started again: {error}") from error
+
+    def _crashed(self, error: ProcessEndedError) -> None:
+        self._drop()
+        self.restarts[error.reason] = self.restarts.get(error.reason, 0) + 1
+        now = time.monotonic()
+        self._crashes.extend([now] * (_HANGS_COUNT if error.reason == "timeout" else 1))
+        while self._crashes and self._crashes[0] < now - WITHIN_SECONDS:
+            self._crashes.popleft()
+        self._pause = _FIRST_PAUSE if len(self._crashes) <= 1 else min(_LONGEST_PAUSE, 2 * self._pause)
+        self._not_before = now + self._pause * random.uniform(1.0, 1.5)  # noqa: S311 - not a secret
+        _log.warning("`%s`: %s", self._ref, error.problem)
+        if len(self._crashes) >= CRASHES and not self.given_up:
+            self.given_up = f"it is quarantined: its process ended {len(self._crashes)} times within a minute, "
+            self.given_up += f"lastly because {error.problem}"
+            self.on_given_up()
+
+    def _drop(self) -> None:
+        """Let go of a process that has ended; it may still have the region, so the next one gets another."""
+        while self._running:
+            self._running.pop().close()
+        if self._region is not None:
+            self._region.close()
+            self._region = None
+
+
+def isolate(
+    manifest: Manifest, blobs: BlobReader, policy: TrustPolicy, settings: ServingSettings, nursery: Nursery
+) -> IsolatedModel:
+    """Return a version that will run in a process of its own; `start` it, and close it.
+
+    Raises:
+        CorruptBlobError: A blob is missing or damaged.
+        LoadFailedError: There is no memory for its files.
+        UnavailableError: The blob store does not answer.
+    """
+    roles = sorted({entry.role for entry in manifest.files} - _NOT_LOADED)
+    contents = {
+        entry.digest: data
+        for role in roles
+        for entry, data in zip(manifest.files_of(role), read_files(manifest, blobs, role).values(), strict=True)
+    }
+    load = Load(manifest.encode(), tuple(Blob(digest, len(data)) for digest, data in contents.items()), policy)
+    try:
+        files = sealed_bytes(list(contents.values()))
+    except OSError as error:
+        raise LoadFailedError(ref=manifest.ref, problem=f"there is no memory for its files ({error})") from error
+    return IsolatedModel(
+        load,
+        files,
+        ref=manifest.ref,
+        signature=manifest.signature,
+        digest=manifest.digest,
+        nursery=nursery,
+        load_seconds=_LOAD_SHARE * settings.ready_timeout_seconds,
+        hang_seconds=settings.of_model(manifest.name).request_timeout_seconds,
+    )
+
+
+def _end(processes: list[ModelProcess], files: int) -> None:
+    """End what a model leaves behind, even when nobody closed it."""
+    while processes:
+        processes.pop().close()
+    with suppress(OSError):
+        os.close(files)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,178 @@
+"""`Nursery`: starts model processes, keeps one in reserve, and reads what they print.
+
+Starting Python and importing what a model needs takes a second or more; a process in reserve has done so, so that a
+version whose process ended goes on after the time it takes to load. Processes are started on one thread that lives as
+long as the server, because the kernel ends them with the thread that started them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import select
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from importlib.util import find_spec
+
+from crossfade.core.memory import total_bytes
+from crossfade.serving.isolation.confinement import Limits
+from crossfade.serving.isolation.messages import Started
+from crossfade.serving.isolation.process import ModelProcess, ProcessEndedError
+from crossfade.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_LEAST_MEMORY = 2**30
+_START_SECONDS = 60.0
+_READ_SECONDS = 0.1
+_READ_BYTES = 16 * 2**10
+"""A model may print so much per `_READ_SECONDS`; one that prints more is slowed down, and the server is not."""
+_LOGGED_CHARACTERS = 2_000
+"""Of which so much is logged."""
+_LOOK_MILLISECONDS = 500
+_END_SECONDS = 5.0
+_MAX_PACKAGES = 64
+
+
+class Nursery:
+    """Of one serving process. Starts nothing before the first model needs it.
+
+    Args:
+        limits: What every model process may use.
+        threads: How many threads numeric libraries may start in each.
+    """
+
+    def __init__(self, limits: Limits, threads: int = 1) -> None:
+        self._limits = limits
+        self._threads = threads
+        self._orders: queue.SimpleQueue[Future[ModelProcess] | None] = queue.SimpleQueue()
+        self._reserve: ModelProcess | None = None
+        self._packages: frozenset[str] = frozenset()
+        self._outputs: dict[int, str] = {}
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._reader: threading.Thread | None = None
+
+    def take(self) -> ModelProcess:
+        """Return a confined process without a model, from the reserve if there is one.
+
+        Raises:
+            ProcessEndedError: It could not be started.
+        """
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="crossfade-nursery", daemon=True)
+                self._reader = threading.Thread(target=self._read, name="crossfade-model-output", daemon=True)
+                self._thread.start()
+                self._reader.start()
+        order: Future[ModelProcess] = Future()
+        self._orders.put(order)
+        return order.result()
+
+    def learn(self, packages: tuple[str, ...]) -> None:
+        """Let the next processes import these before they are needed, as far as they are installed here."""
+        self._packages = self._packages.union([name for name in packages[:_MAX_PACKAGES] if _is_installed(name)])
+
+    def close(self) -> None:
+        """End the process in reserve, and the threads."""
+        if self._thread is not None:
+            self._orders.put(None)
+            self._thread.join(_END_SECONDS)
+
+    # --- on the thread ---
+
+    def _work(self) -> None:
+        while (order := self._orders.get()) is not None:
+            try:
+                order.set_result(self._from_reserve() or self._start())
+            except Exception as error:  # noqa: BLE001 - it is raised where the process is waited for
+                order.set_exception(error)
+            if self._orders.empty():
+                self._fill_reserve()
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            reserve.close()
+
+    def _from_reserve(self) -> ModelProcess | None:
+        process, self._reserve = self._reserve, None
+        if process is None:
+            return None
+        try:
+            return _started(process)
+        except ProcessEndedError as error:
+            _log.warning("the model process in reserve was of no use: %s", error)
+            return None
+
+    def _start(self) -> ModelProcess:
+        return _started(self._spawn())
+
+    def _spawn(self) -> ModelProcess:
+        process = ModelProcess(self._limits, sorted(self._packages), self._threads)
+        self._outputs[process.output] = f"model process {process.pid}"
+        return process
+
+    def _fill_reserve(self) -> None:
+        try:
+            self._reserve = self._spawn()
+        except OSError as error:
+            _log.warning("no model process could be put in reserve: %s", error)
+
+    # --- on the other thread ---
+
+    def _read(self) -> None:
+        pause = threading.Event()
+        while self._thread is not None and (self._thread.is_alive() or self._outputs):
+            for fd in _readable(list(self._outputs)):
+                self._read_some(fd)
+            pause.wait(_READ_SECONDS)
+
+    def _read_some(self, fd: int) -> None:
+        data = os.read(fd, _READ_BYTES)
+        if data:
+            _log_output(self._outputs[fd], data)
+        else:
+            del self._outputs[fd]
+            os.close(fd)
+
+
+def open_nursery(settings: Settings) -> Nursery:
+    """Return the nursery that the settings describe."""
+    workers, isolation = settings.serving.workers, settings.isolation
+    memory = isolation.memory_bytes or max(_LEAST_MEMORY, int(total_bytes() / 4 / workers))
+    limits = Limits(memory, isolation.network, isolation.readable_paths)
+    return Nursery(limits, max(1, len(os.sched_getaffinity(0)) // workers))
+
+
+def _started(process: ModelProcess) -> ModelProcess:
+    try:
+        reply = process.receive(seconds=_START_SECONDS)
+    except ProcessEndedError:
+        process.close()
+        raise
+    if not isinstance(reply, Started):
+        process.close()
+        raise ProcessEndedError("protocol", "it did not say that it has started")
+    if reply.without:
+        _log.warning("model processes are confined without: %s", ", ".join(reply.without))
+    return process
+
+
+def _is_installed(package: str) -> bool:
+    return package.isidentifier() and package not in sys.builtin_module_names and find_spec(package) is not None
+
+
+def _readable(fds: Iterable[int]) -> list[int]:
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll(_LOOK_MILLISECONDS)]
+
+
+def _log_output(name: str, data: bytes) -> None:
+    text = data.decode("utf-8", "replace").strip()
+    if len(text) > _LOGGED_CHARACTERS:
+        text = f"{text[:_LOGGED_CHARACTERS]} ... ({len(text)} characters)"
+    _log.info("%s printed: %s", name, text)
