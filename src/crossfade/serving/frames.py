@@ -55,7 +55,7 @@ def _described(name: str, value: Array) -> _Output:
     if datatype == "BYTES":
         return _Output(name, datatype, value.shape, _checked(value.ravel().tolist()))
     little = value.astype(DTYPES[datatype].newbyteorder("<"), copy=False)
-    return _Output(name, datatype, value.shape, memoryview(little.tobytes()))
+    return _Output(name, datatype, value.shape, memoryview(np.ascontiguousarray(little).reshape(-1).view(np.uint8)))
 
 
 def _restored(output: _Output) -> Array:

@@ -16,7 +16,6 @@ from crossfade.registry.flavors.backends import flavor_named
 from crossfade.registry.flavors.port import Trust, TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.loading import load_golden, load_pipeline
-from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Predict
@@ -78,8 +77,7 @@ def registry_opener(
             return OpenedVersion(manifest, pipeline.predict, golden, found.number)
         isolated = isolate(manifest, backend.blobs, policy, settings, nursery)
         isolated.start()
-        pipeline = Pipeline(msgspec.structs.replace(manifest.signature, layout="tensors"), isolated, ref=manifest.ref)
-        return OpenedVersion(manifest, pipeline.predict, golden, found.number, isolated)
+        return OpenedVersion(manifest, isolated.pipeline().predict, golden, found.number, isolated)
 
     return open_version
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -21,6 +22,7 @@ from crossfade.registry.versions import Manifest
 from crossfade.serving.frames import decode_frame, encode_frame
 from crossfade.serving.isolation.confinement import Limits, confine, end_with
 from crossfade.serving.isolation.messages import (
+    MAX_FRAME_BYTES,
     MAX_PACKET_BYTES,
     Answered,
     Ask,
@@ -31,13 +33,15 @@ from crossfade.serving.isolation.messages import (
     Reply,
     Request,
     Started,
+    decode_contents,
     decode_request,
     encode,
     failure_of,
 )
 from crossfade.serving.isolation.region import Region
 
-_MAX_MESSAGE_BYTES = 8 * 2**20
+_FD = struct.Struct("i")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_FD.size)
 _NOBODY = "MODEL"
 
 
@@ -66,6 +70,7 @@ class ModelServer:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+        self._buffer = memoryview(bytearray(MAX_PACKET_BYTES))
         self._ref = _NOBODY
         self._pipeline: Pipeline | None = None
         self._region: Region | None = None
@@ -74,10 +79,11 @@ class ModelServer:
     def run(self) -> None:
         """Answer until the server hangs up."""
         while True:
-            packet, fds, _, _ = socket.recv_fds(self._channel, _MAX_MESSAGE_BYTES, 1)
-            if not packet:
+            size, ancillary, _, _ = self._channel.recvmsg_into([self._buffer], _ANCILLARY_BYTES)
+            if size == 0:
                 return
-            self._channel.send(encode(self._reply(decode_request(packet), fds)))
+            fds = [_FD.unpack(data)[0] for _, _, data in ancillary]
+            self._channel.send(encode(self._reply(decode_request(self._buffer[:size]), fds)))
 
     def _reply(self, request: Request, fds: list[int]) -> Reply:
         try:
@@ -94,10 +100,11 @@ class ModelServer:
             return failure_of(error, self._ref)
 
     def _load(self, request: Load, fd: int) -> Reply:
-        manifest = msgspec.json.decode(request.manifest, type=Manifest)
+        contents = decode_contents(_read_all(fd, 0, request.size))
+        manifest = msgspec.json.decode(contents.manifest, type=Manifest)
         self._ref = manifest.ref
         before = set(sys.modules)
-        self._pipeline = load_pipeline(manifest, _HandedBlobs(fd, request.blobs), request.policy)
+        self._pipeline = load_pipeline(manifest, _HandedBlobs(fd, request.size, contents.blobs), contents.policy)
         os.close(fd)
         return Loaded(tuple(sorted(_roots(set(sys.modules) - before))))
 
@@ -113,7 +120,7 @@ class ModelServer:
         return answer
 
     def _packed(self, frame: bytes) -> Reply:
-        if len(frame) <= MAX_PACKET_BYTES:
+        if len(frame) <= MAX_FRAME_BYTES:
             return Answered(frame)
         if self._region is None or len(frame) > self._region.size:
             self._pending = frame
@@ -131,9 +138,9 @@ class ModelServer:
 class _HandedBlobs:
     """The bytes that came with a version. The server has checked them, and nobody can change them any more."""
 
-    def __init__(self, fd: int, blobs: tuple[Blob, ...]) -> None:
-        ends = accumulate(blob.size for blob in blobs)
-        self._places = {blob.digest: (end - blob.size, blob.size) for blob, end in zip(blobs, ends, strict=True)}
+    def __init__(self, fd: int, start: int, blobs: tuple[Blob, ...]) -> None:
+        starts = accumulate((blob.size for blob in blobs), initial=start)
+        self._places = {blob.digest: (start, blob.size) for blob, start in zip(blobs, starts, strict=False)}
         self._fd = fd
 
     def read(self, digest: str) -> bytes:

@@ -11,24 +11,29 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from crossfade.core.tensors import Label, Signature, Tensors, TensorSpec
 from crossfade.errors import LoadFailedError, ModelCrashedError, NotServedError, PredictionError
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.loading import read_files
+from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.versions import Manifest, Role
 from crossfade.serving.fingerprints import Fingerprints
 from crossfade.serving.frames import decode_frame, encode_frame
 from crossfade.serving.isolation.messages import (
-    MAX_PACKET_BYTES,
+    MAX_FRAME_BYTES,
     Answered,
     Ask,
     Blob,
+    Contents,
     Crowded,
     Failed,
     Load,
     Loaded,
     Message,
     Reply,
+    encode,
     error_of,
 )
 from crossfade.serving.isolation.messages import Region as NewRegion
@@ -60,7 +65,7 @@ class IsolatedModel:
 
     Args:
         load: What makes a process this version.
-        files: File descriptor of the bytes of its files; closed with the model.
+        files: File descriptor of the sealed memory that goes with it; closed with the model.
         ref: What errors call it.
         signature: Of the version.
         nursery: Where processes come from.
@@ -95,6 +100,7 @@ class IsolatedModel:
         self.restarts: dict[str, int] = {}
         self.given_up = ""
         self.on_given_up: Callable[[], None] = _nothing
+        self._signature = signature
         self._load = load
         self._files = files
         self._ref = ref
@@ -110,9 +116,14 @@ class IsolatedModel:
         self._end = weakref.finalize(self, _end, self._running, files)
 
     @property
+    def pid(self) -> int | None:
+        """Of its process, while it has one."""
+        return self._running[0].pid if self._running else None
+
+    @property
     def size_bytes(self) -> int:
         """The memory of its process, and its files, which are kept to start it again."""
-        return sum(process.size_bytes for process in self._running) + sum(blob.size for blob in self._load.blobs)
+        return sum(process.size_bytes for process in self._running) + os.fstat(self._files).st_size
 
     def start(self) -> None:
         """Start the process, and load the version.
@@ -135,6 +146,10 @@ class IsolatedModel:
         if isinstance(reply, Failed):
             raise error_of(reply, self._ref)
         raise LoadFailedError(ref=self._ref, problem="its process did not say that it has loaded")
+
+    def pipeline(self) -> Pipeline:
+        """Return what holds the answers of the model to its signature; it arranges its inputs itself."""
+        return Pipeline(msgspec.structs.replace(self._signature, layout="tensors"), self, ref=self._ref)
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
         """Return the wanted outputs, unchecked.
@@ -176,7 +191,7 @@ class IsolatedModel:
             self._region = None
 
     def _ask(self, frame: bytes, wanted: frozenset[str]) -> Tensors:
-        if len(frame) <= MAX_PACKET_BYTES:
+        if len(frame) <= MAX_FRAME_BYTES:
             reply = self._exchange(Ask(tuple(wanted), frame))
         else:
             fd = self._region_for(len(frame))
@@ -269,13 +284,14 @@ def isolate(
         for role in roles
         for entry, data in zip(manifest.files_of(role), read_files(manifest, blobs, role).values(), strict=True)
     }
-    load = Load(manifest.encode(), tuple(Blob(digest, len(data)) for digest, data in contents.items()), policy)
+    blobs_of = tuple(Blob(digest, len(data)) for digest, data in contents.items())
+    head = encode(Contents(manifest.encode(), blobs_of, policy))
     try:
-        files = sealed_bytes(list(contents.values()))
+        files = sealed_bytes([head, *contents.values()])
     except OSError as error:
         raise LoadFailedError(ref=manifest.ref, problem=f"there is no memory for its files ({error})") from error
     return IsolatedModel(
-        load,
+        Load(len(head)),
         files,
         ref=manifest.ref,
         signature=manifest.signature,

@@ -13,7 +13,7 @@ Tensors travel as frames (`serving/frames.py`): inside the packet while they are
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -29,8 +29,9 @@ from crossfade.errors import (
 )
 from crossfade.registry.flavors.port import TrustPolicy
 
-MAX_PACKET_BYTES = 64 * 2**10
+MAX_FRAME_BYTES = 64 * 2**10
 """Larger frames go through shared memory. Below, a packet costs less than what it takes to say where it lies."""
+MAX_PACKET_BYTES = 2**20
 _MAX_TEXT = 2_000
 """Characters of a fact that a model process may send: what it says ends up in logs and answers."""
 _MAX_FACTS = 16
@@ -61,12 +62,18 @@ class Blob(msgspec.Struct, array_like=True, frozen=True):
     size: int
 
 
-class Load(Message, frozen=True):
-    """Become this version. The bytes of its files come along as one sealed piece of memory."""
+class Contents(msgspec.Struct, array_like=True, frozen=True):
+    """A version: its manifest, and which bytes follow, one blob after the other."""
 
     manifest: bytes
     blobs: tuple[Blob, ...]
     policy: TrustPolicy
+
+
+class Load(Message, frozen=True):
+    """Become a version. A piece of sealed memory comes along: its first bytes are `Contents`, the blobs follow."""
+
+    size: int
 
 
 class Ask(Message, frozen=True):
@@ -118,14 +125,13 @@ class Failed(Message, frozen=True):
 Request = Load | Ask | Region
 Reply = Started | Loaded | Answered | Crowded | Failed
 
-M = TypeVar("M", bound=Message)
-
 encode = msgspec.msgpack.Encoder().encode
+decode_contents = msgspec.msgpack.Decoder(Contents).decode
 decode_request = msgspec.msgpack.Decoder(Load | Ask | Region).decode
 _decode_reply = msgspec.msgpack.Decoder(Started | Loaded | Answered | Crowded | Failed).decode
 
 
-def decode_reply(packet: bytes) -> Reply:
+def decode_reply(packet: memoryview) -> Reply:
     """Return what a model process says.
 
     Raises:

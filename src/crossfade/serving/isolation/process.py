@@ -24,7 +24,6 @@ _KEPT_VARIABLES = (
 )
 """All that a model process sees of the server's environment, which holds secrets."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_MAX_REPLY_BYTES = 2 * MAX_PACKET_BYTES
 _BUFFER_BYTES = 4 * 2**20
 
 
@@ -58,6 +57,7 @@ class ModelProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = ours
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        self._buffer = memoryview(bytearray(MAX_PACKET_BYTES))
         self.output, printed = os.pipe()
         orders = Orders(theirs.fileno(), os.getpid(), tuple(packages), limits)
         try:
@@ -123,15 +123,15 @@ class ModelProcess:
         """
         self._channel.settimeout(max(seconds, 1e-3))
         try:
-            packet = self._channel.recv(_MAX_REPLY_BYTES)
+            size = self._channel.recv_into(self._buffer)
         except TimeoutError:
             raise self._ended(seconds) from None
         except OSError:
-            packet = b""
-        if not packet:
+            size = 0
+        if size == 0:
             raise self._ended()
         try:
-            return decode_reply(packet)
+            return decode_reply(self._buffer[:size])
         except ValueError as error:
             self.kill()
             raise ProcessEndedError("protocol", f"it sent something that is {error}") from error
