@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
+from crossfade.registry.verification import VerifyReport
 from crossfade.serving.predictor import Predictor, PredictorInfo
 from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
@@ -54,6 +55,14 @@ class Platform:
         from crossfade.serving.cache import cache_status
 
         return cache_status(self.settings.cache, None, ())
+
+    def verify(self, ref: str) -> VerifyReport:
+        """Check a version; where this process serves, code runs in a process of its own, as it does when it is served.
+
+        Raises:
+            CrossfadeError: What `Registry.verify` raises.
+        """
+        return self.registry.verify(ref, None if self.runtime is None else self.runtime.open_model)
 
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""

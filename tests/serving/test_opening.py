@@ -14,11 +14,14 @@ from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.versions import Manifest
 from crossfade.serving import opening
+from crossfade.serving.isolation.confinement import Limits
+from crossfade.serving.isolation.nursery import Nursery
 from crossfade.serving.loader import Loader
-from crossfade.serving.opening import OpenedVersion, registry_opener, warm_up, zeros
+from crossfade.serving.opening import OpenedVersion, VersionOpener, warm_up, zeros
 from crossfade.serving.slots import SlotTable
 from crossfade.settings import ServingSettings
 from tests.serving.fakes import SIGNATURE, Constant
+from tests.traffic.support import FAST
 
 X = np.arange(6.0).reshape(3, 2)
 
@@ -27,7 +30,7 @@ X = np.arange(6.0).reshape(3, 2)
 def opener(registry):
     model = LinearRegression().fit(X, X.sum(axis=1))
     registry.register("total", model, version="1.0.0", example=X)
-    return registry_opener(registry.backend, TrustPolicy())
+    return VersionOpener(registry.backend, TrustPolicy(), FAST, Nursery(Limits(2**30))).open
 
 
 def test_a_version_is_opened_from_the_registry(opener, registry):

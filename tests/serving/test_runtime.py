@@ -7,7 +7,9 @@ import pytest
 
 from crossfade.core.identity import ModelRef
 from crossfade.errors import DatabaseUnavailableError, NotReadyError, NotServedError
-from crossfade.serving.opening import registry_opener
+from crossfade.serving.isolation.confinement import Limits
+from crossfade.serving.isolation.nursery import Nursery
+from crossfade.serving.opening import VersionOpener
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.settings import Settings
 from crossfade.traffic.fleet import Fleet
@@ -145,7 +147,7 @@ def test_by_default_versions_come_from_the_registry(registry, start):
     x = [[0.0], [1.0], [2.0]]
     registry.register("line", LinearRegression().fit(x, [0.0, 2.0, 4.0]), version="1.0.0", example=x)
     move(registry, "line", "1.0.0")
-    runtime = start(registry_opener(registry.backend, registry.policy))
+    runtime = start(VersionOpener(registry.backend, registry.policy, FAST, Nursery(Limits(2**30))).open)
     runtime.await_ready(10)
     spec = asyncio.run(runtime.predictions.find(ModelRef.parse("line"))).signature.inputs[0]
     assert spec.datatype == "FP64"

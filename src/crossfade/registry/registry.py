@@ -25,7 +25,7 @@ from crossfade.registry.packaging import pack
 from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.resolution import missing_model, resolve, suggesting
-from crossfade.registry.verification import VerifyReport
+from crossfade.registry.verification import ModelOpener, VerifyReport
 from crossfade.registry.versions import (
     MANIFEST_MEDIA_TYPE,
     MANIFEST_PATH,
@@ -338,13 +338,13 @@ class Registry:
         """
         return load_pipeline(self.manifest(ref), self.backend.blobs, self.policy)
 
-    def verify(self, ref: str | ModelRef) -> VerifyReport:
+    def verify(self, ref: str | ModelRef, open_model: ModelOpener | None = None) -> VerifyReport:
         """Read every blob of a version, load it, and ask it its golden requests.
 
         Raises:
             UnsafeError: It is not what was registered, or does not answer as it did.
         """
-        return verification.verify(self.backend, self.resolve(ref), self.policy)
+        return verification.verify(self.backend, self.resolve(ref), self.policy, open_model)
 
     def open_file(self, ref: str | ModelRef, path: str) -> tuple[FileEntry, BinaryIO]:
         """Return a file of a version, or its manifest as `manifest.json`; the caller closes the stream.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import msgspec
 
 from crossfade.core.tensors import row_count
@@ -9,7 +12,7 @@ from crossfade.registry import golden
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.loading import check_files, load_golden, load_pipeline
 from crossfade.registry.port import RegistryBackend
-from crossfade.registry.versions import Role, Version
+from crossfade.registry.versions import Manifest, Role, Version
 
 _NOT_LOADED: tuple[Role, ...] = ("card", "code")
 
@@ -35,8 +38,20 @@ class VerifyReport(msgspec.Struct, frozen=True):
     golden_difference: float | None
 
 
-def verify(backend: RegistryBackend, version: Version, policy: TrustPolicy) -> VerifyReport:
+ModelOpener = Callable[[Manifest], AbstractContextManager[golden.Predictor]]
+"""Loads a version for a while; raises what cannot be loaded."""
+
+
+def verify(
+    backend: RegistryBackend, version: Version, policy: TrustPolicy, open_model: ModelOpener | None = None
+) -> VerifyReport:
     """Read every blob of a version, load it, and ask it its golden requests.
+
+    Args:
+        backend: Where it is registered.
+        version: Which.
+        policy: What is trusted.
+        open_model: Loads it; by default into this process.
 
     Raises:
         CorruptBlobError: A blob is missing or damaged; names the file.
@@ -46,13 +61,15 @@ def verify(backend: RegistryBackend, version: Version, policy: TrustPolicy) -> V
     manifest = backend.manifest(version)
     for role in _NOT_LOADED:
         check_files(manifest, backend.blobs, role)
-    pipeline = load_pipeline(manifest, backend.blobs, policy)
     requests = load_golden(manifest, backend.blobs)
+    opened = open_model(manifest) if open_model else nullcontext(load_pipeline(manifest, backend.blobs, policy))
+    with opened as model:
+        difference = None if requests is None else golden.verify(model, requests, version.ref)
     return VerifyReport(
         ref=version.ref,
         manifest_digest=version.manifest_digest,
         files=len(manifest.files),
         size_bytes=version.size_bytes,
         golden_rows=0 if requests is None else row_count(requests.inputs),
-        golden_difference=None if requests is None else golden.verify(pipeline, requests, version.ref),
+        golden_difference=difference,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 import numpy as np
@@ -54,10 +55,8 @@ Opener = Callable[[str, str], OpenedVersion]
 """(model, semver) -> the loaded version. Raises what cannot be loaded."""
 
 
-def registry_opener(
-    backend: RegistryBackend, policy: TrustPolicy, settings: ServingSettings, nursery: Nursery
-) -> Opener:
-    """Return the opener that loads from a registry backend.
+class VersionOpener:
+    """Opens versions of a registry backend, each where it shall run.
 
     Args:
         backend: Where versions come from.
@@ -66,20 +65,49 @@ def registry_opener(
         nursery: Where those processes come from.
     """
 
-    def open_version(name: str, version: str) -> OpenedVersion:
-        found = backend.find_version(name, version)
+    def __init__(
+        self, backend: RegistryBackend, policy: TrustPolicy, settings: ServingSettings, nursery: Nursery
+    ) -> None:
+        self._backend = backend
+        self._policy = policy
+        self._settings = settings
+        self._nursery = nursery
+
+    def open(self, name: str, version: str) -> OpenedVersion:
+        """Return a loaded version, to be closed.
+
+        Raises:
+            LoadFailedError: It was deleted, or cannot be loaded.
+            CrossfadeError: What loading raises.
+        """
+        found = self._backend.find_version(name, version)
         if found is None:
             raise LoadFailedError(ref=f"{name}:{version}", problem="it was deleted")
-        manifest = backend.manifest(found)
-        golden = load_golden(manifest, backend.blobs)
-        if not needs_process(manifest, settings.of_model(name)):
-            pipeline = load_pipeline(manifest, backend.blobs, policy)
-            return OpenedVersion(manifest, pipeline.predict, golden, found.number)
-        isolated = isolate(manifest, backend.blobs, policy, settings, nursery)
-        isolated.start()
-        return OpenedVersion(manifest, isolated.pipeline().predict, golden, found.number, isolated)
+        manifest = self._backend.manifest(found)
+        golden = load_golden(manifest, self._backend.blobs)
+        return self._opened(manifest, golden, found.number)
 
-    return open_version
+    @contextmanager
+    def open_model(self, manifest: Manifest) -> Iterator[OpenedVersion]:
+        """Open a version for as long as the `with` block lasts.
+
+        Raises:
+            CrossfadeError: What loading raises.
+        """
+        opened = self._opened(manifest)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    def _opened(self, manifest: Manifest, golden: GoldenRequests | None = None, number: int = 0) -> OpenedVersion:
+        blobs = self._backend.blobs
+        if not needs_process(manifest, self._settings.of_model(manifest.name)):
+            pipeline = load_pipeline(manifest, blobs, self._policy)
+            return OpenedVersion(manifest, pipeline.predict, golden, number)
+        isolated = isolate(manifest, blobs, self._policy, self._settings, self._nursery)
+        isolated.start()
+        return OpenedVersion(manifest, isolated.pipeline().predict, golden, number, isolated)
 
 
 def needs_process(manifest: Manifest, rules: ModelRules) -> bool:

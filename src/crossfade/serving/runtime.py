@@ -12,7 +12,7 @@ from crossfade.serving.cache import cache_status, open_response_cache
 from crossfade.serving.isolation.nursery import open_nursery
 from crossfade.serving.loader import Loader
 from crossfade.serving.measurements import Measurements
-from crossfade.serving.opening import Opener, registry_opener
+from crossfade.serving.opening import Opener, VersionOpener
 from crossfade.serving.prediction import PredictionService
 from crossfade.serving.slots import SlotTable
 from crossfade.settings import Settings
@@ -36,6 +36,7 @@ class ServingRuntime:
 
     Attributes:
         predictions: What answers.
+        open_model: Loads a version for a while, apart from what is served.
 
     Example:
         >>> runtime.start()  # doctest: +SKIP
@@ -49,8 +50,9 @@ class ServingRuntime:
         self.slots = SlotTable()
         self.follower = SnapshotFollower(backend, database, serving)
         self._nursery = open_nursery(settings)
-        opener = opener or registry_opener(backend, trust_policy(settings.registry), serving, self._nursery)
-        self._loader = Loader(self.slots, opener, serving)
+        versions = VersionOpener(backend, trust_policy(settings.registry), serving, self._nursery)
+        self.open_model = versions.open_model
+        self._loader = Loader(self.slots, opener or versions.open, serving)
         self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache

@@ -13,6 +13,7 @@ from tests.serving.isolation import poison
 cloudpickle.register_pickle_by_value(poison)  # `tests` is no package that a model process could import
 TRUSTING = TrustPolicy(allow_code=True)
 MEMORY = 2**29
+EXAMPLE = {"x": np.array([1.0])}
 
 
 class HandedBlobs:
@@ -37,16 +38,24 @@ def isolated(nursery):
     """Isolates models, and ends their processes."""
     hosts = []
 
-    def isolated(model, *, start=True, hang_seconds=5.0, nursery=nursery, version="1.0.0"):
-        draft = pack(model, example={"x": np.array([1.0])}, policy=TRUSTING)
-        manifest = draft.manifest("m", version)
-        settings = ServingSettings(request_timeout_seconds=hang_seconds, ready_timeout_seconds=20)
-        host = isolate(manifest, HandedBlobs(draft.contents), TRUSTING, settings, nursery)
+    def make(model, *, hang_seconds=5.0, load_seconds=20.0, example=EXAMPLE, signature=None):
+        draft = pack(model, example=example, signature=signature, policy=TRUSTING)
+        settings = ServingSettings(request_timeout_seconds=hang_seconds, ready_timeout_seconds=load_seconds)
+        return isolate(draft.manifest("m", "1.0.0"), HandedBlobs(draft.contents), TRUSTING, settings, nursery)
+
+    def isolated(model, *, start=True, **options):
+        host = make(model, **options)
         hosts.append(host)
         if start:
             host.start()
         return host
 
+    def forgotten(model):
+        host = make(model)
+        host.start()
+        return host.pid
+
+    isolated.forgotten = forgotten
     yield isolated
     for host in hosts:
         host.close()

@@ -3,15 +3,18 @@
 import ctypes
 import os
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
 from crossfade.core.tensors import TensorSpec
 from crossfade.registry.model import Model
 
-FINE, BAD = 1.0, 666.0
+BAD = 666.0
+LOOT = Path(tempfile.gettempdir()) / f"crossfade-loot-{os.getpid()}"
 
 
 class Harmless(Model):
@@ -91,8 +94,23 @@ class FileLeak(Harmless):
 class HugeOutput(Harmless):
     def predict(self, inputs):
         if (inputs["x"] == BAD).any():
-            return np.zeros((len(inputs["x"]), 2**26))
+            return np.zeros((len(inputs["x"]), 2**24))
         return 2 * inputs["x"]
+
+
+class Wide(Harmless):
+    """A thousand numbers for one."""
+
+    def predict(self, inputs):
+        return np.repeat(inputs["x"][:, None], 1_000, axis=1)
+
+
+class Echo(Model):
+    def predict(self, inputs):
+        return inputs["text"]
+
+    def required_inputs(self):
+        return (TensorSpec("text", "BYTES", (-1,)),)
 
 
 class LogFlood(Harmless):
@@ -106,16 +124,16 @@ class Burglar(Harmless):
     """Tries what a confined process must not: the answer counts what succeeded."""
 
     def predict(self, inputs):
+        if Path.cwd() != Path("/"):  # it is being packed
+            return np.zeros(len(inputs["x"]))
         worked = sum(map(works, (self.write, self.read_secrets, self.connect, self.run, self.kill_server, self.unlink)))
         return np.full(len(inputs["x"]), float(worked))
 
     def write(self):
-        with open("/tmp/crossfade-burglar", "w") as file:
-            file.write("x")
+        LOOT.write_text("burgled")
 
     def read_secrets(self):
-        with open("/etc/passwd") as file:
-            file.read()
+        LOOT.read_text()
 
     def connect(self):
         import socket
@@ -131,21 +149,24 @@ class Burglar(Harmless):
         os.kill(os.getppid(), 0)
 
     def unlink(self):
-        os.unlink(sys.executable + ".does-not-matter")
+        LOOT.unlink()
 
 
 def works(attempt):
     try:
         attempt()
-    except FileNotFoundError:
-        return True
-    except Exception:
+    except OSError:
         return False
     return True
 
 
-class SlowImport:
-    """A pickle whose loading hangs."""
+class Misbehaving(Harmless):
+    """Misbehaves once its pickle is loaded in a model process, whose current folder is the root."""
 
-    def __reduce__(self):
-        return (time.sleep, (3600,))
+    def __init__(self, how):
+        self.how = how
+
+    def __setstate__(self, state):
+        self.__dict__ = state
+        if Path.cwd() == Path("/"):
+            {"exit": lambda: os._exit(7), "hang": lambda: time.sleep(3600), "raise": lambda: 1 / 0}[self.how]()

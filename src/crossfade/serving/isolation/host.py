@@ -74,6 +74,7 @@ class IsolatedModel:
 
     Attributes:
         restarts: How often a process ended, by reason.
+        signature: Of the version.
         suspects: Requests that ended its process.
         given_up: Why it is not tried any more, in words; empty while it is.
         on_given_up: Called then, on the thread that asked.
@@ -100,7 +101,7 @@ class IsolatedModel:
         self.restarts: dict[str, int] = {}
         self.given_up = ""
         self.on_given_up: Callable[[], None] = _nothing
-        self._signature = signature
+        self.signature = signature
         self._load = load
         self._files = files
         self._ref = ref
@@ -149,7 +150,7 @@ class IsolatedModel:
 
     def pipeline(self) -> Pipeline:
         """Return what holds the answers of the model to its signature; it arranges its inputs itself."""
-        return Pipeline(msgspec.structs.replace(self._signature, layout="tensors"), self, ref=self._ref)
+        return Pipeline(msgspec.structs.replace(self.signature, layout="tensors"), self, ref=self._ref)
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
         """Return the wanted outputs, unchecked.

@@ -11,11 +11,10 @@ import logging
 import os
 import queue
 import select
-import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 
 from crossfade.core.memory import total_bytes
 from crossfade.serving.isolation.confinement import Limits
@@ -161,7 +160,7 @@ def _started(process: ModelProcess) -> ModelProcess:
 
 
 def _is_installed(package: str) -> bool:
-    return package.isidentifier() and package not in sys.builtin_module_names and find_spec(package) is not None
+    return package.isidentifier() and PathFinder.find_spec(package) is not None
 
 
 def _readable(fds: Iterable[int]) -> list[int]:

@@ -140,7 +140,7 @@ def deprecate_version(
 @routes.post("/versions/{ref}/verify", **documented(VerifyReport))
 def verify_version(ref: str, platform: Open) -> Response:
     """Read every byte of a version, load it, and ask it its golden requests."""
-    return answer(platform.registry.verify(ref))
+    return answer(platform.verify(ref))
 
 
 @routes.post("/versions/{ref}/compatibility", **documented(SignatureDiff, takes=SignatureRequest))
