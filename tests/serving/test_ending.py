@@ -80,7 +80,8 @@ def test_a_move_that_waits_for_a_load_that_hangs_does_not_keep_it_either(platfor
 @pytest.mark.slow
 def test_code_that_lets_nothing_else_run_is_killed_with_its_worker(platform, tmp_path):
     register(platform, Seizing(1))
-    with control.running_server(tmp_path, "--workers", "2", **QUICK) as server:
+    trusted = QUICK | {"CROSSFADE_SERVING__EXECUTION": "thread"}
+    with control.running_server(tmp_path, "--workers", "2", **trusted) as server:
         platform.fleet.add_candidate("m", "1.0.0", principal="tests")
         time.sleep(3)
         server.stop(signal.SIGTERM)

@@ -1,6 +1,7 @@
-"""`make stress`: what a test has no time for; `ARGS="swaps"` or `ARGS="overload"` runs one. Fails when a promise broke.
+"""`make stress`: what a test has no time for; `ARGS="swaps"` runs one. Fails when a promise broke.
 
 - swaps: 200 hot swaps under load, 20 of them to broken or slow versions.
+- poison: models that crash, hang, leak and flood, beside one that does not.
 - overload: three and ten times the load that the server can bear, with a deadline of 250 ms.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 import crossfade
 from benchmarks.harness import free_port, server
 from crossfade.platform import Platform
-from tests.stress import overload
+from tests.stress import overload, poisoned
 from tests.stress.swaps import campaign, register, settings
 
 
@@ -63,7 +64,21 @@ def overloads(seconds: float = 10.0) -> bool:
     return not any(outcome.violations for outcome in outcomes)
 
 
-CAMPAIGNS = {"swaps": swaps, "overload": overloads}
+def poisons(most_times_p99: float = 1.5) -> bool:
+    """Let models do their worst beside another one; tells whether every promise was kept."""
+    names = list(poisoned.MODELS)
+    with serving(lambda platform: poisoned.prepare(platform, names)) as (_, port, _):
+        calm = poisoned.calm(port, 10.0)
+        outcomes = [poisoned.poison_neighbourhood(port, name, calm) for name in names]
+    for outcome in outcomes:
+        times = outcome.p99_seconds / calm
+        if times > most_times_p99:
+            outcome.violations.append(f"the 99th percentile of the neighbour was {times:.1f} times the calm one")
+        print(json.dumps(asdict(outcome)))
+    return not any(outcome.violations for outcome in outcomes)
+
+
+CAMPAIGNS = {"swaps": swaps, "overload": overloads, "poison": poisons}
 
 if __name__ == "__main__":
     kept = [CAMPAIGNS[name]() for name in sys.argv[1:] or CAMPAIGNS]

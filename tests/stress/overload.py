@@ -65,10 +65,10 @@ class Overload:
             self.violations.append(f"memory grew by {self.growth_bytes} bytes")
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """Sends one request at a time, and hands the status and the time of its answer to a listener."""
 
-    def __init__(self, pool: list[_Connection], results: list[tuple[bytes, float]]) -> None:
+    def __init__(self, pool: list[Connection], results: list[tuple[bytes, float]]) -> None:
         self._pool = pool
         self._results = results
         self._buffer = b""
@@ -106,9 +106,7 @@ def overload(port: int, pid: int, *, load: float, capacity: float, seconds: floa
         while loop.time() < start + seconds:
             while outcome.sent < (loop.time() - start) * load * capacity:
                 if not idle:
-                    idle.append(
-                        (await loop.create_connection(lambda: _Connection(idle, results), "127.0.0.1", port))[1]
-                    )
+                    idle.append((await loop.create_connection(lambda: Connection(idle, results), "127.0.0.1", port))[1])
                 idle.pop().send(request)
                 outcome.sent += 1
             await asyncio.sleep(0.001)

@@ -1,4 +1,3 @@
-import cloudpickle
 import numpy as np
 import pytest
 
@@ -8,9 +7,7 @@ from crossfade.serving.isolation.confinement import Limits
 from crossfade.serving.isolation.host import isolate
 from crossfade.serving.isolation.nursery import Nursery
 from crossfade.settings import ServingSettings
-from tests.serving.isolation import poison
 
-cloudpickle.register_pickle_by_value(poison)  # `tests` is no package that a model process could import
 TRUSTING = TrustPolicy(allow_code=True)
 MEMORY = 2**29
 EXAMPLE = {"x": np.array([1.0])}

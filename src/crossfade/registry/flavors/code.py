@@ -116,7 +116,7 @@ def _own_module(model: object) -> ModuleType | None:
     """Return the top-level module of the class when it is the user's own code rather than an installed package."""
     root = type(model).__module__.partition(".")[0]
     module = sys.modules.get(root)
-    path = getattr(module, "__file__", None) or ""
+    path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
     installed = not path or "site-packages" in path or "dist-packages" in path
     return None if installed or root in _NEVER_BY_VALUE else module
 
