@@ -47,6 +47,7 @@ class Measurements(Collector):
         slots = [slot for slot in self._slots.all().values() if slot.state is not State.FAILED]
         yield from self._of_requests(slots)
         yield from _of_batches(slots)
+        yield from _of_model_processes(slots)
         yield from self._of_process()
         yield from _of_cache(slots, self._cache)
 
@@ -117,6 +118,20 @@ def _of_batches(slots: list[Slot]) -> Iterator[Metric]:
         loading.add_metric(slot.key, slot.load_seconds)
         memory.add_metric(slot.key, slot.size_bytes)
     yield from (rows, seconds, loading, memory)
+
+
+def _of_model_processes(slots: list[Slot]) -> Iterator[Metric]:
+    ends = CounterMetricFamily(
+        "crossfade_model_process_ends",
+        "Processes of models that ended: by `signal`, by `exit`, because they hung (`timeout`), sent nonsense "
+        "(`protocol`), or could not be started again (`load`).",
+        labels=(*_LABELS, "reason"),
+    )
+    for slot in slots:
+        if slot.isolated is not None:
+            for reason, count in slot.isolated.ends.items():
+                ends.add_metric((*slot.key, reason), count)
+    yield ends
 
 
 def _of_cache(slots: list[Slot], cache: ResponseCache | None) -> Iterator[Metric]:

@@ -63,7 +63,7 @@ def test_the_end_of_its_process_is_one_failed_request(isolated, model, problem):
     with pytest.raises(ModelCrashedError, match=problem):
         doubled(host, POISON)
     assert doubled(host) == [2.0, 4.0]
-    assert sum(host.restarts.values()) == 1
+    assert sum(host.ends.values()) == 1
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_process_that_is_killed_from_outside_is_started_again(isolated):
     with pytest.raises(ModelCrashedError, match="SIGKILL"):
         doubled(host)
     assert doubled(host) == [2.0, 4.0]
-    assert host.restarts == {"signal": 1}
+    assert host.ends == {"signal": 1}
 
 
 def test_after_five_crashes_it_is_given_up(isolated, monkeypatch):

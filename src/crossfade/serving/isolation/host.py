@@ -73,7 +73,7 @@ class IsolatedModel:
         hang_seconds: How long an answer may take before the process is ended.
 
     Attributes:
-        restarts: How often a process ended, by reason.
+        ends: How often a process ended, by reason.
         signature: Of the version.
         suspects: Requests that ended its process.
         given_up: Why it is not tried any more, in words; empty while it is.
@@ -98,7 +98,7 @@ class IsolatedModel:
         hang_seconds: float,
     ) -> None:
         self.outputs = signature.outputs
-        self.restarts: dict[str, int] = {}
+        self.ends: dict[str, int] = {}
         self.given_up = ""
         self.on_given_up: Callable[[], None] = _nothing
         self.signature = signature
@@ -247,7 +247,7 @@ class IsolatedModel:
 
     def _crashed(self, error: ProcessEndedError) -> None:
         self._drop()
-        self.restarts[error.reason] = self.restarts.get(error.reason, 0) + 1
+        self.ends[error.reason] = self.ends.get(error.reason, 0) + 1
         now = time.monotonic()
         self._crashes.extend([now] * (_HANGS_COUNT if error.reason == "timeout" else 1))
         while self._crashes and self._crashes[0] < now - WITHIN_SECONDS:
