@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from crossfade.errors import DatabaseUnavailableError
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -19,6 +20,7 @@ from crossfade.storage.database import Database, open_database
 from crossfade.storage.migrate import migrate
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.invalidation import AnswerInvalidation
+from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.switch import AliasSwitch
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
     with ExitStack() as opening:
         database = open_database(settings.database_url, pool_size=settings.storage.pool_size)
         opening.callback(database.close)
-        migrate(database)
+        _migrate(settings, database, serve=serve)
         blobs = open_blobs(settings)
         opening.callback(blobs.close)
         registry = open_registry(settings.registry, database, blobs)
@@ -109,6 +111,15 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         invalidation = AnswerInvalidation(registry, database, fleet)
         runtime = _start_serving(settings, database, registry, opening) if serve else None
         return Platform(settings, database, registry, fleet, switch, invalidation, runtime, opening.pop_all())
+
+
+def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:
+    """Bring the database to this release; a process that knows what to serve anyway does so when it is back."""
+    try:
+        migrate(database)
+    except DatabaseUnavailableError:
+        if not serve or LastKnownGood(settings.home, settings.database_url).find() is None:
+            raise
 
 
 def _start_serving(settings: Settings, database: Database, registry: Registry, opening: ExitStack) -> ServingRuntime:

@@ -24,12 +24,12 @@ def openings(registry):
 
 
 @pytest.fixture
-def start(registry, openings):
+def start(registry, openings, tmp_path):
     """Starts runtimes, and closes them."""
     started = []
 
     def start(opener=openings, **changes):
-        settings = Settings(serving=FAST.model_copy(update=changes))
+        settings = Settings(home=tmp_path, serving=FAST.model_copy(update=changes))
         runtime = ServingRuntime(registry.backend, registry.backend.database, settings, opener)
         started.append(runtime)
         runtime.start()

@@ -75,7 +75,8 @@ class Openings:
         self.golden = {}
         self.opened = []
 
-    def __call__(self, name, version):
+    def __call__(self, name, wish):
+        version = wish.version
         self.opened.append(version)
         plan = self.plans.get(version) or Constant(number_of(version))
         if isinstance(plan, BaseException):

@@ -61,7 +61,8 @@ def breakage_of(number):
     return BREAKAGES[number // 10 % 4] if number and number % 10 == 0 else ""
 
 
-def open_version(name, version):
+def open_version(name, wish):
+    version = wish.version
     number = int(number_of(version))
     breakage = breakage_of(number)
     if breakage == "corrupt":

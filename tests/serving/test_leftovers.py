@@ -34,10 +34,10 @@ class Swaps:
         self.loader = Loader(self.slots, self.open, FAST.model_copy(update=changes))
         self.revision = 0
 
-    def open(self, name, version):
-        model = Cyclic(number_of(version))
-        self.models[version] = weakref.ref(model)
-        return OpenedVersion(Manifest(name, version, "fake", (), SIGNATURE), model)
+    def open(self, name, wish):
+        model = Cyclic(number_of(wish.version))
+        self.models[wish.version] = weakref.ref(model)
+        return OpenedVersion(Manifest(name, wish.version, "fake", (), SIGNATURE), model)
 
     def to(self, version, size=1):
         self.revision += 1

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
 from crossfade.core import memory
 from crossfade.core.tensors import DTYPES, Signature, TensorSpec
-from crossfade.errors import CorruptBlobError, LoadFailedError, PredictionError
+from crossfade.errors import CorruptBlobError, PredictionError
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.versions import Manifest
@@ -20,6 +21,7 @@ from crossfade.serving.loader import Loader
 from crossfade.serving.opening import OpenedVersion, VersionOpener, warm_up, zeros
 from crossfade.serving.slots import SlotTable
 from crossfade.settings import ServingSettings
+from crossfade.traffic.snapshot import Aspired, Role
 from tests.serving.fakes import SIGNATURE, Constant
 from tests.traffic.support import FAST
 
@@ -33,8 +35,14 @@ def opener(registry):
     return VersionOpener(registry.backend, TrustPolicy(), FAST, Nursery(Limits(2**30))).open
 
 
-def test_a_version_is_opened_from_the_registry(opener, registry):
-    opened = opener("total", "1.0.0")
+@pytest.fixture
+def wish(opener, registry):
+    version = registry.resolve("total:1.0.0")
+    return Aspired("1.0.0", version.manifest_digest, version.size_bytes, Role.ACTIVE, number=version.number)
+
+
+def test_a_version_is_opened_from_the_registry(opener, registry, wish):
+    opened = opener("total", wish)
     assert opened.manifest == registry.manifest("total:1.0.0")
     assert opened.number == 1
     assert opened.golden is not None
@@ -43,16 +51,21 @@ def test_a_version_is_opened_from_the_registry(opener, registry):
     assert 0 < warm_up(opened, 2) < math.inf
 
 
-def test_a_missing_version_cannot_be_opened(opener):
-    with pytest.raises(LoadFailedError, match="it was deleted"):
-        opener("total", "9.9.9")
+def test_a_version_is_opened_while_the_database_is_away(opener, registry, wish):
+    registry.backend.database.away = True
+    assert opener("total", wish).number == 1
 
 
-def test_damaged_bytes_are_named(opener, registry):
+def test_a_missing_version_cannot_be_opened(opener, wish):
+    with pytest.raises(CorruptBlobError, match=r"manifest\.json.*missing"):
+        opener("total", msgspec.structs.replace(wish, manifest_digest="0" * 64))
+
+
+def test_damaged_bytes_are_named(opener, registry, wish):
     (entry,) = registry.manifest("total:1.0.0").files_of("model")
     registry.backend.blobs.delete(entry.digest)
     with pytest.raises(CorruptBlobError, match=entry.path):
-        opener("total", "1.0.0")
+        opener("total", wish)
 
 
 def opened(model, golden=None):

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from crossfade.core.identity import new_id
-from crossfade.errors import DatabaseUnavailableError, LoadFailedError, ModelNotFoundError
+from crossfade.errors import LoadFailedError, ModelNotFoundError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.storage.changes import verify_audit
 from crossfade.storage.tables import audit, candidates, processes
@@ -345,11 +345,11 @@ def test_leaving_without_a_database_is_quiet(beating, database, caplog):
     assert not [thread for thread in threading.enumerate() if thread.name == "crossfade-heartbeat"]
 
 
-def test_a_heartbeat_cannot_start_without_a_database(beating, database):
+def test_a_heartbeat_that_starts_without_a_database_reports_when_it_is_back(beating, database):
     database.away = True
-    with pytest.raises(DatabaseUnavailableError):
-        beating.heartbeat.start()
+    beating.heartbeat.start()
     database.away = False
+    eventually(lambda: len(beating.fleet.live()) == 1)
 
 
 def test_sweeping_is_part_of_the_beat(beating, database, clock):

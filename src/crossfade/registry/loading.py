@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
+import msgspec
+
 from crossfade.core.memory import available_bytes
 from crossfade.errors import BlobNotFoundError, CorruptBlobError, LoadFailedError
 from crossfade.registry.flavors.backends import flavor_named
@@ -77,6 +79,15 @@ def load_golden(manifest: Manifest, blobs: BlobReader) -> GoldenRequests | None:
         return next((GoldenRequests.decode(data) for data in read_files(manifest, blobs, "golden").values()), None)
 
 
+def read_manifest(blobs: BlobReader, digest: str, ref: str) -> Manifest:
+    """Return the manifest of a version, after checking its digest.
+
+    Raises:
+        CorruptBlobError: Its blob is missing or damaged.
+    """
+    return msgspec.json.decode(_read_blob(blobs, digest, "manifest.json", ref), type=Manifest)
+
+
 def inspect_version(manifest: Manifest, blobs: BlobStore, policy: TrustPolicy) -> None:
     """Check the model files of a version for publication, without loading them.
 
@@ -141,12 +152,16 @@ def _read(manifest: Manifest, entry: FileEntry, blobs: BlobReader) -> bytes:
     if _COPIES * entry.size > available:  # rather than to be killed, with everything that this process serves
         problem = f"`{entry.path}` has {entry.size} bytes, and {available:.0f} bytes of memory are available"
         raise LoadFailedError(ref=manifest.ref, problem=problem)
+    return _read_blob(blobs, entry.digest, entry.path, manifest.ref)
+
+
+def _read_blob(blobs: BlobReader, digest: str, path: str, ref: str) -> bytes:
     try:
-        return blobs.read(entry.digest)
+        return blobs.read(digest)
     except BlobNotFoundError as error:
-        raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage="missing") from error
+        raise CorruptBlobError(digest=digest, path=path, ref=ref, damage="missing") from error
     except CorruptBlobError as error:
-        raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=manifest.ref, damage="damaged") from error
+        raise CorruptBlobError(digest=digest, path=path, ref=ref, damage="damaged") from error
 
 
 @contextmanager

@@ -8,13 +8,15 @@ are computed once. See `docs/decisions/0006-response-cache.md`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import secrets as random
 import time
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from crossfade.core.tensors import Tensors
-from crossfade.errors import DeadlineExceededError, OverloadedError
+from crossfade.errors import DatabaseUnavailableError, DeadlineExceededError, OverloadedError
 from crossfade.registry.requests import CacheStatus
 from crossfade.serving.counters import CacheResult
 from crossfade.serving.fingerprints import Fingerprints
@@ -26,8 +28,10 @@ from crossfade.settings import CacheSettings, Settings
 from crossfade.storage.cache.backends import open_cache
 from crossfade.storage.cache.port import Cache, CacheUsage
 from crossfade.storage.database import Database
-from crossfade.storage.secrets import deployment_secret
+from crossfade.storage.secrets import SECRET_BYTES, deployment_secret
 from crossfade.traffic.snapshot import Route, Snapshot
+
+_log = logging.getLogger(__name__)
 
 _SECRET = "response_cache"  # noqa: S105 - its name
 
@@ -231,13 +235,16 @@ def open_response_cache(settings: Settings, database: Database) -> ResponseCache
 
     Raises:
         SettingsError, MissingExtraError: The second level cannot be used.
-        DatabaseUnavailableError: The database, which keeps the deployment's secret, does not answer.
     """
     chosen = settings.cache
     if chosen.mode == "off":
         return None
-    secret = deployment_secret(database, _SECRET)
     url = chosen.redis_url.get_secret_value()
+    try:
+        secret = deployment_secret(database, _SECRET)
+    except DatabaseUnavailableError:  # this process starts all the same, and shares nothing until it is started again
+        _log.warning("the response cache is not shared: its secret is in the database, which is away")
+        secret, url = random.token_bytes(SECRET_BYTES), ""
     shared = SharedAnswers(open_cache(url, settings), secret, chosen.ttl_seconds) if url else None
     return ResponseCache(chosen, open_cache("memory://", settings), shared, secret)
 

@@ -55,7 +55,8 @@ def _described(name: str, value: Array) -> _Output:
     if datatype == "BYTES":
         return _Output(name, datatype, value.shape, _checked(value.ravel().tolist()))
     little = value.astype(DTYPES[datatype].newbyteorder("<"), copy=False)
-    return _Output(name, datatype, value.shape, memoryview(np.ascontiguousarray(little).reshape(-1).view(np.uint8)))
+    elements: Any = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
+    return _Output(name, datatype, value.shape, memoryview(elements))
 
 
 def _restored(output: _Output) -> Array:

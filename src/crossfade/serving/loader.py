@@ -193,7 +193,7 @@ class Loader:
         self._slots.put(slot)
         self._slots.advance(slot, State.LOADING)
         try:
-            self._prepare(slot, wish.size_bytes)
+            self._prepare(slot, wish)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a model is foreign code; this process goes on
             slot.size_bytes = 0
             slot.failures += 1
@@ -208,16 +208,16 @@ class Loader:
             _log.info("`%s` is ready after %.3f s, %s", slot.ref, slot.load_seconds, _mode(slot))
             self._slots.advance(slot, State.READY)
 
-    def _prepare(self, slot: Slot, estimate: int) -> None:
-        self._check_room(slot, estimate)
+    def _prepare(self, slot: Slot, wish: Aspired) -> None:
+        self._check_room(slot, wish.size_bytes)
         started, before = time.perf_counter(), resident_bytes()
         deadline = time.monotonic() + self._settings.ready_timeout_seconds
-        opened = self._send(slot, lambda: self._open_verified(slot), deadline)
+        opened = self._send(slot, lambda: self._open_verified(slot, wish), deadline)
         try:
             self._slots.advance(slot, State.WARMING)
             seconds = self._send(slot, lambda: warm_up(opened, self._settings.warmup_requests), deadline)
             grown = resident_bytes() - before if opened.isolated is None else opened.isolated.size_bytes
-            measured = max(estimate, grown)
+            measured = max(wish.size_bytes, grown)
             self._check_room(slot, measured)
         except Exception:
             opened.close()
@@ -248,8 +248,8 @@ class Loader:
         problem = f"it did not finish loading within {self._settings.ready_timeout_seconds:g} seconds"
         raise LoadFailedError(ref=slot.ref, problem=problem)
 
-    def _open_verified(self, slot: Slot) -> OpenedVersion:
-        opened = self._open(slot.name, slot.version)
+    def _open_verified(self, slot: Slot, wish: Aspired) -> OpenedVersion:
+        opened = self._open(slot.name, wish)
         try:
             _verify(opened, slot)
         except Exception:

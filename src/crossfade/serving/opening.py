@@ -12,17 +12,18 @@ import msgspec
 import numpy as np
 
 from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
-from crossfade.errors import LoadFailedError, PredictionError
+from crossfade.errors import PredictionError
 from crossfade.registry.flavors.backends import flavor_named
 from crossfade.registry.flavors.port import Trust, TrustPolicy
 from crossfade.registry.golden import GoldenRequests
-from crossfade.registry.loading import load_golden, load_pipeline
+from crossfade.registry.loading import load_golden, load_pipeline, read_manifest
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Predict
 from crossfade.serving.isolation.host import IsolatedModel, isolate
 from crossfade.serving.isolation.nursery import Nursery
 from crossfade.settings import ModelRules, ServingSettings
+from crossfade.traffic.snapshot import Aspired
 
 _TIMED_CALLS = 7
 _TIMED_SECONDS = 0.05
@@ -51,8 +52,8 @@ class OpenedVersion(msgspec.Struct, frozen=True):
             self.isolated.close()
 
 
-Opener = Callable[[str, str], OpenedVersion]
-"""(model, semver) -> the loaded version. Raises what cannot be loaded."""
+Opener = Callable[[str, Aspired], OpenedVersion]
+"""(model, which of its versions) -> the loaded version. Raises what cannot be loaded."""
 
 
 class VersionOpener:
@@ -73,19 +74,17 @@ class VersionOpener:
         self._settings = settings
         self._nursery = nursery
 
-    def open(self, name: str, version: str) -> OpenedVersion:
-        """Return a loaded version, to be closed.
+    def open(self, name: str, wish: Aspired) -> OpenedVersion:
+        """Return a loaded version, to be closed. It takes blobs alone: the database may be away.
 
         Raises:
-            LoadFailedError: It was deleted, or cannot be loaded.
-            CrossfadeError: What loading raises.
+            CorruptBlobError: A blob is missing or damaged.
+            LoadFailedError: It cannot be loaded.
+            CrossfadeError: What else loading raises.
         """
-        found = self._backend.find_version(name, version)
-        if found is None:
-            raise LoadFailedError(ref=f"{name}:{version}", problem="it was deleted")
-        manifest = self._backend.manifest(found)
+        manifest = read_manifest(self._backend.blobs, wish.manifest_digest, f"{name}:{wish.version}")
         golden = load_golden(manifest, self._backend.blobs)
-        return self._opened(manifest, golden, found.number)
+        return self._opened(manifest, golden, wish.number)
 
     @contextmanager
     def open_model(self, manifest: Manifest) -> Iterator[OpenedVersion]:

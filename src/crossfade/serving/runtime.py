@@ -20,6 +20,7 @@ from crossfade.storage.database import Database
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.follower import SnapshotFollower
 from crossfade.traffic.heartbeat import Heartbeat
+from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.snapshot import Snapshot
 
 _LOOK_SECONDS = 0.01
@@ -48,7 +49,8 @@ class ServingRuntime:
     ) -> None:
         serving = settings.serving
         self.slots = SlotTable()
-        self.follower = SnapshotFollower(backend, database, serving)
+        kept = LastKnownGood(settings.home, settings.database_url)
+        self.follower = SnapshotFollower(backend, database, serving, kept)
         self._nursery = open_nursery(settings)
         versions = VersionOpener(backend, trust_policy(settings.registry), serving, self._nursery)
         self.open_model = versions.open_model
@@ -76,7 +78,7 @@ class ServingRuntime:
         """Read the first snapshot, and begin to load what it asks for.
 
         Raises:
-            DatabaseUnavailableError: The database does not answer.
+            DatabaseUnavailableError: The database does not answer, and nothing is known from before.
         """
         self.follower.start()
         self._loader.start()

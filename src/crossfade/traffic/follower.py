@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from crossfade.errors import UnavailableError
+from crossfade.errors import DatabaseUnavailableError, UnavailableError
 from crossfade.registry.port import RegistryBackend
 from crossfade.settings import ServingSettings
 from crossfade.storage.database import Database
+from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.snapshot import Snapshot, SnapshotSource
 
 _log = logging.getLogger(__name__)
@@ -25,12 +26,26 @@ Listener = Callable[[Snapshot], None]
 class SnapshotFollower:
     """Follows the database from a thread of its own.
 
+    Args:
+        backend: What routes are made of.
+        database: What is followed.
+        settings: How often it is asked.
+        kept: Where the newest snapshot is kept for a start without the database.
+
     Attributes:
         snapshot: The one in use: read it once per request.
     """
 
-    def __init__(self, backend: RegistryBackend, database: Database, settings: ServingSettings) -> None:
+    def __init__(
+        self,
+        backend: RegistryBackend,
+        database: Database,
+        settings: ServingSettings,
+        kept: LastKnownGood | None = None,
+    ) -> None:
         self.snapshot = Snapshot()
+        self._kept = kept
+        self._from_file = False
         self._source = SnapshotSource(backend, database, keep_previous=settings.keep_previous)
         self._poll_seconds = settings.snapshot_poll_seconds
         self._listeners: list[Listener] = []
@@ -49,12 +64,17 @@ class SnapshotFollower:
         self._listeners.append(listener)
 
     def start(self) -> None:
-        """Read the first snapshot, then keep following.
+        """Read the first snapshot, then keep following. While the database is away, begin with the last known good one.
 
         Raises:
             DatabaseUnavailableError: There is no first snapshot to be had.
         """
-        self.refresh()
+        try:
+            self.refresh()
+        except DatabaseUnavailableError as error:
+            if not self._begin_with_kept():
+                raise
+            _log.warning("started at revision %d, the last known good: %s", self.snapshot.revision, error)
         self._thread.start()
 
     def refresh(self) -> Snapshot:
@@ -66,12 +86,16 @@ class SnapshotFollower:
         with self._one_at_a_time:
             asked_at = time.monotonic()
             known, revision = self.snapshot, self._source.revision()
-            if revision > known.revision:
-                fresh = self._source.read(revision) if known.revision < 0 else self._source.follow(known, revision)
-                self.snapshot = fresh
-                for listener in self._listeners:
-                    listener(fresh)
+            if self._from_file or revision > known.revision:
+                # what a file said is not built upon: the database may have been restored to another state
+                whole = self._from_file or known.revision < 0
+                self._use(self._source.read(revision) if whole else self._source.follow(known, revision))
+                self._from_file = False
+                if self._kept is not None:
+                    self._kept.keep(self.snapshot)
             self._confirmed_at = asked_at
+            if self._kept is not None:
+                self._kept.confirm()
             return self.snapshot
 
     def close(self) -> None:
@@ -79,6 +103,21 @@ class SnapshotFollower:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def _use(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        for listener in self._listeners:
+            listener(snapshot)
+
+    def _begin_with_kept(self) -> bool:
+        found = None if self._kept is None else self._kept.find()
+        if found is None:
+            return False
+        snapshot, age = found
+        self._from_file = True
+        self._confirmed_at = time.monotonic() - age
+        self._use(snapshot)
+        return True
 
     def _poll(self) -> None:
         away = False

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from crossfade.core.clock import Clock, utc_now
-from crossfade.errors import UnavailableError
+from crossfade.errors import DatabaseUnavailableError, UnavailableError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.settings import ServingSettings
 from crossfade.traffic.fleet import Fleet
@@ -42,13 +42,12 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="crossfade-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Report now, then keep reporting.
-
-        Raises:
-            DatabaseUnavailableError: The database does not answer.
-        """
-        self._fleet.sweep()
-        self._report()
+        """Report now, then keep reporting; while the database is away there is nobody to report to."""
+        try:
+            self._fleet.sweep()
+            self._report()
+        except DatabaseUnavailableError as error:
+            _log.warning("this process could not report itself yet: %s", error)
         self._thread.start()
 
     def report_soon(self) -> None:

@@ -22,6 +22,7 @@ from crossfade.registry.histories import way_back
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import REJECTED, RegisteredModel, Version
 from crossfade.storage.database import Database
+from crossfade.storage.migrate import migrate
 from crossfade.storage.tables import cache_generations, candidates, changes
 
 _HISTORY = 100
@@ -51,6 +52,7 @@ class Aspired(msgspec.Struct, frozen=True):
         size_bytes: Of its files: the estimate of the memory it takes.
         role: Why.
         requested_at: When a switch asked for it as a candidate: a new request deserves a new attempt.
+        number: Its order of registration.
     """
 
     version: str
@@ -58,6 +60,7 @@ class Aspired(msgspec.Struct, frozen=True):
     size_bytes: int
     role: Role
     requested_at: str = ""
+    number: int = 0
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -125,9 +128,16 @@ class SnapshotSource:
         self._backend = backend
         self._database = database
         self._keep_previous = keep_previous
+        self._migrated = False
 
     def revision(self) -> int:
-        """Return the newest revision."""
+        """Return the newest revision. The first time, the database gets the schema of this release.
+
+        A process that started while the database was away could not do that then.
+        """
+        if not self._migrated:
+            migrate(self._database)
+            self._migrated = True
         return self._database.revision()
 
     def read(self, revision: int) -> Snapshot:
@@ -194,7 +204,14 @@ class SnapshotSource:
             champion=champion,
             aliases=dict(model.aliases),
             aspired=tuple(
-                Aspired(semver, version.manifest_digest, version.size_bytes, wanted[semver], requested.get(semver, ""))
+                Aspired(
+                    semver,
+                    version.manifest_digest,
+                    version.size_bytes,
+                    wanted[semver],
+                    requested.get(semver, ""),
+                    version.number,
+                )
                 for semver, version in found.items()
                 if version is not None
             ),

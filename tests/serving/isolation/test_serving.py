@@ -30,11 +30,11 @@ def registry(registry):
 
 
 @pytest.fixture
-def serve(registry):
+def serve(registry, tmp_path):
     started = []
 
     def serve(**changes):
-        settings = Settings(registry=TRUSTING, serving=FAST.model_copy(update=changes))
+        settings = Settings(home=tmp_path, registry=TRUSTING, serving=FAST.model_copy(update=changes))
         runtime = ServingRuntime(registry.backend, registry.backend.database, settings)
         started.append(runtime)
         runtime.start()
