@@ -1,6 +1,8 @@
 """`make stress`: what a test has no time for; `ARGS="swaps"` runs one. Fails when a promise broke.
 
 - swaps: 200 hot swaps under load, 20 of them to broken or slow versions.
+- faults: Redis and PostgreSQL behind connections that misbehave.
+- slow: 500 clients that send slowly, nothing, or without end.
 - poison: models that crash, hang, leak and flood, beside one that does not.
 - overload: three and ten times the load that the server can bear, with a deadline of 250 ms.
 """
@@ -18,7 +20,8 @@ from pathlib import Path
 import crossfade
 from benchmarks.harness import free_port, server
 from crossfade.platform import Platform
-from tests.stress import overload, poisoned
+from tests import servers
+from tests.stress import faulty, overload, poisoned, slow_clients
 from tests.stress.swaps import campaign, register, settings
 
 
@@ -78,7 +81,32 @@ def poisons(most_times_p99: float = 1.5) -> bool:
     return not any(outcome.violations for outcome in outcomes)
 
 
-CAMPAIGNS = {"swaps": swaps, "overload": overloads, "poison": poisons}
+def faults(seconds: float = 8.0) -> bool:
+    """Let database and shared cache misbehave under load; tells whether every promise was kept."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        servers.postgres() as postgres,
+        servers.redis() as redis,
+        faulty.faulty_server(Path(folder), postgres, redis) as (port, proxies),
+    ):
+        outcomes = list(faulty.outages(port, proxies, seconds))
+    for outcome in outcomes:
+        print(json.dumps(asdict(outcome)))
+    return not any(outcome.violations for outcome in outcomes)
+
+
+def slow(clients: int = 500, most_times_p99: float = 1.5) -> bool:
+    """Let hundreds of clients misbehave; tells whether every promise was kept."""
+    with serving(lambda platform: poisoned.prepare(platform, [])) as (_, port, pid):
+        outcome = slow_clients.besiege(port, pid, clients=clients, seconds=40.0)
+    if outcome.p99_seconds > most_times_p99 * outcome.calm_p99_seconds:
+        times = outcome.p99_seconds / outcome.calm_p99_seconds
+        outcome.violations.append(f"the 99th percentile of good clients was {times:.1f} times the calm one")
+    print(json.dumps(asdict(outcome)))
+    return not outcome.violations
+
+
+CAMPAIGNS = {"swaps": swaps, "overload": overloads, "poison": poisons, "faults": faults, "slow": slow}
 
 if __name__ == "__main__":
     kept = [CAMPAIGNS[name]() for name in sys.argv[1:] or CAMPAIGNS]

@@ -80,6 +80,9 @@ class Connection(asyncio.Protocol):
         self._sent_at = time.perf_counter()
         self._transport.write(request)
 
+    def close(self) -> None:
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, separator, body = self._buffer.partition(b"\r\n\r\n")

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import httpx
-import uvloop
 
-from benchmarks.load import http_request
 from crossfade.platform import Platform
 from tests.control import write_onnx
 from tests.serving.isolation import poison
-from tests.stress.overload import Connection
+from tests.stress.steady import SteadyLoad
 
 MODELS = {
     "segfault": poison.Segfault,
@@ -64,45 +59,9 @@ class Poisoning:
     violations: list[str] = field(default_factory=list)
 
 
-class Neighbour:
-    """Asks the model that does nothing wrong, at a fixed rate, from a thread of its own; a context manager."""
-
-    def __init__(self, port: int, rate: float = RATE) -> None:
-        self.results: list[tuple[bytes, float]] = []
-        self.sent = 0
-        self._port = port
-        self._rate = rate
-        self._ending = False
-        self._thread = threading.Thread(target=lambda: uvloop.run(self._run()))
-
-    async def _run(self) -> None:
-        loop, idle = asyncio.get_running_loop(), []
-        request, start = http_request(self._port, PATH, BODY), loop.time()
-        while not self._ending:
-            if not idle:
-                make = lambda: Connection(idle, self.results)  # noqa: E731
-                idle.append((await loop.create_connection(make, "127.0.0.1", self._port))[1])
-            idle.pop().send(request)
-            self.sent += 1
-            await asyncio.sleep(max(0.0, start + self.sent / self._rate - loop.time()))
-        await asyncio.sleep(1.0)  # the last answers
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending = True
-        self._thread.join()
-
-    @property
-    def p99_seconds(self) -> float:
-        latencies = sorted(latency for _, latency in self.results)
-        return latencies[int(0.99 * (len(latencies) - 1))]
-
-    @property
-    def failures(self) -> int:
-        return self.sent - sum(status == b"200" for status, _ in self.results)
+def neighbour(port: int) -> SteadyLoad:
+    """Ask the model that does nothing wrong."""
+    return SteadyLoad(port, PATH, lambda _: BODY, RATE)
 
 
 def prepare(platform: Platform, names: list[str]) -> None:
@@ -120,7 +79,7 @@ def poison_neighbourhood(port: int, name: str, calm_p99_seconds: float) -> Poiso
     """Make a model do its worst until it is given up or has failed often enough."""
     outcome = Poisoning(name, calm_p99_seconds=round(calm_p99_seconds, 5))
     url = f"http://127.0.0.1:{port}/v2/models/{name}/infer"
-    with Neighbour(port) as neighbour, httpx.Client(timeout=30) as client:
+    with neighbour(port) as load, httpx.Client(timeout=30) as client:
         started = time.monotonic()
         while time.monotonic() - started < PATIENCE_SECONDS:
             rows = [poison.BAD, float(outcome.asked)]  # never the same request again: that would be refused
@@ -132,10 +91,10 @@ def poison_neighbourhood(port: int, name: str, calm_p99_seconds: float) -> Poiso
                 break
             if name not in ENDING and outcome.asked >= REFUSALS:
                 break
-    outcome.neighbour_requests = neighbour.sent
-    outcome.p99_seconds = round(neighbour.p99_seconds, 5)
-    if neighbour.failures:
-        outcome.violations.append(f"{neighbour.failures} requests of the neighbour failed")
+    outcome.neighbour_requests = load.sent
+    outcome.p99_seconds = round(load.p99_seconds, 5)
+    if load.failures:
+        outcome.violations.append(f"{load.failures} requests of the neighbour failed")
     if name in ENDING and (outcome.quarantined_seconds or PATIENCE_SECONDS) > QUARANTINE_SECONDS:
         outcome.violations.append("it was not given up within a minute")
     return outcome
@@ -143,6 +102,6 @@ def poison_neighbourhood(port: int, name: str, calm_p99_seconds: float) -> Poiso
 
 def calm(port: int, seconds: float) -> float:
     """Return the 99th percentile of the neighbour while nobody does anything wrong."""
-    with Neighbour(port) as neighbour:
+    with neighbour(port) as load:
         time.sleep(seconds)
-    return neighbour.p99_seconds
+    return load.p99_seconds

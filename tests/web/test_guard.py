@@ -39,6 +39,7 @@ def budget() -> BodyBudget:
     budget = BodyBudget(HttpSettings(max_inflight_body_bytes=300_000, max_body_bytes=1))
     yield budget
     assert budget.held_bytes == 0
+    assert budget.arriving_bytes == 0
 
 
 @pytest.mark.parametrize("pause", [-1, 0, 0.001])
@@ -94,6 +95,43 @@ async def test_a_cancellation_from_outside_stays_one(budget):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert receive.cancelled
+
+
+class Endless:
+    """A client that sends without end, one piece whenever it is told to."""
+
+    def __init__(self) -> None:
+        self.pieces: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def __call__(self):
+        return {"type": "http.request", "body": await self.pieces.get(), "more_body": True}
+
+
+async def test_the_body_that_has_been_arriving_for_longest_makes_room(budget, monkeypatch):
+    monkeypatch.setattr(budget, "_arriving_limit", 100_000)
+    clients = [Endless() for _ in range(3)]
+    reading = [asyncio.create_task(read_body(client, None, 10**6, 60, budget)) for client in clients]
+    for client in clients:
+        client.pieces.put_nowait(b"x" * 30_000)
+        await asyncio.sleep(0.01)
+    clients[2].pieces.put_nowait(b"x" * 20_000)  # together 110 000
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in reading] == [True, False, False]
+    with pytest.raises(BodiesBusyError):
+        await reading[0]
+    assert budget.arriving_bytes == 80_000
+    assert await read_body(Pieces(b"x" * 10_000, b"y", pause=0), None, 10**6, 60, budget), "there is room again"
+    for task in reading[1:]:
+        task.cancel()
+    await asyncio.gather(*reading[1:], return_exceptions=True)
+
+
+async def test_one_of_the_largest_may_arrive_alone(monkeypatch):
+    monkeypatch.setattr("crossfade.web.budget.ARRIVING_BYTES", 10)
+    budget = BodyBudget(HttpSettings(max_body_bytes=200_000))
+    body = await read_body(Pieces(*[b"x" * 20_000] * 10, pause=0), None, 200_000, 60, budget)
+    assert len(body) == 200_000
+    budget.release(len(body))
 
 
 async def test_other_errors_while_waiting_pass(budget):

@@ -9,9 +9,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from crossfade.errors import BodyTooLargeError, BodyTooSlowError, CrossfadeError, MalformedRequestError
+from crossfade.errors import BodiesBusyError, BodyTooLargeError, BodyTooSlowError, CrossfadeError, MalformedRequestError
 from crossfade.settings import HttpSettings
-from crossfade.web.budget import SMALL_BODY_BYTES, BodyBudget
+from crossfade.web.budget import ARRIVING_BYTES, SMALL_BODY_BYTES, Arrival, BodyBudget
 from crossfade.web.problems import error_response
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -67,12 +67,16 @@ async def read_body(
             if len(body) > SMALL_BODY_BYTES:  # spares small ones the call
                 budget.grow(0, len(body))
             return body
+    arrival: Arrival | None = None
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds) as patience:
             if message is None:
                 message = await _resume(steps, waiting_for)
-            return await _read_pieces(message, receive, limit, budget)
+            arrival = budget.begin(patience)
+            return await _read_pieces(message, receive, limit, budget, arrival)
     except TimeoutError as error:
+        if arrival is not None and arrival.evicted:
+            raise BodiesBusyError(limit_bytes=ARRIVING_BYTES) from error
         raise BodyTooSlowError(limit_seconds=seconds) from error
 
 
@@ -131,21 +135,21 @@ def _resume(steps: Generator[Any, Any, Message], waiting_for: object) -> Generat
         return message
 
 
-async def _read_pieces(message: Message, receive: Receive, limit: int, budget: BodyBudget) -> bytes:
+async def _read_pieces(message: Message, receive: Receive, limit: int, budget: BodyBudget, arrival: Arrival) -> bytes:
     pieces: list[bytes] = []
-    size = 0
     try:
         while True:
-            piece = _piece(message, size, limit)
-            budget.grow(size, size + len(piece))
-            size += len(piece)
+            piece = _piece(message, arrival.size, limit)
+            budget.arrive(arrival, len(piece))
             pieces.append(piece)
             if not message.get("more_body", False):
                 return b"".join(pieces)
             message = await receive()
     except BaseException:
-        budget.release(size)
+        budget.release(arrival.size)
         raise
+    finally:
+        budget.end(arrival)
 
 
 def _piece(message: Message, size: int, limit: int) -> bytes:
