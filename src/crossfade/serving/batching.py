@@ -19,6 +19,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -51,6 +52,13 @@ the load (docs/decisions/0007).
 Outcome = tuple[Request, Tensors | Exception]
 
 
+class Staged(Protocol):
+    """Says how long the parts of the last call took; wherever the model runs, one call is made at a time."""
+
+    preprocess_seconds: float
+    """Until the model itself was called."""
+
+
 class Batcher:
     """Feeds one loaded version. `submit` is called on one event loop only.
 
@@ -64,6 +72,9 @@ class Batcher:
         inline_seconds: What counts as fast; infinite when the model has been declared to be.
         counters: Where batches are counted.
         expected_seconds: What one row is known to take; 0 when nothing is known.
+
+    Attributes:
+        staged: Where `predict` says how long the parts of a call took, or None when it does not.
     """
 
     def __init__(
@@ -79,6 +90,7 @@ class Batcher:
         expected_seconds: float = 0.0,
     ) -> None:
         self.inline = inline
+        self.staged: Staged | None = None
         self._predict = predict
         self._ref = ref
         self._open_shapes = any(-1 in spec.shape[1:] for spec in signature.inputs)
@@ -264,6 +276,7 @@ class Batcher:
             elif request.deadline <= now:
                 outcomes.append((request, self._too_late("waiting")))
             else:
+                self._counters.queue_seconds.add(now - request.arrived_at)
                 waiting.append(request)
         if len(waiting) > 1:
             return outcomes + self._answer_together(waiting)
@@ -274,7 +287,7 @@ class Batcher:
 
     def _answer_alone(self, request: Request) -> Tensors | Exception:
         try:
-            return self._call(request.tensors, request.wanted, request.rows)
+            return self._call(request.tensors, request.wanted, [request])
         except SystemExit as error:  # a model is foreign code, and must not end the server
             failure = PredictionError(ref=self._ref, problem=f"it tried to exit ({error})")
             failure.__cause__ = error
@@ -286,7 +299,7 @@ class Batcher:
         names, wanted = batch[0].tensors, batch[0].wanted
         joined = {name: np.concatenate([request.tensors[name] for request in batch]) for name in names}
         try:
-            outputs = self._call(joined, wanted, sum(request.rows for request in batch), len(batch))
+            outputs = self._call(joined, wanted, batch)
         except (Exception, SystemExit):  # noqa: BLE001 - whose fault it was shows when each is tried alone
             return self._answer_one_by_one(batch)
         self._refused_batches = 0
@@ -307,10 +320,12 @@ class Batcher:
                 self._max_rows = 1
         return outcomes
 
-    def _call(self, tensors: Tensors, wanted: frozenset[str], rows: int, requests: int = 1) -> Tensors:
+    def _call(self, tensors: Tensors, wanted: frozenset[str], requests: list[Request]) -> Tensors:
         started = time.perf_counter()
         outputs = self._predict(tensors, wanted)
         seconds = time.perf_counter() - started
+        rows = sum(request.rows for request in requests)
+        preprocess = 0.0 if self.staged is None else self.staged.preprocess_seconds
         self._cost.observe(rows, seconds)
-        self._counters.count_batch(rows, seconds, requests)
+        self._counters.count_batch(rows, seconds, len(requests), preprocess)
         return outputs

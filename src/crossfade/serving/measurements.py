@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from crossfade.core.breaker import BreakerState
 from crossfade.serving.cache import ResponseCache
-from crossfade.serving.counters import Counters
+from crossfade.serving.counters import Counters, Distribution
 from crossfade.serving.loader import Loader
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.traffic.follower import SnapshotFollower
@@ -46,6 +46,7 @@ class Measurements(Collector):
         """Yield every metric (called by prometheus-client)."""
         slots = [slot for slot in self._slots.all().values() if slot.state is not State.FAILED]
         yield from self._of_requests(slots)
+        yield _of_stages(slots)
         yield from _of_batches(slots)
         yield from self._of_process()
         yield from _of_cache(slots, self._cache)
@@ -53,9 +54,6 @@ class Measurements(Collector):
     def _of_requests(self, slots: list[Slot]) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "crossfade_requests", "Predictions by family of HTTP status.", labels=(*_LABELS, "code")
-        )
-        seconds = HistogramMetricFamily(
-            "crossfade_inference_duration_seconds", "Checking, waiting and predicting.", labels=_LABELS
         )
         rows = CounterMetricFamily("crossfade_rows", "Rows in answered requests.", labels=_LABELS)
         fallbacks = CounterMetricFamily(
@@ -66,22 +64,20 @@ class Measurements(Collector):
         )
         waiting = GaugeMetricFamily("crossfade_queue_depth", "Requests that wait for the model.", labels=_LABELS)
         under_way = GaugeMetricFamily("crossfade_requests_in_flight", "Requests under way.", labels=_LABELS)
-        for family, count in self.unserved.errors.items():
+        for family, count in self.unserved.errors.copy().items():
             requests.add_metric(("", "", family), count)
         for slot in slots:
             labels, counters = slot.key, slot.counters
-            buckets = counters.seconds.buckets()
-            requests.add_metric((*labels, "2xx"), buckets[-1][1])
-            for family, count in counters.errors.items():
+            requests.add_metric((*labels, "2xx"), counters.seconds.count)
+            for family, count in counters.errors.copy().items():
                 requests.add_metric((*labels, family), count)
-            seconds.add_metric(labels, buckets, counters.seconds.total)
             rows.add_metric(labels, counters.rows)
             fallbacks.add_metric(labels, counters.fallbacks)
             under_way.add_metric(labels, slot.leases)
             waiting.add_metric(labels, slot.waiting)
-            for reason, count in counters.shed.items():
+            for reason, count in counters.shed.copy().items():
                 shed.add_metric((*labels, *reason), count)
-        yield from (requests, seconds, rows, fallbacks, shed, waiting, under_way)
+        yield from (requests, rows, fallbacks, shed, waiting, under_way)
 
     def _of_process(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("crossfade_slots", "Versions in this process by state.", labels=("state",))
@@ -106,13 +102,39 @@ class Measurements(Collector):
         )
 
 
+def _of_stages(slots: list[Slot]) -> Metric:
+    seconds = HistogramMetricFamily(
+        "crossfade_inference_duration_seconds",
+        "Of answered requests: `total`, and its stages `queue` (until the model began), `preprocess` and `predict` "
+        "(the whole call that a request shared). An answer from the cache has no stages.",
+        labels=(*_LABELS, "stage"),
+    )
+    for slot in slots:
+        counters = slot.counters
+        for stage, seen in (
+            ("total", counters.seconds),
+            ("queue", counters.queue_seconds),
+            ("preprocess", counters.preprocess_seconds),
+            ("predict", counters.predict_seconds),
+        ):
+            _add_distribution(seconds, (*slot.key, stage), seen)
+    return seconds
+
+
+def _add_distribution(histogram: HistogramMetricFamily, labels: tuple[str, ...], seen: Distribution) -> None:
+    """Add a series that begins with its first value: most versions are kept warm for others, and answer nothing."""
+    buckets = seen.buckets()
+    if buckets[-1][1]:
+        histogram.add_metric(labels, buckets, seen.total)
+
+
 def _of_batches(slots: list[Slot]) -> Iterator[Metric]:
     rows = HistogramMetricFamily("crossfade_batch_rows", "Rows per call of the model.", labels=_LABELS)
     seconds = CounterMetricFamily("crossfade_model_seconds", "Time in the model.", labels=_LABELS)
     loading = GaugeMetricFamily("crossfade_load_seconds", "From the first byte to ready.", labels=_LABELS)
     memory = GaugeMetricFamily("crossfade_model_bytes", "Memory charged to the version.", labels=_LABELS)
     for slot in slots:
-        rows.add_metric(slot.key, slot.counters.batch_rows.buckets(), slot.counters.batch_rows.total)
+        _add_distribution(rows, slot.key, slot.counters.batch_rows)
         seconds.add_metric(slot.key, slot.counters.batch_seconds)
         loading.add_metric(slot.key, slot.load_seconds)
         memory.add_metric(slot.key, slot.size_bytes)

@@ -17,7 +17,7 @@ from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.loading import load_golden, load_pipeline
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Manifest
-from crossfade.serving.batching import Predict
+from crossfade.serving.batching import Predict, Staged
 
 _TIMED_CALLS = 7
 _TIMED_SECONDS = 0.05
@@ -31,12 +31,14 @@ class OpenedVersion(msgspec.Struct, frozen=True):
         predict: Its preprocessor and model.
         golden: Requests with the answers that it must give, if it has any.
         number: Its order of registration.
+        staged: Where `predict` says how long its parts took, if it does.
     """
 
     manifest: Manifest
     predict: Predict
     golden: GoldenRequests | None = None
     number: int = 0
+    staged: Staged | None = None
 
 
 Opener = Callable[[str, str], OpenedVersion]
@@ -52,7 +54,7 @@ def registry_opener(backend: RegistryBackend, policy: TrustPolicy) -> Opener:
             raise LoadFailedError(ref=f"{name}:{version}", problem="it was deleted")
         manifest = backend.manifest(found)
         pipeline = load_pipeline(manifest, backend.blobs, policy)
-        return OpenedVersion(manifest, pipeline.predict, load_golden(manifest, backend.blobs), found.number)
+        return OpenedVersion(manifest, pipeline.predict, load_golden(manifest, backend.blobs), found.number, pipeline)
 
     return open_version
 
