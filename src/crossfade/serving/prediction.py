@@ -316,7 +316,7 @@ class PredictionService:
             await self._cache.close()
 
     def metrics(self) -> bytes:
-        """Render the metrics of this process in the Prometheus text format."""
+        """Render the metrics of this server in the Prometheus text format; not on the event loop."""
         return self._measurements.render()
 
     def _take(self, route: Route, ref: ModelRef) -> tuple[Slot, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from crossfade.errors import NotServedError
 from crossfade.registry.port import RegistryBackend
@@ -51,9 +52,9 @@ class ServingRuntime:
         self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache
-        measurements = Measurements(self.slots, self.follower, self._loader, self._cache)
+        self._measurements = Measurements(self.slots, self.follower, self._loader, self._cache)
         self.predictions = PredictionService(
-            self.follower, self.slots, measurements, backend, database, serving, self._cache
+            self.follower, self.slots, self._measurements, backend, database, serving, self._cache
         )
         self.follower.subscribe(self._apply)
         self.slots.subscribe(self._heartbeat.report_soon)
@@ -77,6 +78,10 @@ class ServingRuntime:
         self._loader.start()
         self._heartbeat.start()
 
+    def share_measurements(self, folder: Path, place: str) -> None:
+        """Add up metrics with the other workers of this server; see `Measurements.share`."""
+        self._measurements.share(folder, place)
+
     def await_ready(self, timeout: float) -> None:
         """Wait until every champion answers.
 
@@ -95,6 +100,7 @@ class ServingRuntime:
         self._heartbeat.close()
         self.follower.close()
         self._loader.close()
+        self._measurements.close()
 
     def _apply(self, snapshot: Snapshot) -> None:
         self._loader.aspire(snapshot)
