@@ -151,6 +151,15 @@ class HttpSettings(_Section):
     )
 
 
+class TelemetrySettings(_Section):
+    """Traces of predictions, sent to a collector of OpenTelemetry. Off until there is an address."""
+
+    otlp_endpoint: str = Field("", description="address of a collector (OTLP/HTTP), such as `http://localhost:4318`")
+    sample_ratio: float = Field(
+        0.01, ge=0, le=1, description="share of predictions traced; with a `traceparent` the caller decides"
+    )
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -185,6 +194,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     cache: CacheSettings = CacheSettings()
     http: HttpSettings = HttpSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     log: LogSettings = LogSettings()
 
     @classmethod

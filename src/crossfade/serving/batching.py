@@ -328,4 +328,7 @@ class Batcher:
         preprocess = 0.0 if self.staged is None else self.staged.preprocess_seconds
         self._cost.observe(rows, seconds)
         self._counters.count_batch(rows, seconds, len(requests), preprocess)
+        for request in requests:
+            if request.trace is not None:
+                request.trace.note_call(request.arrived_at, rows, len(requests), seconds, preprocess)
         return outputs

@@ -17,6 +17,7 @@ from crossfade.serving.loader import Loader
 from crossfade.serving.published import Board
 from crossfade.serving.slots import Key, Slot, SlotTable, State
 from crossfade.serving.totals import Totals
+from crossfade.serving.tracing import Tracer
 from crossfade.traffic.follower import SnapshotFollower
 
 _LABELS = ("model", "version")
@@ -30,8 +31,14 @@ class Measurements(Collector):
     """
 
     def __init__(
-        self, slots: SlotTable, follower: SnapshotFollower, loader: Loader, cache: ResponseCache | None = None
+        self,
+        slots: SlotTable,
+        follower: SnapshotFollower,
+        loader: Loader,
+        cache: ResponseCache | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self.unserved = Counters()
         self._cache = cache
         self._slots = slots
@@ -74,6 +81,7 @@ class Measurements(Collector):
         yield from _of_versions(slots, self._cache is not None, self.unserved.errors.copy())
         yield from self._of_process()
         yield from _of_cache(self._cache)
+        yield _of_traces(self._tracer)
 
     def of_versions(self, slots: list[Slot]) -> Iterator[Metric]:
         """Yield what these versions have done in this process."""
@@ -220,3 +228,14 @@ def _of_cache(cache: ResponseCache | None) -> Iterator[Metric]:
         for operation, breaker in cache.shared.breakers.items():
             breakers.add_metric((operation,), breaker.state is not BreakerState.CLOSED)
     yield from (entries, size, evictions, unkept, problems, breakers)
+
+
+def _of_traces(tracer: Tracer | None) -> Metric:
+    traces = CounterMetricFamily(
+        "crossfade_traces",
+        "Predictions that were traced: `sent` to the collector, `failed` to be, or `dropped` because too many waited.",
+        labels=("result",),
+    )
+    for result, count in ({} if tracer is None else tracer.sent).items():
+        traces.add_metric((result,), count)
+    return traces

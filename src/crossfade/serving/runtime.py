@@ -12,8 +12,9 @@ from crossfade.registry.requests import CacheStatus
 from crossfade.serving.cache import cache_status, open_response_cache
 from crossfade.serving.loader import Loader
 from crossfade.serving.measurements import Measurements
+from crossfade.serving.observing import open_observer
 from crossfade.serving.opening import Opener, registry_opener
-from crossfade.serving.prediction import PredictionService
+from crossfade.serving.prediction import HeldVersion, PredictionService
 from crossfade.serving.slots import SlotTable
 from crossfade.settings import Settings
 from crossfade.storage.database import Database
@@ -52,9 +53,18 @@ class ServingRuntime:
         self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache
-        self._measurements = Measurements(self.slots, self.follower, self._loader, self._cache)
+        self._observer = open_observer(settings)
+        tracer = None if self._observer is None else self._observer.tracer
+        self._measurements = Measurements(self.slots, self.follower, self._loader, self._cache, tracer)
         self.predictions = PredictionService(
-            self.follower, self.slots, self._measurements, backend, database, serving, self._cache
+            self.follower,
+            self.slots,
+            self._measurements,
+            backend,
+            database,
+            serving,
+            self._cache,
+            HeldVersion if self._observer is None else self._observer.hold,
         )
         self.follower.subscribe(self._apply)
         self.slots.subscribe(self._heartbeat.report_soon)
@@ -101,6 +111,8 @@ class ServingRuntime:
         self.follower.close()
         self._loader.close()
         self._measurements.close()
+        if self._observer is not None:
+            self._observer.close()
 
     def _apply(self, snapshot: Snapshot) -> None:
         self._loader.aspire(snapshot)
