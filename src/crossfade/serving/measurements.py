@@ -17,7 +17,6 @@ from crossfade.serving.loader import Loader
 from crossfade.serving.published import Board
 from crossfade.serving.slots import Key, Slot, SlotTable, State
 from crossfade.serving.totals import Totals
-from crossfade.serving.tracing import Tracer
 from crossfade.traffic.follower import SnapshotFollower
 
 _LABELS = ("model", "version")
@@ -28,6 +27,7 @@ class Measurements(Collector):
 
     Attributes:
         unserved: Requests that no version was there to answer.
+        traces, captured_rows: How many, by what became of them.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Measurements(Collector):
         follower: SnapshotFollower,
         loader: Loader,
         cache: ResponseCache | None = None,
-        tracer: Tracer | None = None,
     ) -> None:
-        self._tracer = tracer
+        self.traces: Mapping[str, int] = {}
+        self.captured_rows: Mapping[str, int] = {}
         self.unserved = Counters()
         self._cache = cache
         self._slots = slots
@@ -81,7 +81,16 @@ class Measurements(Collector):
         yield from _of_versions(slots, self._cache is not None, self.unserved.errors.copy())
         yield from self._of_process()
         yield from _of_cache(self._cache)
-        yield _of_traces(self._tracer)
+        yield _by_result(
+            "crossfade_traces",
+            "Predictions that were traced: `sent` to the collector, `failed` to be, or `dropped` as too many waited.",
+            self.traces,
+        )
+        yield _by_result(
+            "crossfade_captured_rows",
+            "Rows of captured predictions: `written`, `failed` to be, or `dropped` as too much waited.",
+            self.captured_rows,
+        )
 
     def of_versions(self, slots: list[Slot]) -> Iterator[Metric]:
         """Yield what these versions have done in this process."""
@@ -230,12 +239,8 @@ def _of_cache(cache: ResponseCache | None) -> Iterator[Metric]:
     yield from (entries, size, evictions, unkept, problems, breakers)
 
 
-def _of_traces(tracer: Tracer | None) -> Metric:
-    traces = CounterMetricFamily(
-        "crossfade_traces",
-        "Predictions that were traced: `sent` to the collector, `failed` to be, or `dropped` because too many waited.",
-        labels=("result",),
-    )
-    for result, count in ({} if tracer is None else tracer.sent).items():
-        traces.add_metric((result,), count)
-    return traces
+def _by_result(name: str, documentation: str, counts: Mapping[str, int]) -> Metric:
+    metric = CounterMetricFamily(name, documentation, labels=("result",))
+    for result, count in counts.items():
+        metric.add_metric((result,), count)
+    return metric

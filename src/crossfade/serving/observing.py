@@ -5,6 +5,10 @@ While both are off, none of this is on the way of a request.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from crossfade.core.identity import new_id
 from crossfade.core.tensors import Tensors, row_count
 from crossfade.errors import CrossfadeError
 from crossfade.serving.cache import VersionAnswers
@@ -12,6 +16,13 @@ from crossfade.serving.prediction import DEFAULT_TERMS, HeldVersion, Prediction,
 from crossfade.serving.slots import Slot
 from crossfade.serving.tracing import CURRENT, Trace, Tracer
 from crossfade.settings import Settings
+from crossfade.storage.database import Database
+from crossfade.storage.secrets import deployment_secret
+
+if TYPE_CHECKING:
+    from crossfade.serving.capture import Capture
+
+_SECRET = "capture"  # noqa: S105 - its name
 
 
 class Observer:
@@ -19,13 +30,25 @@ class Observer:
 
     Args:
         tracer: Where traces go, or None.
+        capture: Where payloads go, or None.
 
     Attributes:
-        tracer: The same.
+        tracer, capture: The same.
     """
 
-    def __init__(self, tracer: Tracer | None = None) -> None:
+    def __init__(self, tracer: Tracer | None = None, capture: Capture | None = None) -> None:
         self.tracer = tracer
+        self.capture = capture
+
+    @property
+    def traces(self) -> Mapping[str, int]:
+        """What became of traces."""
+        return {} if self.tracer is None else self.tracer.sent
+
+    @property
+    def captured_rows(self) -> Mapping[str, int]:
+        """What became of captured rows."""
+        return {} if self.capture is None else self.capture.rows
 
     def hold(
         self, slot: Slot, alias: str | None, fallback: bool, revision: int, answers: VersionAnswers | None
@@ -35,22 +58,28 @@ class Observer:
 
     def close(self) -> None:
         """Let what was seen reach where it goes, as far as a few seconds suffice."""
-        if self.tracer is not None:
-            self.tracer.close()
+        for part in (self.tracer, self.capture):
+            if part is not None:
+                part.close()
 
 
-def open_observer(settings: Settings) -> Observer | None:
+def open_observer(settings: Settings, database: Database) -> Observer | None:
     """Return the observer that the settings ask for, or None.
 
     Raises:
         SettingsError, MissingExtraError: What is asked for cannot be done.
+        DatabaseUnavailableError: The database, which keeps the deployment's secret, does not answer.
     """
-    telemetry = settings.telemetry
-    if not telemetry.otlp_endpoint:
-        return None
-    from crossfade.serving.otlp import open_sender
+    tracer = capture = None
+    if settings.telemetry.otlp_endpoint:
+        from crossfade.serving.otlp import open_sender
 
-    return Observer(Tracer(telemetry.sample_ratio, open_sender(telemetry.otlp_endpoint)))
+        tracer = Tracer(settings.telemetry.sample_ratio, open_sender(settings.telemetry.otlp_endpoint))
+    if settings.capture.models:
+        from crossfade.serving.capture import Capture
+
+        capture = Capture(settings.capture, settings.capture_folder, deployment_secret(database, _SECRET))
+    return None if tracer is None and capture is None else Observer(tracer, capture)
 
 
 class _ObservedVersion(HeldVersion):
@@ -76,13 +105,22 @@ class _ObservedVersion(HeldVersion):
         request_id: str = "",
     ) -> Prediction:
         """Answer a request, and note how."""
-        tracer = self._observer.tracer
+        tracer, capture = self._observer.tracer, self._observer.capture
         trace = None if tracer is None else tracer.begin(terms.trace, self._started)
         if tracer is None or trace is None:
-            return await super().predict(tensors, wanted, terms, request_id)
+            prediction = await super().predict(tensors, wanted, terms, request_id)
+        else:
+            prediction = await self._traced(tracer, trace, tensors, wanted, terms)
+        if capture is not None:
+            capture.offer(self._slot, tensors, prediction.outputs, request_id or new_id())
+        return prediction
+
+    async def _traced(
+        self, tracer: Tracer, trace: Trace, tensors: Tensors, wanted: frozenset[str] | None, terms: Terms
+    ) -> Prediction:
         token = CURRENT.set(trace)
         try:
-            return await super().predict(tensors, wanted, terms, request_id)
+            return await super().predict(tensors, wanted, terms)
         except Exception as error:
             trace.error = error.code if isinstance(error, CrossfadeError) else type(error).__name__
             raise

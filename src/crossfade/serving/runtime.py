@@ -53,9 +53,11 @@ class ServingRuntime:
         self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache
-        self._observer = open_observer(settings)
-        tracer = None if self._observer is None else self._observer.tracer
-        self._measurements = Measurements(self.slots, self.follower, self._loader, self._cache, tracer)
+        self._observer = open_observer(settings, database)
+        self._measurements = Measurements(self.slots, self.follower, self._loader, self._cache)
+        if self._observer is not None:
+            self._measurements.traces = self._observer.traces
+            self._measurements.captured_rows = self._observer.captured_rows
         self.predictions = PredictionService(
             self.follower,
             self.slots,
