@@ -5,12 +5,15 @@ import signal
 from pathlib import Path
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from crossfade.platform import open_platform
+from crossfade.serving.capture_files import find_files
 from crossfade.settings import Settings
 from tests import control
+from tests.serving.collector import collector
 from tests.traffic.support import eventually
 
 BODY = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
@@ -79,3 +82,42 @@ def test_one_process_counts_for_itself(home):
         assert seen[ANSWERED] == 3
         assert ("process_cpu_seconds_total",) in seen
         assert not [name for name in seen if name[0] == "crossfade_worker_restarts_total"]
+
+
+def test_traces_and_captures_leave_every_worker(home, tmp_path):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with collector() as collecting:
+        looked_at = {
+            "CROSSFADE_TELEMETRY__OTLP_ENDPOINT": collecting.url,
+            "CROSSFADE_TELEMETRY__SAMPLE_RATIO": "0",
+            "CROSSFADE_CAPTURE__MODELS": '{"tiny": {"ratio": 1}}',
+            "CROSSFADE_CAPTURE__FOLDER": str(tmp_path / "captures"),
+        }
+        with control.running_server(home, "--workers", "2", **looked_at) as server:
+            ask(server, 10)
+            answer = httpx.post(
+                f"{server.url}/v2/models/tiny/infer",
+                json=BODY,
+                headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"},
+            )
+            assert answer.json()["id"] == trace
+            eventually(lambda: scrape(server).get(("crossfade_traces_total", ("result", "sent"))) == 1)
+            assert server.stop(signal.SIGTERM) == 0  # what waited is written on the way out
+    assert {span.trace_id.hex() for span in collecting.spans()} == {trace}
+    assert [span.name for span in collecting.spans()] == ["predict tiny", "queue", "preprocess", "predict"]
+    rows = [row for path in find_files(tmp_path / "captures") for row in pq.read_table(path)["request_id"].to_pylist()]
+    assert len(rows) == len(set(rows)) == 11
+    assert trace in rows
+
+
+def test_a_dead_collector_costs_no_answer(home):
+    away = {
+        "CROSSFADE_TELEMETRY__OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "CROSSFADE_TELEMETRY__SAMPLE_RATIO": "1",
+    }
+    with control.running_server(home, **away) as server:
+        ask(server, 20)
+        eventually(lambda: scrape(server)["crossfade_traces_total", ("result", "failed")] > 0, seconds=20)
+        assert server.stop(signal.SIGTERM) == 0
+    assert server.log.read_text().count("does not take traces") == 1
+    assert "Traceback" not in server.log.read_text()
