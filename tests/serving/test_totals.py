@@ -61,6 +61,9 @@ class Time:
     def monotonic(self):
         return self.now
 
+    def sleep(self, seconds):
+        pass
+
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -6,8 +6,8 @@ Prometheus' own counters take a lock per increment; these are read by `measureme
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency buckets; the fast end is finer than Prometheus' defaults, because models are fast."""
@@ -32,6 +32,11 @@ class CacheResult(StrEnum):
     """It was nowhere."""
 
 
+@cache
+def _labels(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    return (*map(str, bounds), "+Inf")
+
+
 class Distribution:
     """Counts values by bucket, as a Prometheus histogram wants them.
 
@@ -44,7 +49,7 @@ class Distribution:
 
     __slots__ = ("_bounds", "_counts", "total")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
+    def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self.total = 0.0
@@ -62,7 +67,7 @@ class Distribution:
     def buckets(self) -> list[tuple[str, float]]:
         """Return (upper bound, how many values are not above it), ending with `+Inf`."""
         reached, cumulated = 0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+        for bound, count in zip(_labels(self._bounds), self._counts, strict=True):
             reached += count
             cumulated.append((bound, float(reached)))
         return cumulated

@@ -110,9 +110,12 @@ class Totals:
             gone = [slot for version, slot in self._held.items() if held.get(version) is not slot]
             _add(self._before, _counts(self._source.of_versions(gone)))
             self._held = held
-            metrics = list(self._source.read(list(held.values())))
+            metrics: list[Metric] = []
             counts = self._before.copy()
-            _add(counts, _counts(metrics))
+            for metric in self._source.read(list(held.values())):
+                metrics.append(metric)
+                _add(counts, _counts([metric]))
+                time.sleep(0)  # lets the event loop go first: otherwise it waits until the interpreter forces a switch
             process = list(self._process.collect())
             own = Published(
                 now,
