@@ -22,6 +22,7 @@ from crossfade.cli.main import main as command_line
 from crossfade.serving.loader import Loader
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import SlotTable
+from crossfade.serving.totals import RULES
 from crossfade.settings import Settings
 from crossfade.traffic.follower import SnapshotFollower
 from crossfade.traffic.snapshot import Snapshot
@@ -81,14 +82,16 @@ def metrics_page() -> Iterator[str]:
     """Yield the lines of the metrics page: everything that `/metrics` can show."""
     yield "# Metrics\n"
     yield "`GET /metrics` answers in the Prometheus text format. A label is never a user or unit id. With"
-    yield "`--workers N`, each process counts for itself and a scrape reaches any of them: read the figures of all from"
-    yield "processes that have a port each.\n"
-    yield "| metric | type | labels | meaning |\n|---|---|---|---|"
+    yield "`--workers N` a scrape of any worker answers for all of them: counts are added up and go on when a worker is"
+    yield "replaced, gauges are added up or the worst is shown, and `process_*` has the label `worker`. What the others"
+    yield "say is at most about a second old (`docs/decisions/0011-metrics-of-all-workers.md`).\n"
+    yield "| metric | type | labels | over workers | meaning |\n|---|---|---|---|---|"
     nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, abandoned=0, free_bytes=lambda: 0)
     for metric in Measurements(SlotTable(), cast("SnapshotFollower", nothing), cast("Loader", nothing)).collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         labels = ", ".join(f"`{label}`" for label in getattr(metric, "_labelnames", ()))
-        yield f"| `{name}` | {metric.type} | {labels} | {metric.documentation} |"
+        over = getattr(RULES.get(metric.name, sum), "__name__", "")
+        yield f"| `{name}` | {metric.type} | {labels} | {over} | {metric.documentation} |"
 
 
 def cli_page() -> Iterator[str]:

@@ -161,6 +161,38 @@ class HttpSettings(_Section):
     )
 
 
+class TelemetrySettings(_Section):
+    """Traces of predictions, sent to a collector of OpenTelemetry. Off until there is an address."""
+
+    otlp_endpoint: str = Field("", description="address of a collector (OTLP/HTTP), such as `http://localhost:4318`")
+    sample_ratio: float = Field(
+        0.01, ge=0, le=1, description="share of predictions traced; with a `traceparent` the caller decides"
+    )
+
+
+class CaptureRules(_Section):
+    """Which predictions of a model are kept, and what of them."""
+
+    ratio: float = Field(gt=0, le=1, description="share of the predictions")
+    include: tuple[str, ...] = Field((), description="inputs and outputs that are kept; default all")
+    exclude: tuple[str, ...] = Field((), description="those that are not")
+    hashed: tuple[str, ...] = Field((), description="those of which a keyed hash is kept")
+
+
+class CaptureSettings(_Section):
+    """Predictions that are kept with their inputs and outputs, as Parquet files. Off until a model is named."""
+
+    models: dict[str, CaptureRules] = Field(
+        {}, description="model -> `ratio` (of its predictions), `include`, `exclude`, `hashed` (names of fields)"
+    )
+    folder: str = Field("", description="where to; default `captures` in `home`")
+    file_seconds: Seconds = Field(60.0, description="after which a file is written; a crash loses at most so much")
+    max_file_rows: Count = Field(100_000, description="rows after which a file is written")
+    max_file_bytes: Count = Field(32 * 2**20, description="bytes in memory after which a file is written")
+    max_waiting_bytes: Count = Field(64 * 2**20, description="held in memory per process; what is more is dropped")
+    retention_seconds: Seconds = Field(7 * 86_400.0, description="age at which a file is deleted")
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -196,6 +228,8 @@ class Settings(BaseSettings):
     isolation: IsolationSettings = IsolationSettings()
     cache: CacheSettings = CacheSettings()
     http: HttpSettings = HttpSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    capture: CaptureSettings = CaptureSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -231,6 +265,11 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The database URL with the default filled in."""
         return self.storage.database_url or f"sqlite:///{(self.home / 'crossfade.db').absolute()}"
+
+    @property
+    def capture_folder(self) -> Path:
+        """Where captured predictions are, with the default filled in."""
+        return Path(self.capture.folder or self.home / "captures").absolute()
 
     @property
     def blobs_url(self) -> str:

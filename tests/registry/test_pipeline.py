@@ -1,6 +1,7 @@
 """A pipeline: layouts in, checked answers out."""
 
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -164,3 +165,30 @@ def test_deliberate_errors_keep_their_kind():
 
     with pytest.raises(NotServedError):
         pipeline(refuse).predict(COLUMNS, WANTED)
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A preprocessor that takes its time."""
+
+    def transform(self, inputs):
+        time.sleep(0.02)
+        return inputs
+
+
+def test_the_time_before_the_model_is_told_apart():
+    quick, slow = pipeline({"predict": np.zeros(2)}), pipeline(lambda _: late(), preprocessor=Slow())
+
+    def late():
+        time.sleep(0.05)
+        return {"predict": np.zeros(2)}
+
+    assert quick.preprocess_seconds == 0.0
+    quick.predict(COLUMNS, WANTED)
+    started = time.perf_counter()
+    slow.predict(COLUMNS, WANTED)
+    whole = time.perf_counter() - started
+    assert quick.preprocess_seconds > 0
+    assert 0.02 <= slow.preprocess_seconds <= whole - 0.05

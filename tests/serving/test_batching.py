@@ -5,6 +5,7 @@ import gc
 import logging
 import threading
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +87,36 @@ def same(outputs, tensors, wanted):
     assert outputs["sum"].tolist() == tensors["x"].sum(axis=1).tolist()
     if "loud" in wanted:
         assert outputs["loud"].tolist() == [f"{word}!" for word in tensors["word"]]
+
+
+# --- stages ---
+
+
+async def test_stages_are_counted_per_call_and_waiting_per_request():
+    model, counters = Model(), Counters()
+    batcher = Batcher(model, FIXED, ModelRules(), ref="m:1", inline=True, inline_seconds=10, counters=counters)
+    batcher.staged = SimpleNamespace(preprocess_seconds=0.25)
+    await asyncio.gather(*(batcher.submit(request(1), BOTH) for _ in range(3)))
+    assert model.calls == [3]
+    assert counters.queue_seconds.count == 3
+    assert counters.queue_seconds.total >= 0
+    assert counters.preprocess_seconds.count == counters.predict_seconds.count == 3
+    assert counters.preprocess_seconds.total == 0.75
+
+
+async def test_the_time_in_the_line_is_the_time_until_the_call():
+    model = Model()
+    async with batcher_of(model, inline=False, execution="thread") as batcher:
+        model.gate.clear()
+        first = batcher.submit(request(1), BOTH)
+        await soon(lambda: model.running)
+        second = batcher.submit(request(1), BOTH)
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        await asyncio.gather(first, second)
+        waited = batcher._counters.queue_seconds
+        assert waited.count == 2
+        assert waited.total >= 0.05
 
 
 # --- on the event loop ---

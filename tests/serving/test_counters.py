@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.serving.counters import MAX_BATCH_SIZES, ROWS, SECONDS, Counters, Distribution
+from crossfade.serving.counters import MAX_BATCH_SIZES, ROWS, SECONDS, STAGE_SECONDS, Counters, Distribution
 
 
 @given(st.lists(st.floats(0, 100), max_size=50))
@@ -51,3 +51,18 @@ def test_batches_are_counted_by_size_up_to_a_bound():
     assert len(counters.batch_sizes) == MAX_BATCH_SIZES
     assert (counters.batch_sizes[1].count, counters.batch_sizes[1].seconds) == (2, 0.75)
     assert counters.batch_rows.count == MAX_BATCH_SIZES + 100
+
+
+def test_a_call_is_divided_among_its_stages_as_every_request_saw_it():
+    counters = Counters()
+    counters.count_batch(8, 0.010, 4, preprocess_seconds=0.002)
+    counters.count_batch(1, 0.001)
+    assert (counters.preprocess_seconds.count, counters.predict_seconds.count) == (5, 5)
+    assert counters.preprocess_seconds.total == pytest.approx(4 * 0.002)
+    assert counters.predict_seconds.total == pytest.approx(4 * 0.008 + 0.001)
+    assert counters.predict_seconds.buckets()[2] == ("0.0025", 1.0)
+
+
+def test_bounds_of_stages_are_bounds_of_the_whole():
+    assert set(STAGE_SECONDS) <= set(SECONDS)
+    assert list(STAGE_SECONDS) == sorted(STAGE_SECONDS)

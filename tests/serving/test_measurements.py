@@ -1,10 +1,16 @@
 """What Prometheus sees is what happened."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from crossfade.errors import CrossfadeError
+from crossfade.serving.measurements import Measurements
+from crossfade.serving.slots import Slot, SlotTable, State
+from crossfade.traffic.snapshot import Snapshot
 from tests.serving.fakes import X, ask, leased
 from tests.traffic.support import eventually, move, publish_all
 
@@ -42,8 +48,8 @@ async def test_requests_rows_batches_and_errors_are_counted(runtime):
     assert seen["crossfade_requests_total", "", "", "4xx"] == 2
     assert seen["crossfade_requests_total", "", "", "5xx"] == 1
     assert seen["crossfade_rows_total", *m] == 6
-    assert seen["crossfade_inference_duration_seconds_count", *m] == 3
-    assert seen["crossfade_inference_duration_seconds_sum", *m] > 0
+    assert seen["crossfade_inference_duration_seconds_count", *m, "total"] == 3
+    assert seen["crossfade_inference_duration_seconds_sum", *m, "total"] > 0
     assert seen["crossfade_batch_rows_count", *m] == 3
     assert seen["crossfade_batch_rows_sum", *m] == 6
     assert seen["crossfade_batch_rows_bucket", *sorted(("2.0", *m))] == 3
@@ -74,3 +80,36 @@ def test_every_metric_of_ours_has_the_prefix_and_a_help_text(runtime):
     assert {name for name in names if not name.startswith(("crossfade_", "process_"))} == set()
     assert all(family.documentation for family in families)
     assert len(families) > 10
+
+
+async def test_the_stages_of_a_request_are_told_apart(runtime):
+    for _ in range(4):
+        await ask(runtime, "m")
+    seen = scrape(runtime)
+    for stage in ("total", "queue", "preprocess", "predict"):
+        assert seen["crossfade_inference_duration_seconds_count", "1.0.0", "m", stage] == 4
+    whole, *parts = (
+        seen["crossfade_inference_duration_seconds_sum", "1.0.0", "m", stage] for stage in ("total", "queue", "predict")
+    )
+    assert sum(parts) <= whole
+
+
+def test_a_version_that_has_answered_nothing_has_no_buckets(runtime):
+    assert not any(name == "crossfade_inference_duration_seconds_bucket" for name, *_ in scrape(runtime))
+
+
+def test_twenty_models_with_three_versions_each_stay_under_two_thousand_series():
+    slots = SlotTable()
+    for model, version in itertools.product(range(20), range(3)):
+        slot = Slot(f"m{model}", f"1.0.{version}", "d")
+        slot.state = State.READY
+        slots.put(slot)
+        if version == 0:  # the champion
+            slot.counters.count_answer(1, 0.001, 1.0)
+            slot.counters.queue_seconds.add(0.001)
+            slot.counters.count_batch(1, 0.001)
+            slot.counters.count_error(422)
+            slot.counters.count_shed("overload", "online")
+    nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, abandoned=0, free_bytes=lambda: 0)
+    text = Measurements(slots, nothing, nothing).render().decode()
+    assert 1_000 < sum(not line.startswith("#") for line in text.splitlines()) < 2_000

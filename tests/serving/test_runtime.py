@@ -97,8 +97,8 @@ def test_predictions_outlive_the_database(registry, start, switch, database, fle
     assert number(runtime) == 1.0
 
 
-def test_without_a_database_there_is_no_start(registry, database, openings):
-    runtime = ServingRuntime(registry.backend, database, Settings(serving=FAST), openings)
+def test_without_a_database_there_is_no_start(registry, database, openings, tmp_path):
+    runtime = ServingRuntime(registry.backend, database, Settings(home=tmp_path, serving=FAST), openings)
     assert runtime.predictions.unready() == ["the registry has not been read yet"]
     database.away = True
     with pytest.raises(DatabaseUnavailableError):
@@ -141,7 +141,7 @@ def test_a_process_that_starts_with_a_broken_champion_answers_with_the_former(re
     assert runtime.predictions.unready() == ["m:1.0.1: RuntimeError: broken here"]
 
 
-def test_by_default_versions_come_from_the_registry(registry, start):
+def test_by_default_versions_come_from_the_registry(registry, start, tmp_path):
     from sklearn.linear_model import LinearRegression
 
     x = [[0.0], [1.0], [2.0]]
@@ -151,7 +151,7 @@ def test_by_default_versions_come_from_the_registry(registry, start):
     runtime.await_ready(10)
     spec = asyncio.run(runtime.predictions.find(ModelRef.parse("line"))).signature.inputs[0]
     assert spec.datatype == "FP64"
-    default = ServingRuntime(registry.backend, registry.backend.database, Settings(serving=FAST))
+    default = ServingRuntime(registry.backend, registry.backend.database, Settings(home=tmp_path, serving=FAST))
     default.start()
     default.await_ready(10)
     default.close()

@@ -40,13 +40,18 @@ class SmallModel(msgspec.Struct):
 
 
 class SmallHeldVersion:
-    def __init__(self, model: SmallModel, alias: str | None, terms: list[Terms]) -> None:
-        self.model, self.alias, self.signature, self.terms = model, alias, model.signature, terms
+    def __init__(self, model: SmallModel, alias: str | None, asked: SmallPredictions) -> None:
+        self.model, self.alias, self.signature, self.asked = model, alias, model.signature, asked
 
     async def predict(
-        self, tensors: Tensors, wanted: frozenset[str] | None = None, terms: Terms = DEFAULT_TERMS
+        self,
+        tensors: Tensors,
+        wanted: frozenset[str] | None = None,
+        terms: Terms = DEFAULT_TERMS,
+        request_id: str = "",
     ) -> Prediction:
-        self.terms.append(terms)
+        self.asked.terms.append(terms)
+        self.asked.request_ids.append(request_id)
         checked = self.signature.check(tensors)
         started = time.monotonic()
         outputs = self.model.function(checked)
@@ -68,6 +73,7 @@ class SmallPredictions:
     def __init__(self, models: list[SmallModel]) -> None:
         self.models = {model.model: model for model in models}
         self.terms: list[Terms] = []
+        self.request_ids: list[str] = []
         self.draining = False
 
     async def find(self, ref: ModelRef) -> SmallModel:
@@ -87,7 +93,7 @@ class SmallPredictions:
         model = await self.find(ref)
         if not model.ready:
             raise NotServedError(ref=str(ref), problem=model.problem)
-        return SmallHeldVersion(model, ref.alias, self.terms)
+        return SmallHeldVersion(model, ref.alias, self)
 
     def served(self) -> list[SmallModel]:
         return list(self.models.values())

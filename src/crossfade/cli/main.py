@@ -16,6 +16,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "models": ("crossfade.cli.models:models", "Register, inspect, compare and move versions of models."),
     "predict": ("crossfade.cli.predict:predict", "Predict rows of a file or of stdin."),
     "serve": ("crossfade.cli.serve:serve", "Start the server."),
+    "replay": ("crossfade.cli.replay:replay", "Put captured predictions to another version."),
     "cache": ("crossfade.cli.cache:cache", "See what is kept of answers, and have them computed anew."),
     "doctor": ("crossfade.cli.doctor:doctor", "Check that everything Crossfade needs is in order."),
     "settings": ("crossfade.cli.settings:settings", "See every setting and where its value comes from."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -22,6 +23,9 @@ class Pipeline:
         model: The loaded model.
         preprocessor: The loaded preprocessor, when the version has one.
         ref: What errors call the version.
+
+    Attributes:
+        preprocess_seconds: How long the last call took until the model itself was called.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Pipeline:
         self.model = model
         self.preprocessor = preprocessor
         self.ref = ref
+        self.preprocess_seconds = 0.0
         self._assemble = _assembly(signature)
         self._specs = {spec.name: spec for spec in signature.outputs}
 
@@ -57,10 +62,12 @@ class Pipeline:
         Raises:
             PredictionError: The preprocessor or the model failed.
         """
+        started = time.perf_counter()
         try:
             inputs = self._assemble(tensors)
             if self.preprocessor is not None:
                 inputs = self.preprocessor.transform(inputs)
+            self.preprocess_seconds = time.perf_counter() - started
             return self.model.predict(inputs, wanted)
         except CrossfadeError:
             raise

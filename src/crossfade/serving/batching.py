@@ -19,6 +19,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -52,6 +53,13 @@ the load (docs/decisions/0007).
 Outcome = tuple[Request, Tensors | Exception]
 
 
+class Staged(Protocol):
+    """Says how long the parts of the last call took; wherever the model runs, one call is made at a time."""
+
+    preprocess_seconds: float
+    """Until the model itself was called."""
+
+
 class Batcher:
     """Feeds one loaded version. `submit` is called on one event loop only.
 
@@ -69,6 +77,7 @@ class Batcher:
     Attributes:
         inline: Whether the model runs on the event loop now.
         refusal: Says of a request why it must not be put to the model, if so; None when nothing is ever refused.
+        staged: Where `predict` says how long the parts of a call took, or None when it does not.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class Batcher:
         expected_seconds: float = 0.0,
     ) -> None:
         self.inline = inline
+        self.staged: Staged | None = None
         self._predict = predict
         self.refusal: Refusal | None = None
         self._ref = ref
@@ -272,6 +282,7 @@ class Batcher:
             elif self.refusal is not None and (refusal := self.refusal(request.tensors, request.wanted)):
                 outcomes.append((request, refusal))
             else:
+                self._counters.queue_seconds.add(now - request.arrived_at)
                 waiting.append(request)
         if len(waiting) > 1:
             return outcomes + self._answer_together(waiting)
@@ -282,7 +293,7 @@ class Batcher:
 
     def _answer_alone(self, request: Request) -> Tensors | Exception:
         try:
-            return self._call(request.tensors, request.wanted, request.rows)
+            return self._call(request.tensors, request.wanted, [request])
         except SystemExit as error:  # a model is foreign code, and must not end the server
             failure = PredictionError(ref=self._ref, problem=f"it tried to exit ({error})")
             failure.__cause__ = error
@@ -294,7 +305,7 @@ class Batcher:
         names, wanted = batch[0].tensors, batch[0].wanted
         joined = {name: np.concatenate([request.tensors[name] for request in batch]) for name in names}
         try:
-            outputs = self._call(joined, wanted, sum(request.rows for request in batch), len(batch))
+            outputs = self._call(joined, wanted, batch)
         except (Exception, SystemExit):  # noqa: BLE001 - whose fault it was shows when each is tried alone
             return self._answer_one_by_one(batch)
         self._refused_batches = 0
@@ -315,10 +326,15 @@ class Batcher:
                 self._max_rows = 1
         return outcomes
 
-    def _call(self, tensors: Tensors, wanted: frozenset[str], rows: int, requests: int = 1) -> Tensors:
+    def _call(self, tensors: Tensors, wanted: frozenset[str], requests: list[Request]) -> Tensors:
         started = time.perf_counter()
         outputs = self._predict(tensors, wanted)
         seconds = time.perf_counter() - started
+        rows = sum(request.rows for request in requests)
+        preprocess = 0.0 if self.staged is None else self.staged.preprocess_seconds
         self._cost.observe(rows, seconds)
-        self._counters.count_batch(rows, seconds, requests)
+        self._counters.count_batch(rows, seconds, len(requests), preprocess)
+        for request in requests:
+            if request.trace is not None:
+                request.trace.note_call(request.arrived_at, rows, len(requests), seconds, preprocess)
         return outputs

@@ -23,6 +23,7 @@ from crossfade.serving.fingerprints import Fingerprints
 from crossfade.serving.frames import decode_frame, encode_frame
 from crossfade.serving.shared_answers import OVERHEAD_BYTES, SharedAnswers
 from crossfade.serving.slots import Slot
+from crossfade.serving.tracing import CURRENT
 from crossfade.serving.waiting import Priority
 from crossfade.settings import CacheSettings, Settings
 from crossfade.storage.cache.backends import open_cache
@@ -126,7 +127,7 @@ class ResponseCache:
         """Return the kept answer to a question, or compute it, or wait for who is computing it already."""
         frame = await self.memory.get(key)
         if frame is not None:
-            slot.counters.count_cached(CacheResult.MEMORY)
+            _count(slot, CacheResult.MEMORY)
             return decode_frame(frame)
         question = (slot, key)
         flight = self._flights.get(question)
@@ -138,7 +139,7 @@ class ResponseCache:
                 asyncio.create_task(self._compute(slot, key, tensors, wanted, deadline, priority))
             )
         else:
-            slot.counters.count_cached(CacheResult.JOINED)
+            _count(slot, CacheResult.JOINED)
         flight.waiting += 1
         try:
             async with asyncio.timeout(deadline - time.monotonic() if joined and deadline < math.inf else None):
@@ -163,9 +164,9 @@ class ResponseCache:
         if self.shared is not None:
             outputs = await self._find(self.shared, key)
             if outputs is not None:
-                slot.counters.count_cached(CacheResult.SHARED)
+                _count(slot, CacheResult.SHARED)
                 return outputs
-        slot.counters.count_cached(CacheResult.COMPUTED)
+        _count(slot, CacheResult.COMPUTED)
         outputs = await slot.predict(tensors, wanted, deadline, priority)
         await self._keep(key, outputs)
         return outputs
@@ -228,6 +229,13 @@ class VersionAnswers:
         """
         key = self.prefix + self._fingerprints.of(tensors, wanted)
         return self._cache.answer(slot, key, tensors, wanted, deadline, priority)
+
+
+def _count(slot: Slot, result: CacheResult) -> None:
+    slot.counters.count_cached(result)
+    trace = CURRENT.get()
+    if trace is not None:
+        trace.cache = result.value
 
 
 def open_response_cache(settings: Settings, database: Database) -> ResponseCache | None:

@@ -6,11 +6,13 @@ Prometheus' own counters take a lock per increment; these are read by `measureme
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency buckets; the fast end is finer than Prometheus' defaults, because models are fast."""
+STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0)
+"""The same for the parts of a request: half as many, because every bucket of every version is a series."""
 MAX_BATCH_SIZES = 1024
 """Sizes of batches that are counted apart; a version that has seen more counts the others only in its totals."""
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
@@ -30,6 +32,11 @@ class CacheResult(StrEnum):
     """It was nowhere."""
 
 
+@cache
+def _labels(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    return (*map(str, bounds), "+Inf")
+
+
 class Distribution:
     """Counts values by bucket, as a Prometheus histogram wants them.
 
@@ -42,7 +49,7 @@ class Distribution:
 
     __slots__ = ("_bounds", "_counts", "total")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
+    def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self.total = 0.0
@@ -52,15 +59,15 @@ class Distribution:
         """How many values there were."""
         return sum(self._counts)
 
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
+    def add(self, value: float, times: int = 1) -> None:
+        """Count one value, or one that was seen several times."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self.total += value * times
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return (upper bound, how many values are not above it), ending with `+Inf`."""
         reached, cumulated = 0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+        for bound, count in zip(_labels(self._bounds), self._counts, strict=True):
             reached += count
             cumulated.append((bound, float(reached)))
         return cumulated
@@ -89,6 +96,9 @@ class Counters:
         "failed_seconds",
         "fallbacks",
         "model_seconds",
+        "predict_seconds",
+        "preprocess_seconds",
+        "queue_seconds",
         "rows",
         "seconds",
         "shed",
@@ -111,6 +121,12 @@ class Counters:
         self.batch_seconds = 0.0
         self.model_seconds = 0.0
         """As the requests saw it: a batch of eight requests counts eight times."""
+        self.queue_seconds = Distribution(STAGE_SECONDS)
+        """Of requests that were given to the model: until their batch began."""
+        self.preprocess_seconds = Distribution(STAGE_SECONDS)
+        """As the requests saw it: from tensors to what the model takes."""
+        self.predict_seconds = Distribution(STAGE_SECONDS)
+        """As the requests saw it: the model itself, and its outputs."""
         self.cached = dict.fromkeys(CacheResult, 0)
         """Questions to the response cache."""
         self.shed: dict[tuple[str, str], int] = {}
@@ -141,9 +157,18 @@ class Counters:
         """Count a request that was refused because there was no time for it."""
         self.shed[reason, priority] = self.shed.get((reason, priority), 0) + 1
 
-    def count_batch(self, rows: int, seconds: float, requests: int = 1) -> None:
-        """Count one call of the model."""
+    def count_batch(self, rows: int, seconds: float, requests: int = 1, preprocess_seconds: float = 0.0) -> None:
+        """Count one call of the model.
+
+        Args:
+            rows: Of all its requests.
+            seconds: The whole call.
+            requests: How many shared it.
+            preprocess_seconds: How much of it went by before the model itself.
+        """
         self.batch_rows.add(rows)
+        self.preprocess_seconds.add(preprocess_seconds, requests)
+        self.predict_seconds.add(seconds - preprocess_seconds, requests)
         self.batch_seconds += seconds
         self.model_seconds += seconds * requests
         timing = self.batch_sizes.get(rows)

@@ -267,7 +267,7 @@ class Loader:
 
     def _batcher(self, slot: Slot, opened: OpenedVersion, rules: ModelRules, seconds: float) -> Batcher:
         inline_seconds = math.inf if rules.execution == "inline" else self._settings.inline_below_seconds
-        return Batcher(
+        batcher = Batcher(
             opened.predict,
             opened.manifest.signature,
             rules,
@@ -277,6 +277,8 @@ class Loader:
             counters=slot.counters,
             expected_seconds=seconds if math.isfinite(seconds) else 0.0,
         )
+        batcher.staged = opened.staged
+        return batcher
 
     def _unload(self, name: str, version: str) -> None:
         slot = self._slots.all()[name, version]

@@ -1,9 +1,10 @@
-"""`Measurements`: what this process does, in the Prometheus text format. Counting happens elsewhere, without locks."""
+"""`Measurements`: what is served, in the Prometheus text format. Counting happens elsewhere, without locks."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -11,9 +12,11 @@ from prometheus_client.registry import Collector
 
 from crossfade.core.breaker import BreakerState
 from crossfade.serving.cache import ResponseCache
-from crossfade.serving.counters import Counters
+from crossfade.serving.counters import Counters, Distribution
 from crossfade.serving.loader import Loader
-from crossfade.serving.slots import Slot, SlotTable, State
+from crossfade.serving.published import Board
+from crossfade.serving.slots import Key, Slot, SlotTable, State
+from crossfade.serving.totals import Totals
 from crossfade.traffic.follower import SnapshotFollower
 
 _LABELS = ("model", "version")
@@ -24,11 +27,18 @@ class Measurements(Collector):
 
     Attributes:
         unserved: Requests that no version was there to answer.
+        traces, captured_rows: How many, by what became of them.
     """
 
     def __init__(
-        self, slots: SlotTable, follower: SnapshotFollower, loader: Loader, cache: ResponseCache | None = None
+        self,
+        slots: SlotTable,
+        follower: SnapshotFollower,
+        loader: Loader,
+        cache: ResponseCache | None = None,
     ) -> None:
+        self.traces: Mapping[str, int] = {}
+        self.captured_rows: Mapping[str, int] = {}
         self.unserved = Counters()
         self._cache = cache
         self._slots = slots
@@ -37,55 +47,57 @@ class Measurements(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+        self._totals: Totals | None = None
+
+    def share(self, folder: Path, place: str) -> None:
+        """Add up, from now on, with the other workers of this server.
+
+        Args:
+            folder: Where they all publish.
+            place: Which of them this one is.
+        """
+        self._totals = Totals(Board(folder), place, self)
+        self._totals.start()
+
+    def close(self) -> None:
+        """Publish for the last time."""
+        if self._totals is not None:
+            self._totals.close()
 
     def render(self) -> bytes:
-        """Return the metrics of this process in the Prometheus text format."""
-        return generate_latest(self._registry)
+        """Return the metrics of this server in the Prometheus text format; not on the event loop."""
+        return generate_latest(self._registry) if self._totals is None else self._totals.render()
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every metric (called by prometheus-client)."""
-        slots = [slot for slot in self._slots.all().values() if slot.state is not State.FAILED]
-        yield from self._of_requests(slots)
-        yield from _of_batches(slots)
-        yield from _of_model_processes(slots)
-        yield from self._of_process()
-        yield from _of_cache(slots, self._cache)
+        """Yield every metric of this process (called by prometheus-client)."""
+        return self.read(list(self.held().values()))
 
-    def _of_requests(self, slots: list[Slot]) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "crossfade_requests", "Predictions by family of HTTP status.", labels=(*_LABELS, "code")
+    def held(self) -> dict[Key, Slot]:
+        """Return the versions that have series now."""
+        return {key: slot for key, slot in self._slots.all().items() if slot.state is not State.FAILED}
+
+    def read(self, slots: list[Slot]) -> Iterator[Metric]:
+        """Yield every metric of this process, with these versions."""
+        yield from _of_versions(slots, self._cache is not None, self.unserved.errors.copy())
+        yield from self._of_process()
+        yield from _of_cache(self._cache)
+        yield _by_result(
+            "crossfade_traces",
+            "Predictions that were traced: `sent` to the collector, `failed` to be, or `dropped` as too many waited.",
+            self.traces,
         )
-        seconds = HistogramMetricFamily(
-            "crossfade_inference_duration_seconds", "Checking, waiting and predicting.", labels=_LABELS
+        yield _by_result(
+            "crossfade_captured_rows",
+            "Rows of captured predictions: `written`, `failed` to be, or `dropped` as too much waited.",
+            self.captured_rows,
         )
-        rows = CounterMetricFamily("crossfade_rows", "Rows in answered requests.", labels=_LABELS)
-        fallbacks = CounterMetricFamily(
-            "crossfade_fallbacks", "Answers in the stead of a version that was not ready.", labels=_LABELS
-        )
-        shed = CounterMetricFamily(
-            "crossfade_shed", "Requests refused for want of time.", labels=(*_LABELS, "reason", "priority")
-        )
-        waiting = GaugeMetricFamily("crossfade_queue_depth", "Requests that wait for the model.", labels=_LABELS)
-        under_way = GaugeMetricFamily("crossfade_requests_in_flight", "Requests under way.", labels=_LABELS)
-        for family, count in self.unserved.errors.items():
-            requests.add_metric(("", "", family), count)
-        for slot in slots:
-            labels, counters = slot.key, slot.counters
-            buckets = counters.seconds.buckets()
-            requests.add_metric((*labels, "2xx"), buckets[-1][1])
-            for family, count in counters.errors.items():
-                requests.add_metric((*labels, family), count)
-            seconds.add_metric(labels, buckets, counters.seconds.total)
-            rows.add_metric(labels, counters.rows)
-            fallbacks.add_metric(labels, counters.fallbacks)
-            under_way.add_metric(labels, slot.leases)
-            waiting.add_metric(labels, slot.waiting)
-            for reason, count in counters.shed.items():
-                shed.add_metric((*labels, *reason), count)
-        yield from (requests, seconds, rows, fallbacks, shed, waiting, under_way)
+
+    def of_versions(self, slots: list[Slot]) -> Iterator[Metric]:
+        """Yield what these versions have done in this process."""
+        return _of_versions(slots, self._cache is not None, {})
 
     def _of_process(self) -> Iterator[Metric]:
-        states = GaugeMetricFamily("crossfade_slots", "Versions in this process by state.", labels=("state",))
+        states = GaugeMetricFamily("crossfade_slots", "Versions in the process by state.", labels=("state",))
         found = Counter(slot.state for slot in self._slots.all().values())
         for state in State:
             if state is not State.GONE:
@@ -93,6 +105,11 @@ class Measurements(Collector):
         yield states
         yield CounterMetricFamily(
             "crossfade_abandoned_loads", "Loads that hung and were left behind.", value=self._loader.abandoned
+        )
+        yield CounterMetricFamily(
+            "crossfade_worker_restarts",
+            "Workers of this server that ended and were replaced, by what ended them: the name of a signal, or `exit`.",
+            labels=("reason",),  # counted by who starts them
         )
         yield GaugeMetricFamily(
             "crossfade_free_bytes", "Memory that further versions may take.", value=self._loader.free_bytes()
@@ -107,20 +124,83 @@ class Measurements(Collector):
         )
 
 
+def _of_versions(slots: list[Slot], cached: bool, unserved: Mapping[str, int]) -> Iterator[Metric]:
+    yield from _of_requests(slots, unserved)
+    yield _of_stages(slots)
+    yield from _of_batches(slots)
+    yield _of_lookups(slots if cached else [])
+    yield _of_model_processes(slots)
+
+
+def _of_requests(slots: list[Slot], unserved: Mapping[str, int]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "crossfade_requests", "Predictions by family of HTTP status.", labels=(*_LABELS, "code")
+    )
+    rows = CounterMetricFamily("crossfade_rows", "Rows in answered requests.", labels=_LABELS)
+    fallbacks = CounterMetricFamily(
+        "crossfade_fallbacks", "Answers in the stead of a version that was not ready.", labels=_LABELS
+    )
+    shed = CounterMetricFamily(
+        "crossfade_shed", "Requests refused for want of time.", labels=(*_LABELS, "reason", "priority")
+    )
+    waiting = GaugeMetricFamily("crossfade_queue_depth", "Requests that wait for the model.", labels=_LABELS)
+    under_way = GaugeMetricFamily("crossfade_requests_in_flight", "Requests under way.", labels=_LABELS)
+    for family, count in unserved.items():
+        requests.add_metric(("", "", family), count)
+    for slot in slots:
+        labels, counters = slot.key, slot.counters
+        requests.add_metric((*labels, "2xx"), counters.seconds.count)
+        for family, count in counters.errors.copy().items():
+            requests.add_metric((*labels, family), count)
+        rows.add_metric(labels, counters.rows)
+        fallbacks.add_metric(labels, counters.fallbacks)
+        under_way.add_metric(labels, slot.leases)
+        waiting.add_metric(labels, slot.waiting)
+        for reason, count in counters.shed.copy().items():
+            shed.add_metric((*labels, *reason), count)
+    yield from (requests, rows, fallbacks, shed, waiting, under_way)
+
+
+def _of_stages(slots: list[Slot]) -> Metric:
+    seconds = HistogramMetricFamily(
+        "crossfade_inference_duration_seconds",
+        "Of answered requests: `total`, and its stages `queue` (until the model began), `preprocess` and `predict` "
+        "(the whole call that a request shared). An answer from the cache has no stages.",
+        labels=(*_LABELS, "stage"),
+    )
+    for slot in slots:
+        counters = slot.counters
+        for stage, seen in (
+            ("total", counters.seconds),
+            ("queue", counters.queue_seconds),
+            ("preprocess", counters.preprocess_seconds),
+            ("predict", counters.predict_seconds),
+        ):
+            _add_distribution(seconds, (*slot.key, stage), seen)
+    return seconds
+
+
+def _add_distribution(histogram: HistogramMetricFamily, labels: tuple[str, ...], seen: Distribution) -> None:
+    """Add a series that begins with its first value: most versions are kept warm for others, and answer nothing."""
+    buckets = seen.buckets()
+    if buckets[-1][1]:
+        histogram.add_metric(labels, buckets, seen.total)
+
+
 def _of_batches(slots: list[Slot]) -> Iterator[Metric]:
     rows = HistogramMetricFamily("crossfade_batch_rows", "Rows per call of the model.", labels=_LABELS)
     seconds = CounterMetricFamily("crossfade_model_seconds", "Time in the model.", labels=_LABELS)
     loading = GaugeMetricFamily("crossfade_load_seconds", "From the first byte to ready.", labels=_LABELS)
     memory = GaugeMetricFamily("crossfade_model_bytes", "Memory charged to the version.", labels=_LABELS)
     for slot in slots:
-        rows.add_metric(slot.key, slot.counters.batch_rows.buckets(), slot.counters.batch_rows.total)
+        _add_distribution(rows, slot.key, slot.counters.batch_rows)
         seconds.add_metric(slot.key, slot.counters.batch_seconds)
         loading.add_metric(slot.key, slot.load_seconds)
         memory.add_metric(slot.key, slot.size_bytes)
     yield from (rows, seconds, loading, memory)
 
 
-def _of_model_processes(slots: list[Slot]) -> Iterator[Metric]:
+def _of_model_processes(slots: list[Slot]) -> Metric:
     ends = CounterMetricFamily(
         "crossfade_model_process_ends",
         "Processes of models that ended: by `signal`, by `exit`, because they hung (`timeout`), sent nonsense "
@@ -129,18 +209,25 @@ def _of_model_processes(slots: list[Slot]) -> Iterator[Metric]:
     )
     for slot in slots:
         if slot.isolated is not None:
-            for reason, count in slot.isolated.ends.items():
+            for reason, count in slot.isolated.ends.copy().items():
                 ends.add_metric((*slot.key, reason), count)
-    yield ends
+    return ends
 
 
-def _of_cache(slots: list[Slot], cache: ResponseCache | None) -> Iterator[Metric]:
+def _of_lookups(slots: list[Slot]) -> Metric:
     lookups = CounterMetricFamily(
         "crossfade_cache_lookups",
         "Questions to the response cache: answered from `memory`, from the `shared` cache, `joined` to an equal "
         "question under way, or `computed`.",
         labels=(*_LABELS, "result"),
     )
+    for slot in slots:
+        for result, count in slot.counters.cached.items():
+            lookups.add_metric((*slot.key, result.value), count)
+    return lookups
+
+
+def _of_cache(cache: ResponseCache | None) -> Iterator[Metric]:
     entries = GaugeMetricFamily("crossfade_cache_entries", "Answers in the memory of this process.")
     size = GaugeMetricFamily("crossfade_cache_bytes", "Memory charged to them.")
     evictions = CounterMetricFamily("crossfade_cache_evictions", "Answers that made room for others.")
@@ -154,9 +241,6 @@ def _of_cache(slots: list[Slot], cache: ResponseCache | None) -> Iterator[Metric
         "crossfade_cache_breaker_open", "1 while the shared cache is left alone.", labels=("operation",)
     )
     if cache is not None:
-        for slot in slots:
-            for result, count in slot.counters.cached.items():
-                lookups.add_metric((*slot.key, result.value), count)
         usage = cache.memory.usage()
         entries.add_metric((), usage.entries)
         size.add_metric((), usage.size_bytes)
@@ -167,4 +251,11 @@ def _of_cache(slots: list[Slot], cache: ResponseCache | None) -> Iterator[Metric
             problems.add_metric((problem,), count)
         for operation, breaker in cache.shared.breakers.items():
             breakers.add_metric((operation,), breaker.state is not BreakerState.CLOSED)
-    yield from (lookups, entries, size, evictions, unkept, problems, breakers)
+    yield from (entries, size, evictions, unkept, problems, breakers)
+
+
+def _by_result(name: str, documentation: str, counts: Mapping[str, int]) -> Metric:
+    metric = CounterMetricFamily(name, documentation, labels=("result",))
+    for result, count in counts.items():
+        metric.add_metric((result,), count)
+    return metric

@@ -19,7 +19,7 @@ from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.loading import load_golden, load_pipeline, read_manifest
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Manifest
-from crossfade.serving.batching import Predict
+from crossfade.serving.batching import Predict, Staged
 from crossfade.serving.isolation.host import IsolatedModel, isolate
 from crossfade.serving.isolation.nursery import Nursery
 from crossfade.settings import ModelRules, ServingSettings
@@ -37,6 +37,7 @@ class OpenedVersion(msgspec.Struct, frozen=True):
         predict: Its preprocessor and model.
         golden: Requests with the answers that it must give, if it has any.
         number: Its order of registration.
+        staged: Where `predict` says how long its parts took, if it does.
         isolated: The model, when it runs in a process of its own; whoever holds the version closes it.
     """
 
@@ -44,6 +45,7 @@ class OpenedVersion(msgspec.Struct, frozen=True):
     predict: Predict
     golden: GoldenRequests | None = None
     number: int = 0
+    staged: Staged | None = None
     isolated: IsolatedModel | None = None
 
     def close(self) -> None:
@@ -103,10 +105,10 @@ class VersionOpener:
         blobs = self._backend.blobs
         if not needs_process(manifest, self._settings.of_model(manifest.name)):
             pipeline = load_pipeline(manifest, blobs, self._policy)
-            return OpenedVersion(manifest, pipeline.predict, golden, number)
+            return OpenedVersion(manifest, pipeline.predict, golden, number, pipeline)
         isolated = isolate(manifest, blobs, self._policy, self._settings, self._nursery)
         isolated.start()
-        return OpenedVersion(manifest, isolated.pipeline().predict, golden, number, isolated)
+        return OpenedVersion(manifest, isolated.pipeline().predict, golden, number, isolated, isolated)
 
 
 def needs_process(manifest: Manifest, rules: ModelRules) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ from crossfade.serving.cache import ResponseCache, VersionAnswers
 from crossfade.serving.counters import Counters
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import Slot, SlotTable, State
+from crossfade.serving.tracing import TraceContext
 from crossfade.serving.waiting import Priority
 from crossfade.settings import ServingSettings
 from crossfade.storage.database import Database
@@ -100,10 +102,12 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     Args:
         timeout_seconds: How long it may take, counted from when the request was read; by default as the settings say.
         priority: Who goes first when a model is busy, and who is turned away.
+        trace: The client's place in its trace, if it has one.
     """
 
     timeout_seconds: float | None = None
     priority: Priority = Priority.ONLINE
+    trace: TraceContext | None = None
 
 
 DEFAULT_TERMS = Terms()
@@ -132,7 +136,11 @@ class HeldVersion:
         self.signature = slot.signature
 
     async def predict(
-        self, tensors: Tensors, wanted: frozenset[str] | None = None, terms: Terms = DEFAULT_TERMS
+        self,
+        tensors: Tensors,
+        wanted: frozenset[str] | None = None,
+        terms: Terms = DEFAULT_TERMS,
+        request_id: str = "",  # noqa: ARG002 - for those who look at it
     ) -> Prediction:
         """Answer a request.
 
@@ -140,6 +148,7 @@ class HeldVersion:
             tensors: Inputs by name.
             wanted: Names of outputs; all when not given.
             terms: How long it may take, and who goes first.
+            request_id: What the client calls it, or knows it by.
 
         Raises:
             SignatureMismatchError: The inputs do not fit, or there is no such output.
@@ -177,6 +186,10 @@ class HeldVersion:
             self._slot.counters.count_error(status, time.monotonic() - self._started)
 
 
+Hold = Callable[[Slot, str | None, bool, int, VersionAnswers | None], HeldVersion]
+"""As `HeldVersion` is made."""
+
+
 class PredictionService:
     """Answers predictions. Its coroutines run on one event loop.
 
@@ -188,6 +201,7 @@ class PredictionService:
         database: Where the wish to load or unload a model is kept.
         settings: How long loading may take.
         cache: Where answers are kept, or None.
+        hold: How a version is held for a request; another way where requests are looked at.
     """
 
     def __init__(
@@ -199,7 +213,9 @@ class PredictionService:
         database: Database,
         settings: ServingSettings,
         cache: ResponseCache | None = None,
+        hold: Hold = HeldVersion,
     ) -> None:
+        self._hold = hold
         self._follower = follower
         self._slots = slots
         self._measurements = measurements
@@ -232,7 +248,7 @@ class PredictionService:
             self._measurements.unserved.count_error(refusal.http_status)
             raise refusal from None
         answers = None if self._cache is None else self._cache.of(slot, snapshot)
-        return HeldVersion(slot, ref.alias, fallback, snapshot.revision, answers)
+        return self._hold(slot, ref.alias, fallback, snapshot.revision, answers)
 
     async def find(self, ref: ModelRef) -> ServedVersion:
         """Return the version that would answer now, ready or not.
@@ -316,7 +332,7 @@ class PredictionService:
             await self._cache.close()
 
     def metrics(self) -> bytes:
-        """Render the metrics of this process in the Prometheus text format."""
+        """Render the metrics of this server in the Prometheus text format; not on the event loop."""
         return self._measurements.render()
 
     def _take(self, route: Route, ref: ModelRef) -> tuple[Slot, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from crossfade.errors import NotServedError
 from crossfade.registry.port import RegistryBackend
@@ -12,8 +13,9 @@ from crossfade.serving.cache import cache_status, open_response_cache
 from crossfade.serving.isolation.nursery import open_nursery
 from crossfade.serving.loader import Loader
 from crossfade.serving.measurements import Measurements
+from crossfade.serving.observing import open_observer
 from crossfade.serving.opening import Opener, VersionOpener
-from crossfade.serving.prediction import PredictionService
+from crossfade.serving.prediction import HeldVersion, PredictionService
 from crossfade.serving.slots import SlotTable
 from crossfade.settings import Settings
 from crossfade.storage.database import Database
@@ -58,9 +60,20 @@ class ServingRuntime:
         self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache
-        measurements = Measurements(self.slots, self.follower, self._loader, self._cache)
+        self._observer = open_observer(settings, database)
+        self._measurements = Measurements(self.slots, self.follower, self._loader, self._cache)
+        if self._observer is not None:
+            self._measurements.traces = self._observer.traces
+            self._measurements.captured_rows = self._observer.captured_rows
         self.predictions = PredictionService(
-            self.follower, self.slots, measurements, backend, database, serving, self._cache
+            self.follower,
+            self.slots,
+            self._measurements,
+            backend,
+            database,
+            serving,
+            self._cache,
+            HeldVersion if self._observer is None else self._observer.hold,
         )
         self.follower.subscribe(self._apply)
         self.slots.subscribe(self._heartbeat.report_soon)
@@ -84,6 +97,10 @@ class ServingRuntime:
         self._loader.start()
         self._heartbeat.start()
 
+    def share_measurements(self, folder: Path, place: str) -> None:
+        """Add up metrics with the other workers of this server; see `Measurements.share`."""
+        self._measurements.share(folder, place)
+
     def await_ready(self, timeout: float) -> None:
         """Wait until every champion answers.
 
@@ -103,6 +120,9 @@ class ServingRuntime:
         self.follower.close()
         self._loader.close()
         self._nursery.close()
+        self._measurements.close()
+        if self._observer is not None:
+            self._observer.close()
 
     def _apply(self, snapshot: Snapshot) -> None:
         self._loader.aspire(snapshot)

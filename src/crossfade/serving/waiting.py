@@ -17,6 +17,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from crossfade.core.tensors import Tensors, row_count
+from crossfade.serving.tracing import CURRENT
 
 _LIFO_BATCHES = 2
 
@@ -36,9 +37,10 @@ class Request:
         deadline: When its answer is of no use any more, on the monotonic clock.
         arrived_at: When it was given to the model, on the same clock.
         future: What its client waits for.
+        trace: Where its call is noted, or None.
     """
 
-    __slots__ = ("arrived_at", "deadline", "future", "priority", "rows", "tensors", "wanted")
+    __slots__ = ("arrived_at", "deadline", "future", "priority", "rows", "tensors", "trace", "wanted")
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Request:
         self.deadline = deadline
         self.priority = priority
         self.arrived_at = time.monotonic()
+        self.trace = CURRENT.get()
 
 
 class WaitingLine:

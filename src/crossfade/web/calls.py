@@ -9,6 +9,7 @@ from starlette.types import Receive
 from crossfade.core.identity import ModelRef
 from crossfade.errors import MalformedRequestError
 from crossfade.serving.prediction import DEFAULT_TERMS, Terms
+from crossfade.serving.tracing import parse_traceparent
 from crossfade.serving.waiting import Priority
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
@@ -88,13 +89,16 @@ class BodyReader:
 
 
 def terms_of(headers: dict[bytes, bytes]) -> Terms:
-    """Read `X-Request-Timeout-Ms` (1 to 3,600,000) and `X-Request-Priority` (online, batch, shadow).
+    """Read `X-Request-Timeout-Ms` (1 to 3,600,000), `X-Request-Priority` (online, batch, shadow) and `traceparent`.
+
+    A `traceparent` that is not valid counts as none, as its standard wants it.
 
     Raises:
         MalformedRequestError: One is something else.
     """
     timeout, priority = headers.get(b"x-request-timeout-ms"), headers.get(b"x-request-priority")
-    if timeout is None and priority is None:
+    traceparent = headers.get(b"traceparent")
+    if timeout is None and priority is None and traceparent is None:
         return DEFAULT_TERMS
     milliseconds = 0
     if timeout is not None:
@@ -104,7 +108,13 @@ def terms_of(headers: dict[bytes, bytes]) -> Terms:
             raise MalformedRequestError(problem=problem)
     if priority is not None and priority not in _PRIORITIES:
         raise MalformedRequestError(problem="`X-Request-Priority` is none of online, batch, shadow")
-    return Terms(milliseconds / 1000 or None, _PRIORITIES[priority or b"online"])
+    trace = None if traceparent is None else parse_traceparent(traceparent)
+    return Terms(milliseconds / 1000 or None, _PRIORITIES[priority or b"online"], trace)
+
+
+def known_as(terms: Terms) -> str:
+    """Return the id of a request that its client knows already: that of its trace; empty when there is none."""
+    return "" if terms.trace is None else terms.trace.trace_id
 
 
 def json_answer(document: object, status: int = 200) -> Answer:

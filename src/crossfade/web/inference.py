@@ -10,7 +10,7 @@ from crossfade.serving.protocol.formats import answer_format, decode_body, encod
 from crossfade.serving.protocol.oip import decode_request
 from crossfade.serving.protocol.rows import encode_rows
 from crossfade.settings import HttpSettings
-from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header, packed_answer, terms_of
+from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header, known_as, packed_answer, terms_of
 
 _FALLBACK = {"fallback": True}
 """Says in an answer that a former version answered in the stead of the alias's own."""
@@ -40,13 +40,14 @@ class Inference:
         with await self._predictions.hold(call.ref) as held:
             signature = held.signature
             request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
-            prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms)
+            request_id = known_as(terms) if request.id is None else request.id
+            prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms, request_id)
         names = request.wanted or [spec.name for spec in signature.outputs]
         content, json_bytes = encode_answer(
             prediction.model,
             prediction.version,
             {name: prediction.outputs[name] for name in names},
-            request_id=request.id,
+            request_id=request_id or request.id,
             binary=request.binary,
             parameters=_FALLBACK if prediction.fallback else None,
         )
@@ -57,13 +58,14 @@ class Inference:
     async def predict(self, call: Call) -> Answer:
         """Answer plain rows, in any of the formats of `serving.protocol.formats`."""
         probabilities, terms = _asks_probabilities(call.query), terms_of(call.headers)
+        request_id = known_as(terms) or new_id()
         kind = answer_format(call.headers.get(b"accept", b""))
         content_type = call.headers.get(b"content-type", b"")
         body = await self._bodies.read(call)
         with await self._predictions.hold(call.ref) as held:
             signature = held.signature
             request = decode_body(content_type, body, signature, self._max_rows, probabilities=probabilities)
-            prediction = await held.predict(request.tensors, frozenset(request.wanted), terms)
+            prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, request_id)
         if kind is not None:
             headers = ((b"content-type", kind.encode()), *_identity_headers(prediction))
             return packed_answer(call, encode_binary(kind, prediction.outputs, request), headers)
@@ -72,7 +74,7 @@ class Inference:
             identity["alias"] = prediction.alias
         if prediction.fallback:
             identity["fallback"] = True
-        identity["request_id"] = new_id()
+        identity["request_id"] = request_id
         return packed_answer(call, encode_rows(identity, prediction.outputs, request, signature), (JSON,))
 
 

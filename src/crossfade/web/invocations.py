@@ -8,7 +8,7 @@ from crossfade.errors import ModelNotNamedError
 from crossfade.serving.prediction import PredictionService
 from crossfade.serving.protocol.invocations import decode_invocation, encode_predictions
 from crossfade.settings import HttpSettings
-from crossfade.web.calls import JSON, Answer, BodyReader, Call, packed_answer, terms_of
+from crossfade.web.calls import JSON, Answer, BodyReader, Call, known_as, packed_answer, terms_of
 
 
 class Invocations:
@@ -35,7 +35,7 @@ class Invocations:
         body = await self._bodies.read(call)
         with await self._predictions.hold(call.route.ref or self._default or self._only_model()) as held:
             request = decode_invocation(content_type, body, held.signature, self._max_rows)
-            prediction = await held.predict(request.tensors, frozenset(request.wanted), terms)
+            prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, known_as(terms))
         return packed_answer(call, encode_predictions(prediction.outputs, request), (JSON,))
 
     async def ping(self, _call: Call) -> Answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 import crossfade
@@ -125,8 +127,8 @@ class Repository:
         )
 
     async def metrics(self, call: Call) -> Answer:
-        """Return the metrics of this process for Prometheus."""
-        return packed_answer(call, self._predictions.metrics(), (_METRICS,))
+        """Return the metrics of this server for Prometheus."""
+        return packed_answer(call, await asyncio.to_thread(self._predictions.metrics), (_METRICS,))
 
     async def _answering(self, ref: ModelRef) -> ServedVersion:
         version = await self._predictions.find(ref)

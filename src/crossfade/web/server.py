@@ -17,7 +17,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import uvicorn
 
@@ -64,8 +66,22 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
+class Place(NamedTuple):
+    """One of the workers of a server.
+
+    Attributes:
+        lifeline: A file descriptor that becomes readable when the process that started this one is gone.
+        number: Which of them; who takes the place of one that died gets its number.
+        folder: Where the workers add up their metrics.
+    """
+
+    lifeline: int
+    number: int
+    folder: Path
+
+
 def serve(
-    settings: Settings, listener: socket.socket, on_ready: Callable[[], None], *, lifeline: int | None = None
+    settings: Settings, listener: socket.socket, on_ready: Callable[[], None], *, place: Place | None = None
 ) -> None:
     """Serve in this process until a signal ends it.
 
@@ -73,13 +89,15 @@ def serve(
         settings: All of them.
         listener: From `bind`; other processes may share it.
         on_ready: Called once, when every champion answers.
-        lifeline: A file descriptor that becomes readable when the process that started this one is gone.
+        place: Among the workers, when this is one of several.
     """
     configure_logs(settings.log)
     _allow_many_files()
     with open_platform(settings, serve=True) as platform:
         runtime = platform.runtime
         assert runtime is not None  # noqa: S101 - `serve=True` opens it
+        if place is not None:
+            runtime.share_measurements(place.folder, str(place.number))
         config = uvicorn.Config(
             create_app(platform),
             loop="uvloop",
@@ -96,6 +114,7 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(settings.serving.drain_timeout_seconds)),
         )
+        lifeline = place and place.lifeline
         DrainingServer(config, runtime.predictions, settings.serving, on_ready, lifeline).run([listener])
         get_logger().info("stopped", pid=os.getpid())
 

@@ -1,7 +1,7 @@
 """Several serving processes that share one listening socket, restarted when they die.
 
 The supervisor opens no database and runs no thread, so it can hardly fail; its workers end by themselves when it
-is gone.
+is gone. They add up their metrics in a folder that it makes for them, and that nobody else can enter.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 
 from crossfade.errors import CrossfadeError
+from crossfade.serving.published import Board, Published
 from crossfade.settings import Settings
 from crossfade.web.logs import configure_logs, get_logger
 
@@ -28,6 +32,7 @@ _STABLE_SECONDS = 60.0
 _ENDING_SECONDS = 15.0
 """Beyond the time for draining: longer than a worker takes that ends itself because something hangs in it."""
 
+_SIGNALS = {number.value: number.name for number in signal.Signals}
 _spawn = multiprocessing.get_context("spawn")  # a fork would copy whatever threads and locks the caller has
 
 
@@ -35,6 +40,7 @@ _spawn = multiprocessing.get_context("spawn")  # a fork would copy whatever thre
 class _Worker:
     """One place among the workers: the process that fills it now, or when the next one starts."""
 
+    number: int
     process: BaseProcess | None = None
     ready: Connection | None = None
     started_at: float = 0.0
@@ -59,11 +65,19 @@ class Supervisor:
     _stopping: bool = False
     _kill_at: float = float("inf")
     _exit_code: int = 0
+    _folder: Path = Path()
+    _restarts: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> int:
         """Run until every worker has ended after a signal."""
         configure_logs(self.settings.log)
-        self._workers = [_Worker() for _ in range(self.settings.serving.workers)]
+        with tempfile.TemporaryDirectory(prefix="crossfade-", ignore_cleanup_errors=True) as folder:
+            self._folder = Path(folder)
+            self._supervise()
+        return self._exit_code
+
+    def _supervise(self) -> None:
+        self._workers = [_Worker(number) for number in range(self.settings.serving.workers)]
         wake_reader, wake_writer = os.pipe()
         os.set_blocking(wake_writer, False)
         signal.set_wakeup_fd(wake_writer)
@@ -81,7 +95,6 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             os.close(wake_reader)
             os.close(wake_writer)
-        return self._exit_code
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._signals.append(number)
@@ -92,7 +105,8 @@ class Supervisor:
             if self._stopping or worker.process is not None or worker.start_at > now:
                 continue
             reader, writer = _spawn.Pipe(duplex=False)
-            worker.process = _spawn.Process(target=_work, args=(self.settings, self.listener, writer))
+            arguments = (self.settings, self.listener, writer, worker.number, self._folder)
+            worker.process = _spawn.Process(target=_work, args=arguments)
             worker.process.start()
             writer.close()
             worker.ready, worker.started_at = reader, now
@@ -170,20 +184,35 @@ class Supervisor:
                 self._exit_code = code if code > 0 else 1
                 self._signals.append(signal.SIGTERM)
                 continue
+            self._count_restart("exit" if code >= 0 else _SIGNALS.get(-code, "signal"))
             if time.monotonic() - worker.started_at > _STABLE_SECONDS:
                 worker.pause = _FIRST_PAUSE_SECONDS
             worker.start_at = time.monotonic() + worker.pause
             worker.pause = min(2 * worker.pause, _LONGEST_PAUSE_SECONDS)
 
+    def _count_restart(self, reason: str) -> None:
+        """Tell the workers, who answer when somebody asks for metrics."""
+        self._restarts[reason] += 1
+        counts = [
+            ("crossfade_worker_restarts_total", (("reason", reason),), float(count))
+            for reason, count in self._restarts.items()
+        ]
+        try:
+            Board(self._folder).write("supervisor", Published(counts=tuple(counts)))
+        except OSError as error:
+            get_logger().warning("restarts_not_shared", problem=str(error))
 
-def _work(settings: Settings, listener: socket.socket, ready: Connection) -> None:
+
+def _work(settings: Settings, listener: socket.socket, ready: Connection, number: int, folder: Path) -> None:
     """Be a worker: in a process group of its own, so that Ctrl-C reaches it once, through the supervisor."""
-    from crossfade.web.server import serve
+    from crossfade.web.server import Place, serve
 
     os.setpgrp()
     parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 - the supervisor starts this
     try:
-        serve(settings, listener, lambda: ready.send_bytes(b"ready"), lifeline=parent.sentinel if parent else None)
+        place = Place(parent.sentinel, number, folder)
+        serve(settings, listener, lambda: ready.send_bytes(b"ready"), place=place)
     except CrossfadeError as error:
         get_logger().error("worker_cannot_start", code=error.code, problem=error.message, hint=error.hint)
         sys.exit(error.exit_code)

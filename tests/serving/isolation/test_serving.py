@@ -135,9 +135,9 @@ def test_a_version_that_keeps_crashing_is_given_up_and_its_predecessor_answers(s
     assert pid_of(runtime, version="1.0.1") is None
 
 
-def test_verifying_a_version_on_a_server_runs_its_code_apart(serve, publish, registry):
+def test_verifying_a_version_on_a_server_runs_its_code_apart(serve, publish, registry, tmp_path):
     publish(poison.Misbehaving("raise"))
-    settings = Settings(registry=TRUSTING, serving=FAST)
+    settings = Settings(home=tmp_path, registry=TRUSTING, serving=FAST)
     runtime = ServingRuntime(registry.backend, registry.backend.database, settings)
     try:
         with pytest.raises(CrossfadeError, match="ZeroDivisionError"):

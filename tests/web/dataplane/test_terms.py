@@ -35,3 +35,31 @@ async def test_terms_that_are_none_are_refused(client, predictions, headers):
     assert_oip_error(await infer(client, {"inputs": [X]}, headers=encoded), 422, word)
     assert_problem(await client.post("/api/v1/predict/lr", json=[ROW], headers=encoded), 422, "malformed_request")
     assert predictions.terms == []
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+VALID = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+async def test_a_traced_request_is_known_by_its_trace(client, predictions):
+    headers = {"traceparent": VALID}
+    plain = (await client.post("/api/v1/predict/lr", json=[ROW], headers=headers)).json()
+    unnamed = (await client.post("/v2/models/lr/infer", json={"inputs": [X]}, headers=headers)).json()
+    named = (await client.post("/v2/models/lr/infer", json={"id": "7", "inputs": [X]}, headers=headers)).json()
+    empty = (await client.post("/v2/models/lr/infer", json={"id": "", "inputs": [X]}, headers=headers)).json()
+    mlflow = await client.post("/models/lr/invocations", json={"inputs": [ROW]}, headers=headers)
+    assert mlflow.status_code == 200
+    assert (plain["request_id"], unnamed["id"], named["id"], empty["id"]) == (TRACE, TRACE, "7", "")
+    assert [terms.trace.trace_id for terms in predictions.terms] == [TRACE] * 5
+    assert predictions.request_ids == [TRACE, TRACE, "7", "", TRACE]
+
+
+@pytest.mark.parametrize("value", ["", "00", VALID.upper(), VALID + "-x", "00-" + "0" * 32 + VALID[35:], "é" * 55])
+async def test_a_traceparent_that_is_none_changes_nothing(client, predictions, value):
+    headers = {"traceparent": value.encode()}
+    answer = await client.post("/v2/models/lr/infer", json={"inputs": [X]}, headers=headers)
+    plain = (await client.post("/api/v1/predict/lr", json=[ROW], headers=headers)).json()
+    assert answer.status_code == 200
+    assert "id" not in answer.json()
+    assert len(plain["request_id"]) == 36
+    assert [terms.trace for terms in predictions.terms] == [None, None]

@@ -120,14 +120,15 @@ class ModelServer:
         return answer
 
     def _packed(self, frame: bytes) -> Reply:
+        preprocess = 0.0 if self._pipeline is None else self._pipeline.preprocess_seconds
         if len(frame) <= MAX_FRAME_BYTES:
-            return Answered(frame)
+            return Answered(frame, 0, preprocess)
         if self._region is None or len(frame) > self._region.size:
             self._pending = frame
             return Crowded(len(frame))
         self._region.write(frame)
         self._pending = b""
-        return Answered(b"", len(frame))
+        return Answered(b"", len(frame), preprocess)
 
     def _exchange_region(self, fd: int) -> None:
         if self._region is not None:

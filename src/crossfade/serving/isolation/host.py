@@ -76,6 +76,7 @@ class IsolatedModel:
         ends: How often a process ended, by reason.
         signature: Of the version.
         suspects: Requests that ended its process.
+        preprocess_seconds: How long the last call took until the model itself was called, as its process says.
         given_up: Why it is not tried any more, in words; empty while it is.
         on_given_up: Called then, on the thread that asked.
     """
@@ -100,6 +101,7 @@ class IsolatedModel:
         self.outputs = signature.outputs
         self.ends: dict[str, int] = {}
         self.given_up = ""
+        self.preprocess_seconds = 0.0
         self.on_given_up: Callable[[], None] = _nothing
         self.signature = signature
         self._load = load
@@ -192,6 +194,7 @@ class IsolatedModel:
             self._region = None
 
     def _ask(self, frame: bytes, wanted: frozenset[str]) -> Tensors:
+        started = time.perf_counter()
         if len(frame) <= MAX_FRAME_BYTES:
             reply = self._exchange(Ask(tuple(wanted), frame))
         else:
@@ -207,6 +210,8 @@ class IsolatedModel:
             raise error_of(reply, self._ref)
         if not isinstance(reply, Answered):
             raise ProcessEndedError("protocol", "its process did not answer what it was asked")
+        # what a process says about time is believed as far as it is possible
+        self.preprocess_seconds = min(max(0.0, reply.preprocess_seconds), time.perf_counter() - started)
         return self._unpacked(reply)
 
     def _unpacked(self, reply: Answered) -> Tensors:

@@ -107,6 +107,7 @@ class Answered(Message, frozen=True):
 
     frame: bytes
     in_region: int = 0
+    preprocess_seconds: float = 0.0
 
 
 class Crowded(Message, frozen=True):

@@ -1,0 +1,142 @@
+"""`Observer`: looks at predictions from beside them, where the settings want that: traces, and captured payloads.
+
+While both are off, none of this is on the way of a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from crossfade.core.identity import new_id
+from crossfade.core.tensors import Tensors, row_count
+from crossfade.errors import CrossfadeError
+from crossfade.serving.cache import VersionAnswers
+from crossfade.serving.prediction import DEFAULT_TERMS, HeldVersion, Prediction, Terms
+from crossfade.serving.slots import Slot
+from crossfade.serving.tracing import CURRENT, Trace, Tracer
+from crossfade.settings import Settings
+from crossfade.storage.database import Database
+from crossfade.storage.secrets import deployment_secret
+
+if TYPE_CHECKING:
+    from crossfade.serving.capture import Capture
+
+_SECRET = "capture"  # noqa: S105 - its name
+
+
+class Observer:
+    """Everything that looks at the predictions of this process.
+
+    Args:
+        tracer: Where traces go, or None.
+        capture: Where payloads go, or None.
+
+    Attributes:
+        tracer, capture: The same.
+    """
+
+    def __init__(self, tracer: Tracer | None = None, capture: Capture | None = None) -> None:
+        self.tracer = tracer
+        self.capture = capture
+
+    @property
+    def traces(self) -> Mapping[str, int]:
+        """What became of traces."""
+        return {} if self.tracer is None else self.tracer.sent
+
+    @property
+    def captured_rows(self) -> Mapping[str, int]:
+        """What became of captured rows."""
+        return {} if self.capture is None else self.capture.rows
+
+    def hold(
+        self, slot: Slot, alias: str | None, fallback: bool, revision: int, answers: VersionAnswers | None
+    ) -> HeldVersion:
+        """Hold on to a version for one request that is looked at."""
+        return _ObservedVersion(self, slot, alias, fallback, revision, answers)
+
+    def close(self) -> None:
+        """Let what was seen reach where it goes, as far as a few seconds suffice."""
+        for part in (self.tracer, self.capture):
+            if part is not None:
+                part.close()
+
+
+def open_observer(settings: Settings, database: Database) -> Observer | None:
+    """Return the observer that the settings ask for, or None.
+
+    Raises:
+        SettingsError, MissingExtraError: What is asked for cannot be done.
+        DatabaseUnavailableError: The database, which keeps the deployment's secret, does not answer.
+    """
+    tracer = capture = None
+    if settings.telemetry.otlp_endpoint:
+        from crossfade.serving.otlp import open_sender
+
+        tracer = Tracer(settings.telemetry.sample_ratio, open_sender(settings.telemetry.otlp_endpoint))
+    if settings.capture.models:
+        from crossfade.serving.capture import Capture
+
+        capture = Capture(settings.capture, settings.capture_folder, deployment_secret(database, _SECRET))
+    return None if tracer is None and capture is None else Observer(tracer, capture)
+
+
+class _ObservedVersion(HeldVersion):
+    __slots__ = ("_observer",)
+
+    def __init__(
+        self,
+        observer: Observer,
+        slot: Slot,
+        alias: str | None,
+        fallback: bool,
+        revision: int,
+        answers: VersionAnswers | None,
+    ) -> None:
+        super().__init__(slot, alias, fallback, revision, answers)
+        self._observer = observer
+
+    async def predict(
+        self,
+        tensors: Tensors,
+        wanted: frozenset[str] | None = None,
+        terms: Terms = DEFAULT_TERMS,
+        request_id: str = "",
+    ) -> Prediction:
+        """Answer a request, and note how."""
+        tracer, capture = self._observer.tracer, self._observer.capture
+        trace = None if tracer is None else tracer.begin(terms.trace, self._started)
+        if tracer is None or trace is None:
+            prediction = await super().predict(tensors, wanted, terms, request_id)
+        else:
+            prediction = await self._traced(tracer, trace, tensors, wanted, terms)
+        if capture is not None:
+            capture.offer(self._slot, tensors, prediction.outputs, request_id or new_id())
+        return prediction
+
+    async def _traced(
+        self, tracer: Tracer, trace: Trace, tensors: Tensors, wanted: frozenset[str] | None, terms: Terms
+    ) -> Prediction:
+        token = CURRENT.set(trace)
+        try:
+            return await super().predict(tensors, wanted, terms)
+        except Exception as error:
+            trace.error = error.code if isinstance(error, CrossfadeError) else type(error).__name__
+            raise
+        finally:
+            CURRENT.reset(token)
+            self._describe(trace, tensors)
+            tracer.end(trace)
+
+    def _describe(self, trace: Trace, tensors: Tensors) -> None:
+        slot = self._slot
+        trace.facts = {
+            "crossfade.model.name": slot.name,
+            "crossfade.model.version": slot.version,
+            "crossfade.model.digest": slot.digest,
+            "crossfade.fallback": self._fallback,
+            "crossfade.snapshot.revision": self._revision,
+        }
+        if not trace.error:
+            trace.facts["crossfade.rows"] = row_count(tensors)
