@@ -151,6 +151,12 @@ class HttpSettings(_Section):
     )
 
 
+class GrpcSettings(_Section):
+    """The gRPC service (extra `grpc`). It listens where `http.host` says, within the limits of the section `http`."""
+
+    port: int = Field(0, ge=0, le=65_535, description="port of the service; 0 = there is none")
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -185,6 +191,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     cache: CacheSettings = CacheSettings()
     http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings = GrpcSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

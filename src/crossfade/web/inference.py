@@ -10,10 +10,7 @@ from crossfade.serving.protocol.formats import answer_format, decode_body, encod
 from crossfade.serving.protocol.oip import decode_request
 from crossfade.serving.protocol.rows import encode_rows
 from crossfade.settings import HttpSettings
-from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header, packed_answer, terms_of
-
-_FALLBACK = {"fallback": True}
-"""Says in an answer that a former version answered in the stead of the alias's own."""
+from crossfade.web.calls import FALLBACK, JSON, Answer, BodyReader, Call, Header, packed_answer, terms_of
 
 _BINARY: Header = (b"content-type", b"application/octet-stream")
 
@@ -48,7 +45,7 @@ class Inference:
             {name: prediction.outputs[name] for name in names},
             request_id=request.id,
             binary=request.binary,
-            parameters=_FALLBACK if prediction.fallback else None,
+            parameters=FALLBACK if prediction.fallback else None,
         )
         if json_bytes is None:
             return packed_answer(call, content, (JSON,))
