@@ -75,6 +75,9 @@ class ModelRules(_Section):
     max_batch_rows: Count = Field(256, description="rows predicted in one call of the model")
     max_batch_delay_seconds: float = Field(0.0, ge=0, description="how long an incomplete batch waits for company")
     execution: Literal["auto", "inline", "thread"] = Field("auto", description="where models run; auto = by speed")
+    max_requests_per_second: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="of a model in each process, then 429; 0 = as many as come"
+    )
 
 
 class ServingSettings(ModelRules):
@@ -89,7 +92,8 @@ class ServingSettings(ModelRules):
     memory_limit_bytes: int = Field(0, ge=0, description="for loaded versions; 0 = three quarters of the machine")
     inline_below_seconds: Seconds = Field(0.001, description="faster models run on the event loop, others on a thread")
     models: dict[str, ModelRules] = Field(
-        {}, description="model -> what is other for it: `request_timeout_seconds`, `max_batch_*`, `execution`"
+        {},
+        description="model -> what is other for it: `request_timeout_seconds`, `max_batch_*`, `max_requests_*`, `execution`",
     )
     drain_seconds: float = Field(0.5, ge=0, description="after SIGTERM: not ready, but still answering")
     drain_timeout_seconds: Seconds = Field(30.0, description="after SIGTERM: then in-flight requests are cut")

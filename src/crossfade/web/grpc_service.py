@@ -132,7 +132,7 @@ class GrpcService:
 
     async def _model_infer(self, call: RemoteCall) -> Any:
         message, terms = call.message, call.terms
-        with await self._predictions.hold(parse_ref(message.model_name, message.model_version)) as held:
+        with await self._predictions.hold(parse_ref(message.model_name, message.model_version), terms) as held:
             request, raw = decode_message(message, held.signature, self._max_rows)
             prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms)
         names = request.wanted or [spec.name for spec in held.signature.outputs]

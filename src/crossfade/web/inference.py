@@ -34,7 +34,7 @@ class Inference:
         terms = terms_of(call.headers)
         body = await self._bodies.read(call)
         headers = call.headers
-        with await self._predictions.hold(call.ref) as held:
+        with await self._predictions.hold(call.ref, terms) as held:
             signature = held.signature
             request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
             prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms)
@@ -57,7 +57,7 @@ class Inference:
         kind = answer_format(call.headers.get(b"accept", b""))
         content_type = call.headers.get(b"content-type", b"")
         body = await self._bodies.read(call)
-        with await self._predictions.hold(call.ref) as held:
+        with await self._predictions.hold(call.ref, terms) as held:
             signature = held.signature
             request = decode_body(content_type, body, signature, self._max_rows, probabilities=probabilities)
             prediction = await held.predict(request.tensors, frozenset(request.wanted), terms)

@@ -15,6 +15,7 @@ from crossfade.errors import (
     DeadlineExceededError,
     ModelNotFoundError,
     OverloadedError,
+    QuotaExceededError,
     RemoteControlError,
     UnavailableError,
 )
@@ -211,7 +212,7 @@ async def test_a_priority_is_carried(channel, predictions):
 async def test_a_call_whose_deadline_passes_is_let_go(channel, predictions):
     left = asyncio.Event()
 
-    async def hold(_ref):
+    async def hold(_ref, _terms):
         try:
             await asyncio.sleep(60)
         finally:
@@ -252,13 +253,14 @@ async def test_refusals_have_codes_and_sentences(channel, request_, code, words)
     [
         (ModelNotFoundError(name="m"), "NOT_FOUND", None),
         (OverloadedError(ref="m:1", waiting=3, retry_after_seconds=7), "UNAVAILABLE", "7"),
+        (QuotaExceededError(name="m", limit=2.0, retry_after_seconds=3), "RESOURCE_EXHAUSTED", "3"),
         (UnavailableError(problem="p"), "UNAVAILABLE", None),
         (DeadlineExceededError(ref="m:1", stage="waiting"), "DEADLINE_EXCEEDED", None),
         (RemoteControlError(caller="c"), "PERMISSION_DENIED", None),
     ],
 )
 async def test_every_family_of_errors_has_its_code(channel, predictions, fault, code, retry_after):
-    async def fail(_ref):
+    async def fail(_ref, _terms):
         raise fault
 
     predictions.hold = fail
