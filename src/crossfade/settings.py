@@ -75,6 +75,12 @@ class ModelRules(_Section):
     max_batch_rows: Count = Field(256, description="rows predicted in one call of the model")
     max_batch_delay_seconds: float = Field(0.0, ge=0, description="how long an incomplete batch waits for company")
     execution: Literal["auto", "inline", "thread"] = Field("auto", description="where models run; auto = by speed")
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="auto = as the version declares, else a GPU when its format can use one that is here"
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="of one prediction; 0 = as the version declares, else its format's"
+    )
     max_requests_per_second: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="of a model in each process, then 429; 0 = as many as come"
     )
@@ -92,8 +98,7 @@ class ServingSettings(ModelRules):
     memory_limit_bytes: int = Field(0, ge=0, description="for loaded versions; 0 = three quarters of the machine")
     inline_below_seconds: Seconds = Field(0.001, description="faster models run on the event loop, others on a thread")
     models: dict[str, ModelRules] = Field(
-        {},
-        description="model -> what is other for it: `request_timeout_seconds`, `max_batch_*`, `max_requests_*`, `execution`",
+        {}, description='model -> which rules are other for it, for example `{"churn": {"max_batch_rows": 8}}`'
     )
     drain_seconds: float = Field(0.5, ge=0, description="after SIGTERM: not ready, but still answering")
     drain_timeout_seconds: Seconds = Field(30.0, description="after SIGTERM: then in-flight requests are cut")

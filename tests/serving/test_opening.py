@@ -27,7 +27,7 @@ X = np.arange(6.0).reshape(3, 2)
 def opener(registry):
     model = LinearRegression().fit(X, X.sum(axis=1))
     registry.register("total", model, version="1.0.0", example=X)
-    return registry_opener(registry.backend, TrustPolicy())
+    return registry_opener(registry.backend, TrustPolicy(), ServingSettings())
 
 
 def test_a_version_is_opened_from_the_registry(opener, registry):

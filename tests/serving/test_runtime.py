@@ -145,7 +145,7 @@ def test_by_default_versions_come_from_the_registry(registry, start):
     x = [[0.0], [1.0], [2.0]]
     registry.register("line", LinearRegression().fit(x, [0.0, 2.0, 4.0]), version="1.0.0", example=x)
     move(registry, "line", "1.0.0")
-    runtime = start(registry_opener(registry.backend, registry.policy))
+    runtime = start(registry_opener(registry.backend, registry.policy, FAST))
     runtime.await_ready(10)
     spec = asyncio.run(runtime.predictions.find(ModelRef.parse("line"))).signature.inputs[0]
     assert spec.datatype == "FP64"

@@ -26,12 +26,15 @@ def serve(session: Session, host: str | None, port: int | None, workers: int | N
 
     The address is printed once every champion answers.
     """
+    from crossfade.core.processors import bound_threads
     from crossfade.settings import Settings
+
+    settings = Settings.load(**_overrides(host, port, workers))
+    bound_threads(settings.serving.workers)  # before the first library with a pool is loaded
     from crossfade.web import server
     from crossfade.web.callers import is_loopback
     from crossfade.web.workers import Supervisor
 
-    settings = Settings.load(**_overrides(host, port, workers))
     server.check_grpc(settings)
     listener = server.bind(settings.http)
     url = server.url_of(listener)

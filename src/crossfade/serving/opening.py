@@ -15,9 +15,11 @@ from crossfade.errors import LoadFailedError, PredictionError
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.loading import load_golden, load_pipeline
+from crossfade.registry.placement import Placement
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Predict
+from crossfade.settings import ServingSettings
 
 _TIMED_CALLS = 7
 _TIMED_SECONDS = 0.05
@@ -43,15 +45,16 @@ Opener = Callable[[str, str], OpenedVersion]
 """(model, semver) -> the loaded version. Raises what cannot be loaded."""
 
 
-def registry_opener(backend: RegistryBackend, policy: TrustPolicy) -> Opener:
-    """Return the opener that loads from a registry backend."""
+def registry_opener(backend: RegistryBackend, policy: TrustPolicy, serving: ServingSettings) -> Opener:
+    """Return the opener that loads from a registry backend, each version where the settings or itself place it."""
 
     def open_version(name: str, version: str) -> OpenedVersion:
         found = backend.find_version(name, version)
         if found is None:
             raise LoadFailedError(ref=f"{name}:{version}", problem="it was deleted")
         manifest = backend.manifest(found)
-        pipeline = load_pipeline(manifest, backend.blobs, policy)
+        rules = serving.of_model(name)
+        pipeline = load_pipeline(manifest, backend.blobs, policy, Placement(rules.device, rules.threads))
         return OpenedVersion(manifest, pipeline.predict, load_golden(manifest, backend.blobs), found.number)
 
     return open_version

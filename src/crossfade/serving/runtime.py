@@ -47,7 +47,8 @@ class ServingRuntime:
         serving = settings.serving
         self.slots = SlotTable()
         self.follower = SnapshotFollower(backend, database, serving)
-        self._loader = Loader(self.slots, opener or registry_opener(backend, trust_policy(settings.registry)), serving)
+        opener = opener or registry_opener(backend, trust_policy(settings.registry), serving)
+        self._loader = Loader(self.slots, opener, serving)
         self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache
