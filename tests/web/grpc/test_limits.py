@@ -139,3 +139,53 @@ async def test_many_callers_at_once(server):
                 await still_answers(own)
 
     await asyncio.gather(*(caller() for _ in range(20)))
+
+
+# --- half a message ---
+
+
+def frame(kind, flags, stream, payload=b""):
+    """An HTTP/2 frame."""
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def literal(name, value):
+    """A header as HPACK writes it without its tables."""
+    return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
+
+
+def half_a_message(promised, sent):
+    """The bytes of a call whose message is announced with one size and goes no further than another."""
+    headers = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", METHOD.encode()),
+        (b":authority", b"localhost"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+    ]
+    head = frame(1, 4, 1, b"".join(literal(*header) for header in headers))
+    data = b"\0" + promised.to_bytes(4, "big") + b"\0" * sent
+    pieces = [frame(0, 0, 1, data[start : start + 16_000]) for start in range(0, len(data), 16_000)]
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + head + b"".join(pieces)
+
+
+async def test_half_messages_are_given_up_on(channel, server, bodies):
+    host, port = server.split(":")
+
+    async def send(promised, sent):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(half_a_message(promised, sent))
+        received = b""
+        async with asyncio.timeout(20):
+            while b"grpc-status" not in received and (piece := await reader.read(65536)):
+                received += piece
+        writer.close()
+        return received
+
+    answers = asyncio.gather(*(send(LIMIT - 10, 60_000) for _ in range(6)), send(2**32 - 1, 100))
+    await still_answers(channel)
+    for received in await answers:
+        assert b"grpc-status" in received, "the call was ended by the server"
+    await still_answers(channel)
+    assert bodies.held_bytes == 0
