@@ -23,7 +23,7 @@ CrossfadeError
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
     ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500)
-    ├── BodiesBusyError, UploadsBusyError
+    ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -546,6 +546,15 @@ class ModelCrashedError(UnavailableError):
     http_status = 500
     sentence = "`{ref}` has not answered: {problem}"
     hint_template = "its process is started again; the log of the server has what it printed"
+
+
+class QuotaExceededError(UnavailableError):
+    """A model is asked more often than it may be; the only error with this status."""
+
+    code = "quota_exceeded"
+    http_status = 429
+    sentence = "`{name}` answers at most {limit} requests a second in each process"
+    hint_template = "try again after {retry_after_seconds} s, or raise the setting `serving.max_requests_per_second`"
 
 
 class DeadlineExceededError(UnavailableError):

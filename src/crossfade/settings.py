@@ -77,6 +77,15 @@ class ModelRules(_Section):
     execution: Literal["auto", "inline", "thread", "process"] = Field(
         "auto", description="where models run; auto = code in a process of its own, others by speed"
     )
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="auto = as the version declares, else a GPU when its format can use one that is here"
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="of one prediction; 0 = as the version declares, else its format's"
+    )
+    max_requests_per_second: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="of a model in each process, then 429; 0 = as many as come"
+    )
 
 
 class ServingSettings(ModelRules):
@@ -91,7 +100,7 @@ class ServingSettings(ModelRules):
     memory_limit_bytes: int = Field(0, ge=0, description="for loaded versions; 0 = three quarters of the machine")
     inline_below_seconds: Seconds = Field(0.001, description="faster models run on the event loop, others on a thread")
     models: dict[str, ModelRules] = Field(
-        {}, description="model -> what is other for it: `request_timeout_seconds`, `max_batch_*`, `execution`"
+        {}, description='model -> which rules are other for it, for example `{"churn": {"max_batch_rows": 8}}`'
     )
     drain_seconds: float = Field(0.5, ge=0, description="after SIGTERM: not ready, but still answering")
     drain_timeout_seconds: Seconds = Field(30.0, description="after SIGTERM: then in-flight requests are cut")
@@ -159,6 +168,12 @@ class HttpSettings(_Section):
     allow_remote_control: bool = Field(
         default=False, description="let every machine that reaches this one change models: nobody is authenticated yet"
     )
+
+
+class GrpcSettings(_Section):
+    """The gRPC service (extra `grpc`). It listens where `http.host` says, within the limits of the section `http`."""
+
+    port: int = Field(0, ge=0, le=65_535, description="port of the service; 0 = there is none")
 
 
 class TelemetrySettings(_Section):
@@ -230,6 +245,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     capture: CaptureSettings = CaptureSettings()
+    grpc: GrpcSettings = GrpcSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -39,6 +39,16 @@ def test_registering_shows_the_version_and_how_to_serve_it(cli):
     assert shown["version"]["evaluation"] == {"auc": 0.9}
 
 
+def test_a_version_declares_where_it_wants_to_run(cli):
+    succeeded(cli.register(1.0, "--device", "gpu", "--threads", "2"))
+    shown = json.loads(cli("models", "show", "tiny:1.0.0", "--format", "json").stdout)
+    assert shown["manifest"]["placement"] == {"device": "gpu", "threads": 2}
+    succeeded(cli.register(2.0))
+    shown = json.loads(cli("models", "show", "tiny:1.0.1", "--format", "json").stdout)
+    assert shown["manifest"].get("placement") is None
+    assert cli.register(3.0, "--device", "tpu").exit_code == 2
+
+
 def test_registering_twice_changes_nothing(cli):
     first = cli.register(1.0, "--version", "1.0.0", "--format", "json")
     second = cli.register(1.0, "--version", "1.0.0", "--format", "json")

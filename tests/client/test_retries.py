@@ -72,6 +72,23 @@ def test_a_server_that_restarts_is_asked_again(send, pauses):
     assert pauses == [0.1, 2.0, pytest.approx(0.3)]
 
 
+def test_who_asked_too_often_waits_as_long_as_told(send, pauses):
+    facts = {"name": "m", "limit": 0.5, "retry_after_seconds": 2}
+    problem = {"code": "quota_exceeded", "detail": "d", "facts": facts}
+    script = Scripted(httpx.Response(429, headers={"retry-after": "2"}, json=problem), ok())
+    assert send(script, verbs.status()).revision == 7
+    assert pauses == [2.0]
+    script = Scripted(*(httpx.Response(429, headers={"retry-after": "2"}, json=problem) for _ in range(4)))
+    with pytest.raises(errors.QuotaExceededError, match=r"at most 0\.5 requests a second"):
+        send(script, verbs.status())
+
+
+def test_a_limit_of_somebody_in_between_is_no_fault_of_the_request(send):
+    script = Scripted(httpx.Response(429, text="slow down"))
+    with pytest.raises(errors.UnavailableError, match="429"):
+        send(script, verbs.status())
+
+
 def test_the_last_refusal_is_raised(send):
     script = Scripted(*(busy() for _ in range(4)))
     with pytest.raises(errors.DrainingError):

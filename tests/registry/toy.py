@@ -72,7 +72,7 @@ class Toy:
         if self._parse(files).runs_code and not policy.allow_code:
             raise CodeNotAllowedError(given="this toy")
 
-    def load(self, files, policy):
+    def load(self, files, policy, placement=None):
         self.inspect(files, policy)
         return Loaded(self._parse(files))
 

@@ -89,7 +89,7 @@ class SmallPredictions:
             raise VersionNotFoundError(ref=str(ref), name=ref.name)
         return model
 
-    async def hold(self, ref: ModelRef) -> SmallHeldVersion:
+    async def hold(self, ref: ModelRef, terms: Terms = DEFAULT_TERMS) -> SmallHeldVersion:
         model = await self.find(ref)
         if not model.ready:
             raise NotServedError(ref=str(ref), problem=model.problem)

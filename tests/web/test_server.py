@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from crossfade.client import Client
+from crossfade.core.processors import available_processors
 from crossfade.errors import RemoteControlError, SettingsError
 from crossfade.settings import HttpSettings
 from crossfade.web.server import bind, url_of
@@ -246,6 +247,16 @@ def test_other_machines_change_things_when_they_may(home_with_model):
 
 
 # --- several processes ---------------------------------------------------------------------------------------------
+
+
+def test_workers_divide_the_processors(tmp_path):
+    environment = {"OMP_NUM_THREADS": "", "PATH": os.environ["PATH"]}
+    with control.running_server(tmp_path / "home", "--workers", "2", **environment) as server:
+        expected = f"OMP_NUM_THREADS={max(1, available_processors() // 2)}".encode()
+        workers = workers_of(server.process.pid)
+        assert len(workers) == 2
+        for worker in workers:
+            assert expected in Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
 
 
 def test_workers_share_the_port_and_are_replaced_when_they_die(home_with_model):

@@ -30,6 +30,8 @@ def _pairs(_context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option("--preprocessor", type=_FILE, default=None, help="File of a fitted preprocessor.")
 @click.option("--example", type=_FILE, default=None, help="Rows of input (JSON, CSV, Parquet); become golden requests.")
 @click.option("--flavor", default=None, help="The format, when it should not be detected.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", help="Where it wants to run.")
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Of one prediction; 0: as its format has it.")
 @click.option("--evaluation", multiple=True, callback=_pairs, metavar="NAME=NUMBER", help="A measurement; repeatable.")
 @click.option("--tag", "tags", multiple=True, callback=_pairs, metavar="NAME=TEXT", help="Repeatable.")
 @click.option("--parameter", "parameters", multiple=True, callback=_pairs, metavar="NAME=JSON", help="Repeatable.")
@@ -40,15 +42,19 @@ def register(
     session: Session,
     name: str,
     model: Path,
+    *,
     version: str | None,
     preprocessor: Path | None,
     example: Path | None,
     flavor: str | None,
+    device: Any,
+    threads: int,
     **card: Any,
 ) -> None:
     """Register a model file as a new version. Doing it again with the same content changes nothing."""
     from crossfade.cli.rows import read_rows
     from crossfade.registry.packaging import pack
+    from crossfade.registry.placement import Placement
     from crossfade.registry.publication import trust_policy
     from crossfade.settings import Settings
 
@@ -59,6 +65,7 @@ def register(
         flavor=flavor,
         card=_card(**card),
         policy=trust_policy(Settings.load().registry),
+        placement=Placement(device, threads) if threads or device != "auto" else None,
     )
     with session.client() as client:
         if session.dry_run:

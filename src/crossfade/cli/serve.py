@@ -26,12 +26,16 @@ def serve(session: Session, host: str | None, port: int | None, workers: int | N
 
     The address is printed once every champion answers.
     """
+    from crossfade.core.processors import bound_threads
     from crossfade.settings import Settings
+
+    settings = Settings.load(**_overrides(host, port, workers))
+    bound_threads(settings.serving.workers)  # before the first library with a pool is loaded
     from crossfade.web import server
     from crossfade.web.callers import is_loopback
     from crossfade.web.workers import Supervisor
 
-    settings = Settings.load(**_overrides(host, port, workers))
+    server.check_grpc(settings)
     listener = server.bind(settings.http)
     url = server.url_of(listener)
 
@@ -40,6 +44,8 @@ def serve(session: Session, host: str | None, port: int | None, workers: int | N
             lambda: b'{"url":"%s"}' % url.encode(), lambda: facts([(f"crossfade is ready at {url}", " ")], name=url)
         )
         session.hint(f"see every route at {url}/docs")
+        if settings.grpc.port:
+            session.hint(f"gRPC is answered at port {settings.grpc.port}")
         if not is_loopback(settings.http.host):
             session.output.note(_REMOTE[settings.http.allow_remote_control])
 

@@ -46,6 +46,7 @@ _FAMILIES: dict[int, type[CrossfadeError]] = {
     409: ConflictError,
     412: UnsafeError,
     422: InvalidInputError,
+    429: UnavailableError,
     503: UnavailableError,
 }
 
@@ -169,7 +170,7 @@ def pause_before_retry(call: Call[Any], attempt: int, outcome: httpx.Response | 
         return None
     if isinstance(outcome, httpx.Response):
         asked = outcome.headers.get("retry-after", "")
-        waits = call.repeatable and outcome.status_code == 503 and asked.isdecimal()
+        waits = call.repeatable and outcome.status_code in {429, 503} and asked.isdecimal()
         return min(float(asked), _LONGEST_PAUSE) if waits else None
     never_sent = isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout)
     broke = call.repeatable and isinstance(outcome, httpx.NetworkError | httpx.RemoteProtocolError)

@@ -17,6 +17,7 @@ from crossfade.core.tensors import Signature
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.packaging import Draft
+from crossfade.registry.placement import Placement
 from crossfade.registry.requests import Rehearsal, Upload
 from crossfade.registry.versions import Card, Manifest, Version
 
@@ -32,6 +33,7 @@ class PackOptions(TypedDict, total=False):
         flavor: The format, when it should not be detected.
         card: Evaluation, tags, parameters, references.
         policy: What may be loaded on this machine.
+        placement: On which device and with how many threads it wants to be served.
     """
 
     preprocessor: object
@@ -41,6 +43,7 @@ class PackOptions(TypedDict, total=False):
     flavor: str | None
     card: Card | None
     policy: TrustPolicy | None
+    placement: Placement | None
 
 
 def registration(

@@ -61,7 +61,8 @@ class Client:
     """Speaks to a server. Use it as a context manager, or call `close`.
 
     Every verb of `crossfade.client.verbs` is a method with the same arguments. What a server refuses is raised here as
-    the same error. Failed connections and `503` with `Retry-After` are tried again, a few times, when that is safe.
+    the same error. Failed connections, `429` and `503` with `Retry-After` are tried again, a few times, where that is
+    safe.
 
     Args:
         base_url: The server's address.

@@ -14,6 +14,7 @@ from crossfade.registry.flavors.backends import flavor_named
 from crossfade.registry.flavors.port import Runnable, Transformer, TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.pipeline import Pipeline
+from crossfade.registry.placement import ANYWHERE, ON_CPU, Placement
 from crossfade.registry.versions import FileEntry, Manifest, Role
 from crossfade.storage.blobs.port import BlobReader, BlobStore
 
@@ -50,18 +51,27 @@ class _Files(Mapping[str, bytes]):
                 _check(self._manifest, entry, self._blobs)
 
 
-def load_pipeline(manifest: Manifest, blobs: BlobReader, policy: TrustPolicy) -> Pipeline:
+def load_pipeline(
+    manifest: Manifest, blobs: BlobReader, policy: TrustPolicy, placement: Placement = ANYWHERE
+) -> Pipeline:
     """Load a version.
+
+    Args:
+        manifest: What it is.
+        blobs: Where its files are.
+        policy: What this server trusts.
+        placement: Where it shall run, whatever it declares itself. A preprocessor always runs on the CPU.
 
     Raises:
         CorruptBlobError: A blob is missing or damaged; names the file and the version.
         DeniedError: The policy forbids the format, or types in it.
-        LoadFailedError: The bytes are not what the manifest says.
+        LoadFailedError: The bytes are not what the manifest says, or there is no GPU, which it insists on.
         MissingExtraError: A package is not installed.
         UnknownFlavorError: The version needs a flavor that is not installed.
     """
+    place = placement.over(manifest.placement or ANYWHERE)
     with _naming(manifest.ref):
-        model = load_runnable(manifest.flavor, read_files(manifest, blobs, "model"), policy)
+        model = load_runnable(manifest.flavor, read_files(manifest, blobs, "model"), policy, place)
         preprocessor = None
         if manifest.preprocessor:
             files = read_files(manifest, blobs, "preprocessor")
@@ -107,14 +117,16 @@ def _inspect(flavor: str, files: _Files, policy: TrustPolicy) -> None:
     files.check_rest()
 
 
-def load_runnable(flavor: str, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
+def load_runnable(
+    flavor: str, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ON_CPU
+) -> Runnable:
     """Load a model from the bytes of its files."""
-    return flavor_named(flavor).load(files, policy)
+    return flavor_named(flavor).load(files, policy, placement)
 
 
 def load_transformer(flavor: str, files: Mapping[str, bytes], policy: TrustPolicy) -> Transformer:
     """Load a preprocessor from the bytes of its files."""
-    return cast("Transformer", flavor_named(flavor).load(_without_folder(files), policy))
+    return cast("Transformer", flavor_named(flavor).load(_without_folder(files), policy, ON_CPU))
 
 
 def _without_folder(files: Mapping[str, bytes]) -> dict[str, bytes]:

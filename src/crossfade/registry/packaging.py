@@ -24,6 +24,7 @@ from crossfade.registry.golden import MAX_ROWS, GoldenRequests, verify
 from crossfade.registry.loading import PREPROCESSOR_FOLDER, load_runnable, load_transformer
 from crossfade.registry.model import Model
 from crossfade.registry.pipeline import Pipeline
+from crossfade.registry.placement import Placement, check_placement
 from crossfade.registry.versions import Card, FileEntry, Manifest, Role
 
 HEAD_BYTES = 4096
@@ -44,10 +45,12 @@ class Draft(msgspec.Struct, frozen=True):
     contents: dict[str, bytes | Path]
     card: Card
     preprocessor: str = ""
+    placement: Placement | None = None
 
     def manifest(self, name: str, version: str) -> Manifest:
         """Return the manifest of this draft under a name."""
-        return Manifest(name, version, self.flavor, self.files, self.signature, self.preprocessor)
+        parts = (self.flavor, self.files, self.signature, self.preprocessor)
+        return Manifest(name, version, *parts, placement=self.placement)
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -59,7 +62,7 @@ class _Part(msgspec.Struct, frozen=True):
     source: Path | None = None
 
 
-def pack(
+def pack(  # noqa: PLR0913 - everything that belongs to a version, by name
     model: object,
     *,
     preprocessor: object = None,
@@ -69,11 +72,12 @@ def pack(
     flavor: str | None = None,
     card: Card | None = None,
     policy: TrustPolicy | None = None,
+    placement: Placement | None = None,
 ) -> Draft:
     """Turn a model into a draft that is known to load and to answer.
 
-    The packed bytes are loaded again and asked the first rows of the example. Their answers are stored as golden
-    requests and, when an object was given, must equal the object's own.
+    The packed bytes are loaded again, on the CPU, and asked the first rows of the example. Their answers are stored as
+    golden requests and, when an object was given, must equal the object's own.
 
     Args:
         model: A model object, or the path of a model file.
@@ -84,6 +88,7 @@ def pack(
         flavor: The format, when it should not be detected.
         card: Evaluation, tags, parameters and so on. An empty `environment` is filled in.
         policy: What may be packed.
+        placement: On which device and with how many threads it wants to be served.
 
     Raises:
         UnknownFlavorError: No flavor recognises the model.
@@ -93,7 +98,7 @@ def pack(
         SignatureMismatchError: The example does not fit the signature.
         PredictionError: The model fails on the example.
         GoldenMismatchError: The packed model gives other answers than the object, or than `golden`.
-        ManifestError: The signature or the card is inconsistent.
+        ManifestError: The signature, the card or the placement is inconsistent.
         MissingExtraError: A package is not installed.
     """
     policy = policy or TrustPolicy()
@@ -104,7 +109,8 @@ def pack(
     if signature is None or example is not None or golden is not None:
         signature, golden = _try_out(main, first, (signature, example, golden), policy)
     card = _complete(card or Card(), [part for part in (main, first) if part])
-    return _draft(main, first, signature, golden, card)
+    draft = _draft(main, first, signature, golden, card)
+    return draft if placement is None else msgspec.structs.replace(draft, placement=check_placement(placement))
 
 
 def check_signature(signature: Signature) -> None:

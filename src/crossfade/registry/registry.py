@@ -23,6 +23,7 @@ from crossfade.registry.histories import previous_version
 from crossfade.registry.loading import load_pipeline
 from crossfade.registry.packaging import pack
 from crossfade.registry.pipeline import Pipeline
+from crossfade.registry.placement import Placement
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.resolution import missing_model, resolve, suggesting
 from crossfade.registry.verification import ModelOpener, VerifyReport
@@ -86,6 +87,7 @@ class Registry:
         description: str = "",
         parents: Iterable[str] = (),
         flavor: str | None = None,
+        placement: Placement | None = None,
         principal: str = LOCAL,
     ) -> Version:
         """Register a model object or file as a new version. Doing it again with the same content changes nothing.
@@ -106,6 +108,7 @@ class Registry:
             description: What it is for.
             parents: Versions it was made from, any spelling.
             flavor: The format, when it should not be detected.
+            placement: On which device and with how many threads it wants to be served.
             principal: Who registers it.
 
         Raises:
@@ -133,6 +136,7 @@ class Registry:
             flavor=flavor,
             card=card,
             policy=self.policy,
+            placement=placement,
         )
         if version is None:
             return registration.register_next(self.backend, self.settings, draft, name, principal=principal)

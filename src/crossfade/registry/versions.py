@@ -10,6 +10,7 @@ import msgspec
 
 from crossfade.core.hashing import canonical_json, sha256
 from crossfade.core.tensors import Signature
+from crossfade.registry.placement import Placement
 
 Role = Literal["model", "preprocessor", "golden", "card", "code", "manifest"]
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True, forbi
         files: Every file, ordered by path.
         signature: The typed schema of requests and answers.
         preprocessor: The flavor of the fitted preprocessor, or empty.
+        placement: On which device and with how many threads it wants to run, if it declares that.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, dict=True, forbi
     signature: Signature
     preprocessor: str = ""
     format: int = MANIFEST_FORMAT
+    placement: Placement | None = None
 
     def encode(self) -> bytes:
         """Return the canonical JSON that is stored and hashed."""

@@ -130,7 +130,7 @@ class Counters:
         self.cached = dict.fromkeys(CacheResult, 0)
         """Questions to the response cache."""
         self.shed: dict[tuple[str, str], int] = {}
-        """Refused for want of time, by (reason, priority): `overload`, or late while `waiting` or `running`."""
+        """Refused, by (reason, priority): `overload`, late while `waiting` or `running`, or over the `quota`."""
 
     @property
     def requests(self) -> int:
@@ -154,7 +154,7 @@ class Counters:
         self.failed_seconds += seconds
 
     def count_shed(self, reason: str, priority: str) -> None:
-        """Count a request that was refused because there was no time for it."""
+        """Count a request that was refused because there was no time for it, or because it was one too many."""
         self.shed[reason, priority] = self.shed.get((reason, priority), 0) + 1
 
     def count_batch(self, rows: int, seconds: float, requests: int = 1, preprocess_seconds: float = 0.0) -> None:

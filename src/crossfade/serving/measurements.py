@@ -141,7 +141,9 @@ def _of_requests(slots: list[Slot], unserved: Mapping[str, int]) -> Iterator[Met
         "crossfade_fallbacks", "Answers in the stead of a version that was not ready.", labels=_LABELS
     )
     shed = CounterMetricFamily(
-        "crossfade_shed", "Requests refused for want of time.", labels=(*_LABELS, "reason", "priority")
+        "crossfade_shed",
+        "Requests refused for want of time, or over the quota.",
+        labels=(*_LABELS, "reason", "priority"),
     )
     waiting = GaugeMetricFamily("crossfade_queue_depth", "Requests that wait for the model.", labels=_LABELS)
     under_way = GaugeMetricFamily("crossfade_requests_in_flight", "Requests under way.", labels=_LABELS)

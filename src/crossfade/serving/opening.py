@@ -17,6 +17,7 @@ from crossfade.registry.flavors.backends import flavor_named
 from crossfade.registry.flavors.port import Trust, TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.loading import load_golden, load_pipeline, read_manifest
+from crossfade.registry.placement import Placement
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Predict, Staged
@@ -59,7 +60,7 @@ Opener = Callable[[str, Aspired], OpenedVersion]
 
 
 class VersionOpener:
-    """Opens versions of a registry backend, each where it shall run.
+    """Opens versions of a registry backend, each where the settings or itself place it.
 
     Args:
         backend: Where versions come from.
@@ -102,9 +103,9 @@ class VersionOpener:
             opened.close()
 
     def _opened(self, manifest: Manifest, golden: GoldenRequests | None = None, number: int = 0) -> OpenedVersion:
-        blobs = self._backend.blobs
-        if not needs_process(manifest, self._settings.of_model(manifest.name)):
-            pipeline = load_pipeline(manifest, blobs, self._policy)
+        blobs, rules = self._backend.blobs, self._settings.of_model(manifest.name)
+        if not needs_process(manifest, rules):
+            pipeline = load_pipeline(manifest, blobs, self._policy, Placement(rules.device, rules.threads))
             return OpenedVersion(manifest, pipeline.predict, golden, number, pipeline)
         isolated = isolate(manifest, blobs, self._policy, self._settings, self._nursery)
         isolated.start()

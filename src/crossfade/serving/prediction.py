@@ -23,6 +23,7 @@ from crossfade.errors import (
     DrainingError,
     ModelNotFoundError,
     NotServedError,
+    QuotaExceededError,
     SignatureMismatchError,
     UnavailableError,
     VersionNotFoundError,
@@ -33,6 +34,7 @@ from crossfade.registry.versions import Version
 from crossfade.serving.cache import ResponseCache, VersionAnswers
 from crossfade.serving.counters import Counters
 from crossfade.serving.measurements import Measurements
+from crossfade.serving.quota import Quota
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.serving.tracing import TraceContext
 from crossfade.serving.waiting import Priority
@@ -199,7 +201,7 @@ class PredictionService:
         measurements: Counts requests that nobody could answer.
         backend: Asked only whether a version exists that is not here.
         database: Where the wish to load or unload a model is kept.
-        settings: How long loading may take.
+        settings: How long loading may take, and how many requests a model answers.
         cache: Where answers are kept, or None.
         hold: How a version is held for a request; another way where requests are looked at.
     """
@@ -221,20 +223,23 @@ class PredictionService:
         self._measurements = measurements
         self._backend = backend
         self._database = database
-        self._ready_timeout = settings.ready_timeout_seconds
+        self._settings = settings
+        self._quotas: dict[str, Quota | None] = {}
         self._cache = cache
         self._draining = False
         self._look_ups = 0
 
-    async def hold(self, ref: ModelRef) -> HeldVersion:
+    async def hold(self, ref: ModelRef, terms: Terms = DEFAULT_TERMS) -> HeldVersion:
         """Choose who answers a request, and hold on to it until the `with` block ends.
 
         Args:
             ref: A version or an alias; a bare name means the champion.
+            terms: Of the request; they change nothing but how a refusal is counted.
 
         Raises:
             ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
             NotServedError: It is not ready in this process.
+            QuotaExceededError: The model has answered as many requests as it may.
 
         Example:
             >>> with await predictions.hold(ModelRef.parse("churn")) as held:  # doctest: +SKIP
@@ -247,8 +252,24 @@ class PredictionService:
             refusal = await self._refusal(ref, error)
             self._measurements.unserved.count_error(refusal.http_status)
             raise refusal from None
+        self._count_in(slot, terms)
         answers = None if self._cache is None else self._cache.of(slot, snapshot)
         return self._hold(slot, ref.alias, fallback, snapshot.revision, answers)
+
+    def _count_in(self, slot: Slot, terms: Terms) -> None:
+        """Count a request against the quota of its model; one that is too many lets go of the slot."""
+        if slot.name not in self._quotas:
+            limit = self._settings.of_model(slot.name).max_requests_per_second
+            self._quotas[slot.name] = Quota(limit) if limit else None
+        quota = self._quotas[slot.name]
+        seconds = 0 if quota is None else quota.take(time.monotonic())
+        if quota is None or not seconds:
+            return
+        slot.release()
+        error = QuotaExceededError(name=slot.name, limit=quota.per_second, retry_after_seconds=seconds)
+        slot.counters.count_error(error.http_status)
+        slot.counters.count_shed("quota", terms.priority.name.lower())
+        raise error
 
     async def find(self, ref: ModelRef) -> ServedVersion:
         """Return the version that would answer now, ready or not.
@@ -313,7 +334,7 @@ class PredictionService:
         """
         await asyncio.to_thread(set_unloaded, self._database, name, unloaded=not loaded, principal=principal)
         route = (await asyncio.to_thread(self._follower.refresh)).route(name)
-        deadline = time.monotonic() + self._ready_timeout
+        deadline = time.monotonic() + self._settings.ready_timeout_seconds
         while waiting := self._waiting_for(route):
             if time.monotonic() > deadline:
                 raise NotServedError(ref=name, problem=f"it took too long: {waiting}")

@@ -23,13 +23,15 @@ from crossfade.web.security import ControlGuard
 API = "/api/v1"
 
 
-def create_app(platform: Platform) -> ASGIApp:
+def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:
     """Return one ASGI application: both planes when the platform serves, else the control plane alone.
 
-    Opening and closing the platform is left to the caller.
+    Args:
+        platform: Opening and closing it is left to the caller.
+        bodies: Counts the large bodies of the process, when others than the application hold some.
     """
     http = platform.settings.http
-    bodies = BodyBudget(http)
+    bodies = bodies or BodyBudget(http)
     control = ControlGuard(BodyGuard(create_control_plane(platform), http, bodies, blobs.reads_own_body), http)
     if platform.runtime is None:
         return control

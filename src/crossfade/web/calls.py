@@ -20,7 +20,8 @@ from crossfade.web.paths import Route
 Header = tuple[bytes, bytes]
 
 JSON: Header = (b"content-type", b"application/json")
-
+FALLBACK = {"fallback": True}
+"""Says in an answer that a former version answered in the stead of the alias's own."""
 
 _LONGEST_TIMEOUT_MS = 3_600_000
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}

@@ -34,7 +34,12 @@ _PROBLEM = (b"content-type", b"application/problem+json")
 
 PARTS = (Inference, Repository, Invocations)
 """Their methods are the actions of `web.paths`."""
-_MLFLOW_CODES = {403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 503: "TEMPORARILY_UNAVAILABLE"}
+_MLFLOW_CODES = {
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    429: "REQUEST_LIMIT_EXCEEDED",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
 
 Action = Callable[[Call], Awaitable[Answer]]
 
@@ -110,7 +115,7 @@ def _wants_problems(scope: Scope) -> bool:
 
 
 def _refusal(problem: Problem, family: Family, *headers: Header) -> Answer:
-    if problem.status == 503:
+    if problem.status in {429, 503}:
         headers = (*headers, (b"retry-after", str(problem.facts.get("retry_after_seconds", 1)).encode()))
     if family == "oip":
         text = f"{problem.detail} ({problem.hint})" if problem.hint else problem.detail

@@ -10,10 +10,7 @@ from crossfade.serving.protocol.formats import answer_format, decode_body, encod
 from crossfade.serving.protocol.oip import decode_request
 from crossfade.serving.protocol.rows import encode_rows
 from crossfade.settings import HttpSettings
-from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header, known_as, packed_answer, terms_of
-
-_FALLBACK = {"fallback": True}
-"""Says in an answer that a former version answered in the stead of the alias's own."""
+from crossfade.web.calls import FALLBACK, JSON, Answer, BodyReader, Call, Header, known_as, packed_answer, terms_of
 
 _BINARY: Header = (b"content-type", b"application/octet-stream")
 
@@ -37,7 +34,7 @@ class Inference:
         terms = terms_of(call.headers)
         body = await self._bodies.read(call)
         headers = call.headers
-        with await self._predictions.hold(call.ref) as held:
+        with await self._predictions.hold(call.ref, terms) as held:
             signature = held.signature
             request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
             request_id = known_as(terms) if request.id is None else request.id
@@ -49,7 +46,7 @@ class Inference:
             {name: prediction.outputs[name] for name in names},
             request_id=request_id or request.id,
             binary=request.binary,
-            parameters=_FALLBACK if prediction.fallback else None,
+            parameters=FALLBACK if prediction.fallback else None,
         )
         if json_bytes is None:
             return packed_answer(call, content, (JSON,))
@@ -62,7 +59,7 @@ class Inference:
         kind = answer_format(call.headers.get(b"accept", b""))
         content_type = call.headers.get(b"content-type", b"")
         body = await self._bodies.read(call)
-        with await self._predictions.hold(call.ref) as held:
+        with await self._predictions.hold(call.ref, terms) as held:
             signature = held.signature
             request = decode_body(content_type, body, signature, self._max_rows, probabilities=probabilities)
             prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, request_id)

@@ -33,7 +33,7 @@ class Invocations:
         """Answer a request to the model of the path, of the settings, or the only one."""
         content_type, terms = call.headers.get(b"content-type", b""), terms_of(call.headers)
         body = await self._bodies.read(call)
-        with await self._predictions.hold(call.route.ref or self._default or self._only_model()) as held:
+        with await self._predictions.hold(call.route.ref or self._default or self._only_model(), terms) as held:
             request = decode_invocation(content_type, body, held.signature, self._max_rows)
             prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, known_as(terms))
         return packed_answer(call, encode_predictions(prediction.outputs, request), (JSON,))

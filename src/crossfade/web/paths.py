@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import msgspec
 
 from crossfade.core.identity import ModelRef, check_name
-from crossfade.errors import NotFoundError
+from crossfade.errors import InvalidRefError, NotFoundError
 
 Family = Literal["oip", "plain", "mlflow"]
 
@@ -112,8 +112,19 @@ def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | No
 
 
 def _ref(found: dict[str, str]) -> ModelRef | None:
-    if "{model}" not in found:
-        return None
-    if "{version}" not in found:
-        return ModelRef.parse(found["{model}"])
-    return ModelRef.parse(f"{check_name(found['{model}'])}:{found['{version}']}")
+    return parse_ref(found["{model}"], found.get("{version}", "")) if "{model}" in found else None
+
+
+def parse_ref(model: str, version: str = "") -> ModelRef:
+    """Return what a model and perhaps a version of it mean, as every route of the data plane understands them.
+
+    Raises:
+        InvalidInputError: They name no possible model or version.
+
+    Example:
+        >>> parse_ref("churn", "1.0.0").version
+        '1.0.0'
+    """
+    if not (_SEGMENT.fullmatch(model) and (not version or _SEGMENT.fullmatch(version))):
+        raise InvalidRefError(ref=f"{model}:{version}"[:160] if version else model[:160])
+    return ModelRef.parse(f"{check_name(model)}:{version}" if version else model)

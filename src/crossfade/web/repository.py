@@ -6,19 +6,14 @@ import asyncio
 
 import msgspec
 
-import crossfade
-from crossfade.core.identity import ModelRef
-from crossfade.errors import MalformedRequestError, NotServedError
-from crossfade.serving.prediction import PredictionService, ServedVersion
-from crossfade.serving.protocol.answers import describe_model
-from crossfade.serving.protocol.configuration import describe_configuration
-from crossfade.serving.protocol.statistics import describe_statistics
+from crossfade.errors import MalformedRequestError
+from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
 from crossfade.web.callers import CallerCheck
 from crossfade.web.calls import Answer, BodyReader, Call, Header, json_answer, packed_answer
+from crossfade.web.descriptions import Descriptions
 
 _METRICS: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-_EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 
 
 class Repository:
@@ -37,30 +32,25 @@ class Repository:
         self._predictions = predictions
         self._bodies = bodies
         self._callers = callers
-        self._max_rows = settings.max_rows
+        self._descriptions = Descriptions(predictions, settings.max_rows)
 
     # --- models ---
 
     async def model(self, call: Call) -> Answer:
         """Describe a model."""
-        version = await self._answering(call.ref)
-        versions = [item.version for item in self._ready(version.model)]
-        return json_answer(describe_model(version.model, versions, version.flavor, version.signature))
+        return json_answer(await self._descriptions.model(call.ref))
 
     async def configuration(self, call: Call) -> Answer:
         """Describe a model as Triton's configuration does."""
-        version = await self._answering(call.ref)
-        return json_answer(describe_configuration(version.model, version.flavor, version.signature, self._max_rows))
+        return json_answer(await self._descriptions.configuration(call.ref))
 
     async def statistics(self, _call: Call) -> Answer:
         """Tell what every version has done in this process."""
-        return _statistics([item for item in self._predictions.served() if item.ready])
+        return json_answer(await self._descriptions.statistics())
 
     async def model_statistics(self, call: Call) -> Answer:
         """Tell what a version has done in this process; without one, all of the model, the one that answers first."""
-        answering = await self._answering(call.ref)
-        others = [item for item in self._ready(answering.model) if item.version != answering.version]
-        return _statistics([answering] if call.ref.alias is None else [answering, *others])
+        return json_answer(await self._descriptions.statistics(call.ref))
 
     async def model_ready(self, call: Call) -> Answer:
         """Tell whether a model answers; 503 when it does not."""
@@ -71,18 +61,7 @@ class Repository:
         """List every version in this process."""
         body = await self._bodies.read(call)
         ready_only = bool(body.strip()) and _decode_index(body).ready
-        return json_answer(
-            [
-                {
-                    "name": item.model,
-                    "version": item.version,
-                    "state": "READY" if item.ready else "UNAVAILABLE",
-                    "reason": item.problem,
-                }
-                for item in self._predictions.served()
-                if item.ready or not ready_only
-            ]
-        )
+        return json_answer(self._descriptions.index(ready_only=ready_only))
 
     async def load(self, call: Call) -> Answer:
         """Serve a model that was unloaded."""
@@ -104,7 +83,7 @@ class Repository:
 
     async def server(self, _call: Call) -> Answer:
         """Describe the server."""
-        return json_answer({"name": "crossfade", "version": crossfade.__version__, "extensions": _EXTENSIONS})
+        return json_answer(self._descriptions.server())
 
     async def live(self, _call: Call) -> Answer:
         """Tell that the process answers."""
@@ -130,15 +109,6 @@ class Repository:
         """Return the metrics of this server for Prometheus."""
         return packed_answer(call, await asyncio.to_thread(self._predictions.metrics), (_METRICS,))
 
-    async def _answering(self, ref: ModelRef) -> ServedVersion:
-        version = await self._predictions.find(ref)
-        if not version.ready:
-            raise NotServedError(ref=f"{version.model}:{version.version}", problem=version.problem)
-        return version
-
-    def _ready(self, model: str) -> list[ServedVersion]:
-        return [item for item in self._predictions.served() if item.model == model and item.ready]
-
 
 class _IndexRequest(msgspec.Struct):
     ready: bool = False
@@ -149,9 +119,3 @@ def _decode_index(body: bytes) -> _IndexRequest:
         return msgspec.json.decode(body, type=_IndexRequest)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedRequestError(problem=str(error)[:200]) from error
-
-
-def _statistics(versions: list[ServedVersion]) -> Answer:
-    return json_answer(
-        {"model_stats": [describe_statistics(item.model, item.version, item.counters) for item in versions]}
-    )

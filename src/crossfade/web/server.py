@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
 
@@ -28,8 +28,12 @@ from crossfade.platform import open_platform
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings, ServingSettings, Settings
 from crossfade.web.app import create_app
+from crossfade.web.budget import BodyBudget
 from crossfade.web.logs import configure_logs, get_logger
 from crossfade.web.protocol import guarded_protocol
+
+if TYPE_CHECKING:
+    from crossfade.web.grpc_server import GrpcServer
 
 BACKLOG = 2048
 MAX_CONNECTIONS = 4096
@@ -51,12 +55,27 @@ def bind(settings: HttpSettings) -> socket.socket:
     Raises:
         SettingsError: The address cannot be used; another process has it, or it is not this machine's.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return _listen(settings.host, settings.port, "http.port")
+
+
+def check_grpc(settings: Settings) -> None:
+    """Find out before anything is started whether the gRPC service could listen.
+
+    Its processes share a port, and could do so with those of another server, which nobody means.
+
+    Raises:
+        SettingsError: The address cannot be used.
+    """
+    if settings.grpc.port:
+        _listen(settings.http.host, settings.grpc.port, "grpc.port").close()
+
+
+def _listen(host: str, port: int, field: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        problem = f"{settings.host}:{settings.port} cannot be used: {error.strerror or error}"
-        raise SettingsError(field="http.port", problem=problem) from error
+        raise SettingsError(field=field, problem=f"{host}:{port} cannot be used: {error.strerror or error}") from error
 
 
 def url_of(listener: socket.socket) -> str:
@@ -98,8 +117,10 @@ def serve(
         assert runtime is not None  # noqa: S101 - `serve=True` opens it
         if place is not None:
             runtime.share_measurements(place.folder, str(place.number))
+        bodies = BodyBudget(settings.http)
+        remote = _open_grpc(runtime.predictions, settings, bodies)
         config = uvicorn.Config(
-            create_app(platform),
+            create_app(platform, bodies),
             loop="uvloop",
             http=guarded_protocol(settings.http),
             ws="none",
@@ -115,7 +136,7 @@ def serve(
             timeout_graceful_shutdown=max(1, round(settings.serving.drain_timeout_seconds)),
         )
         lifeline = place and place.lifeline
-        DrainingServer(config, runtime.predictions, settings.serving, on_ready, lifeline).run([listener])
+        DrainingServer(config, runtime.predictions, settings.serving, on_ready, lifeline, remote).run([listener])
         get_logger().info("stopped", pid=os.getpid())
 
 
@@ -129,8 +150,10 @@ class DrainingServer(uvicorn.Server):
         settings: ServingSettings,
         on_ready: Callable[[], None],
         lifeline: int | None,
+        remote: GrpcServer | None = None,
     ) -> None:
         super().__init__(config)
+        self._remote = remote
         self._predictions = predictions
         self._settings = settings
         self._on_ready = on_ready
@@ -147,6 +170,8 @@ class DrainingServer(uvicorn.Server):
             if time.monotonic() > patience:
                 break
             await asyncio.sleep(_TICK_SECONDS)
+        if self._remote is not None:
+            await self._remote.start()
         await super().startup(sockets)
         if self._lifeline is not None:
             asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)
@@ -170,7 +195,10 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is in flight, then release what the event loop holds."""
-        await super().shutdown(sockets)
+        async with asyncio.TaskGroup() as ending:
+            ending.create_task(super().shutdown(sockets))
+            if self._remote is not None:
+                ending.create_task(self._remote.stop(self._settings.drain_timeout_seconds))
         await self._predictions.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's protocol
@@ -221,6 +249,14 @@ class DrainingServer(uvicorn.Server):
             await asyncio.sleep(_TICK_SECONDS)
         get_logger().info("ready", pid=os.getpid())
         self._on_ready()
+
+
+def _open_grpc(predictions: PredictionService, settings: Settings, bodies: BodyBudget) -> GrpcServer | None:
+    if not settings.grpc.port:
+        return None
+    from crossfade.web.grpc_server import GrpcServer  # a server without gRPC starts faster without it
+
+    return GrpcServer(predictions, settings, bodies)
 
 
 def _allow_many_files() -> None:

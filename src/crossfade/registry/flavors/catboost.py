@@ -23,6 +23,7 @@ from crossfade.registry.flavors.answers import (
     tidy,
 )
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
+from crossfade.registry.placement import ANYWHERE, Placement, never
 
 _MAGIC = b"CBM1"
 
@@ -62,7 +63,7 @@ class CatBoost:
         if not data.startswith(_MAGIC) or len(data) < 8 or len(data) < 8 + struct.unpack_from("<I", data, 4)[0]:
             raise LoadFailedError(ref=self.name, problem="it is no whole CatBoost file")
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:
         """Parse the model.
 
         Raises:
@@ -70,11 +71,12 @@ class CatBoost:
             MissingExtraError: CatBoost is not installed.
         """
         self.inspect(files, policy)
+        placement.on_gpu(never, self.name)
         library = require("catboost", extra=self.extra, feature="flavor `catboost`")
         model = library.CatBoost()
         try:
             model.load_model(blob=only_file(files, self.name))
-            return Boosted(model)
+            return Boosted(model, placement.threads or 1)
         except (library.CatBoostError, UnicodeDecodeError, ValueError) as error:
             raise LoadFailedError(ref=self.name, problem=f"CatBoost refuses it ({in_words(error)})") from error
 
@@ -85,8 +87,9 @@ class Boosted:
     inputs: tuple[TensorSpec, ...] = ()
     matrix = True
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, threads: int = 1) -> None:
         self._model = model
+        self._threads = threads
         names = list(model.feature_names_)
         self.columns: tuple[str, ...] = () if names == [str(i) for i in range(len(names))] else tuple(names)
         self.classes = labels_of(model.classes_)
@@ -110,7 +113,7 @@ class Boosted:
     def _ask(self, rows: object, kind: str) -> Any:
         from catboost import CatBoost as Plain
 
-        return Plain.predict(self._model, rows, prediction_type=kind, thread_count=1)
+        return Plain.predict(self._model, rows, prediction_type=kind, thread_count=self._threads)
 
 
 def _prediction_type(model: Any) -> str:

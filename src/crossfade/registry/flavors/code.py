@@ -17,6 +17,7 @@ from crossfade.errors import CodeNotAllowedError, LoadFailedError
 from crossfade.registry.flavors.answers import LABELS, Estimator, in_words, only_file, require, tidy
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 from crossfade.registry.model import Model
+from crossfade.registry.placement import ANYWHERE, Placement
 
 _SUFFIXES = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle")
 _PICKLE = b"\x80"
@@ -73,8 +74,8 @@ class Code:
         if not policy.allow_code:
             raise CodeNotAllowedError(given="a pickle (flavor `code`)")
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
-        """Unpickle, which runs whatever code the file brings.
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:  # noqa: ARG002
+        """Unpickle, which runs whatever code the file brings; that also chooses its device and threads.
 
         Raises:
             CodeNotAllowedError: The policy does not allow code.

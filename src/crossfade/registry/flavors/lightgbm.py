@@ -24,6 +24,7 @@ from crossfade.registry.flavors.answers import (
 )
 from crossfade.registry.flavors.lightgbm_file import check_file
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
+from crossfade.registry.placement import ANYWHERE, Placement, never
 
 _LABELS_FILE = "classes.json"
 _OBJECTIVE = re.compile(r"^objective=(\w+)", re.MULTILINE)
@@ -68,7 +69,7 @@ class LightGBM:
         """
         _parts(files)
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:  # noqa: ARG002 - nothing to trust in data
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:  # noqa: ARG002
         """Parse the booster.
 
         Raises:
@@ -76,9 +77,10 @@ class LightGBM:
             MissingExtraError: LightGBM is not installed.
         """
         text, labels = _parts(files)
+        placement.on_gpu(never, self.name)
         library = require("lightgbm", extra=self.extra, feature="flavor `lightgbm`")
         try:
-            return Boosted(library.Booster(model_str=text), labels)
+            return Boosted(library.Booster(model_str=text), labels, placement.threads or 1)
         except (library.basic.LightGBMError, ValueError) as error:
             raise LoadFailedError(ref=self.name, problem=f"LightGBM refuses it ({in_words(error)})") from error
 
@@ -89,8 +91,9 @@ class Boosted:
     inputs: tuple[TensorSpec, ...] = ()
     matrix = True
 
-    def __init__(self, booster: Any, labels: tuple[Label, ...]) -> None:
+    def __init__(self, booster: Any, labels: tuple[Label, ...], threads: int = 1) -> None:
         self._booster = booster
+        self._threads = threads
         names = booster.feature_name()
         self.columns: tuple[str, ...] = () if names == [f"Column_{i}" for i in range(len(names))] else tuple(names)
         objective = _OBJECTIVE.search(booster.model_to_string(num_iteration=1))
@@ -106,7 +109,7 @@ class Boosted:
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
         """Return labels, probabilities or values; probabilities are computed once and give the labels."""
-        raw = self._booster.predict(single(inputs))
+        raw = self._booster.predict(single(inputs), num_threads=self._threads)
         if not self.classes:
             return {LABELS: raw}
         probabilities = raw if raw.ndim == 2 else np.stack((1.0 - raw, raw), axis=1)

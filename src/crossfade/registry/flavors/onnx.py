@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from crossfade.core.processors import thread_bound
 from crossfade.core.tensors import Array, Label, Tensors, TensorSpec
 from crossfade.errors import LoadFailedError
 from crossfade.registry.flavors.answers import in_words, only_file, require, tidy
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
+from crossfade.registry.placement import ANYWHERE, ON_CPU, Placement
 
 MAX_THREADS = 4
-"""Threads of one model at most. They sleep rather than spin between predictions."""
+"""Threads of one model that declares none, at most. They sleep rather than spin between predictions."""
+_CPU, _GPU = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 _NOWHERE = os.devnull + "/none"
 """A folder that cannot exist: onnxruntime would otherwise read external weights from the working directory."""
@@ -55,7 +58,7 @@ class Onnx:
 
     def wrap(self, model: object) -> Runnable:
         """Run the protobuf in memory."""
-        return self.load(self.save(model), TrustPolicy())
+        return self.load(self.save(model), TrustPolicy(), ON_CPU)
 
     def save(self, model: object) -> dict[str, bytes]:
         """Return the serialised protobuf."""
@@ -71,24 +74,27 @@ class Onnx:
         if not only_file(files, self.name):
             raise LoadFailedError(ref=self.name, problem="the file is empty")
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:
         """Open a session.
 
         Raises:
-            LoadFailedError: It is no ONNX model, refers to other files, or has a fixed batch size.
+            LoadFailedError: It is no ONNX model, refers to other files, has a fixed batch size, or wants a GPU.
             MissingExtraError: onnxruntime is not installed.
         """
         self.inspect(files, policy)
         runtime = require("onnxruntime", extra=self.extra, feature="flavor `onnx`")
+        gpu = placement.on_gpu(lambda: _GPU in runtime.get_available_providers(), self.name)
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = min(MAX_THREADS, os.cpu_count() or 1)
+        options.intra_op_num_threads = placement.threads or min(MAX_THREADS, thread_bound())
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
         try:
             data = only_file(files, self.name)
-            return Session(runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
+            session = runtime.InferenceSession(data, options, providers=[_GPU, _CPU] if gpu else [_CPU])
+            placement.on_gpu(lambda: _GPU in session.get_providers(), self.name)  # onnxruntime gives up on it silently
+            return Session(session)
         except _refusals(runtime) as error:
             raise LoadFailedError(ref=self.name, problem=f"onnxruntime refuses it ({in_words(error)})") from error
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from crossfade.core.tensors import Label, Tensors, TensorSpec
+from crossfade.registry.placement import ANYWHERE, Placement
 
 
 class Trust(IntEnum):
@@ -92,11 +93,11 @@ class Flavor(Protocol):
             LoadFailedError: They are not in this format.
         """
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
-        """Return the runnable model. `inspect` runs first.
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:
+        """Return the runnable model on its device. `inspect` runs first.
 
         Raises:
             DeniedError: The policy forbids it.
-            LoadFailedError: The bytes are not in this format, or damaged.
+            LoadFailedError: The bytes are not in this format, or damaged, or there is no GPU for it.
             MissingExtraError: The package is not installed.
         """

@@ -29,6 +29,7 @@ from crossfade.registry.flavors.columns import forget_columns
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 from crossfade.registry.flavors.skops import TRUSTED_TYPES, canonical
 from crossfade.registry.flavors.trees import check_trees
+from crossfade.registry.placement import ANYWHERE, Placement, never
 
 MAX_EXPANSION = 50
 """A file that unpacks to more than this many times its size is refused as a bomb."""
@@ -106,7 +107,7 @@ class Sklearn:
         if unknown:
             raise UntrustedTypesError(types=", ".join(sorted(unknown)))
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:
         """Build the estimator from trusted types only.
 
         Raises:
@@ -114,10 +115,12 @@ class Sklearn:
             LoadFailedError: It is no skops file, or a tree in it points outside of itself.
         """
         self.inspect(files, policy)
+        placement.on_gpu(never, self.name)
         data = only_file(files, self.name)
         try:
             estimator = _skops().loads(data, trusted=sorted(TRUSTED_TYPES | policy.trusted_types))
             check_trees(estimator)
+            _limit_jobs(estimator, placement.threads or 1)
             return FittedEstimator(estimator, own=True)
         except _BROKEN as error:
             raise _failed(error) from error
@@ -170,6 +173,13 @@ class FittedEstimator(Estimator):
         if isinstance(rows, np.ndarray):
             return require("pandas", extra="pandas", feature="this model").DataFrame(rows, columns=list(self.columns))
         return rows
+
+
+def _limit_jobs(estimator: Any, threads: int) -> None:
+    """Let no part of an estimator start more threads; it was told how many at training time, on another machine."""
+    if hasattr(estimator, "get_params"):
+        jobs = {key: value for key, value in estimator.get_params().items() if key.rpartition("__")[2] == "n_jobs"}
+        estimator.set_params(**{key: threads for key, value in jobs.items() if value not in (None, 1)})
 
 
 def _skops() -> Any:

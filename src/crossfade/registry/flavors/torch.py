@@ -14,6 +14,7 @@ from crossfade.errors import LoadFailedError, UnknownFlavorError
 from crossfade.registry.flavors.answers import LABELS, in_words, require, tidy
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 from crossfade.registry.flavors.torch_program import Interpreter, Program, functional, step_of
+from crossfade.registry.placement import ANYWHERE, Placement
 
 _PROGRAM, _WEIGHTS = "program.json", "weights.safetensors"
 
@@ -69,7 +70,7 @@ class Torch:
         """
         _parse(files)
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:  # noqa: ARG002 - there is one rule for all
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:  # noqa: ARG002
         """Check every operator and build the interpreter.
 
         Raises:
@@ -77,12 +78,13 @@ class Torch:
             MissingExtraError: PyTorch or safetensors is not installed.
         """
         program = _parse(files)
-        require("torch", extra=self.extra, feature="flavor `torch`")
+        torch = require("torch", extra=self.extra, feature="flavor `torch`")
         safetensors = require("safetensors.torch", extra=self.extra, feature="flavor `torch`")
+        device = "cuda" if placement.on_gpu(torch.cuda.is_available, self.name) else "cpu"
         error_type = require("safetensors", extra=self.extra, feature="flavor `torch`").SafetensorError
         try:
-            return Exported(program, Interpreter(program, safetensors.load(files[_WEIGHTS])))
-        except (error_type, KeyError, RecursionError, TypeError, ValueError) as error:
+            return Exported(program, Interpreter(program, safetensors.load(files[_WEIGHTS]), device))
+        except (error_type, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise LoadFailedError(ref=self.name, problem=f"the program is not sound ({in_words(error)})") from error
 
 

@@ -62,15 +62,23 @@ class Program(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Interpreter:
     """Runs a program; every operator and argument is checked once, in advance, and memory once per size of the inputs.
 
+    Args:
+        program: What to run.
+        weights: Its tensors by name.
+        device: Where it runs, as PyTorch calls it. Inputs come from anywhere, outputs are there.
+
     Raises:
         ValueError: The program names an operator, an argument or a value that it may not.
     """
 
-    def __init__(self, program: Program, weights: Mapping[str, Any]) -> None:
+    def __init__(self, program: Program, weights: Mapping[str, Any], device: str = "cpu") -> None:
         self.program = program
-        self._constants = {name: weights[key] for name, key in program.weights.items()}
+        self._device = device
+        self._constants = {name: weights[key].to(device) for name, key in program.weights.items()}
         self._outlines = {name: tensor.to("meta") for name, tensor in self._constants.items()}
         self._calls = _calls(program)
+        # on the CPU nobody needs to be told
+        self._placed = {call.name for call in self._calls if device != "cpu" and call.chooses_device}
         self._rehearse = lru_cache(_REMEMBERED)(self._rehearse_sizes)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,9 +89,12 @@ class Interpreter:
             Exception: Whatever PyTorch raises.
         """
         self._rehearse(*((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()))
-        values: dict[str, Any] = {**self._constants, **inputs}
+        moved = {name: tensor.to(self._device) for name, tensor in inputs.items()}
+        values: dict[str, Any] = {**self._constants, **moved}
         for call in self._calls:
             args, kwargs = call.arguments(values)
+            if call.name in self._placed:
+                kwargs["device"] = self._device
             values[call.name] = call.function(*args, **kwargs)
             for name in call.finished:
                 del values[name]

@@ -26,6 +26,12 @@ class Call(NamedTuple):
     finished: tuple[str, ...]
     """The values that no later step needs."""
 
+    @property
+    def chooses_device(self) -> bool:
+        """Whether it is told on which device its result shall be."""
+        schema = getattr(self.function, "_schema", None) if self.target.startswith("aten.") else None
+        return schema is not None and any(argument.name == "device" for argument in schema.arguments)
+
     def arguments(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments with every reference replaced by the value that it stands for."""
         return fill(self.args, values), {key: fill(value, values) for key, value in self.kwargs.items()}
@@ -79,7 +85,7 @@ def _sized(call: Call, args: list[Any], kwargs: dict[str, Any]) -> tuple[Any, in
     result = _STAND_INS[call.target](given) if call.target in _STAND_INS else None
     if result is not None:
         return result, workspace
-    if any(argument.name == "device" for argument in call.function._schema.arguments):
+    if call.chooses_device:
         kwargs = {**kwargs, "device": "meta"}
     return call.function(*args, **kwargs), workspace
 

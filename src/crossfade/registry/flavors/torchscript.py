@@ -12,6 +12,7 @@ from crossfade.core.tensors import Label, Tensors, TensorSpec
 from crossfade.errors import CodeNotAllowedError, LoadFailedError
 from crossfade.registry.flavors.answers import LABELS, in_words, only_file, require, tidy
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
+from crossfade.registry.placement import ANYWHERE, Placement
 
 
 class TorchScript:
@@ -53,7 +54,7 @@ class TorchScript:
         if not policy.allow_code:
             raise CodeNotAllowedError(given="a TorchScript archive")
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:
         """Compile the module.
 
         Raises:
@@ -63,11 +64,12 @@ class TorchScript:
         """
         self.inspect(files, policy)
         torch = require("torch", extra=self.extra, feature="flavor `torchscript`")
+        device = "cuda" if placement.on_gpu(torch.cuda.is_available, self.name) else "cpu"
         try:
-            module = torch.jit.load(io.BytesIO(only_file(files, self.name)), map_location="cpu")
+            module = torch.jit.load(io.BytesIO(only_file(files, self.name)), map_location=device)
         except (RuntimeError, ValueError) as error:
             raise LoadFailedError(ref=self.name, problem=f"PyTorch refuses it ({in_words(error)})") from error
-        return Scripted(module.eval())
+        return Scripted(module.eval(), device)
 
 
 class Scripted:
@@ -79,8 +81,9 @@ class Scripted:
     classes: tuple[Label, ...] = ()
     matrix = True
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, device: str = "cpu") -> None:
         self._module = module
+        self._device = device
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:  # noqa: ARG002 - only the module knows its outputs
         """Return all outputs: the keys of a dict, `predict`, or `output_0` and so on."""
@@ -89,10 +92,13 @@ class Scripted:
         arrays = inputs.values() if isinstance(inputs, dict) else [inputs]
         with torch.inference_mode():
             answer = self._module(
-                *(torch.from_numpy(np.require(tidy(array), requirements=["C", "W"])) for array in arrays)
+                *(
+                    torch.from_numpy(np.require(tidy(array), requirements=["C", "W"])).to(self._device)
+                    for array in arrays
+                )
             )
         if isinstance(answer, dict):
-            return {str(name): value.numpy() for name, value in answer.items()}
+            return {str(name): value.cpu().numpy() for name, value in answer.items()}
         if isinstance(answer, (list, tuple)):
-            return {f"output_{position}": value.numpy() for position, value in enumerate(answer)}
-        return {LABELS: answer.numpy()}
+            return {f"output_{position}": value.cpu().numpy() for position, value in enumerate(answer)}
+        return {LABELS: answer.cpu().numpy()}

@@ -24,6 +24,7 @@ from crossfade.registry.flavors.answers import (
 )
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 from crossfade.registry.flavors.xgboost_file import check_file
+from crossfade.registry.placement import ANYWHERE, Placement, never
 
 _MISSING = "crossfade_missing"
 """Attribute of a booster: the number that its model took for a missing value, when it was not NaN."""
@@ -66,7 +67,7 @@ class XGBoost:
         """
         check_file(only_file(files, self.name))
 
-    def load(self, files: Mapping[str, bytes], policy: TrustPolicy) -> Runnable:
+    def load(self, files: Mapping[str, bytes], policy: TrustPolicy, placement: Placement = ANYWHERE) -> Runnable:
         """Parse the booster.
 
         Raises:
@@ -74,9 +75,10 @@ class XGBoost:
             MissingExtraError: XGBoost is not installed.
         """
         self.inspect(files, policy)
+        placement.on_gpu(never, self.name)
         library = require("xgboost", extra=self.extra, feature="flavor `xgboost`")
         try:
-            booster = library.Booster()
+            booster = library.Booster({"nthread": placement.threads or 1})
             booster.load_model(bytearray(only_file(files, self.name)))
             return Boosted(booster)
         except (library.core.XGBoostError, KeyError, TypeError, ValueError) as error:

@@ -104,7 +104,8 @@ class ModelServer:
         manifest = msgspec.json.decode(contents.manifest, type=Manifest)
         self._ref = manifest.ref
         before = set(sys.modules)
-        self._pipeline = load_pipeline(manifest, _HandedBlobs(fd, request.size, contents.blobs), contents.policy)
+        blobs = _HandedBlobs(fd, request.size, contents.blobs)
+        self._pipeline = load_pipeline(manifest, blobs, contents.policy, contents.placement)
         os.close(fd)
         return Loaded(tuple(sorted(_roots(set(sys.modules) - before))))
 

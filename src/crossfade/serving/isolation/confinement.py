@@ -35,7 +35,6 @@ _SYSTEM = (
     *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/sys/kernel"),
     *("/etc/ld.so.cache", "/etc/localtime", "/etc/ssl", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"),
 )
-_DEVICES = ("/dev/null", "/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-modeset")
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -74,7 +73,10 @@ def confine(limits: Limits) -> tuple[str, ...]:
     taken = {
         "no new privileges": libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0,
         "capabilities": _give_up_capabilities(libc),
-        "landlock": only_read([*_libraries(), *map(Path, (*_SYSTEM, *limits.readable))], map(Path, _DEVICES)),
+        "landlock": only_read(
+            [*_libraries(), *map(Path, (*_SYSTEM, *limits.readable))],
+            [Path("/dev/null"), *Path("/dev").glob("nvidia*")],
+        ),
         "seccomp": refuse_system_calls(os.getpid(), network=limits.network),
     }
     return tuple(measure for measure, success in taken.items() if not success)

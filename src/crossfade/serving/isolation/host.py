@@ -18,6 +18,7 @@ from crossfade.errors import LoadFailedError, ModelCrashedError, NotServedError,
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.loading import read_files
 from crossfade.registry.pipeline import Pipeline
+from crossfade.registry.placement import Placement
 from crossfade.registry.versions import Manifest, Role
 from crossfade.serving.fingerprints import Fingerprints
 from crossfade.serving.frames import decode_frame, encode_frame
@@ -291,7 +292,8 @@ def isolate(
         for entry, data in zip(manifest.files_of(role), read_files(manifest, blobs, role).values(), strict=True)
     }
     blobs_of = tuple(Blob(digest, len(data)) for digest, data in contents.items())
-    head = encode(Contents(manifest.encode(), blobs_of, policy))
+    rules = settings.of_model(manifest.name)
+    head = encode(Contents(manifest.encode(), blobs_of, policy, Placement(rules.device, rules.threads)))
     try:
         files = sealed_bytes([head, *contents.values()])
     except OSError as error:
@@ -304,7 +306,7 @@ def isolate(
         digest=manifest.digest,
         nursery=nursery,
         load_seconds=_LOAD_SHARE * settings.ready_timeout_seconds,
-        hang_seconds=settings.of_model(manifest.name).request_timeout_seconds,
+        hang_seconds=rules.request_timeout_seconds,
     )
 
 

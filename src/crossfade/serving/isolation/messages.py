@@ -28,6 +28,7 @@ from crossfade.errors import (
     UntrustedTypesError,
 )
 from crossfade.registry.flavors.port import TrustPolicy
+from crossfade.registry.placement import Placement
 
 MAX_FRAME_BYTES = 64 * 2**10
 """Larger frames go through shared memory. Below, a packet costs less than what it takes to say where it lies."""
@@ -63,11 +64,12 @@ class Blob(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Contents(msgspec.Struct, array_like=True, frozen=True):
-    """A version: its manifest, and which bytes follow, one blob after the other."""
+    """A version: its manifest, which bytes follow, one blob after the other, and how it is to be loaded."""
 
     manifest: bytes
     blobs: tuple[Blob, ...]
     policy: TrustPolicy
+    placement: Placement
 
 
 class Load(Message, frozen=True):

@@ -60,9 +60,14 @@ def pack_tensor(array: Array) -> bytes:
         return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     parts: list[bytes] = []
     for item in array.ravel().tolist():
-        element = item if isinstance(item, bytes) else str(item).encode()
+        element = element_bytes(item)
         parts += (_LENGTH.pack(len(element)), element)
     return b"".join(parts)
+
+
+def element_bytes(item: object) -> bytes:
+    """Return one element of a BYTES tensor as it travels."""
+    return item if isinstance(item, bytes) else str(item).encode()
 
 
 def _unpack_bytes(name: str, shape: tuple[int, ...], data: memoryview) -> Array:

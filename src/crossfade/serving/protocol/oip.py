@@ -106,11 +106,11 @@ def decode_request(body: bytes, header_length: bytes | None, signature: Signatur
         if item.name in tensors:
             raise MalformedRequestError(problem=f"input `{item.name[:80]}` is given twice")
         array, rest = _decode_input(item, rest, max_rows)
-        tensors[item.name] = array if array.dtype.kind != "O" else _as_wanted(item.name, array, signature)
+        tensors[item.name] = array if array.dtype.kind != "O" else as_wanted(item.name, array, signature)
     if rest:
         raise MalformedRequestError(problem=f"{len(rest)} bytes follow the last binary tensor")
     parameters = document.parameters or {}
-    wanted, binary = _select(document.outputs or (), parameters, signature)
+    wanted, binary = select_outputs(document.outputs or (), parameters, signature)
     return InferRequest(document.id, parameters, tensors, wanted, binary)
 
 
@@ -138,11 +138,21 @@ def _parse(text: bytes) -> InferDocument:
         raise MalformedRequestError(problem="the JSON is nested too deeply") from None
 
 
-def _decode_input(item: InferInput, rest: memoryview, max_rows: int) -> tuple[Array, memoryview]:
-    name, shape = item.name[:80], item.shape
-    count_elements(name, item.datatype, shape)
+def check_head(name: str, datatype: str, shape: tuple[int, ...], max_rows: int) -> int:
+    """Return how many elements an input announces, after checking what it says before its data.
+
+    Raises:
+        MalformedRequestError: The datatype is unknown, or the shape cannot be or has too many rows.
+    """
+    elements = count_elements(name, datatype, shape)
     if shape and shape[0] > max_rows:
         raise MalformedRequestError(problem=f"input `{name}`: {shape[0]} rows, at most {max_rows} at once")
+    return elements
+
+
+def _decode_input(item: InferInput, rest: memoryview, max_rows: int) -> tuple[Array, memoryview]:
+    name, shape = item.name[:80], item.shape
+    check_head(name, item.datatype, shape, max_rows)
     size = item.parameters.get("binary_data_size") if item.parameters else None
     if size is None:
         if item.data is msgspec.UNSET:
@@ -180,7 +190,7 @@ def decode_raw(body: bytes, signature: Signature, max_rows: int) -> Tensors:
     if spec.datatype == "BYTES":
         shape = tuple(1 for _ in spec.shape)
         array = unpack_tensor(spec.name, "BYTES", shape, memoryview(len(body).to_bytes(4, "little") + body))
-        return {spec.name: _as_wanted(spec.name, array, signature)}
+        return {spec.name: as_wanted(spec.name, array, signature)}
     row_bytes = count_elements(spec.name, spec.datatype, spec.shape[1:]) * DTYPES[spec.datatype].itemsize
     rows = len(body) // row_bytes if row_bytes else 0
     if rows > max_rows:
@@ -188,9 +198,15 @@ def decode_raw(body: bytes, signature: Signature, max_rows: int) -> Tensors:
     return {spec.name: unpack_tensor(spec.name, spec.datatype, (rows, *spec.shape[1:]), memoryview(body))}
 
 
-def _select(
+def select_outputs(
     outputs: Sequence[WantedOutput], parameters: Parameters, signature: Signature
 ) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return which outputs a request wants, in its order, and which of them as binary tensors.
+
+    Raises:
+        SignatureMismatchError: There is no such output.
+        MalformedRequestError: One is wanted twice, or a flag is no truth value.
+    """
     everything = _flag(parameters, "binary_data_output", default=False)
     if not outputs:
         return (), frozenset(spec.name for spec in signature.outputs) if everything else frozenset()
@@ -208,7 +224,7 @@ def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
     return value
 
 
-def _as_wanted(name: str, array: Array, signature: Signature) -> Array:
+def as_wanted(name: str, array: Array, signature: Signature) -> Array:
     """Turn BYTES elements into text or raw bytes, whichever the signature wants."""
     text = next((spec.text for spec in signature.inputs if spec.name == name), True)
     flat = array.reshape(-1)
