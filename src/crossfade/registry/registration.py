@@ -32,7 +32,7 @@ def register(
         CrossfadeError: As `publication.publish` and `BlobStore.put`.
     """
     manifest = read_manifest(manifest)
-    with leased(backend, {manifest.digest, *draft.contents}) as holder:
+    with leased(backend, {manifest.digest, *_digests(draft)}) as holder:
         _upload(backend, settings, draft, holder)
         existing = find_published(backend, manifest)
         return existing or publish_leased(backend, settings, manifest, principal=principal)[0]
@@ -46,7 +46,7 @@ def register_next(
     Raises:
         CrossfadeError: As `register`.
     """
-    with leased(backend, draft.contents) as holder:
+    with leased(backend, _digests(draft)) as holder:
         _upload(backend, settings, draft, holder)
         while True:
             manifest = draft.manifest(name, _next_version(backend, draft, name))
@@ -54,6 +54,11 @@ def register_next(
                 return publish(backend, settings, manifest, principal=principal)[0]
             except VersionConflictError:
                 continue  # another registration took this version meanwhile, so there is a higher one to follow now
+
+
+def _digests(draft: Draft) -> set[str]:
+    """Return everything the draft relies on: what it brings, and what it shares with versions that are registered."""
+    return {entry.digest for entry in draft.files}
 
 
 def _next_version(backend: RegistryBackend, draft: Draft, name: str) -> str:

@@ -256,7 +256,7 @@ class Loader:
             opened.manifest.signature,
             rules,
             ref=slot.ref,
-            inline=rules.execution != "thread" and seconds < inline_seconds,
+            inline=rules.execution != "thread" and not opened.waits and seconds < inline_seconds,
             inline_seconds=inline_seconds,
             counters=slot.counters,
             expected_seconds=seconds if math.isfinite(seconds) else 0.0,

@@ -12,6 +12,7 @@ import numpy as np
 
 from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
 from crossfade.errors import LoadFailedError, PredictionError
+from crossfade.registry.ensembles.document import FLAVOR as ENSEMBLE
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.loading import load_golden, load_pipeline
@@ -31,12 +32,14 @@ class OpenedVersion(msgspec.Struct, frozen=True):
         predict: Its preprocessor and model.
         golden: Requests with the answers that it must give, if it has any.
         number: Its order of registration.
+        waits: Whether a call may wait for something other than a processor, which the event loop must not.
     """
 
     manifest: Manifest
     predict: Predict
     golden: GoldenRequests | None = None
     number: int = 0
+    waits: bool = False
 
 
 Opener = Callable[[str, str], OpenedVersion]
@@ -52,7 +55,8 @@ def registry_opener(backend: RegistryBackend, policy: TrustPolicy) -> Opener:
             raise LoadFailedError(ref=f"{name}:{version}", problem="it was deleted")
         manifest = backend.manifest(found)
         pipeline = load_pipeline(manifest, backend.blobs, policy)
-        return OpenedVersion(manifest, pipeline.predict, load_golden(manifest, backend.blobs), found.number)
+        golden = load_golden(manifest, backend.blobs)
+        return OpenedVersion(manifest, pipeline.predict, golden, found.number, manifest.flavor == ENSEMBLE)
 
     return open_version
 
