@@ -10,6 +10,7 @@ from sklearn.linear_model import LinearRegression
 from crossfade.core import memory
 from crossfade.core.tensors import DTYPES, Signature, TensorSpec
 from crossfade.errors import CorruptBlobError, LoadFailedError, PredictionError
+from crossfade.registry.ensembles.document import EnsembleSpec, Member
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.versions import Manifest
@@ -38,6 +39,12 @@ def test_a_version_is_opened_from_the_registry(opener, registry):
     answer = opened.predict(opened.manifest.signature.check({"x": X}), frozenset({"predict"}))
     assert answer["predict"] == pytest.approx(X.sum(axis=1))
     assert 0 < warm_up(opened, 2) < math.inf
+
+
+def test_an_ensemble_waits_for_its_members_so_the_event_loop_must_not_call_it(opener, registry):
+    registry.register_ensemble("both", EnsembleSpec("average", (Member("total:1.0.0"),)))
+    assert opener("both", "1.0.0").waits
+    assert not opener("total", "1.0.0").waits
 
 
 def test_a_missing_version_cannot_be_opened(opener):

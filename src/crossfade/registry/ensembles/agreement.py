@@ -106,7 +106,8 @@ def _constant(ref: str, spec: TensorSpec, value: Any, classes: tuple[Label, ...]
     dtype = DTYPES[spec.datatype]
     try:
         given = np.asarray(value, dtype=object if dtype.kind == "O" else None)
-        array = given.astype(dtype)
+        with np.errstate(over="ignore"):
+            array = given.astype(dtype)
     except (ValueError, TypeError, OverflowError):
         _refuse(ref, f"has a constant that is no {spec.describe()}")
     wanted = spec.shape[1:]
@@ -114,7 +115,7 @@ def _constant(ref: str, spec: TensorSpec, value: Any, classes: tuple[Label, ...]
     kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "O"}[dtype.kind]
     if not fits or given.dtype.kind not in kinds or not _is_same(given, array):
         _refuse(ref, f"has a constant that is no `{spec.name}` of a row, {spec.datatype} {list(wanted)}")
-    if dtype.kind == "O" and not all(isinstance(item, str) for item in array.flat):
+    if dtype.kind == "O" and not (spec.text and all(isinstance(item, str) for item in array.flat)):
         _refuse(ref, f"has a constant that is no text for `{spec.name}`")
     if spec.name == PROBABILITIES and classes and (array.min() < 0 or abs(float(array.sum()) - 1.0) > _ONE):
         _refuse(ref, "has a constant whose probabilities do not sum to one")

@@ -79,6 +79,10 @@ class EnsembleSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
         Raises:
             InvalidEnsembleError: The first thing that is wrong.
         """
+        try:
+            msgspec.convert(msgspec.to_builtins(self), EnsembleSpec)  # what was written in Python was never decoded
+        except (msgspec.ValidationError, TypeError, RecursionError) as error:
+            raise InvalidEnsembleError(problem=f"it is no specification ({error})") from error
         for problem in (*_problems_of_spec(self), *(p for member in self.members for p in _problems_of_member(member))):
             raise InvalidEnsembleError(problem=problem)
 
