@@ -176,7 +176,7 @@ def test_whoever_may_answer_first_answers_like_the_others():
 
 def test_substitutes_have_to_fit_too():
     member = m("a", on_failure="substitute", substitute="b:1.0.0")
-    with pytest.raises(InvalidEnsembleError, match="`b:1.0.0` answers with"):
+    with pytest.raises(InvalidEnsembleError, match=r"`b:1.0.0` answers with"):
         agree(EnsembleSpec("average", (member,)), {"a:1.0.0": REGRESSOR, "b:1.0.0": outputs(("y", "FP64", (-1,)))})
     with pytest.raises(InvalidEnsembleError, match="another number of columns"):
         agree(

@@ -79,7 +79,7 @@ def test_an_alias_is_pinned_to_the_version_that_it_means_now(registry):
     add(registry, "a", 100)
     registry.move_alias("a", "champion", "1.0.1")
     assert predicted(registry, "ab:1.0.0") == [2.0, 4.0, 6.0]
-    entry, stream = registry.open_file("ab:1.0.0", "ensemble.json")
+    _, stream = registry.open_file("ab:1.0.0", "ensemble.json")
     with stream:
         document = EnsembleDocument.decode(stream.read())
     assert [(part.ref, part.digest) for part in document.parts] == [
@@ -117,7 +117,7 @@ def test_members_that_do_not_exist(registry, member, error):
 
 def test_one_version_under_two_names_is_a_duplicate(registry):
     registry.move_alias("a", "champion", "1.0.0")
-    with pytest.raises(InvalidEnsembleError, match="`a:1.0.0` is a member twice"):
+    with pytest.raises(InvalidEnsembleError, match=r"`a:1.0.0` is a member twice"):
         registry.register_ensemble("ab", average("a", "a:1.0.0"))
     with pytest.raises(InvalidEnsembleError, match="stand in for itself"):
         registry.register_ensemble("ab", average(Member("a", on_failure="substitute", substitute="a:1.0.0")))
@@ -133,7 +133,7 @@ def test_members_that_do_not_fit(registry):
 
 def test_rejected_versions_are_no_members(registry):
     registry.transition("a:1.0.0", "rejected")
-    with pytest.raises(InvalidEnsembleError, match="`a:1.0.0` is in the stage `rejected`"):
+    with pytest.raises(InvalidEnsembleError, match=r"`a:1.0.0` is in the stage `rejected`"):
         registry.register_ensemble("ab", average("a:1.0.0", "b:1.0.0"))
 
 
@@ -188,7 +188,7 @@ def test_everybody_has_to_answer_at_registration_whatever_the_policy(registry):
         average(Member("a:1.0.0", on_failure="substitute", substitute="loud:1.0.0")),
         EnsembleSpec("first", (Member("a:1.0.0"), Member("loud:1.0.0"))),
     ):
-        with pytest.raises(PredictionError, match="`loud:1.0.0`.*overflow"):
+        with pytest.raises(PredictionError, match=r"`loud:1.0.0`.*overflow"):
             registry.register_ensemble("ab", spec)
     assert not registry.list_models(prefix="ab").items
 
@@ -210,7 +210,7 @@ def test_code_is_for_servers_that_allow_it(registry, backend):
 
 def test_a_member_cannot_be_deleted_while_an_ensemble_is_made_of_it(registry):
     registry.register_ensemble("ab", average("a:1.0.0", "b:1.0.0"))
-    with pytest.raises(StillReferencedError, match="ab:1.0.0"):
+    with pytest.raises(StillReferencedError, match=r"ab:1.0.0"):
         registry.delete("a:1.0.0")
     registry.delete("ab:1.0.0")
     registry.delete("a:1.0.0")

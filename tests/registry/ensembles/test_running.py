@@ -83,7 +83,7 @@ def test_a_member_that_stands_in_is_asked_once():
 def test_when_the_substitute_fails_too_so_does_the_ensemble():
     member = m("bad", on_failure="substitute", substitute="spare:1.0.0")
     made = ensemble("average", [(m("a"), times(1)), (member, Scripted(raising))], spare=Scripted(raising))
-    with pytest.raises(PredictionError, match="`spare:1.0.0` failed"):
+    with pytest.raises(PredictionError, match=r"`spare:1.0.0` failed"):
         asked(made, 1)
 
 
@@ -103,6 +103,28 @@ def test_nan_and_infinity_are_no_answer_row_by_row(nothing):
 def test_a_row_that_fails_spoils_no_other_row():
     made = ensemble("average", [(m("a"), times(3)), (m("b", on_failure="drop"), refusing([5.0]))])
     assert predicted(made, 1, 5, 7) == [2.0, 15.0, 14.0]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        lambda _: (_ for _ in ()).throw(SystemExit(3)),
+        lambda _: "no array",
+        lambda x: np.ones((len(x), 5)),
+        lambda x: np.ones(len(x) + 1),
+        lambda x: np.array(["text"] * len(x), object),
+        lambda _: {},
+        lambda x: x[:1] if len(x) == 1 and x[0] == 1 else np.ones((len(x), int(x[0]))),  # another form per row
+    ],
+)
+def test_whatever_a_member_does_it_is_a_member_that_failed(nonsense):
+    made = ensemble("average", [(m("a"), times(1)), (m("b", on_failure="drop"), Scripted(nonsense))])
+    for _ in range(3):
+        assert predicted(made, 1, 2) == [1.0, 2.0]
+    assert made.voices["b:1.0.0"].failures == 3
+    strict = ensemble("average", [(m("a"), times(1)), (m("b"), Scripted(nonsense))])
+    with pytest.raises(PredictionError, match=r"`b:1.0.0` failed"):
+        asked(strict, 1, 2)
 
 
 @st.composite
@@ -193,7 +215,7 @@ def test_the_next_is_asked_only_for_the_rows_that_are_left():
 
 def test_when_none_answers_the_last_says_why_or_the_constant_does():
     assert predicted(ensemble("first", [failing(), (m("b"), times(2))]), 1) == [2.0]
-    with pytest.raises(PredictionError, match="`b:1.0.0`"):
+    with pytest.raises(PredictionError, match=r"`b:1.0.0`"):
         asked(ensemble("first", [failing(), (m("b"), refusing([1.0]))]), 1)
     last = m("b", on_failure="substitute", constant=-1)
     assert predicted(ensemble("first", [failing(), (last, refusing([1.0]))]), 1, 2) == [-1.0, 2.0]
@@ -292,7 +314,7 @@ def test_a_substitute_has_the_time_of_the_member_that_it_stands_in_for():
     gate = threading.Event()
     member = m("bad", budget_seconds=0.05, on_failure="substitute", substitute="spare:1.0.0")
     made = ensemble("average", [(member, Scripted(raising))], spare=Scripted(lambda x: x, gate))
-    with pytest.raises(MemberSlowError, match="`spare:1.0.0`"):
+    with pytest.raises(MemberSlowError, match=r"`spare:1.0.0`"):
         asked(made, 1)
     gate.set()
 

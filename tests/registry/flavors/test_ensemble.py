@@ -63,7 +63,7 @@ def test_no_object_and_no_single_file_is_taken_for_one():
     flavor = flavor_named(FLAVOR)
     assert not flavor.recognises(EnsembleSpec("average", (Member("a:1.0.0"),)))
     for refuse in (flavor.save, flavor.wrap):
-        with pytest.raises(UnknownFlavorError, match="registered versions|as an ensemble"):
+        with pytest.raises(UnknownFlavorError, match=r"registered versions|as an ensemble"):
             refuse(object())
     with pytest.raises(UnknownFlavorError):
         flavor_for_file("ensemble.json", b'{"spec":')
@@ -110,6 +110,17 @@ def rewritten(files, /, **changes):
 )
 def test_a_made_up_manifest_of_a_member_is_refused(files, changes):
     refused(rewritten(files, **changes))
+
+
+def test_a_member_that_is_not_what_its_flavor_takes_is_named(files):
+    """Its bytes are what its manifest says, but they are no toy."""
+    garbage = b"no toy"
+    entries = msgspec.json.decode(files["members/0/manifest.json"])["files"]
+    entries = [entry | {"digest": sha256(garbage)} if entry["role"] == "model" else entry for entry in entries]
+    damaged = rewritten(files, files=entries) | {"members/0/model.toy": garbage}
+    assert "member `m0:1.0.0`: it is no toy" in refused(damaged)
+    with pytest.raises(LoadFailedError, match=r"member `m0:1.0.0`: it is no toy"):
+        flavor_named(FLAVOR).load(damaged, SAFE)
 
 
 def test_a_flavor_that_is_not_here_is_named(files):

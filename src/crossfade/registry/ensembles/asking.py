@@ -14,6 +14,7 @@ import numpy as np
 from crossfade.core.tensors import Array, Tensors, row_count
 from crossfade.errors import CrossfadeError, MemberSlowError, PredictionError
 from crossfade.registry.ensembles.lanes import Lane
+from crossfade.registry.flavors.answers import in_words
 from crossfade.registry.pipeline import Pipeline
 
 _log = logging.getLogger(__name__)
@@ -124,40 +125,35 @@ def ask_together(voices: Mapping[str, Voice], questions: Mapping[str, Question])
 
 
 def _answer(pipeline: Pipeline, names: tuple[str, ...], question: Question, until: float | None) -> Answer:
+    """Ask for all rows at once, and one by one when that fails and the rows are to be told apart."""
     inputs = {name: question.inputs[name] for name in names}
     rows = row_count(question.inputs)
     try:
         return _judged(pipeline.ref, pipeline.predict(inputs, question.wanted), rows)
-    except CrossfadeError as error:
-        if rows < 2 or not question.rows_apart:
-            return Answer({}, np.zeros(rows, bool), error)
-        return _row_by_row(pipeline, inputs, question, until, error)
-
-
-def _row_by_row(
-    pipeline: Pipeline, inputs: Tensors, question: Question, until: float | None, error: CrossfadeError
-) -> Answer:
-    """Ask for one row after the other; what is not reached in time counts as not answered."""
-    rows = row_count(inputs)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a member is foreign code, whatever it raises is a failure
+        failure = _failure(pipeline.ref, error)
+    if rows < 2 or not question.rows_apart:
+        return Answer({}, np.zeros(rows, bool), failure)
     outputs: Tensors = {}
     good = np.zeros(rows, bool)
     for row in range(rows):
         if until is not None and time.monotonic() > until:
-            break
+            break  # what is not reached in time counts as not answered
         try:
             found = pipeline.predict({name: value[row : row + 1] for name, value in inputs.items()}, question.wanted)
-        except CrossfadeError as failed:
-            error = failed
-            continue
-        for name, value in found.items():
-            if name not in outputs:
-                outputs[name] = np.zeros((rows, *value.shape[1:]), value.dtype)
-            outputs[name][row] = value[0]
-        good[row] = True
+            for name, value in found.items():
+                outputs.setdefault(name, np.zeros((rows, *value.shape[1:]), value.dtype))[row] = value[0]
+            good[row] = True
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+            failure = _failure(pipeline.ref, error)
     if not good.any():
-        return Answer({}, good, error)
+        return Answer({}, good, failure)
     judged = _judged(pipeline.ref, outputs, rows)
-    return Answer(outputs, good & judged.good, judged.error or (None if good.all() else error))
+    return Answer(outputs, good & judged.good, judged.error or (None if good.all() else failure))
+
+
+def _failure(ref: str, error: BaseException) -> CrossfadeError:
+    return error if isinstance(error, CrossfadeError) else PredictionError(ref=ref, problem=in_words(error))
 
 
 def _judged(ref: str, outputs: Tensors, rows: int) -> Answer:

@@ -32,10 +32,10 @@ def average(values: Sequence[Array], weights: Array, good: Array) -> Array:
         array([1.5, 5. ])
     """
     stacked = np.stack([np.asarray(value, dtype=np.float64) for value in values])
-    shape = (*good.shape, *(1,) * (stacked.ndim - 2))
-    present = good.reshape(shape)
-    stacked = np.where(present, stacked, 0.0)
-    parts = np.where(present, weights.reshape(-1, *(1,) * (stacked.ndim - 1)), 0.0)
+    parts = weights.reshape(-1, *(1,) * (stacked.ndim - 1))
+    if not good.all():
+        present = good.reshape(*good.shape, *(1,) * (stacked.ndim - 2))
+        stacked, parts = np.where(present, stacked, 0.0), np.where(present, parts, 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean: Array = (stacked * parts).sum(axis=0) / parts.sum(axis=0)
     if not np.isfinite(mean).all():  # the sum of huge numbers overflows where their mean does not

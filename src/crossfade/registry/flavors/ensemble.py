@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar, Literal, NoReturn
 
 from crossfade.core.hashing import sha256
@@ -67,9 +68,11 @@ class Ensembles:
                 expected.add(path)
                 if path not in files or sha256(files[path]) != entry.digest:
                     _fail(f"`{path}` is not what `{manifest.ref}` has")
-            flavor_named(manifest.flavor).inspect(_files(files, position, manifest, "model"), policy)
-            if manifest.preprocessor:
-                flavor_named(manifest.preprocessor).inspect(_files(files, position, manifest, "preprocessor"), policy)
+            with _naming(manifest.ref):
+                flavor_named(manifest.flavor).inspect(_files(files, position, manifest, "model"), policy)
+                if manifest.preprocessor:
+                    inner = _files(files, position, manifest, "preprocessor")
+                    flavor_named(manifest.preprocessor).inspect(inner, policy)
         if extra := sorted(set(files) - expected):
             _fail(f"`{extra[0]}` belongs to no part")
         _agreed(document, manifests)
@@ -142,13 +145,22 @@ def _agreed(document: EnsembleDocument, manifests: tuple[Manifest, ...]) -> None
 
 
 def _pipeline(files: Mapping[str, bytes], position: int, manifest: Manifest, policy: TrustPolicy) -> Pipeline:
-    model = load_runnable(manifest.flavor, _files(files, position, manifest, "model"), policy)
-    preprocessor = None
-    if manifest.preprocessor:
-        preprocessor = load_transformer(
-            manifest.preprocessor, _files(files, position, manifest, "preprocessor"), policy
-        )
+    with _naming(manifest.ref):
+        model = load_runnable(manifest.flavor, _files(files, position, manifest, "model"), policy)
+        preprocessor = None
+        if manifest.preprocessor:
+            inner = _files(files, position, manifest, "preprocessor")
+            preprocessor = load_transformer(manifest.preprocessor, inner, policy)
     return Pipeline(manifest.signature, model, preprocessor, manifest.ref)
+
+
+@contextmanager
+def _naming(ref: str) -> Iterator[None]:
+    """Say which member cannot be loaded; the name of the ensemble is added further out."""
+    try:
+        yield
+    except LoadFailedError as error:
+        raise LoadFailedError(ref=FLAVOR, problem=f"member `{ref}`: {error.facts['problem']}") from error
 
 
 def _loaded(manifest: Manifest) -> tuple[FileEntry, ...]:
