@@ -60,13 +60,22 @@ def home(tmp_path_factory):
     return folder / "home"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(home):
+    """One server for the tests in their order; the last of them leaves members that hang, and it ends all the same."""
     with control.running_server(home, **CODE) as server, httpx.Client(base_url=server.url, timeout=60) as http:
         server.http = http
         yield server
         http.close()
         assert server.stop() == 0
+
+
+@pytest.fixture
+def move(server):
+    """Moves the champion of `mix`, and back at the end."""
+    with Client(server.url) as client:
+        yield lambda version: client.move_alias("mix", "champion", version)
+        client.move_alias("mix", "champion", "1.0.0")
 
 
 def infer(http, *rows, model="mix"):
@@ -107,7 +116,7 @@ def test_an_ensemble_never_holds_up_the_event_loop(server):
     assert all("on a thread of its own" in line for line in ready if "`mix" in line or "`chain" in line)
 
 
-def test_versions_are_swapped_under_load_and_back(server):
+def test_versions_are_swapped_under_load_and_back(server, move):
     """The answer says which version gave it: 2 times the sum, or 104 thirds."""
     expected = {"1.0.0": 2.0, "1.0.1": 104.0 / 3.0}
     problems, seen, done = [], set(), threading.Event()
@@ -126,12 +135,9 @@ def test_versions_are_swapped_under_load_and_back(server):
     for thread in threads:
         thread.start()
     try:
-        with Client(server.url) as client:
-            for _ in range(2):
-                client.move_alias("mix", "champion", "1.0.1")
-                assert answered(server.http, [1.0, 1.0])[0] == "1.0.1"
-                client.move_alias("mix", "champion", "1.0.0")
-                assert answered(server.http, [1.0, 1.0])[0] == "1.0.0"
+        for version in ("1.0.1", "1.0.0") * 2:
+            move(version)
+            assert answered(server.http, [1.0, 1.0])[0] == version
     finally:
         done.set()
         for thread in threads:
@@ -140,10 +146,9 @@ def test_versions_are_swapped_under_load_and_back(server):
     assert seen == {"1.0.0", "1.0.1"}
 
 
-def test_what_members_do_wrong_follows_their_policy(server):
+def test_what_members_do_wrong_follows_their_policy(server, move):
     http = server.http
-    with Client(server.url) as client:
-        client.move_alias("mix", "champion", "1.0.1")
+    move("1.0.1")
     assert answered(http, [FAILS, 1.0], [1.0, 2.0])[1] == pytest.approx([2 * 15.0, 104.0])
     failed = infer(http, [FAILS, 1.0], model="strict")
     assert failed.status_code == 422
@@ -151,10 +156,9 @@ def test_what_members_do_wrong_follows_their_policy(server):
     assert answered(http, [FAILS, 1.0], [1.0, 2.0], model="chain")[1] == [15.0, 300.0]
 
 
-def test_a_member_that_hangs_is_left_alone(server):
+def test_a_member_that_hangs_is_left_alone(server, move):
     http = server.http
-    with Client(server.url) as client:
-        client.move_alias("mix", "champion", "1.0.1")
+    move("1.0.1")
     assert answered(http, [1.0, 2.0])[1] == pytest.approx([104.0])
     for number in (HANGS, 1.0, 2.0):  # from the first on it counts as slow at once
         assert answered(http, [number, 1.0])[1] == [2 * (number + 1.0)]
@@ -163,8 +167,7 @@ def test_a_member_that_hangs_is_left_alone(server):
     assert slow.status_code == 503
     assert "`moody:1.0.0` did not answer within 0.3 s" in slow.json()["error"]
     assert "member moody:1.0.0 did not answer" in server.log.read_text()
-    with Client(server.url) as client:  # loading it anew brings a member that does not hang
-        client.move_alias("mix", "champion", "1.0.0")
+    move("1.0.0")
     assert answered(http, [1.0, 2.0])[1] == [6.0]
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -98,7 +99,7 @@ class Voice:
     def _noted(self, answer: Answer) -> Answer:
         if answer.error is not None:
             self.failures += 1
-            self.error = answer.error.with_traceback(None)
+            self.error = copy(answer.error)
             self._unlogged += 1
             now = time.monotonic()
             if now - self._logged_at >= _QUIET_SECONDS:
@@ -153,7 +154,8 @@ def _answer(pipeline: Pipeline, names: tuple[str, ...], question: Question, unti
 
 
 def _failure(ref: str, error: BaseException) -> CrossfadeError:
-    return error if isinstance(error, CrossfadeError) else PredictionError(ref=ref, problem=in_words(error))
+    """Return the error without its traceback, which would keep the rows alive for as long as itself."""
+    return copy(error) if isinstance(error, CrossfadeError) else PredictionError(ref=ref, problem=in_words(error))
 
 
 def _judged(ref: str, outputs: Tensors, rows: int) -> Answer:

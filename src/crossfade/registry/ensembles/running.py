@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import cast
 
 import numpy as np
@@ -103,12 +104,12 @@ class Ensemble:
         if answer.error is None or member.on_failure == "drop":
             return answer
         if member.on_failure == "fail":
-            raise answer.error
+            raise copy(answer.error)  # raised itself, it would refer to itself through this frame
         if not member.substitute:
             return _patched(answer, self._constant(member, answer))
         spare = answers[member.substitute]
         if spare.error is not None and not (answer.good | spare.good).all():
-            raise spare.error
+            raise copy(spare.error)
         return _patched(answer, spare)
 
     def _constant(self, member: Member, answer: Answer) -> Answer:
@@ -121,7 +122,7 @@ class Ensemble:
         there = [position for position, answer in enumerate(answers) if answer.outputs]
         good = np.array([answers[position].good for position in there])
         if not there or not good.any(axis=0).all():
-            raise next(answer.error for answer in answers if answer.error is not None)
+            raise copy(next(answer.error for answer in answers if answer.error is not None))
         if self._stacker is not None:
             return self._stacked(self._stacker, answers, wanted)
         weights = self._weights[there]
@@ -171,7 +172,7 @@ class Ensemble:
             if answer.error is None:
                 return found.outputs
         if member.constant is None:
-            raise cast("CrossfadeError", answer.error)
+            raise copy(cast("CrossfadeError", answer.error))
         constant = self._constant(member, found).outputs
         everywhere = Answer({name: constant[name] for name in wanted}, ~np.zeros_like(found.good))
         return _patched(found, everywhere).outputs
