@@ -49,7 +49,7 @@ def register_next(
     with leased(backend, _digests(draft)) as holder:
         _upload(backend, settings, draft, holder)
         while True:
-            manifest = draft.manifest(name, _next_version(backend, draft, name))
+            manifest = draft.manifest(name, next_version(backend, draft, name))
             try:
                 return publish(backend, settings, manifest, principal=principal)[0]
             except VersionConflictError:
@@ -61,7 +61,8 @@ def _digests(draft: Draft) -> set[str]:
     return {entry.digest for entry in draft.files}
 
 
-def _next_version(backend: RegistryBackend, draft: Draft, name: str) -> str:
+def next_version(backend: RegistryBackend, draft: Draft, name: str) -> str:
+    """Return the semver under which `register_next` would register a draft now."""
     highest = backend.highest_version(name)
     if highest is not None and draft.manifest(name, highest.version).digest == highest.manifest_digest:
         return highest.version

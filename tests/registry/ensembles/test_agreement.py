@@ -178,11 +178,12 @@ def test_substitutes_have_to_fit_too():
     member = m("a", on_failure="substitute", substitute="b:1.0.0")
     with pytest.raises(InvalidEnsembleError, match=r"`b:1.0.0` answers with"):
         agree(EnsembleSpec("average", (member,)), {"a:1.0.0": REGRESSOR, "b:1.0.0": outputs(("y", "FP64", (-1,)))})
-    with pytest.raises(InvalidEnsembleError, match="another number of columns"):
-        agree(
-            EnsembleSpec("stack", (member,), "s:1.0.0"),
-            {"a:1.0.0": REGRESSOR, "b:1.0.0": CLASSIFIER, "s:1.0.0": REGRESSOR},
-        )
+    for other in (CLASSIFIER, outputs(("y", "FP64", (-1,))), outputs(("predict", "FP64", (-1, 1)))):
+        with pytest.raises(InvalidEnsembleError, match=r"`b:1.0.0` answers with"):
+            agree(
+                EnsembleSpec("stack", (member,), "s:1.0.0"),
+                {"a:1.0.0": REGRESSOR, "b:1.0.0": other, "s:1.0.0": REGRESSOR},
+            )
 
 
 def constant(method, signature, value):

@@ -12,9 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.errors import MemberSlowError, PredictionError
+from crossfade.registry.ensembles.document import EnsembleSpec
+from crossfade.registry.ensembles.running import Ensemble
+from crossfade.registry.pipeline import Pipeline
 from tests.registry.ensembles.support import (
     CLASSIFIER,
+    REGRESSOR,
     Scripted,
     asked,
     classifier,
@@ -78,6 +83,35 @@ def test_another_version_stands_in_and_is_asked_only_then():
     assert spare.calls == 0
     assert predicted(made, 3) == [12.0]
     assert spare.calls == 1
+
+
+def test_a_substitute_may_be_of_another_width():
+    def whole(x):
+        if (x == 3).any():
+            raise ValueError("three")
+        return x.astype(np.int64)
+
+    member = m("whole", on_failure="substitute", substitute="half:1.0.0")
+    made = ensemble("average", [(member, Scripted(whole))], half=times(0.5))
+    assert predicted(made, 2, 3) == [2.0, 1.5]
+
+
+def test_a_stacker_gets_what_the_substitute_says():
+    member = m("bad", on_failure="substitute", substitute="spare:1.0.0")
+    models = {
+        "a:1.0.0": times(2),
+        "bad:1.0.0": Scripted(raising),
+        "spare:1.0.0": times(3),
+        "s:1.0.0": Scripted(stacked),
+    }
+    pipelines = {ref: Pipeline(REGRESSOR, model, ref=ref) for ref, model in models.items()}
+    pipelines["s:1.0.0"].signature = Signature((TensorSpec("x", "FP64", (-1, 2)),), REGRESSOR.outputs)
+    made = Ensemble(EnsembleSpec("stack", (m("a"), member), "s:1.0.0"), pipelines)
+    assert predicted(made, 1, 2) == [203.0, 406.0]
+
+
+def stacked(x):
+    return x[:, 0] * 100 + x[:, 1]
 
 
 def test_a_member_that_stands_in_is_asked_once():

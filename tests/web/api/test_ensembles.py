@@ -39,8 +39,9 @@ def test_a_dry_run_checks_everything_and_changes_nothing(client, platform):
     assert {blob.digest for blob in platform.registry.backend.blobs.list()} == before
     assert [model.name for model in client.models().items] == ["tiny"]
     client.register_ensemble("mix", SPEC)
-    call = verbs.dry_run(verbs.register_ensemble("mix", SPEC, version="1.0.0"))
-    assert client.send(call).would == "change nothing: mix:1.0.0 is registered"
+    for version in ("1.0.0", None):
+        call = verbs.dry_run(verbs.register_ensemble("mix", SPEC, version=version))
+        assert client.send(call).would == "change nothing: mix:1.0.0 is registered"
 
 
 @pytest.mark.usefixtures("members")

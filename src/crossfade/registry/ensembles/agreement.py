@@ -33,7 +33,9 @@ def agree(spec: EnsembleSpec, signatures: Signatures) -> Signature:
     inputs = _joined_inputs({ref: signatures[ref] for ref in voices})
     used = {ref: used_outputs(spec.method, ref, signatures[ref]) for ref in voices}
     if spec.method == "stack":
-        _check_substitutes(spec, used, signatures)
+        for member in spec.members:
+            if member.substitute:
+                _check_equal("stack", {ref: used[ref] for ref in (member.ref, member.substitute)}, signatures)
         outputs, classes = _stacked(spec, used, signatures)
     else:
         _check_equal(spec.method, used, signatures)
@@ -207,13 +209,6 @@ def _stacked(
         wants = ", ".join(f"`{each.name}` {_words(each)}" for each in inputs)[:300]
         _refuse(spec.stacker, f"wants {wants}, and the members give {width} columns of numbers")
     return stacker.outputs, stacker.classes
-
-
-def _check_substitutes(spec: EnsembleSpec, used: Mapping[str, tuple[TensorSpec, ...]], signatures: Signatures) -> None:
-    for member in spec.members:
-        spare = member.substitute
-        if spare and _width(signatures[spare], used[spare]) != _width(signatures[member.ref], used[member.ref]):
-            _refuse(spare, f"gives another number of columns than `{member.ref}`, which it stands in for")
 
 
 def _width(signature: Signature, used: Sequence[TensorSpec]) -> int:

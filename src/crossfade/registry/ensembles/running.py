@@ -89,9 +89,9 @@ class Ensemble:
     def _settled(self, inputs: Tensors, wanted: frozenset[str], asked: set[str]) -> list[Answer]:
         """Ask everybody, and do for each member that did not answer what its policy says."""
         members = self._spec.members
-        answers = self._ask({member.ref for member in members}, inputs, wanted, asked)
+        answers = self._ask([member.ref for member in members], inputs, wanted, asked)
         silent = [member for member in members if answers[member.ref].error is not None]
-        spares = {member.substitute for member in silent if member.substitute} - answers.keys()
+        spares = dict.fromkeys(member.substitute for member in silent if member.substitute not in {"", *answers})
         answers |= self._ask(spares, inputs, wanted, asked)
         return [self._policed(member, answers) for member in members]
 
@@ -200,9 +200,10 @@ def _patched(answer: Answer, spare: Answer) -> Answer:
     missing = ~answer.good & spare.good
     if not missing.any():
         return answer
-    outputs = {name: value.copy() for name, value in answer.outputs.items()}
-    for name, value in outputs.items():
-        value[missing] = spare.outputs[name][missing]
+    outputs: Tensors = {}
+    for name, value in answer.outputs.items():
+        where = missing.reshape(-1, *(1,) * (value.ndim - 1))
+        outputs[name] = np.where(where, spare.outputs[name], value)  # in a type that holds both
     return Answer(outputs, answer.good | spare.good)
 
 

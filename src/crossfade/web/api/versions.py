@@ -10,12 +10,13 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from crossfade.core.compatibility import SignatureDiff, compare_signatures
-from crossfade.core.identity import check_name
+from crossfade.core.identity import Semver, check_name
 from crossfade.errors import MalformedRequestError, VersionConflictError
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import check_bump, suggest_version
+from crossfade.registry.registration import next_version
 from crossfade.registry.requests import (
     EnsembleRequest,
     PublishRequest,
@@ -97,7 +98,7 @@ def register_ensemble(
     check_name(name)
     if dry_run:
         draft = registry.pack_ensemble(wanted.spec, wanted.card)
-        version = wanted.version or str(registry.propose_version(name, draft.signature))
+        version = str(Semver.parse(wanted.version)) if wanted.version else next_version(registry.backend, draft, name)
         return answer(Rehearsal(_rehearse(registry.backend, read_manifest(draft.manifest(name, version)))))
     registered = registry.register_ensemble(
         name, wanted.spec, version=wanted.version, card=wanted.card, principal=principal
