@@ -223,6 +223,7 @@ def test_a_constant_is_the_answer_for_a_row(method, signature, value):
         ("average", outputs(("predict", "UINT8", (-1,))), -1, "constant"),
         ("average", outputs(("predict", "INT64", (-1,))), 0.5, "no `predict` of a row"),
         ("average", outputs(("predict", "FP64", (-1, 2))), [[1.0], [2.0, 3.0]], "constant"),
+        ("average", outputs(("predict", "FP64", (-1, -1))), [], "of a row"),
         ("soft_vote", CLASSIFIER, [0.2, 0.3, 0.6], "sum to one"),
         ("soft_vote", CLASSIFIER, [-0.5, 0.5, 1.0], "sum to one"),
         ("soft_vote", CLASSIFIER, [0.5, 0.5], "of a row"),

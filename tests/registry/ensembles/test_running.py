@@ -138,7 +138,7 @@ def test_nan_and_infinity_are_no_answer_row_by_row(nothing):
     assert predicted(replaced, 1, 2, 3) == [2.0, 1.0, 6.0]
     strict = ensemble("average", [(m("a"), times(1)), (m("b"), odd)])
     assert predicted(strict, 1, 3) == [2.0, 6.0]
-    with pytest.raises(PredictionError, match=r"`b:1.0.0` .* row 1 is NaN or infinite"):
+    with pytest.raises(PredictionError, match=r"`b:1.0.0` .* row 1 is NaN, infinite or missing"):
         asked(strict, 1, 2)
 
 
@@ -249,6 +249,17 @@ def test_a_draw_goes_to_the_class_that_comes_first():
     pair = [(m("a"), classifier(0.0, 0.6, 0.4)), (m("b"), classifier(0.0, 0.4, 0.6))]
     for method in ("soft_vote", "hard_vote"):
         assert predicted(ensemble(method, pair, signature=CLASSIFIER), 1) == ["no"]
+
+
+def test_a_label_that_is_missing_is_no_vote():
+    labels = np.array(["yes", None], object)
+    gaps = Scripted(lambda x: {"predict": labels[: len(x)]})
+    made = ensemble(
+        "hard_vote",
+        [(m("a"), classifier(0, 1, 0)), (m("b", on_failure="drop", weight=5), gaps)],
+        signature=CLASSIFIER,
+    )
+    assert predicted(made, 1, 2) == ["yes", "no"]
 
 
 def test_a_hard_vote_counts_labels():

@@ -113,7 +113,9 @@ def _constant(ref: str, spec: TensorSpec, value: Any, classes: tuple[Label, ...]
     except (ValueError, TypeError, OverflowError):
         _refuse(ref, f"has a constant that is no {spec.describe()}")
     wanted = spec.shape[1:]
-    fits = given.ndim == len(wanted) and all(size in (-1, have) for size, have in zip(wanted, given.shape, strict=True))
+    fits = given.ndim == len(wanted) and all(
+        have and size in (-1, have) for size, have in zip(wanted, given.shape, strict=True)
+    )
     kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "O"}[dtype.kind]
     if not fits or given.dtype.kind not in kinds or not _is_same(given, array):
         _refuse(ref, f"has a constant that is no `{spec.name}` of a row, {spec.datatype} {list(wanted)}")

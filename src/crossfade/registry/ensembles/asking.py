@@ -159,12 +159,17 @@ def _failure(ref: str, error: BaseException) -> CrossfadeError:
 
 
 def _judged(ref: str, outputs: Tensors, rows: int) -> Answer:
-    """Find the rows that hold NaN or infinity, which is no answer."""
+    """Find the rows that hold NaN, infinity or nothing, which is no answer."""
     good = np.ones(rows, bool)
     for value in outputs.values():
+        inner = tuple(range(1, value.ndim))
         if value.dtype.kind == "f":
-            good &= np.isfinite(value).all(axis=tuple(range(1, value.ndim)))
+            good &= np.isfinite(value).all(axis=inner)
+        elif value.dtype.kind == "O":
+            good &= np.array([item is not None for item in value.flat], bool).reshape(value.shape).all(axis=inner)
     if good.all():
         return Answer(outputs, good)
     row = int(np.argmin(good))
-    return Answer(outputs, good, PredictionError(ref=ref, problem=f"its answer to row {row} is NaN or infinite"))
+    return Answer(
+        outputs, good, PredictionError(ref=ref, problem=f"its answer to row {row} is NaN, infinite or missing")
+    )

@@ -37,8 +37,8 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         ref: Which version; any spelling when it is asked for, `name:1.0.0` once it is pinned.
         weight: How much it counts, relative to the others; positive. Weights need not sum to anything.
         budget_seconds: How long an answer waits for it, 0.001 to 600; None means as long as it takes.
-        on_failure: What happens when it fails, is slow, or answers NaN or infinity: the ensemble fails, does without
-            it, or takes the substitute.
+        on_failure: What happens when it fails, is slow, or answers NaN, infinity or nothing: the ensemble fails, does
+            without it, or takes the substitute.
         substitute: Another version whose answer is taken, which may be a member too; any spelling.
         constant: A value that is taken: for a row, as JSON. With several outputs, a value for each by name.
     """
