@@ -19,6 +19,7 @@ from crossfade.errors import (
     VersionConflictError,
     VersionNotFoundError,
 )
+from crossfade.registry import registration
 from crossfade.registry.ensembles.document import EnsembleDocument, EnsembleSpec, Member
 from crossfade.registry.registry import Registry
 from crossfade.registry.versions import Card
@@ -230,6 +231,27 @@ def test_an_ensemble_outlives_its_members(registry, backend):
     backend.collect_garbage(grace_seconds=0)
     assert predicted(registry, "ab:1.0.0") == [2.0, 4.0, 6.0]
     assert registry.verify("ab:1.0.0").golden_rows == 3
+
+
+def test_members_that_are_deleted_meanwhile_are_held_on_to(registry, backend):
+    """Until it is registered, nothing but the lease of the registration protects what the members had."""
+    draft = registry.pack_ensemble(average("a:1.0.0", "b:1.0.0"))
+    registry.delete("a:1.0.0")
+    manifest = draft.manifest("ab", "1.0.0")
+    registration.register(backend, registry.settings, draft, manifest, principal="tests")
+    backend.collect_garbage(grace_seconds=0)
+    backend.collect_garbage(grace_seconds=0)
+    assert predicted(registry, "ab:1.0.0") == [2.0, 4.0, 6.0]
+
+
+def test_members_that_are_gone_altogether_are_missed(registry, backend):
+    draft = registry.pack_ensemble(average("a:1.0.0", "b:1.0.0"))
+    registry.delete("a:1.0.0")
+    backend.collect_garbage(grace_seconds=0)
+    backend.collect_garbage(grace_seconds=0)
+    with pytest.raises(CorruptBlobError, match=r"members/0/.* is missing"):
+        registration.register(backend, registry.settings, draft, draft.manifest("ab", "1.0.0"), principal="tests")
+    assert not registry.list_models(prefix="ab").items
 
 
 def test_a_damaged_member_is_named(registry, backend):

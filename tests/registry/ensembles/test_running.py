@@ -21,6 +21,7 @@ from tests.registry.ensembles.support import (
     CLASSIFIER,
     REGRESSOR,
     Scripted,
+    X,
     asked,
     classifier,
     ensemble,
@@ -92,7 +93,12 @@ def test_a_substitute_may_be_of_another_width():
         return x.astype(np.int64)
 
     member = m("whole", on_failure="substitute", substitute="half:1.0.0")
-    made = ensemble("average", [(member, Scripted(whole))], half=times(0.5))
+    numbers = Signature((X,), (TensorSpec("predict", "INT64", (-1,)),))
+    pipelines = {
+        "whole:1.0.0": Pipeline(numbers, Scripted(whole), ref="whole:1.0.0"),
+        "half:1.0.0": Pipeline(REGRESSOR, times(0.5), ref="half:1.0.0"),
+    }
+    made = Ensemble(EnsembleSpec("average", (member,)), pipelines)
     assert predicted(made, 2, 3) == [2.0, 1.5]
 
 
