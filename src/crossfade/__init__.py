@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crossfade.core.tensors import Signature, TensorSpec
     from crossfade.errors import CrossfadeError
     from crossfade.platform import Platform, load, open_platform
+    from crossfade.registry.ensembles.document import EnsembleSpec, Member
     from crossfade.registry.model import Model
     from crossfade.settings import Settings
 
@@ -23,6 +24,8 @@ _HOMES = {
     "AsyncClient": "crossfade.client",
     "Client": "crossfade.client",
     "CrossfadeError": "crossfade.errors",
+    "EnsembleSpec": "crossfade.registry.ensembles.document",
+    "Member": "crossfade.registry.ensembles.document",
     "Model": "crossfade.registry.model",
     "ModelRef": "crossfade.core.identity",
     "Platform": "crossfade.platform",
@@ -38,6 +41,8 @@ __all__ = [
     "AsyncClient",
     "Client",
     "CrossfadeError",
+    "EnsembleSpec",
+    "Member",
     "Model",
     "ModelRef",
     "Platform",

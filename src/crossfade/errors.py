@@ -8,7 +8,7 @@ CrossfadeError
 │   ├── UnknownFlavorError, SignatureRequiredError, PredictionError, InvalidPageError
 │   ├── RefusedInputError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
-│   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406)
+│   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
@@ -22,7 +22,7 @@ CrossfadeError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
-    ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500)
+    ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500), MemberSlowError
     ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
 ```
 
@@ -160,6 +160,14 @@ class SignatureRequiredError(InvalidInputError):
     code = "signature_required"
     sentence = "the signature of `{name}` is unknown"
     hint_template = "pass example data, for example `--example rows.csv`, or a signature"
+
+
+class InvalidEnsembleError(InvalidInputError):
+    """Versions cannot be put together as it was asked for."""
+
+    code = "invalid_ensemble"
+    sentence = "this ensemble cannot be: {problem}"
+    hint_template = "see what is possible with `crossfade models ensemble --help`"
 
 
 class PredictionError(InvalidInputError):
@@ -564,6 +572,14 @@ class DeadlineExceededError(UnavailableError):
     http_status = 504
     sentence = "`{ref}` did not answer in time: the request was still {stage} at its deadline"
     hint_template = "allow more time with `X-Request-Timeout-Ms` or the setting `serving.request_timeout_seconds`"
+
+
+class MemberSlowError(UnavailableError):
+    """A member of an ensemble did not answer within its budget, and the ensemble cannot do without it."""
+
+    code = "member_slow"
+    sentence = "the member `{member}` did not answer within {budget_seconds} s"
+    hint_template = "give it more time, or say what happens without it: `crossfade models ensemble --help`"
 
 
 class DrainingError(UnavailableError):

@@ -32,6 +32,8 @@ TABLE = {
         ("register", "register_draft", "rehearse_draft"),
         ("models register",),
     ),
+    "register_ensemble": Surfaces(("register_ensemble",), ("register_ensemble",), ("models ensemble",)),
+    "pack_ensemble": Surfaces(("register_ensemble",), ("register_ensemble",), ("models ensemble",)),
     "store_blob": Surfaces(("begin_upload", "put_blob"), ("register_draft",), ("models register",)),
     "release": Surfaces(("publish_version",), ("publish",), ("models register",)),
     "publish": Surfaces(("publish_version",), ("publish",), ("models register",)),

@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 from crossfade.core import memory
 from crossfade.core.tensors import DTYPES, Signature, TensorSpec
 from crossfade.errors import CorruptBlobError, PredictionError
+from crossfade.registry.ensembles.document import EnsembleSpec, Member
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.versions import Manifest
@@ -54,6 +55,12 @@ def test_a_version_is_opened_from_the_registry(opener, registry, wish):
 def test_a_version_is_opened_while_the_database_is_away(opener, registry, wish):
     registry.backend.database.away = True
     assert opener("total", wish).number == 1
+
+
+def test_an_ensemble_waits_for_its_members_so_the_event_loop_must_not_call_it(opener, registry, wish):
+    both = registry.register_ensemble("both", EnsembleSpec("average", (Member("total:1.0.0"),)))
+    assert opener("both", msgspec.structs.replace(wish, manifest_digest=both.manifest_digest)).waits
+    assert not opener("total", wish).waits
 
 
 def test_a_missing_version_cannot_be_opened(opener, wish):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crossfade.cli import sheets
-from crossfade.cli.registering import register
+from crossfade.cli.registering import ensemble, register
 from crossfade.cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def models() -> None:
 
 
 models.add_command(register)
+models.add_command(ensemble)
 
 
 @command(models, "list")

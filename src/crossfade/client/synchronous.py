@@ -101,6 +101,7 @@ class Client:
     propose = _Verb(verbs.propose)
     check_compatibility = _Verb(verbs.check_compatibility)
     publish = _Verb(verbs.publish)
+    register_ensemble = _Verb(verbs.register_ensemble)
     transition = _Verb(verbs.transition)
     deprecate = _Verb(verbs.deprecate)
     delete = _Verb(verbs.delete)

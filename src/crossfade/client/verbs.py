@@ -11,8 +11,10 @@ from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
 from crossfade.registry.comparison import ComparisonReport
+from crossfade.registry.ensembles.document import EnsembleSpec
 from crossfade.registry.requests import (
     CacheStatus,
+    EnsembleRequest,
     Garbage,
     HistoryEntry,
     InvalidateRequest,
@@ -29,7 +31,7 @@ from crossfade.registry.requests import (
     VersionDetails,
 )
 from crossfade.registry.verification import VerifyReport
-from crossfade.registry.versions import AliasMove, Manifest, Page, RegisteredModel, StageChange, Version
+from crossfade.registry.versions import AliasMove, Card, Manifest, Page, RegisteredModel, StageChange, Version
 from crossfade.storage.blobs.port import Blob
 from crossfade.traffic.invalidation import Invalidation
 from crossfade.traffic.switch import SwitchReport
@@ -99,6 +101,15 @@ def publish(manifest: Manifest, *, holder: str = "") -> Call[Version]:
     """Make a version visible, after its blobs are stored. Publishing the same content again changes nothing."""
     path = f"{API}/models/{segment(manifest.name)}/versions"
     return Call("POST", path, json_as(Version), body=PublishRequest(manifest, holder), repeatable=True)
+
+
+def register_ensemble(
+    name: str, spec: EnsembleSpec, *, version: str | None = None, card: Card | None = None
+) -> Call[Version]:
+    """Register versions that answer together as a new version of `name`; nothing but the specification is sent."""
+    path = f"{API}/models/{segment(name)}/ensembles"
+    body = EnsembleRequest(spec, version, card or Card())
+    return Call("POST", path, json_as(Version), body=body, repeatable=True)
 
 
 def transition(ref: str, stage: str, *, reason: str = "") -> Call[Version]:

@@ -32,7 +32,7 @@ def register(
         CrossfadeError: As `publication.publish` and `BlobStore.put`.
     """
     manifest = read_manifest(manifest)
-    with leased(backend, {manifest.digest, *draft.contents}) as holder:
+    with leased(backend, {manifest.digest, *_digests(draft)}) as holder:
         _upload(backend, settings, draft, holder)
         existing = find_published(backend, manifest)
         return existing or publish_leased(backend, settings, manifest, principal=principal)[0]
@@ -46,17 +46,23 @@ def register_next(
     Raises:
         CrossfadeError: As `register`.
     """
-    with leased(backend, draft.contents) as holder:
+    with leased(backend, _digests(draft)) as holder:
         _upload(backend, settings, draft, holder)
         while True:
-            manifest = draft.manifest(name, _next_version(backend, draft, name))
+            manifest = draft.manifest(name, next_version(backend, draft, name))
             try:
                 return publish(backend, settings, manifest, principal=principal)[0]
             except VersionConflictError:
                 continue  # another registration took this version meanwhile, so there is a higher one to follow now
 
 
-def _next_version(backend: RegistryBackend, draft: Draft, name: str) -> str:
+def _digests(draft: Draft) -> set[str]:
+    """Return everything the draft relies on: what it brings, and what it shares with versions that are registered."""
+    return {entry.digest for entry in draft.files}
+
+
+def next_version(backend: RegistryBackend, draft: Draft, name: str) -> str:
+    """Return the semver under which `register_next` would register a draft now."""
     highest = backend.highest_version(name)
     if highest is not None and draft.manifest(name, highest.version).digest == highest.manifest_digest:
         return highest.version

@@ -17,11 +17,13 @@ from crossfade.errors import BlobNotFoundError, ConflictError, CorruptBlobError,
 from crossfade.registry import comparison, publication, registration, verification
 from crossfade.registry.acceptance import MAX_PRINCIPAL, attribution, check_text
 from crossfade.registry.comparison import ComparisonReport
+from crossfade.registry.ensembles.document import EnsembleSpec
+from crossfade.registry.ensembles.packing import pack_ensemble
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.histories import previous_version
 from crossfade.registry.loading import load_pipeline
-from crossfade.registry.packaging import pack
+from crossfade.registry.packaging import Draft, pack
 from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.placement import Placement
 from crossfade.registry.port import RegistryBackend
@@ -138,6 +140,43 @@ class Registry:
             policy=self.policy,
             placement=placement,
         )
+        return self._register(name, draft, version, principal)
+
+    def register_ensemble(
+        self,
+        name: str,
+        spec: EnsembleSpec,
+        *,
+        version: str | None = None,
+        card: Card | None = None,
+        principal: str = LOCAL,
+    ) -> Version:
+        """Register versions that answer together as a new version. Doing it again with the same changes nothing.
+
+        The new version holds everything that it takes: no alias that moves later, and no member that is deleted later,
+        changes what it answers.
+
+        Args:
+            name: The model, a lower-case slug.
+            spec: Which versions, any spelling, and how they work together.
+            version: Its semver; by default the one that `propose_version` gives.
+            card: Evaluation, tags, parameters and so on; its parents become the versions that take part.
+            principal: Who registers it.
+
+        Raises:
+            InvalidInputError, NotFoundError, DeniedError, UnsafeError: See `ensembles.packing.pack_ensemble`.
+            BreakingChangeError: `version` understates what the signature changes.
+            VersionConflictError: `version` is taken by other content.
+        """
+        check_name(name)
+        check_text("principal", principal, MAX_PRINCIPAL)
+        return self._register(name, self.pack_ensemble(spec, card), version, principal)
+
+    def pack_ensemble(self, spec: EnsembleSpec, card: Card | None = None) -> Draft:
+        """Do everything that `register_ensemble` does before it gives the version a name; nothing is stored."""
+        return pack_ensemble(self.backend, self.policy, spec, self.resolve, card or Card())
+
+    def _register(self, name: str, draft: Draft, version: str | None, principal: str) -> Version:
         if version is None:
             return registration.register_next(self.backend, self.settings, draft, name, principal=principal)
         manifest = draft.manifest(name, str(Semver.parse(version)))

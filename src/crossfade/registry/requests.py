@@ -9,6 +9,7 @@ import msgspec
 
 from crossfade.core.compatibility import Bump
 from crossfade.core.tensors import Signature
+from crossfade.registry.ensembles.document import EnsembleSpec
 from crossfade.registry.versions import Card, Manifest, Version
 
 
@@ -36,6 +37,20 @@ class PublishRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     manifest: Manifest
     holder: str = ""
+
+
+class EnsembleRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An ensemble of registered versions. Registering the same again changes nothing.
+
+    Args:
+        spec: Which versions, any spelling, and how they work together.
+        version: Its semver; by default what the change of the signature asks for.
+        card: Evaluation, tags, parameters and so on; its parents become the versions that take part.
+    """
+
+    spec: EnsembleSpec
+    version: str | None = None
+    card: Card = Card()
 
 
 class TransitionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -272,7 +272,7 @@ class Loader:
             opened.manifest.signature,
             rules,
             ref=slot.ref,
-            inline=opened.isolated is None and rules.execution != "thread" and seconds < inline_seconds,
+            inline=not opened.waits and rules.execution != "thread" and seconds < inline_seconds,
             inline_seconds=inline_seconds,
             counters=slot.counters,
             expected_seconds=seconds if math.isfinite(seconds) else 0.0,

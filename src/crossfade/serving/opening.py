@@ -13,12 +13,13 @@ import numpy as np
 
 from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
 from crossfade.errors import PredictionError
-from crossfade.registry.flavors.backends import flavor_named
+from crossfade.registry.ensembles.document import FLAVOR as ENSEMBLE
 from crossfade.registry.flavors.port import Trust, TrustPolicy
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.loading import load_golden, load_pipeline, read_manifest
 from crossfade.registry.placement import Placement
 from crossfade.registry.port import RegistryBackend
+from crossfade.registry.trust import trust_of
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Predict, Staged
 from crossfade.serving.isolation.host import IsolatedModel, isolate
@@ -39,6 +40,7 @@ class OpenedVersion(msgspec.Struct, frozen=True):
         golden: Requests with the answers that it must give, if it has any.
         number: Its order of registration.
         staged: Where `predict` says how long its parts took, if it does.
+        waits: Whether a call may wait for something other than a processor, which the event loop must not.
         isolated: The model, when it runs in a process of its own; whoever holds the version closes it.
     """
 
@@ -47,6 +49,7 @@ class OpenedVersion(msgspec.Struct, frozen=True):
     golden: GoldenRequests | None = None
     number: int = 0
     staged: Staged | None = None
+    waits: bool = False
     isolated: IsolatedModel | None = None
 
     def close(self) -> None:
@@ -104,23 +107,18 @@ class VersionOpener:
 
     def _opened(self, manifest: Manifest, golden: GoldenRequests | None = None, number: int = 0) -> OpenedVersion:
         blobs, rules = self._backend.blobs, self._settings.of_model(manifest.name)
-        if not needs_process(manifest, rules):
+        if not self._needs_process(manifest, rules):
             pipeline = load_pipeline(manifest, blobs, self._policy, Placement(rules.device, rules.threads))
-            return OpenedVersion(manifest, pipeline.predict, golden, number, pipeline)
+            return OpenedVersion(manifest, pipeline.predict, golden, number, pipeline, manifest.flavor == ENSEMBLE)
         isolated = isolate(manifest, blobs, self._policy, self._settings, self._nursery)
         isolated.start()
-        return OpenedVersion(manifest, isolated.pipeline().predict, golden, number, isolated, isolated)
+        return OpenedVersion(manifest, isolated.pipeline().predict, golden, number, isolated, True, isolated)
 
-
-def needs_process(manifest: Manifest, rules: ModelRules) -> bool:
-    """Tell whether a version runs in a process of its own.
-
-    It does when the rules say so, and when it brings code and they say nothing.
-    """
-    if rules.execution != "auto":
-        return rules.execution == "process"
-    flavors = filter(None, (manifest.flavor, manifest.preprocessor))
-    return any(flavor_named(flavor).trust is Trust.CODE for flavor in flavors)
+    def _needs_process(self, manifest: Manifest, rules: ModelRules) -> bool:
+        """Tell whether a version runs in a process of its own: as the rules say, else when any part of it is code."""
+        if rules.execution != "auto":
+            return rules.execution == "process"
+        return trust_of(manifest, self._backend.blobs) is Trust.CODE
 
 
 def warm_up(opened: OpenedVersion, requests: int) -> float:

@@ -23,6 +23,7 @@ FLAVORS: dict[str, str] = {
     "catboost": "crossfade.registry.flavors.catboost:CatBoost",
     "sklearn": "crossfade.registry.flavors.sklearn:Sklearn",
     "torch": "crossfade.registry.flavors.torch:Torch",
+    "ensemble": "crossfade.registry.flavors.ensemble:Ensembles",
     "torchscript": "crossfade.registry.flavors.torchscript:TorchScript",
     "code": "crossfade.registry.flavors.code:Code",
 }

@@ -10,12 +10,15 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from crossfade.core.compatibility import SignatureDiff, compare_signatures
+from crossfade.core.identity import Semver, check_name
 from crossfade.errors import MalformedRequestError, VersionConflictError
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import check_bump, suggest_version
+from crossfade.registry.registration import next_version
 from crossfade.registry.requests import (
+    EnsembleRequest,
     PublishRequest,
     ReasonRequest,
     Rehearsal,
@@ -79,6 +82,29 @@ def publish_version(
     if new:
         log_change(request, "version.publish", principal, ref=version.ref)
     return answer(version, 201 if new else 200)
+
+
+@routes.post("/models/{name}/ensembles", **documented(Version, takes=EnsembleRequest, changes=True, status=201))
+def register_ensemble(
+    name: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[EnsembleRequest, body(EnsembleRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Register versions that answer together as a new version; they are pinned, loaded and tried out here."""
+    registry = platform.registry
+    check_name(name)
+    if dry_run:
+        draft = registry.pack_ensemble(wanted.spec, wanted.card)
+        version = str(Semver.parse(wanted.version)) if wanted.version else next_version(registry.backend, draft, name)
+        return answer(Rehearsal(_rehearse(registry.backend, read_manifest(draft.manifest(name, version)))))
+    registered = registry.register_ensemble(
+        name, wanted.spec, version=wanted.version, card=wanted.card, principal=principal
+    )
+    log_change(request, "version.publish", principal, ref=registered.ref)
+    return answer(registered, 201)
 
 
 @routes.get("/versions/{ref}", **documented(VersionDetails))

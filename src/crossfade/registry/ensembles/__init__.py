@@ -1,0 +1,1 @@
+"""Ensembles: versions that are made of versions, whose answers are combined into one."""
