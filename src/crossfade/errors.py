@@ -13,7 +13,7 @@ CrossfadeError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, JobFinishedError, NoResultError
+│   ├── JobConflictError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -22,7 +22,7 @@ CrossfadeError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
-    ├── OverloadedError, DeadlineExceededError (504), BodiesBusyError, UploadsBusyError, ReadersBusyError
+    ├── OverloadedError, DeadlineExceededError (504), BodiesBusyError, UploadsBusyError
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -361,27 +361,11 @@ class RejectedVersionError(ConflictError):
 
 
 class JobConflictError(ConflictError):
-    """A job with this id exists and was asked for something else."""
+    """The batch job is not what the request takes it for."""
 
     code = "job_conflict"
-    sentence = "job `{id}` exists already and was asked for something else"
-    hint_template = "choose another id; see the job with `crossfade jobs show {id}`"
-
-
-class JobFinishedError(ConflictError):
-    """The job is over, so it cannot be cancelled."""
-
-    code = "job_finished"
-    sentence = "job `{id}` has {state} already"
+    sentence = "job `{id}` {problem}"
     hint_template = "see it with `crossfade jobs show {id}`"
-
-
-class NoResultError(ConflictError):
-    """The job has no result: it has not succeeded yet, it never will, or the result was let go of."""
-
-    code = "no_result"
-    sentence = "job `{id}` has no result: {problem}"
-    hint_template = "see how far it is with `crossfade jobs show {id}`"
 
 
 # --- denied --------------------------------------------------------------------------------------------------------
@@ -593,14 +577,6 @@ class UploadsBusyError(UnavailableError):
     code = "uploads_busy"
     sentence = "{limit} files are being uploaded already, which is the most at a time"
     hint_template = "send the file again in a few seconds"
-
-
-class ReadersBusyError(UnavailableError):
-    """As many Parquet bodies are being read as the process reads at a time."""
-
-    code = "readers_busy"
-    sentence = "{limit} Parquet bodies are being read already, which is the most at a time"
-    hint_template = "send the request again in a few seconds, or send the rows as Arrow or JSON"
 
 
 class MissingExtraError(UnavailableError):

@@ -218,7 +218,7 @@ class AsyncClient:
         """Write the answers of a batch job to disk, piece by piece; the file appears when it is whole.
 
         Raises:
-            NoResultError: The job has not succeeded, or its result was let go of.
+            JobConflictError: The job has not succeeded, or its result was let go of.
             CorruptBlobError: What arrived is not what the server made; nothing is left behind.
         """
         download = Download(result_of(await self.job(job)), Path(target), progress)

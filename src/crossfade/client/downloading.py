@@ -10,7 +10,7 @@ from typing import Self
 
 from crossfade.client.calls import Progress
 from crossfade.core.identity import new_id
-from crossfade.errors import CorruptBlobError, NoResultError, NotFoundError
+from crossfade.errors import CorruptBlobError, JobConflictError, NotFoundError
 from crossfade.jobs.records import Job
 from crossfade.registry.requests import VersionDetails
 from crossfade.registry.versions import MANIFEST_MEDIA_TYPE, MANIFEST_PATH, FileEntry
@@ -50,10 +50,11 @@ def result_of(job: Job) -> Expected:
     """Return the result of a batch job.
 
     Raises:
-        NoResultError: It has none.
+        JobConflictError: It has none.
     """
     if job.result is None:
-        raise NoResultError(id=job.id, problem=f"it is {job.state}")
+        why = "its time is over" if job.state == "succeeded" else f"it is {job.state}"
+        raise JobConflictError(id=job.id, problem=f"has no result: {why}")
     return Expected(f"job {job.id}", "result", job.result.digest, job.result.size_bytes)
 
 

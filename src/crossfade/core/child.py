@@ -31,7 +31,8 @@ _HEADER = struct.Struct("<cI")
 _DATA, _REFUSED, _END = b"D", b"R", b"E"
 _LOOK_SECONDS = 0.5
 _READ_BYTES = 1 << 20
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+_END_SECONDS = 5.0
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 _ALONE = {  # one thread, and an allocator that gives memory back instead of reserving it
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -172,10 +173,14 @@ class _Pipe:
                 continue
             piece = os.read(self._descriptor, min(size - len(data), _READ_BYTES))
             if not piece:
-                raise MalformedRequestError(problem=f"its reader died of it ({_cause(self._child.wait())})")
+                raise MalformedRequestError(problem=f"its reader died of it ({_cause(self._child)})")
             data += piece
         return bytes(data)
 
 
-def _cause(code: int) -> str:
+def _cause(child: subprocess.Popen[bytes]) -> str:
+    try:
+        code = child.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "it says nothing more"
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -28,6 +28,8 @@ from crossfade.storage.database import Database
 from crossfade.storage.tables import blob_leases, job_parts, jobs
 from crossfade.storage.times import from_text, to_text
 
+MOST_ATTEMPTS = 5
+"""A job is given up when so many processes in a row died, or hung, while they worked on the same rows."""
 RUNNER = "batch-jobs"
 """The principal of what no person did."""
 
@@ -85,11 +87,20 @@ class Claims:
             row = self._waiting(connection, now)
             if row is None:
                 return None
+            if row.attempts >= MOST_ATTEMPTS:
+                problem = f"{row.attempts} processes in a row died after row {row.rows_done}, or hung"
+                finish(connection, row, "failed", problem, {"problem": problem}, principal=RUNNER, now=now)
+                return None
+            begun = {"started_at": to_text(now), "progressed_at": to_text(now)} if row.started_at is None else {}
             mine = update(jobs).where(jobs.c.id == row.id)
-            started_at = row.started_at or to_text(now)
-            until = to_text(now + self._lease)
             connection.execute(
-                mine.values(state="running", epoch=row.epoch + 1, lease_until=until, started_at=started_at)
+                mine.values(
+                    state="running",
+                    epoch=row.epoch + 1,
+                    lease_until=to_text(now + self._lease),
+                    attempts=row.attempts + 1,
+                    **begun,
+                )
             )
         return Claim(
             job=row.id,
@@ -99,7 +110,7 @@ class Claims:
             request=request_of(row),
             input_bytes=row.input_bytes,
             rows_done=row.rows_done,
-            progressed_at=from_text(row.progressed_at),
+            progressed_at=from_text(begun.get("progressed_at", row.progressed_at)),
         )
 
     def renew(self, claim: Claim) -> None:
@@ -126,6 +137,7 @@ class Claims:
             busy_ms=jobs.c.busy_ms + milliseconds,
             bytes_done=bytes_done,
             progressed_at=to_text(self._clock()),
+            attempts=0,
             problem="",
         ) as connection:
             connection.execute(insert(job_parts).values(job=claim.job, first_row=first_row, digest=digest))
@@ -168,7 +180,7 @@ class Claims:
             LostClaimError: It is not ours any more.
         """
         until = to_text(self._clock() + timedelta(seconds=pause_seconds))
-        with self._fenced(claim, problem=problem, lease_until=until):
+        with self._fenced(claim, problem=problem, lease_until=until, attempts=0):
             pass
 
     def waited_seconds(self, claim: Claim) -> float:

@@ -11,10 +11,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Coroutine, Iterator
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -41,10 +40,14 @@ from crossfade.storage.database import Database
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _TERMS = Terms(timeout_seconds=3600.0, priority=Priority.BATCH)
 """Nobody waits for a row of a job, so it is not refused because others go first."""
-_PAUSE_SECONDS = 5.0
+_PAUSE_SECONDS = 1.0
 """Before a job that waits for something is tried again."""
+_LONGEST_PAUSE_SECONDS = 5.0
+"""Before rows are sent again to a model that is too busy."""
 _END_SECONDS = 10.0
 _SWEEP_SECONDS = 60.0
 _COPY_BYTES = 2**20
@@ -93,8 +96,8 @@ class JobRunner:
 
     def _run(self) -> None:
         away, sweep_at = False, 0.0
-        pause = self._settings.jobs.poll_seconds
         while not self._ending.is_set():
+            worked = False
             try:
                 if time.monotonic() >= sweep_at:
                     self._claims.sweep()
@@ -102,20 +105,23 @@ class JobRunner:
                 claim = self._claims.take()
                 if claim is not None:
                     self._work(claim)
+                    worked = True
                 away = False
-            except UnavailableError as error:
+            except LostClaimError as error:
+                _log.info("batch job `%s` was cancelled, or another process claimed it", error)
+            except Exception as error:  # noqa: BLE001 - the thread outlives whatever happens to a job or the database
                 if not away:
-                    _log.warning("batch jobs cannot be looked for: %s", error)
-                away, claim = True, None
-            except LostClaimError:
-                _log.info("a batch job was taken away: it was cancelled, or another process claimed it")
-            if claim is None:
-                self._ending.wait(pause)
+                    bug = not isinstance(error, UnavailableError)
+                    _log.warning("batch jobs cannot be worked on: %s", error, exc_info=bug)
+                away = True
+            if not worked:
+                self._ending.wait(self._settings.jobs.poll_seconds)
 
     def _work(self, claim: Claim) -> None:
         self._renewed_at = time.monotonic()
         try:
             layout = self._layout(claim)
+            self._wait_for(claim, self._check_served(claim))
             self._answer_rest(claim, layout)
             self._assemble(claim, layout)
         except _StoppedError:
@@ -213,11 +219,15 @@ class JobRunner:
 
     def _ask(self, claim: Claim, layout: Layout, tensors: Tensors) -> Tensors:
         while True:
-            asked = asyncio.run_coroutine_threadsafe(self._predict(claim, layout, tensors), self._loop)
             try:
-                return self._await(claim, asked)
+                return self._wait_for(claim, self._predict(claim, layout, tensors))
             except OverloadedError as error:
                 self._pause(claim, float(str(error.facts["retry_after_seconds"])))
+
+    async def _check_served(self, claim: Claim) -> None:
+        """Make sure that the version answers here, before a process is started that reads the file."""
+        with await self._predictions.hold(claim.pinned):
+            pass
 
     async def _predict(self, claim: Claim, layout: Layout, tensors: Tensors) -> Tensors:
         with await self._predictions.hold(claim.pinned) as held:
@@ -244,7 +254,9 @@ class JobRunner:
 
     # --- waiting ---
 
-    def _await(self, claim: Claim, asked: Future[Tensors]) -> Tensors:
+    def _wait_for(self, claim: Claim, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine where predictions run, and keep the claim meanwhile."""
+        asked = asyncio.run_coroutine_threadsafe(work, self._loop)
         while True:
             try:
                 return asked.result(timeout=min(self._renew_seconds, 0.5))
@@ -258,7 +270,7 @@ class JobRunner:
                     raise
 
     def _pause(self, claim: Claim, seconds: float) -> None:
-        until = time.monotonic() + min(seconds, _PAUSE_SECONDS)
+        until = time.monotonic() + min(seconds, _LONGEST_PAUSE_SECONDS)
         while time.monotonic() < until:
             self._keep(claim)
             self._ending.wait(min(self._renew_seconds, 0.5))

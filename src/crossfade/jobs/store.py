@@ -8,20 +8,20 @@ from datetime import datetime, timedelta
 from typing import BinaryIO
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json, is_digest
+from crossfade.core.identity import check_name
 from crossfade.core.tensors import Signature
 from crossfade.errors import (
     BlobNotFoundError,
     JobConflictError,
-    JobFinishedError,
     JobNotFoundError,
     MalformedRequestError,
-    NoResultError,
 )
 from crossfade.jobs.records import FINISHED, MEDIA_TYPES, RESERVED, Job, JobRequest, JobResult, State
+from crossfade.registry.acceptance import attribution
 from crossfade.registry.garbage import unmark
 from crossfade.registry.native_records import require_version
 from crossfade.registry.pages import check_limit, number_cursor, page_of
@@ -74,6 +74,7 @@ class JobStore:
             JobConflictError: The id is taken by another request.
         """
         _check(request)
+        principal = attribution(principal, "")["principal"]
         text = _canonical(request)
         known = self._find(request.id)
         if known is not None:
@@ -99,7 +100,7 @@ class JobStore:
         Raises:
             JobNotFoundError: There is none with this id.
         """
-        row = self._find(job)
+        row = self._find(job) if _ID.fullmatch(job) else None
         if row is None:
             raise JobNotFoundError(id=job[:64])
         return self._job(row)
@@ -107,7 +108,10 @@ class JobStore:
     def list(self, *, model: str = "", state: str = "", cursor: str = "", limit: int = 100) -> Page[Job]:
         """List jobs, newest first."""
         where: ColumnElement[bool] = jobs.c.number < number_cursor(_KIND, cursor)
-        where = and_(where, jobs.c.model == model if model else true(), jobs.c.state == state if state else true())
+        if model:
+            where &= jobs.c.model == check_name(model)
+        if state:
+            where &= jobs.c.state == state
         query = select(jobs).where(where).order_by(jobs.c.number.desc()).limit(check_limit(limit) + 1)
         with self._database.read() as connection:
             rows: Sequence[Row[tuple[object, ...]]] = connection.execute(query).all()
@@ -119,17 +123,18 @@ class JobStore:
 
         Raises:
             JobNotFoundError: There is none with this id.
-            JobFinishedError: It has succeeded or failed already.
+            JobConflictError: It has succeeded or failed already.
         """
+        said = attribution(principal, reason)
+        self.find(job)
         with self._database.write() as connection:
             row = _row(connection, job)
-            if row is None:
-                raise JobNotFoundError(id=job[:64])
+            assert row is not None  # noqa: S101 - jobs are never deleted
             if row.state in FINISHED and row.state != "cancelled":
-                raise JobFinishedError(id=job, state=row.state)
+                raise JobConflictError(id=job, problem=f"has {row.state} already")
             if row.state != "cancelled" and not dry_run:
                 details = {"reason": reason, "rows_done": row.rows_done}
-                finish(connection, row, "cancelled", reason, details, principal=principal, now=self._clock())
+                finish(connection, row, "cancelled", reason, details, principal=said["principal"], now=self._clock())
         return self.find(job)
 
     def open_result(self, job: str) -> tuple[Job, JobResult, BinaryIO]:
@@ -137,16 +142,16 @@ class JobStore:
 
         Raises:
             JobNotFoundError: There is none with this id.
-            NoResultError: It has not succeeded, or its result was let go of.
+            JobConflictError: It has not succeeded, or its result was let go of.
         """
         found = self.find(job)
         if found.result is None:
-            gone = "it was let go of" if found.state == "succeeded" else f"it is {found.state}"
-            raise NoResultError(id=found.id, problem=gone)
+            why = "its time is over" if found.state == "succeeded" else f"it is {found.state}"
+            raise JobConflictError(id=found.id, problem=f"has no result: {why}")
         try:
             return found, found.result, self._registry.backend.blobs.open(found.result.digest)
         except BlobNotFoundError as error:
-            raise NoResultError(id=found.id, problem="its file is missing") from error
+            raise JobConflictError(id=found.id, problem="has lost its result: the file is missing") from error
 
     def _find(self, job: str) -> Row[tuple[object, ...]] | None:
         with self._database.read() as connection:
@@ -154,7 +159,7 @@ class JobStore:
 
     def _same(self, row: Row[tuple[object, ...]], text: str) -> Job:
         if row.request != text:
-            raise JobConflictError(id=row.id)
+            raise JobConflictError(id=row.id, problem="was asked for something else")
         return self._job(row)
 
     def _job(self, row: Row[tuple[object, ...]]) -> Job:

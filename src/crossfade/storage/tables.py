@@ -249,6 +249,7 @@ jobs = Table(
     Column("kept", Boolean, nullable=False, server_default="1", comment="whether file and result are protected"),
     Column("epoch", BigInteger, nullable=False, server_default="0", comment="of the claim; fences older ones off"),
     Column("lease_until", String(27), nullable=False, comment="when another process may claim it"),
+    Column("attempts", Integer, nullable=False, server_default="0", comment="claims that ended without a word"),
     Column("created_at", String(27), nullable=False),
     Column("created_by", String(128), nullable=False),
     Column("started_at", String(27)),

@@ -9,7 +9,7 @@ import orjson
 from starlette.types import Receive
 
 from crossfade.core.identity import ModelRef
-from crossfade.errors import MalformedRequestError, ReadersBusyError
+from crossfade.errors import DeadlineExceededError, MalformedRequestError
 from crossfade.serving.prediction import DEFAULT_TERMS, Terms
 from crossfade.serving.protocol.parquet import parquet_to_stream
 from crossfade.serving.waiting import Priority
@@ -95,14 +95,14 @@ class BodyReader:
 
         Raises:
             MalformedRequestError: It cannot be read.
-            ReadersBusyError: Too many others are being read.
+            DeadlineExceededError: Others are being read, and it would wait for too long.
         """
         body = await self.read(call)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._readers.acquire()
         except TimeoutError as error:
-            raise ReadersBusyError(limit=_PARQUET_READERS) from error
+            raise DeadlineExceededError(ref=str(call.ref), stage="waiting to be read") from error
         try:
             stream = await asyncio.to_thread(parquet_to_stream, body, max_rows=max_rows, limit_bytes=self._limit)
         finally:

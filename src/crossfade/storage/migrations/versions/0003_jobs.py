@@ -37,6 +37,9 @@ def upgrade() -> None:
             "epoch", sa.BigInteger, nullable=False, server_default="0", comment="of the claim; fences older ones off"
         ),
         sa.Column("lease_until", sa.String(27), nullable=False, comment="when another process may claim it"),
+        sa.Column(
+            "attempts", sa.Integer, nullable=False, server_default="0", comment="claims that ended without a word"
+        ),
         sa.Column("created_at", sa.String(27), nullable=False),
         sa.Column("created_by", sa.String(128), nullable=False),
         sa.Column("started_at", sa.String(27)),
