@@ -15,6 +15,7 @@ from crossfade.serving.protocol.columnar import table_inputs
 from crossfade.serving.protocol.parquet import open_parquet
 
 _FILE_MAGIC = b"ARROW1"
+_VALUE_BYTES = 8
 
 
 def parquet_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
@@ -26,9 +27,7 @@ def parquet_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     file = open_parquet(source)
     total = file.metadata.num_rows
     names = _wanted(file.schema_arrow.names, task)
-    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    bytes_per_row = sum(group.total_byte_size for group in groups) / max(total, 1)
-    rows = _rows_at_once(task, bytes_per_row)
+    rows = _rows_at_once(task, _bytes_per_row(file.metadata))
     batches = file.iter_batches(rows, columns=names, use_threads=False)
     yield from _groups(batches, rows, task, lambda done: task.input_bytes * done // max(total, done))
 
@@ -54,6 +53,15 @@ def arrow_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     rows = _rows_at_once(task, first.nbytes / max(first.num_rows, 1))
     selected = (batch.select(names) for batch in chain([first], batches))
     yield from _groups(selected, rows, task, lambda _: source.tell())
+
+
+def _bytes_per_row(metadata: Any) -> float:
+    """Return what a row takes in memory, about; its encoding in the file may be far smaller."""
+    if metadata.num_row_groups == 0:
+        return 0.0
+    first = metadata.row_group(0)
+    values = sum(first.column(number).num_values for number in range(first.num_columns))
+    return max(first.total_byte_size, _VALUE_BYTES * values) / max(first.num_rows, 1)
 
 
 def _rows_at_once(task: ReadTask, bytes_per_row: float) -> int:

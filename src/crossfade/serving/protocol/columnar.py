@@ -26,6 +26,7 @@ from crossfade.errors import (
     SignatureMismatchError,
 )
 
+PARQUET = "application/vnd.apache.parquet"
 STREAM = "application/vnd.apache.arrow.stream"
 FILE = "application/vnd.apache.arrow.file"
 
@@ -73,7 +74,7 @@ def write_table(kind: str, outputs: Tensors) -> bytes:
     """Write outputs as the columns of a table, rows of more than one number as lists of fixed size.
 
     Args:
-        kind: `STREAM` or `FILE`.
+        kind: `STREAM`, `FILE` or `PARQUET`.
         outputs: Name -> array with one entry per row.
 
     Raises:
@@ -89,6 +90,9 @@ def write_table(kind: str, outputs: Tensors) -> bytes:
         columns[name] = flat if array.ndim == 1 else arrow.FixedSizeListArray.from_arrays(flat, array.shape[1])
     table = arrow.table(columns)
     file = BytesIO()
+    if kind == PARQUET:
+        import_module("pyarrow.parquet").write_table(table, file)
+        return file.getvalue()
     with (arrow.ipc.new_file if kind == FILE else arrow.ipc.new_stream)(file, table.schema) as writer:
         writer.write_table(table)
     return file.getvalue()

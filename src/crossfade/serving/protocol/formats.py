@@ -6,10 +6,9 @@ from crossfade.core.conversion import to_tensors
 from crossfade.core.tensors import Signature, Tensors
 from crossfade.errors import NotAcceptableError, UnsupportedMediaTypeError
 from crossfade.serving.predictor import PROBABILITIES
-from crossfade.serving.protocol.columnar import FILE, STREAM, read_table, write_table
+from crossfade.serving.protocol.columnar import FILE, PARQUET, STREAM, read_table, write_table
 from crossfade.serving.protocol.npy import read_npy, write_npy
 from crossfade.serving.protocol.oip import decode_raw
-from crossfade.serving.protocol.parquet import PARQUET
 from crossfade.serving.protocol.rows import RowsRequest, ask_for, decode_rows
 
 NPY = "application/x-npy"
@@ -17,7 +16,7 @@ RAW = "application/octet-stream"
 _JSON = frozenset({"", "application/json", "text/json", "text/plain", "application/x-www-form-urlencoded"})
 """What clients say about JSON; curl claims a form unless it is told otherwise."""
 _BINARY = (NPY, STREAM, FILE, RAW)
-_ANSWERS = frozenset({NPY, STREAM, FILE})
+_ANSWERS = frozenset({NPY, STREAM, FILE, PARQUET})
 
 
 def decode_body(

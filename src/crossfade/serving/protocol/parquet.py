@@ -21,8 +21,6 @@ import msgspec
 from crossfade.core.child import Limits, read_frames, run
 from crossfade.errors import MalformedRequestError, MissingExtraError
 
-PARQUET = "application/vnd.apache.parquet"
-
 _LIMITS = Limits(memory_bytes=2**30, cpu_seconds=20, idle_seconds=30.0)
 _BATCH_ROWS = 8192
 _MAX_COLUMNS = 10_000
