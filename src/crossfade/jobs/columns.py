@@ -15,6 +15,7 @@ from crossfade.serving.protocol.columnar import table_inputs
 from crossfade.serving.protocol.parquet import open_parquet
 
 _FILE_MAGIC = b"ARROW1"
+_STREAM_MAGIC = b"\xff\xff\xff\xff"
 _VALUE_BYTES = 8
 
 
@@ -41,6 +42,8 @@ def arrow_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     arrow = import_module("pyarrow")
     begin = source.read(len(_FILE_MAGIC))
     source.seek(0)
+    if begin != _FILE_MAGIC and not begin.startswith(_STREAM_MAGIC):
+        raise MalformedRequestError(problem="it is not Arrow IPC (it begins as neither a file nor a stream)")
     try:
         reader = (arrow.ipc.open_file if begin == _FILE_MAGIC else arrow.ipc.open_stream)(source)
         batches = map(reader.get_batch, range(reader.num_record_batches)) if begin == _FILE_MAGIC else iter(reader)
