@@ -48,6 +48,8 @@ def arrow_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
         reader = (arrow.ipc.open_file if begin == _FILE_MAGIC else arrow.ipc.open_stream)(source)
         batches = map(reader.get_batch, range(reader.num_record_batches)) if begin == _FILE_MAGIC else iter(reader)
         first = next(batches, None)
+    except MemoryError:
+        raise
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise MalformedRequestError(problem=f"it is not Arrow IPC ({str(error)[:200]})") from error
     names = _wanted(reader.schema.names, task)
@@ -91,6 +93,8 @@ def _groups(batches: Iterable[Any], rows: int, task: ReadTask, position: Callabl
                 gathered += batch.num_rows - begin
         if waiting:
             yield _group(arrow.Table.from_batches(waiting), position(done + gathered), task)
+    except MemoryError:
+        raise
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise MalformedRequestError(problem=f"it is damaged after row {done} ({str(error)[:200]})") from error
 

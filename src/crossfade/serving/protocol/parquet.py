@@ -75,6 +75,8 @@ def open_parquet(source: BinaryIO) -> Any:
     arrow.set_cpu_count(1)
     try:
         file = import_module("pyarrow.parquet").ParquetFile(source)
+    except MemoryError:
+        raise
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise MalformedRequestError(problem=f"it is not a sound Parquet file ({str(error)[:200]})") from error
     if file.metadata.num_columns > _MAX_COLUMNS:
@@ -98,6 +100,8 @@ def _convert(task: bytes, source: BinaryIO) -> Iterator[bytes]:
                 writer.write_batch(batch)
                 if sink.tell() > limits.limit_bytes:
                     raise MalformedRequestError(problem=f"unpacked it has more than {limits.limit_bytes} bytes")
+    except MemoryError:  # pyarrow's is an ArrowException, too
+        raise
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise MalformedRequestError(problem=f"it is damaged ({str(error)[:200]})") from error
     yield sink.getvalue()
