@@ -210,11 +210,19 @@ async def test_a_file_that_cannot_be_read_fails_the_job_with_the_reason(house, d
     assert found.problem.startswith(words)
 
 
-async def test_a_file_that_vanished_fails_the_job(house):
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+async def test_a_file_that_went_bad_fails_the_job(house, damage):
     job = house.submit(range(3))
-    house.registry.backend.blobs.delete(house.store.find(job).input_digest)
+    digest = house.store.find(job).input_digest
+    path = house.registry.backend.blobs.root / "sha256" / digest[:2] / digest
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "damaged":
+        path.write_bytes(data.replace(b"1", b"7"))
     await house.start()
-    assert "does not exist" in (await house.finished(job)).problem
+    found = await house.finished(job)
+    assert (found.state, found.rows_done) == ("failed", 0)
+    assert f"is {damage}" in found.problem
 
 
 async def test_a_file_that_kills_its_reader_fails_the_job(house, monkeypatch):

@@ -66,7 +66,7 @@ def _bytes_per_row(metadata: Any) -> float:
         return 0.0
     first = metadata.row_group(0)
     values = sum(first.column(number).num_values for number in range(first.num_columns))
-    return max(first.total_byte_size, _VALUE_BYTES * values) / max(first.num_rows, 1)
+    return float(max(first.total_byte_size, _VALUE_BYTES * values) / max(first.num_rows, 1))
 
 
 def _rows_at_once(task: ReadTask, bytes_per_row: float) -> int:

@@ -21,6 +21,7 @@ from crossfade.core.child import Limits, read_frames
 from crossfade.core.hashing import sha256
 from crossfade.core.tensors import Tensors, row_count
 from crossfade.errors import (
+    CorruptBlobError,
     CrossfadeError,
     InvalidInputError,
     MalformedRequestError,
@@ -122,6 +123,7 @@ class JobRunner:
         try:
             layout = self._layout(claim)
             self._wait_for(claim, self._check_served(claim))
+            self._check_file(claim)
             self._answer_rest(claim, layout)
             self._assemble(claim, layout)
         except _StoppedError:
@@ -155,6 +157,13 @@ class JobRunner:
         signature = self._backend.manifest(version).signature
         label = wanted_output(signature, probabilities=False)
         return Layout(signature, label, request.keep, request.probabilities)
+
+    def _check_file(self, claim: Claim) -> None:
+        """Make sure that the file is what was uploaded, which takes as long as reading it."""
+        digest, blobs = claim.request.input_digest, self._backend.blobs
+        if self._wait_for(claim, asyncio.to_thread(blobs.find_intact, digest)) is None:
+            damage = "missing" if blobs.find(digest) is None else "damaged"
+            raise CorruptBlobError(digest=digest, path="file", ref=f"job {claim.job}", damage=damage)
 
     # --- chunks ---
 
