@@ -122,12 +122,12 @@ async def test_a_file_without_rows_has_a_result_without_rows(house):
 async def test_a_job_stays_with_its_version_while_the_alias_moves(house):
     house.models["1.0.1"].factor = 3
     runtime, _ = await house.start()
-    job = house.submit(range(500), chunk_rows=5)
+    job = house.submit(range(300), chunk_rows=5)
     await soon(lambda: house.store.find(job).rows_done > 0)
     move(house.registry, "churn", "1.0.1")
     await soon(lambda: runtime.predictions.served()[-1].ready)
-    later = house.submit(range(500))
-    assert await house.succeeded(job) == doubled(range(500))
+    later = house.submit(range(20))
+    assert await house.succeeded(job) == doubled(range(300))
     assert (await house.succeeded(later))[10]["prediction"] == 30.0
 
 
@@ -277,14 +277,14 @@ async def test_a_database_that_is_away_for_a_while(house):
 async def test_a_process_that_ends_gives_its_job_back_at_once(house):
     long = JOBS.model_copy(update={"lease_seconds": 600.0})
     _, runner = await house.start(jobs=long)
-    job = house.submit(range(2000), chunk_rows=5)
+    job = house.submit(range(500), chunk_rows=5)
     await soon(lambda: house.store.find(job).rows_done > 0)
     await asyncio.to_thread(runner.close)
     between = house.store.find(job)
     assert between.state == "running"
-    assert 0 < between.rows_done < 2000
+    assert 0 < between.rows_done < 500
     await house.start(jobs=long)
-    assert await house.succeeded(job) == doubled(range(2000))
+    assert await house.succeeded(job) == doubled(range(500))
 
 
 async def test_a_slow_model_keeps_its_job(house):

@@ -18,7 +18,7 @@ from crossfade.settings import Settings
 from tests import control
 
 QUICK = {"CROSSFADE_JOBS__LEASE_SECONDS": "1", "CROSSFADE_JOBS__POLL_SECONDS": "0.05"}
-ROWS = 1500
+ROWS = 1200
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ def killed_after(home, job, rows_done):
         return platform.jobs.find(job)
 
 
+@pytest.mark.slow
 def test_a_killed_server_goes_on_after_its_last_chunk_and_ends_with_the_same_bytes(home, rows, tmp_path):
     options = {"keep": ("id",), "chunk_rows": 20, "output": "parquet"}
     with open_platform(Settings(home=home)) as platform, control.local_client(platform) as client:
@@ -95,6 +96,7 @@ def test_a_killed_server_goes_on_after_its_last_chunk_and_ends_with_the_same_byt
     assert table.column("id").to_pylist() == [f"u{row}" for row in range(ROWS)]
 
 
+@pytest.mark.slow
 def test_two_servers_share_jobs_and_one_takes_over_what_the_other_gives_back(home, rows):
     slow = QUICK | {"CROSSFADE_JOBS__LEASE_SECONDS": "600"}
     with control.running_server(home, **slow) as one, control.running_server(home, **slow) as two:
