@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from crossfade.errors import DatabaseUnavailableError
+from crossfade.jobs.store import JobStore
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -24,6 +25,7 @@ from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.switch import AliasSwitch
 
 if TYPE_CHECKING:
+    from crossfade.jobs.runner import JobRunner
     from crossfade.serving.runtime import ServingRuntime
 
 
@@ -38,6 +40,7 @@ class Platform:
         fleet: The serving processes on this database.
         switch: The only way that an alias moves: after every serving process has the version ready.
         invalidation: The way to make every process compute answers anew.
+        jobs: Every verb on batch jobs.
         runtime: What serves predictions in this process, or None.
     """
 
@@ -47,6 +50,7 @@ class Platform:
     fleet: Fleet
     switch: AliasSwitch
     invalidation: AnswerInvalidation
+    jobs: JobStore
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
 
@@ -65,6 +69,18 @@ class Platform:
             CrossfadeError: What `Registry.verify` raises.
         """
         return self.registry.verify(ref, None if self.runtime is None else self.runtime.open_model)
+
+    def job_runner(self) -> JobRunner:
+        """Return what works on batch jobs in this process; whoever starts it closes it before the platform.
+
+        Raises:
+            RuntimeError: Nothing is served in this process.
+        """
+        from crossfade.jobs.runner import JobRunner
+
+        if self.runtime is None:
+            raise RuntimeError("only a platform that serves can run jobs")
+        return JobRunner(self.registry, self.database, self.runtime.predictions, self.settings)
 
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""
@@ -109,8 +125,9 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         fleet = Fleet(database, settings.serving)
         switch = AliasSwitch(registry, fleet, settings.serving)
         invalidation = AnswerInvalidation(registry, database, fleet)
+        jobs = JobStore(registry, database, settings.jobs)
         runtime = _start_serving(settings, database, registry, opening) if serve else None
-        return Platform(settings, database, registry, fleet, switch, invalidation, runtime, opening.pop_all())
+        return Platform(settings, database, registry, fleet, switch, invalidation, jobs, runtime, opening.pop_all())
 
 
 def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:

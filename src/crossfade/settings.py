@@ -146,6 +146,17 @@ class CacheSettings(_Section):
         return self.max_bytes // 16
 
 
+class JobSettings(_Section):
+    """Batch jobs: how they run, and how long their results are kept."""
+
+    chunk_rows: int = Field(10_000, ge=1, le=100_000, description="rows between two commits of progress")
+    poll_seconds: Seconds = Field(1.0, description="how often an idle process looks for a job")
+    lease_seconds: Seconds = Field(30.0, description="silence after which another process takes a job over")
+    patience_seconds: Seconds = Field(900.0, description="without progress, because something it needs is away")
+    retention_seconds: Seconds = Field(604_800.0, description="after its end: then its file and result are let go of")
+    reader_memory_bytes: int = Field(2**30, ge=2**28, description="memory of the process that reads the file")
+
+
 class HttpSettings(_Section):
     """Where to listen, and what a client may do."""
 
@@ -242,6 +253,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     isolation: IsolationSettings = IsolationSettings()
     cache: CacheSettings = CacheSettings()
+    jobs: JobSettings = JobSettings()
     http: HttpSettings = HttpSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     capture: CaptureSettings = CaptureSettings()

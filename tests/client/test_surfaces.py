@@ -5,15 +5,23 @@ from typing import NamedTuple
 
 import pytest
 
+from crossfade.cli.jobs import jobs as jobs_command_line
 from crossfade.cli.main import NOUNS, main
 from crossfade.cli.models import models as command_line
 from crossfade.client import AsyncClient, Client
+from crossfade.jobs.store import JobStore
 from crossfade.registry.registry import Registry
 from crossfade.traffic.switch import AliasSwitch
-from crossfade.web.api import aliases, blobs, cache, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, jobs, models, system, versions
 
-COMMANDS = {f"models {name}" for name in command_line.commands} | (set(NOUNS) - {"models"})
-ROUTES = {route.name for part in (aliases, blobs, cache, models, system, versions) for route in part.routes.routes}
+COMMANDS = (
+    {f"models {name}" for name in command_line.commands}
+    | {f"jobs {name}" for name in jobs_command_line.commands}
+    | (set(NOUNS) - {"models", "jobs"})
+)
+ROUTES = {
+    route.name for part in (aliases, blobs, cache, jobs, models, system, versions) for route in part.routes.routes
+}
 CLIENTS = (Client, AsyncClient)
 
 
@@ -64,6 +72,16 @@ TABLE = {
 }
 """Verb of `Registry` -> where it is on the other surfaces."""
 
+JOBS = {
+    "submit": Surfaces(("submit_job",), ("submit_job",), ("jobs submit",)),
+    "find": Surfaces(("show_job",), ("job",), ("jobs show", "jobs watch")),
+    "list": Surfaces(("list_jobs",), ("jobs",), ("jobs list",)),
+    "cancel": Surfaces(("cancel_job",), ("cancel_job",), ("jobs cancel",)),
+    "open_result": Surfaces(("download_result",), ("job_result", "download_result"), ("jobs download",)),
+}
+"""The same for the verbs of `JobStore`."""
+EVERYTHING = TABLE | JOBS
+
 BEYOND = Surfaces(
     routes=("show_status", "show_cache", "invalidate_answers"),
     client=("status", "cache_status", "invalidate_answers", "send", "close"),
@@ -78,20 +96,24 @@ def verbs_of(kind):
 
 
 def named(surface):
-    return {name for row in (*TABLE.values(), BEYOND) for name in getattr(row, surface)}
+    return {name for row in (*EVERYTHING.values(), BEYOND) for name in getattr(row, surface)}
 
 
 def test_every_verb_of_the_registry_is_in_the_table():
     assert set(TABLE) == verbs_of(Registry)
 
 
+def test_every_verb_of_batch_jobs_is_in_the_table():
+    assert set(JOBS) == verbs_of(JobStore)
+
+
 def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():
     assert {"move", "remove", "rollback"} <= verbs_of(AliasSwitch)
 
 
-@pytest.mark.parametrize("verb", TABLE)
+@pytest.mark.parametrize("verb", EVERYTHING)
 def test_a_verb_is_on_every_surface(verb):
-    row = TABLE[verb]
+    row = EVERYTHING[verb]
     assert set(row.routes) <= ROUTES
     assert set(row.commands) <= COMMANDS
     assert row.client

@@ -5,6 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crossfade.errors import CrossfadeError, ModelNotFoundError
+from crossfade.jobs.records import JobRequest
+from crossfade.jobs.store import JobStore
+from crossfade.settings import JobSettings
+from crossfade.storage.tables import jobs
 from crossfade.traffic.candidates import add_candidate, remove_candidate
 from crossfade.traffic.snapshot import Role, Route, Snapshot, SnapshotSource
 from crossfade.traffic.unloading import set_unloaded
@@ -228,3 +232,32 @@ def test_following_step_by_step_ends_where_reading_everything_does(tmp_path_fact
 def test_a_route_is_found_at_once():
     route = Route("churn")
     assert Snapshot(1, {"churn": route}).route("churn") is route
+
+
+# --- batch jobs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded", "failed", "cancelled"])
+def test_the_version_of_an_unfinished_job_is_served(source, registry, state):
+    publish_all(registry, "churn", "1.0.0", "1.1.0")
+    move(registry, "churn", "1.1.0")
+    store = JobStore(registry, registry.backend.database, JobSettings())
+    blob = registry.backend.blobs.put([b"x"], limit_bytes=1)
+    before = read(source)
+    job, _ = store.submit(JobRequest("some-job", "churn:1.0.0", blob.digest, "csv"))
+    assert wishes(source.follow(before, source.revision()).route("churn"))[1:] == [("1.0.0", Role.JOB)]
+    with registry.backend.database.write() as connection:
+        connection.execute(jobs.update().where(jobs.c.id == job.id).values(state=state))
+    expected = [("1.0.0", Role.JOB)] if state in {"queued", "running"} else []
+    assert wishes(read(source).route("churn")) == [("1.1.0", Role.ACTIVE), *expected]
+
+
+def test_a_version_that_is_asked_for_more_urgently_has_that_role(source, registry):
+    publish_all(registry, "churn", "1.0.0")
+    move(registry, "churn", "1.0.0")
+    store = JobStore(registry, registry.backend.database, JobSettings())
+    blob = registry.backend.blobs.put([b"x"], limit_bytes=1)
+    store.submit(JobRequest("some-job", "churn", blob.digest, "csv"))
+    assert wishes(read(source).route("churn")) == [("1.0.0", Role.ACTIVE)]
+    set_unloaded(registry.backend.database, "churn", unloaded=True, principal="ann")
+    assert wishes(read(source).route("churn")) == [], "whoever says so does not want it served for jobs either"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from crossfade.core.compatibility import SignatureDiff
     from crossfade.core.tensors import TensorSpec
+    from crossfade.jobs.records import Job
     from crossfade.registry.comparison import ComparisonReport
     from crossfade.registry.requests import CacheStatus, Garbage, HistoryEntry, VersionDetails
     from crossfade.registry.verification import VerifyReport
@@ -100,6 +101,47 @@ def comparison_sheet(report: ComparisonReport) -> Sheet:
     changes = "; ".join(report.signature.changes) or "the same"
     rows.append(("signature", "", changes, f"{report.signature.required} change", ""))
     return Sheet(("", report.a.ref, report.b.ref, "difference", "percent"), rows)
+
+
+def job_sheet(jobs: Iterable[Job]) -> Sheet:
+    """Batch jobs, one per row."""
+    rows = [
+        (
+            item.id,
+            f"{item.model}:{item.version}",
+            item.state,
+            f"{item.rows_done:,}",
+            f"{item.rows_failed:,}",
+            _share(item),
+            f"{moment(item.created_at)} by {item.created_by}",
+        )
+        for item in jobs
+    ]
+    return Sheet(("job", "version", "state", "rows", "failed", "done", "submitted"), rows, empty="no jobs yet")
+
+
+def one_job(job: Job) -> Sheet:
+    """A batch job."""
+    pairs = [
+        ("job", job.id),
+        ("version", f"{job.model}:{job.version}"),
+        ("asked for", job.ref),
+        ("state", job.state),
+        ("problem", job.problem),
+        ("rows", f"{job.rows_done:,}, {job.rows_failed:,} of them failed"),
+        ("rate", f"{job.rows_per_second:,.0f} rows/s" if job.rows_per_second else ""),
+        ("file", f"{size(job.input_bytes)} of {job.format}, {_share(job)} done, {job.input_digest}"),
+        ("result", f"{size(job.result.size_bytes)} of {job.output}, {job.result.digest}" if job.result else ""),
+        ("submitted", f"{moment(job.created_at)} by {job.created_by}"),
+        ("started", moment(job.started_at)),
+        ("ended", moment(job.finished_at)),
+        ("kept until", moment(job.kept_until)),
+    ]
+    return facts(pairs, name=job.id)
+
+
+def _share(job: Job) -> str:
+    return "100 %" if job.state == "succeeded" else f"{100 * job.bytes_done // max(job.input_bytes, 1)} %"
 
 
 def move_sheet(moves: Iterable[AliasMove]) -> Sheet:

@@ -24,13 +24,15 @@ from crossfade.client.calls import (
     refusal,
     unreachable,
 )
-from crossfade.client.downloading import Download
+from crossfade.client.downloading import Download, file_of, result_of
 from crossfade.client.predicting import KnownSignatures, prediction
 from crossfade.client.predictor import AsyncPredictor
 from crossfade.client.registration import PackOptions, registration, rehearsal
+from crossfade.client.submission import JobOptions, submission
 from crossfade.client.tensors import infer
 from crossfade.core.tensors import Array, Tensors
 from crossfade.errors import CrossfadeError
+from crossfade.jobs.records import Job
 from crossfade.registry.packaging import Draft, pack
 from crossfade.registry.requests import Rehearsal
 from crossfade.registry.versions import Version
@@ -104,6 +106,10 @@ class AsyncClient:
     move_alias = _Verb(verbs.move_alias)
     remove_alias = _Verb(verbs.remove_alias)
     rollback = _Verb(verbs.rollback)
+    jobs = _Verb(verbs.jobs)
+    job = _Verb(verbs.job)
+    cancel_job = _Verb(verbs.cancel_job)
+    job_result = _Verb(verbs.job_result)
     invalidate_answers = _Verb(verbs.invalidate_answers)
     cache_status = _Verb(verbs.cache_status)
     collect_garbage = _Verb(verbs.collect_garbage)
@@ -188,12 +194,36 @@ class AsyncClient:
             NotFoundError: The version has no such file.
             CorruptBlobError: What arrived is not what was registered; nothing is left behind.
         """
-        download = Download(await self.version(ref), path, Path(target), progress)
-        call = verbs.file(download.ref, path)
-        response = await self._persist(call, lambda: self._receive(call, download))
-        if not response.is_success:
-            raise refusal(response)
-        return Path(target)
+        details = await self.version(ref)
+        download = Download(file_of(details, path), Path(target), progress)
+        return await self._download(verbs.file(details.version.ref, path), download, Path(target))
+
+    async def submit_job(
+        self, ref: str, rows: str | PathLike[str], *, progress: Progress | None = None, **options: Unpack[JobOptions]
+    ) -> Job:
+        """Send a file, unless the server has it, and have it predicted by the version that `ref` means now.
+
+        Args:
+            ref: Any spelling of a reference; it is pinned to one version for all rows.
+            rows: A CSV, JSON lines, Parquet or Arrow file.
+            progress: Called with (bytes sent, bytes in all).
+            options: `format` (default: by the name of the file), `output`, `probabilities`, `keep`, `chunk_rows`, `id`.
+
+        Raises:
+            MalformedRequestError: The name of the file does not tell its format.
+            CrossfadeError: The server refuses.
+        """
+        return await self._follow(submission(ref, Path(rows), progress, options))
+
+    async def download_result(self, job: str, target: str | PathLike[str], *, progress: Progress | None = None) -> Path:
+        """Write the answers of a batch job to disk, piece by piece; the file appears when it is whole.
+
+        Raises:
+            JobConflictError: The job has not succeeded, or its result was let go of.
+            CorruptBlobError: What arrived is not what the server made; nothing is left behind.
+        """
+        download = Download(result_of(await self.job(job)), Path(target), progress)
+        return await self._download(verbs.job_result(job), download, Path(target))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -239,6 +269,12 @@ class AsyncClient:
             return await self._http.request(call.method, call.path, content=content, **call.options())
         except httpx.TransportError as error:
             return error
+
+    async def _download(self, call: Call[Any], download: Download, target: Path) -> Path:
+        response = await self._persist(call, lambda: self._receive(call, download))
+        if not response.is_success:
+            raise refusal(response)
+        return target
 
     async def _receive(self, call: Call[Any], download: Download) -> httpx.Response | httpx.TransportError:
         try:

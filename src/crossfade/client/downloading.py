@@ -1,7 +1,8 @@
-"""A file of a version on its way to disk: written beside its place, checked, and only then moved there."""
+"""A file on its way to disk, of a version or of a job: written beside its place, checked, and only then moved there."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +10,8 @@ from typing import Self
 
 from crossfade.client.calls import Progress
 from crossfade.core.identity import new_id
-from crossfade.errors import CorruptBlobError, NotFoundError
+from crossfade.errors import CorruptBlobError, JobConflictError, NotFoundError
+from crossfade.jobs.records import Job
 from crossfade.registry.requests import VersionDetails
 from crossfade.registry.versions import MANIFEST_MEDIA_TYPE, MANIFEST_PATH, FileEntry
 
@@ -22,26 +24,54 @@ def files_of(details: VersionDetails) -> tuple[FileEntry, ...]:
     return (*manifest.files, own)
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What has to arrive: whose file it is, its name there, its SHA-256, its bytes."""
+
+    owner: str
+    path: str
+    digest: str
+    size: int
+
+
+def file_of(details: VersionDetails, path: str) -> Expected:
+    """Return one file of a version.
+
+    Raises:
+        NotFoundError: It has no such file.
+    """
+    found = next((entry for entry in files_of(details) if entry.path == path), None)
+    if found is None:
+        raise NotFoundError(what=f"{details.version.ref}/{path[:200]}")
+    return Expected(details.version.ref, path, found.digest, found.size)
+
+
+def result_of(job: Job) -> Expected:
+    """Return the result of a batch job.
+
+    Raises:
+        JobConflictError: It has none.
+    """
+    if job.result is None:
+        why = "its time is over" if job.state == "succeeded" else f"it is {job.state}"
+        raise JobConflictError(id=job.id, problem=f"has no result: {why}")
+    return Expected(f"job {job.id}", "result", job.result.digest, job.result.size_bytes)
+
+
 class Download:
     """Takes the bytes of one file, in a `with` block; when it ends well the file is there, whole and as registered.
 
     Args:
-        details: The version.
-        path: One of its files.
+        expected: What has to arrive.
         target: Where the file shall be; what is there is replaced. Folders are made.
         progress: Told (bytes written, bytes in all).
 
     Raises:
-        NotFoundError: The version has no such file.
         CorruptBlobError: The bytes are not those that were registered; nothing is left behind.
     """
 
-    def __init__(self, details: VersionDetails, path: str, target: Path, progress: Progress | None) -> None:
-        self.ref = details.version.ref
-        found = next((entry for entry in files_of(details) if entry.path == path), None)
-        if found is None:
-            raise NotFoundError(what=f"{self.ref}/{path[:200]}")
-        self._entry = found
+    def __init__(self, expected: Expected, target: Path, progress: Progress | None) -> None:
+        self._expected = expected
         self._target = target
         self._partial = target.with_name(f".{target.name}.{new_id()}.part")
         self._progress = progress
@@ -54,7 +84,7 @@ class Download:
         self._hash.update(piece)
         self._done += len(piece)
         if self._progress is not None:
-            self._progress(self._done, self._entry.size)
+            self._progress(self._done, self._expected.size)
 
     def __enter__(self) -> Self:
         """Begin, or begin again."""
@@ -76,6 +106,6 @@ class Download:
             self._partial.unlink(missing_ok=True)
 
     def _check(self) -> None:
-        if self._hash.hexdigest() != self._entry.digest:
-            entry = self._entry
-            raise CorruptBlobError(digest=entry.digest, path=entry.path, ref=self.ref, damage="changed")
+        found = self._expected
+        if self._hash.hexdigest() != found.digest:
+            raise CorruptBlobError(digest=found.digest, path=found.path, ref=found.owner, damage="changed")

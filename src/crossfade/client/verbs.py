@@ -10,6 +10,7 @@ from typing import Any
 from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
+from crossfade.jobs.records import Job, JobRequest
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.ensembles.document import EnsembleSpec
 from crossfade.registry.requests import (
@@ -176,6 +177,33 @@ def rollback(name: str, *, alias: str = "champion", reason: str = "") -> Call[Sw
     """Point an alias to where it pointed before."""
     path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}/rollback"
     return Call("POST", path, json_as(SwitchReport), body=ReasonRequest(reason))
+
+
+def submit_job(request: JobRequest) -> Call[Job]:
+    """Have an uploaded file predicted by one version. Asking again with the same id changes nothing."""
+    return Call("POST", f"{API}/jobs", json_as(Job), body=request, repeatable=True)
+
+
+def jobs(*, model: str = "", state: str = "", cursor: str = "", limit: int = 100) -> Call[Page[Job]]:
+    """List batch jobs, newest first."""
+    params = {"model": model, "state": state, "cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/jobs", json_as(Page[Job]), params, repeatable=True)
+
+
+def job(job: str) -> Call[Job]:
+    """Return a batch job: its state, how many rows are done, how many of them failed, how fast it is."""
+    return Call("GET", f"{API}/jobs/{segment(job)}", json_as(Job), repeatable=True)
+
+
+def cancel_job(job: str, *, reason: str = "") -> Call[Job]:
+    """Stop a batch job; what it has answered so far is let go of."""
+    path = f"{API}/jobs/{segment(job)}/cancel"
+    return Call("POST", path, json_as(Job), body=ReasonRequest(reason), repeatable=True)
+
+
+def job_result(job: str) -> Call[bytes]:
+    """Return the answers of a batch job, in memory; `download_result` writes large ones to disk."""
+    return Call("GET", f"{API}/jobs/{segment(job)}/result", lambda answer: answer.content, repeatable=True)
 
 
 def invalidate_answers(ref: str, *, reason: str = "") -> Call[Invalidation]:

@@ -1,6 +1,7 @@
 """Deleting blobs that nothing needs, in two phases, without ever taking one from a registration under way.
 
-A blob is *marked* when no version and no lease refers to it, and *swept* when that has been so for a grace period.
+A blob is *marked* when no version, no batch job and no lease refers to it, and *swept* when that has been so for a
+grace period.
 The writer lock of the database is held for rows only, never while a blob store is asked: a slow store must not keep
 heartbeats waiting. Four things keep a sweep from racing a registration all the same:
 

@@ -34,9 +34,11 @@ from crossfade.registry.versions import (
 from crossfade.storage.blobs.port import BlobStore
 from crossfade.storage.changes import commit_change
 from crossfade.storage.tables import (
+    UNFINISHED,
     alias_history,
     aliases,
     candidates,
+    jobs,
     models,
     stage_history,
     version_files,
@@ -308,6 +310,8 @@ def _references(connection: Connection, version: Version) -> Iterator[str]:
     waiting = and_(candidates.c.model == version.model, candidates.c.semver == version.version)
     if connection.scalar(select(candidates.c.semver).where(waiting)) is not None:
         yield "an alias move under way"
+    predicting = and_(jobs.c.model == version.model, jobs.c.semver == version.version, jobs.c.state.in_(UNFINISHED))
+    yield from (f"job `{row.id}`" for row in connection.execute(select(jobs.c.id).where(predicting).limit(4)))
 
 
 def _in_words(references: Iterator[str]) -> str:

@@ -6,12 +6,21 @@ import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, tuple_, union
 
 from crossfade.core.identity import Semver
 from crossfade.errors import InvalidSemverError, ModelNotFoundError, VersionNotFoundError
 from crossfade.registry.versions import AliasMove, RegisteredModel, StageChange, Version
-from crossfade.storage.tables import alias_history, aliases, models, stage_history, version_files, versions
+from crossfade.storage.tables import (
+    alias_history,
+    aliases,
+    job_parts,
+    jobs,
+    models,
+    stage_history,
+    version_files,
+    versions,
+)
 from crossfade.storage.times import from_text
 
 _PREFIX = re.compile(r"(0|[1-9][0-9]{0,8})(?:\.(0|[1-9][0-9]{0,8}))?\.?")
@@ -193,5 +202,12 @@ def file_entry(connection: Connection, version: Version, role: str) -> tuple[str
 
 
 def referenced_among(connection: Connection, digests: Sequence[str]) -> set[str]:
-    """Return which of these digests belong to a version."""
-    return set(connection.scalars(select(version_files.c.digest).where(version_files.c.digest.in_(digests)).distinct()))
+    """Return which of these digests belong to a version, or to a batch job that is kept."""
+    files, parts = version_files.c.digest, job_parts.c.digest
+    found = union(
+        select(files).where(files.in_(digests)),
+        select(parts).where(parts.in_(digests)),
+        select(jobs.c.input_digest).where(jobs.c.input_digest.in_(digests), jobs.c.kept),
+        select(jobs.c.result_digest).where(jobs.c.result_digest.in_(digests), jobs.c.kept),
+    )
+    return set(connection.scalars(found))

@@ -166,7 +166,7 @@ class HeldVersion:
             facts: dict[str, Any] = error.facts | {"ref": slot.ref}
             raise SignatureMismatchError(**facts) from error
         deadline = self._started + (terms.timeout_seconds or slot.timeout_seconds)
-        if self._answers is None:
+        if self._answers is None or terms.priority is Priority.BATCH:  # a large file would push out what is asked often
             outputs = await slot.predict(checked, names, deadline, terms.priority)
         else:
             outputs = await self._answers.predict(slot, checked, names, deadline, terms.priority)

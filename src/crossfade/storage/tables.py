@@ -227,3 +227,53 @@ processes = Table(
     Column("revision", BigInteger, nullable=False, comment="of the snapshot it answers with"),
     Column("slots", Text, nullable=False, comment='JSON: {"name:1.0.0": ["ready", ""]}, state and problem'),
 )
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True, comment="chosen by the client"),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of jobs"),
+    Column("model", String(64), nullable=False),
+    Column("semver", String(64), nullable=False, comment="pinned when the job was accepted"),
+    Column("request", Text, nullable=False, comment="canonical JSON, as it was asked"),
+    Column("state", String(16), nullable=False),
+    Column("input_digest", String(64), nullable=False),
+    Column("input_bytes", BigInteger, nullable=False),
+    Column("bytes_done", BigInteger, nullable=False, server_default="0"),
+    Column("rows_done", BigInteger, nullable=False, server_default="0"),
+    Column("rows_failed", BigInteger, nullable=False, server_default="0"),
+    Column("busy_ms", BigInteger, nullable=False, server_default="0", comment="time spent on committed rows"),
+    Column("problem", Text, nullable=False, server_default=""),
+    Column("result_digest", String(64)),
+    Column("result_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("kept", Boolean, nullable=False, server_default="1", comment="whether file and result are protected"),
+    Column("epoch", BigInteger, nullable=False, server_default="0", comment="of the claim; fences older ones off"),
+    Column("lease_until", String(27), nullable=False, comment="when another process may claim it"),
+    Column("attempts", Integer, nullable=False, server_default="0", comment="claims that ended without a word"),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("started_at", String(27)),
+    Column("progressed_at", String(27), nullable=False),
+    Column("finished_at", String(27)),
+    Index("jobs_by_state", "state", "lease_until"),
+    Index("jobs_by_number", "number", unique=True),
+    Index("jobs_by_model", "model", "number"),
+    Index("jobs_by_input", "input_digest"),
+    Index("jobs_by_result", "result_digest"),
+    comment="batch jobs",
+)
+
+UNFINISHED = ("queued", "running")
+"""States of a job whose version has to be served."""
+
+job_parts = Table(
+    "job_parts",
+    metadata,
+    Column("job", String(64), nullable=False),
+    Column("first_row", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    PrimaryKeyConstraint("job", "first_row"),
+    ForeignKeyConstraint(["job"], ["jobs.id"], ondelete="CASCADE"),
+    Index("job_parts_by_digest", "digest"),
+    comment="answers of the chunks that an unfinished job has done; the result is made of them",
+)

@@ -23,7 +23,7 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import REJECTED, RegisteredModel, Version
 from crossfade.storage.database import Database
 from crossfade.storage.migrate import migrate
-from crossfade.storage.tables import cache_generations, candidates, changes
+from crossfade.storage.tables import UNFINISHED, cache_generations, candidates, changes, jobs
 
 _HISTORY = 100
 """Alias moves looked at to find former versions."""
@@ -39,7 +39,9 @@ class Role(IntEnum):
     """An alias points to it."""
     CANDIDATE = 1
     """An alias is about to point to it."""
-    WARM = 2
+    JOB = 2
+    """A batch job is not finished that it answers."""
+    WARM = 3
     """It was champion, and a rollback shall be fast."""
 
 
@@ -178,15 +180,19 @@ class SnapshotSource:
     def _notes(self, names: list[str] | None = None) -> dict[str, _Notes]:
         requests = select(candidates).order_by(candidates.c.requested_at)
         invalidations = select(cache_generations)
+        unfinished = select(jobs.c.model, jobs.c.semver).where(jobs.c.state.in_(UNFINISHED)).distinct()
         if names is not None:
             requests = requests.where(candidates.c.model.in_(names))
             invalidations = invalidations.where(cache_generations.c.model.in_(names))
+            unfinished = unfinished.where(jobs.c.model.in_(names))
         notes: defaultdict[str, _Notes] = defaultdict(_Notes)
         with self._database.read() as connection:
             for row in connection.execute(requests):
                 notes[row.model].requested[row.semver] = row.requested_at
             for row in connection.execute(invalidations):
                 notes[row.model].generations[row.semver] = row.generation
+            for row in connection.execute(unfinished.order_by(jobs.c.model, jobs.c.semver)):
+                notes[row.model].jobs.append(row.semver)
         return notes
 
     def _route(self, model: RegisteredModel, notes: _Notes) -> Route:
@@ -195,6 +201,7 @@ class SnapshotSource:
         former = {alias: reading.former(alias, current) for alias, current in model.aliases.items()}
         champion = model.aliases.get(CHAMPION)
         wanted = dict.fromkeys(former.get(CHAMPION, ())[: self._keep_previous], Role.WARM)
+        wanted |= dict.fromkeys(notes.jobs, Role.JOB)
         wanted |= dict.fromkeys(requested, Role.CANDIDATE)
         wanted |= dict.fromkeys(model.aliases.values(), Role.ACTIVE)
         urgent = sorted(wanted, key=lambda semver: (wanted[semver], semver != champion))
@@ -223,10 +230,11 @@ class SnapshotSource:
 
 @dataclass(frozen=True)
 class _Notes:
-    """What the database says about one model besides its record: wishes (semver -> when), and invalidations."""
+    """What the database says about one model besides its record: wishes (semver -> when), invalidations, and jobs."""
 
     requested: dict[str, str] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
+    jobs: list[str] = field(default_factory=list)
 
 
 class _Reading:

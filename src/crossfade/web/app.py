@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 import crossfade
 from crossfade.platform import Platform
 from crossfade.web import problems
-from crossfade.web.api import aliases, blobs, cache, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, jobs, models, system, versions
 from crossfade.web.api.contract import schemas
 from crossfade.web.budget import BodyBudget
 from crossfade.web.guard import BodyGuard
@@ -21,6 +21,7 @@ from crossfade.web.reference import render_reference
 from crossfade.web.security import ControlGuard
 
 API = "/api/v1"
+_PARTS = (models, versions, aliases, blobs, jobs, cache, system)
 
 
 def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:
@@ -54,8 +55,8 @@ def create_control_plane(platform: Platform) -> FastAPI:
     app.state.platform = platform
     app.state.upload_places = asyncio.Semaphore(blobs.CONCURRENT_UPLOADS)
     problems.install(app)
-    for routes in (models.routes, versions.routes, aliases.routes, blobs.routes, cache.routes, system.routes):
-        app.include_router(routes, prefix=API)
+    for part in _PARTS:
+        app.include_router(part.routes, prefix=API)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import orjson
 from starlette.types import Receive
 
 from crossfade.core.identity import ModelRef
-from crossfade.errors import MalformedRequestError
+from crossfade.errors import DeadlineExceededError, MalformedRequestError
 from crossfade.serving.prediction import DEFAULT_TERMS, Terms
+from crossfade.serving.protocol.parquet import parquet_to_stream
 from crossfade.serving.tracing import parse_traceparent
 from crossfade.serving.waiting import Priority
 from crossfade.settings import HttpSettings
@@ -24,6 +27,9 @@ FALLBACK = {"fallback": True}
 """Says in an answer that a former version answered in the stead of the alias's own."""
 
 _LONGEST_TIMEOUT_MS = 3_600_000
+_PARQUET_READERS = 2
+"""Each is a process that keeps a core busy for a third of a second, and may take a gibibyte."""
+_PATIENCE_SECONDS = 5.0
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 
 
@@ -68,6 +74,7 @@ class BodyReader:
         self._limit = settings.max_body_bytes
         self._seconds = settings.body_timeout_seconds
         self._bodies = bodies
+        self._readers = asyncio.Semaphore(_PARQUET_READERS)
 
     async def read(self, call: Call) -> bytes:
         """Return the body, unpacked.
@@ -83,10 +90,32 @@ class BodyReader:
         call.body_bytes = len(body)
         if encoding is None:
             return body
-        unpacked = unpack_body(body, encoding, self._limit)
-        self._bodies.grow(len(body), len(unpacked))
-        call.body_bytes = len(unpacked)
-        return unpacked
+        return self._replace(call, unpack_body(body, encoding, self._limit))
+
+    async def read_parquet(self, call: Call, max_rows: int) -> bytes:
+        """Return a Parquet body as an Arrow stream, made by a process of its own.
+
+        Raises:
+            MalformedRequestError: It cannot be read.
+            DeadlineExceededError: Others are being read, and it would wait for too long.
+        """
+        body = await self.read(call)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._readers.acquire()
+        except TimeoutError as error:
+            raise DeadlineExceededError(ref=str(call.ref), stage="waiting to be read") from error
+        try:
+            stream = await asyncio.to_thread(parquet_to_stream, body, max_rows=max_rows, limit_bytes=self._limit)
+        finally:
+            self._readers.release()
+        return self._replace(call, stream)
+
+    def _replace(self, call: Call, body: bytes) -> bytes:
+        """Count what a body has become instead of what it was."""
+        self._bodies.grow(call.body_bytes, len(body))
+        call.body_bytes = len(body)
+        return body
 
 
 def terms_of(headers: dict[bytes, bytes]) -> Terms:

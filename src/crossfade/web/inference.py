@@ -6,7 +6,8 @@ from crossfade.core.identity import new_id
 from crossfade.errors import MalformedRequestError
 from crossfade.serving.prediction import Prediction, PredictionService
 from crossfade.serving.protocol.answers import encode_answer
-from crossfade.serving.protocol.formats import answer_format, decode_body, encode_binary
+from crossfade.serving.protocol.columnar import STREAM
+from crossfade.serving.protocol.formats import answer_format, decode_body, encode_binary, is_parquet
 from crossfade.serving.protocol.oip import decode_request
 from crossfade.serving.protocol.rows import encode_rows
 from crossfade.settings import HttpSettings
@@ -58,7 +59,10 @@ class Inference:
         request_id = known_as(terms) or new_id()
         kind = answer_format(call.headers.get(b"accept", b""))
         content_type = call.headers.get(b"content-type", b"")
-        body = await self._bodies.read(call)
+        if is_parquet(content_type):
+            body, content_type = await self._bodies.read_parquet(call, self._max_rows), STREAM.encode()
+        else:
+            body = await self._bodies.read(call)
         with await self._predictions.hold(call.ref, terms) as held:
             signature = held.signature
             request = decode_body(content_type, body, signature, self._max_rows, probabilities=probabilities)

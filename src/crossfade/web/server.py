@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import uvicorn
 
 from crossfade.errors import SettingsError
+from crossfade.jobs.runner import JobRunner
 from crossfade.platform import open_platform
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings, ServingSettings, Settings
@@ -135,8 +136,10 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(settings.serving.drain_timeout_seconds)),
         )
+        jobs = platform.job_runner()
         lifeline = place and place.lifeline
-        DrainingServer(config, runtime.predictions, settings.serving, on_ready, lifeline, remote).run([listener])
+        server = DrainingServer(config, runtime.predictions, jobs, settings.serving, on_ready, lifeline, remote)
+        server.run([listener])
         get_logger().info("stopped", pid=os.getpid())
 
 
@@ -147,6 +150,7 @@ class DrainingServer(uvicorn.Server):
         self,
         config: uvicorn.Config,
         predictions: PredictionService,
+        jobs: JobRunner,
         settings: ServingSettings,
         on_ready: Callable[[], None],
         lifeline: int | None,
@@ -155,6 +159,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._remote = remote
         self._predictions = predictions
+        self._jobs = jobs
         self._settings = settings
         self._on_ready = on_ready
         self._lifeline = lifeline
@@ -176,6 +181,7 @@ class DrainingServer(uvicorn.Server):
         if self._lifeline is not None:
             asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)
         self._announcing = asyncio.create_task(self._announce())
+        self._jobs.start(asyncio.get_running_loop())
 
     async def main_loop(self) -> None:
         """Run until a signal; on SIGTERM, drain."""
@@ -195,6 +201,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is in flight, then release what the event loop holds."""
+        await asyncio.to_thread(self._jobs.close)
         async with asyncio.TaskGroup() as ending:
             ending.create_task(super().shutdown(sockets))
             if self._remote is not None:

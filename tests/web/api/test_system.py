@@ -12,12 +12,12 @@ from openapi_spec_validator import validate
 import crossfade
 from crossfade.client import verbs
 from crossfade.registry.requests import ProcessStatus
-from crossfade.web.api import aliases, blobs, cache, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, jobs, models, system, versions
 from crossfade.web.app import create_app, create_control_plane
 from crossfade.web.inprocess import InProcessTransport
 from tests import control
 
-ROUTES = [route for part in (aliases, blobs, cache, models, system, versions) for route in part.routes.routes]
+ROUTES = [route for part in (aliases, blobs, cache, jobs, models, system, versions) for route in part.routes.routes]
 
 
 def test_the_status_names_release_revision_and_processes(client, platform, tmp_path):

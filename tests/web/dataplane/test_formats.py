@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from crossfade.serving.protocol.columnar import STREAM, write_table
 from tests.web.dataplane.requests import ROW, assert_problem
 
 NPY = "application/x-npy"
+PARQUET = "application/vnd.apache.parquet"
 RAW = "application/octet-stream"
 
 
@@ -70,7 +73,7 @@ async def test_what_clients_say_about_json(client, kind):
     assert (await post(client, "people", b'[{"age": 1, "city": "a"}]', kind)).json()["predictions"] == ["a!"]
 
 
-@pytest.mark.parametrize("kind", ["text/xml", "application/vnd.apache.parquet", "application/x-pickle", "\xff"])
+@pytest.mark.parametrize("kind", ["text/xml", "application/vnd.apache.avro", "application/x-pickle", "\xff"])
 async def test_other_types_are_refused(client, kind):
     response = await post(client, "lr", b"", kind.encode("latin-1"))
     assert NPY in assert_problem(response, 415, "unsupported_media_type")["hint"]
@@ -88,3 +91,60 @@ async def test_answers_that_a_format_cannot_hold(client):
 async def test_hostile_bodies_are_refused(client, kind):
     for body in (b"", b"\x93NUMPY\x02\x00\xff\xff\xff\xff", b"ARROW1\0\0" + b"\xff" * 90, bytes(1000)):
         assert_problem(await post(client, "lr", body, kind), 422, "malformed_request")
+
+
+# --- Parquet: read in another process --------------------------------------------------------------------------------
+
+
+def packed(table, **options):
+    file = io.BytesIO()
+    pq.write_table(table, file, **options)
+    return file.getvalue()
+
+
+PEOPLE = pa.table({"city": ["Bern", "Basel"], "age": [41.0, None]})
+
+
+async def test_parquet_both_ways(client):
+    response = await post(client, "people", packed(PEOPLE), PARQUET, accept=PARQUET)
+    assert response.headers["content-type"] == PARQUET
+    assert response.headers["x-crossfade-version"]
+    assert pq.read_table(io.BytesIO(response.content)).to_pydict() == {"predict": ["Bern!", "Basel!"]}
+
+
+@pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "zstd"])
+async def test_parquet_may_be_compressed(client, codec):
+    answer = await post(client, "people", packed(PEOPLE, compression=codec, row_group_size=1), f"{PARQUET}; v=1")
+    assert answer.json()["predictions"] == ["Bern!", "Basel!"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "not a sound Parquet file"),
+        (b"PAR1PAR1", "not a sound Parquet file"),
+        (packed(PEOPLE)[:-9], "not a sound Parquet file"),
+        (packed(pa.table({"city": ["Bern"] * 51, "age": [1.0] * 51})), "51 rows, at most 50"),
+        (packed(pa.table({"city": ["x" * 90_000], "age": [1.0]}), use_dictionary=False), "more than 100000 bytes"),
+        (packed(pa.table([[1.0], ["a"], ["b"]], names=["age", "city", "city"])), "two columns have the same name"),
+    ],
+    ids=["empty", "no footer", "cut", "rows", "size", "twice"],
+)
+async def test_parquet_that_cannot_be_used_is_refused(client, body, words):
+    if words.startswith("more"):
+        body = packed(pa.table({"city": ["x" * 90_000] * 3, "age": [1.0] * 3}))
+        assert len(body) < 100_000, "unpacked it is what is too large"
+    response = await post(client, "people", body, PARQUET)
+    assert words in assert_problem(response, 422, "malformed_request")["detail"]
+
+
+async def test_parquet_of_other_types_is_refused_by_the_signature(client):
+    times = pa.table({"city": ["Bern"], "age": pa.array([1], pa.timestamp("us"))})
+    response = await post(client, "people", packed(times), PARQUET)
+    assert "age" in assert_problem(response, 422, "signature_mismatch")["detail"]
+
+
+async def test_parquet_waits_for_its_turn_and_not_for_ever(client, monkeypatch):
+    monkeypatch.setattr("crossfade.web.calls._PATIENCE_SECONDS", 0.01)
+    answers = await asyncio.gather(*(post(client, "people", packed(PEOPLE), PARQUET) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 504, 504]

@@ -2,8 +2,8 @@
 
 A stream must be uncompressed: what its compressed buffers claim is allocated before it is checked, and HTTP has
 compression of its own. Views and other rare types are refused, because a few bytes of them can stand for any amount of
-text. A file is read as the stream that it contains. Parquet is not read here: on some damaged files its library ends
-the whole process.
+text. A file is read as the stream that it contains. Parquet is read in `parquet.py`, in another
+process.
 
 Source: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
 """
@@ -26,6 +26,7 @@ from crossfade.errors import (
     SignatureMismatchError,
 )
 
+PARQUET = "application/vnd.apache.parquet"
 STREAM = "application/vnd.apache.arrow.stream"
 FILE = "application/vnd.apache.arrow.file"
 
@@ -51,21 +52,29 @@ def read_table(kind: str, body: bytes, signature: Signature, max_rows: int) -> T
     """
     arrow = _arrow()
     try:
-        table = _read_stream(arrow, body, kind, max_rows)
-        names = table.column_names
-        if len(set(names)) != len(names):
-            raise MalformedRequestError(problem="two columns have the same name")
-        columns = {name: _column(arrow, name, table.column(name)) for name in names}
+        return table_inputs(_read_stream(arrow, body, kind, max_rows), signature)
     except (arrow.ArrowException, OSError, OverflowError, struct.error, UnicodeDecodeError, ValueError) as error:
         raise MalformedRequestError(problem=f"the table cannot be read ({str(error)[:200]})") from error
-    return _tensors(columns, signature)
+
+
+def table_inputs(table: Any, signature: Signature) -> Tensors:
+    """Turn a sound `pyarrow.Table` into the inputs of a signature.
+
+    Raises:
+        MalformedRequestError: Two columns have the same name.
+        SignatureMismatchError: A column has a type that no input takes.
+    """
+    arrow, names = _arrow(), table.column_names
+    if len(set(names)) != len(names):
+        raise MalformedRequestError(problem="two columns have the same name")
+    return _tensors({name: _column(arrow, name, table.column(name)) for name in names}, signature)
 
 
 def write_table(kind: str, outputs: Tensors) -> bytes:
     """Write outputs as the columns of a table, rows of more than one number as lists of fixed size.
 
     Args:
-        kind: `STREAM` or `FILE`.
+        kind: `STREAM`, `FILE` or `PARQUET`.
         outputs: Name -> array with one entry per row.
 
     Raises:
@@ -81,6 +90,9 @@ def write_table(kind: str, outputs: Tensors) -> bytes:
         columns[name] = flat if array.ndim == 1 else arrow.FixedSizeListArray.from_arrays(flat, array.shape[1])
     table = arrow.table(columns)
     file = BytesIO()
+    if kind == PARQUET:
+        import_module("pyarrow.parquet").write_table(table, file)
+        return file.getvalue()
     with (arrow.ipc.new_file if kind == FILE else arrow.ipc.new_stream)(file, table.schema) as writer:
         writer.write_table(table)
     return file.getvalue()

@@ -6,7 +6,7 @@ from crossfade.core.conversion import to_tensors
 from crossfade.core.tensors import Signature, Tensors
 from crossfade.errors import NotAcceptableError, UnsupportedMediaTypeError
 from crossfade.serving.predictor import PROBABILITIES
-from crossfade.serving.protocol.columnar import FILE, STREAM, read_table, write_table
+from crossfade.serving.protocol.columnar import FILE, PARQUET, STREAM, read_table, write_table
 from crossfade.serving.protocol.npy import read_npy, write_npy
 from crossfade.serving.protocol.oip import decode_raw
 from crossfade.serving.protocol.rows import RowsRequest, ask_for, decode_rows
@@ -16,7 +16,7 @@ RAW = "application/octet-stream"
 _JSON = frozenset({"", "application/json", "text/json", "text/plain", "application/x-www-form-urlencoded"})
 """What clients say about JSON; curl claims a form unless it is told otherwise."""
 _BINARY = (NPY, STREAM, FILE, RAW)
-_ANSWERS = frozenset({NPY, STREAM, FILE})
+_ANSWERS = frozenset({NPY, STREAM, FILE, PARQUET})
 
 
 def decode_body(
@@ -39,9 +39,14 @@ def decode_body(
     if kind in _JSON:
         return decode_rows(body, signature, max_rows, probabilities=probabilities)
     if kind not in _BINARY:
-        raise UnsupportedMediaTypeError(given=kind[:80], supported=", ".join(("application/json", *_BINARY)))
+        raise UnsupportedMediaTypeError(given=kind[:80], supported=", ".join(("application/json", *_BINARY, PARQUET)))
     tensors = _decode_binary(kind, body, signature, max_rows)
     return ask_for(tensors, signature, probabilities=probabilities)
+
+
+def is_parquet(content_type: bytes) -> bool:
+    """Tell whether a body has to go through `serving.protocol.parquet` first, and is an Arrow stream then."""
+    return _media_type(content_type) == PARQUET
 
 
 def answer_format(accept: bytes) -> str | None:

@@ -28,7 +28,7 @@ from crossfade.serving.protocol.rows import RowsRequest, ask_for
 
 FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 _JSON, _CSV = "application/json", "text/csv"
-_MISSING = frozenset(
+MISSING = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
     | {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 )
@@ -63,7 +63,7 @@ def decode_invocation(content_type: bytes, body: bytes, signature: Signature, ma
         raise MalformedRequestError(problem=f"{rows} rows, at most {max_rows} at once")
     if rows == 0:
         raise MalformedRequestError(problem="there is no row")
-    return ask_for(_tensors(data, signature, written=kind == _CSV), signature, probabilities=False)
+    return ask_for(to_inputs(data, signature, written=kind == _CSV), signature, probabilities=False)
 
 
 def encode_predictions(outputs: Tensors, request: RowsRequest) -> bytes:
@@ -169,7 +169,7 @@ def _parse_csv(body: bytes, max_rows: int) -> Columns:
     try:
         for row in reader:
             if row:
-                rows.append([None if cell in _MISSING else cell for cell in row] if rows else list(row))
+                rows.append([None if cell in MISSING else cell for cell in row] if rows else list(row))
             if len(rows) > max_rows + 1:
                 raise MalformedRequestError(problem=f"more than {max_rows} rows at once")
     except csv.Error as error:
@@ -182,8 +182,13 @@ def _parse_csv(body: bytes, max_rows: int) -> Columns:
 # --- values --------------------------------------------------------------------------------------------------------
 
 
-def _tensors(data: Columns | list[Any], signature: Signature, *, written: bool) -> Tensors:
-    """Turn columns or rows into inputs; `written` says that all values are text, booleans too."""
+def to_inputs(data: Columns | list[Any], signature: Signature, *, written: bool) -> Tensors:
+    """Turn columns or rows into inputs; `written` says that all values are text, booleans too.
+
+    Raises:
+        SignatureMismatchError: A column is missing, or a value does not fit.
+        MalformedRequestError: The values of a tensor are ragged.
+    """
     spec = signature.inputs[0]
     if len(signature.inputs) == 1 and len(spec.shape) > 1:
         if isinstance(data, dict):

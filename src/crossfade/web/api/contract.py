@@ -6,7 +6,8 @@ cannot say anything else than what is sent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -20,6 +21,7 @@ from crossfade.web.problems import MEDIA_TYPE, Problem, request_id
 
 T = TypeVar("T")
 REF_TEMPLATE = "#/components/schemas/{name}"
+PIECE_BYTES = 256 * 2**10
 _JSON = "application/json"
 
 _schemas: dict[str, Any] = {}
@@ -113,3 +115,10 @@ Reason = Annotated[str, Query(description="kept in the history", max_length=2000
 def log_change(request: Request, action: str, principal: str, **facts: object) -> None:
     """Write the log line of a change: one per change, after it was made."""
     get_logger().info(action, principal=principal, request_id=request_id(request), **facts)
+
+
+def pieces_of(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield a stream piece by piece, and close it."""
+    with stream:
+        while piece := stream.read(PIECE_BYTES):
+            yield piece

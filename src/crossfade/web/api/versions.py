@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, BinaryIO
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -39,11 +38,11 @@ from crossfade.web.api.contract import (
     body,
     documented,
     log_change,
+    pieces_of,
 )
 from crossfade.web.api.rehearsal import registry_of
 
 routes = APIRouter(tags=["versions"])
-PIECE_BYTES = 256 * 2**10
 
 
 @routes.get("/models/{name}/versions", **documented(Page[Version]))
@@ -203,7 +202,7 @@ def download_file(
         "content-disposition": f"attachment; filename*=UTF-8''{quote(entry.path.rpartition('/')[2])}",
         "etag": etag,
     }
-    return StreamingResponse(_pieces(stream), headers=headers, media_type=entry.media_type)
+    return StreamingResponse(pieces_of(stream), headers=headers, media_type=entry.media_type)
 
 
 @routes.get("/compare", **documented(ComparisonReport))
@@ -225,9 +224,3 @@ def _rehearse(backend: RegistryBackend, manifest: Manifest) -> str:
     if known.manifest_digest != manifest.digest:
         raise VersionConflictError(ref=manifest.ref, proposed=suggest_version(backend, manifest))
     return f"change nothing: {manifest.ref} is registered"
-
-
-def _pieces(stream: BinaryIO) -> Iterator[bytes]:
-    with stream:
-        while piece := stream.read(PIECE_BYTES):
-            yield piece

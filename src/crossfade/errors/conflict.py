@@ -1,0 +1,77 @@
+"""It collides with what is there: HTTP 409."""
+
+from __future__ import annotations
+
+from crossfade.errors.base import CrossfadeError
+
+
+class ConflictError(CrossfadeError):
+    """The request collides with what is already there."""
+
+    code = "conflict"
+    http_status = 409
+    exit_code = 4
+
+
+class VersionConflictError(ConflictError):
+    """The semver is taken by other content."""
+
+    code = "version_conflict"
+    sentence = "`{ref}` is already registered with other content"
+    hint_template = "a version never changes; register it as `{proposed}`"
+
+
+class IllegalTransitionError(ConflictError):
+    """The stage change is not among the legal transitions."""
+
+    code = "illegal_transition"
+    sentence = "`{ref}` cannot go from stage `{source}` to `{target}`"
+    hint_template = "legal from `{source}`: {allowed}"
+
+
+class StillReferencedError(ConflictError):
+    """Something still needs what should be deleted."""
+
+    code = "still_referenced"
+    sentence = "`{ref}` is still referenced by {references}"
+    hint_template = "move the reference away first, see `crossfade models show {ref}`"
+
+
+class AliasMovedError(ConflictError):
+    """Somebody moved the alias since the caller looked."""
+
+    code = "alias_moved"
+    sentence = "`{name}@{alias}` points to {actual}, not to {expected}"
+    hint_template = "look again with `crossfade models show {name}`"
+
+
+class NoPreviousVersionError(ConflictError):
+    """There is nothing to roll back to."""
+
+    code = "no_previous_version"
+    sentence = "`{name}@{alias}` has no earlier version to go back to"
+    hint_template = "move it with `crossfade models alias {name} {alias} VERSION`"
+
+
+class BreakingChangeError(ConflictError):
+    """The proposed semver understates the change of the signature."""
+
+    code = "breaking_change"
+    sentence = "`{ref}` changes the signature ({changes}), which needs a {required} version"
+    hint_template = "register it as `{proposed}`"
+
+
+class RejectedVersionError(ConflictError):
+    """An alias may not point to a version in the stage `rejected`."""
+
+    code = "rejected_version"
+    sentence = "`{ref}` is rejected, so `{name}@{alias}` cannot point to it"
+    hint_template = "move it to another stage first with `crossfade models transition {ref} STAGE`"
+
+
+class JobConflictError(ConflictError):
+    """The batch job is not what the request takes it for."""
+
+    code = "job_conflict"
+    sentence = "job `{id}` {problem}"
+    hint_template = "see it with `crossfade jobs show {id}`"

@@ -1,0 +1,59 @@
+"""The server's policy forbids it: HTTP 403."""
+
+from __future__ import annotations
+
+from crossfade.errors.base import CrossfadeError
+
+
+class DeniedError(CrossfadeError):
+    """The server's policy forbids it."""
+
+    code = "denied"
+    http_status = 403
+    exit_code = 5
+
+
+class CodeNotAllowedError(DeniedError):
+    """The format runs code when it is loaded, and the policy does not allow that."""
+
+    code = "code_not_allowed"
+    sentence = "{given} runs code when it is loaded, which this server does not allow"
+    hint_template = (
+        "save it in a safe format (ONNX, skops, native JSON), or trust your publishers with "
+        "`CROSSFADE_REGISTRY__ALLOW_CODE_MODELS=true`"
+    )
+
+
+class UntrustedTypesError(DeniedError):
+    """A skops file contains types that are not on the server's list."""
+
+    code = "untrusted_types"
+    sentence = "the file contains types that this server does not trust: {types}"
+    hint_template = "review them, then add them to `CROSSFADE_REGISTRY__TRUSTED_TYPES`"
+
+
+class HostNotAllowedError(DeniedError):
+    """The request names a host that this server does not answer for."""
+
+    code = "host_not_allowed"
+    sentence = "this server does not answer for the host `{host}`"
+    hint_template = "add the name to `CROSSFADE_HTTP__ALLOWED_HOSTS`"
+
+
+class OriginNotAllowedError(DeniedError):
+    """A page of another site tries to change something."""
+
+    code = "origin_not_allowed"
+    sentence = "a page of `{origin}` may not change anything here"
+    hint_template = "use `crossfade` or `crossfade.client.Client` instead of a browser"
+
+
+class RemoteControlError(DeniedError):
+    """A caller on another machine wants more than predictions."""
+
+    code = "remote_control"
+    sentence = "{caller} may ask for predictions only: all else is answered on the server's own machine"
+    hint_template = (
+        "run it there, or, where everybody who reaches the server is trusted, start that with "
+        "`CROSSFADE_HTTP__ALLOW_REMOTE_CONTROL=true`"
+    )

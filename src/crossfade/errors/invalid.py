@@ -1,0 +1,183 @@
+"""What was sent cannot be used: HTTP 422."""
+
+from __future__ import annotations
+
+from crossfade.errors.base import CrossfadeError
+
+
+class InvalidInputError(CrossfadeError):
+    """What was sent cannot be used as it is."""
+
+    code = "invalid_input"
+    http_status = 422
+    exit_code = 2
+
+
+class InvalidNameError(InvalidInputError):
+    """A model or alias name is not a lower-case slug."""
+
+    code = "invalid_name"
+    sentence = "`{name}` is not a valid {kind} name"
+    hint_template = "use 1 to 64 of a-z, 0-9, `_`, `-`, `.`, starting with a letter or digit"
+
+
+class InvalidRefError(InvalidInputError):
+    """A model reference cannot be parsed."""
+
+    code = "invalid_ref"
+    sentence = "`{ref}` is not a model reference"
+    hint_template = "write `name`, `name:1.2.0` or `name@alias`"
+
+
+class InvalidSemverError(InvalidInputError):
+    """A version is not a semantic version."""
+
+    code = "invalid_semver"
+    sentence = "`{version}` is not a semantic version"
+    hint_template = "write MAJOR.MINOR.PATCH, for example `1.4.0`"
+
+
+class InvalidPathError(InvalidInputError):
+    """A file name inside a version is not an acceptable label."""
+
+    code = "invalid_path"
+    sentence = "`{path}` is not allowed as a file name inside a version"
+    hint_template = "use letters, digits, `.`, `_`, `-` and `/`, at most 8 levels, no `..`"
+
+
+class SettingsError(InvalidInputError):
+    """A setting is unknown or has a value that cannot be used."""
+
+    code = "invalid_settings"
+    sentence = "setting `{field}`: {problem}"
+    hint_template = "see every setting and where it comes from with `crossfade settings show --sources`"
+
+
+class MalformedRequestError(InvalidInputError):
+    """The body is not what the protocol describes."""
+
+    code = "malformed_request"
+    sentence = "the request cannot be read: {problem}"
+    hint_template = "see the shape of a request with `crossfade models show MODEL`"
+
+
+class SignatureMismatchError(InvalidInputError):
+    """An input does not fit the version's signature."""
+
+    code = "signature_mismatch"
+    sentence = "input `{field}`: expected {expected}, got {given}"
+    hint_template = "see the signature with `crossfade models show {ref}`"
+
+    def __init__(self, *, field: str, expected: str, given: str, ref: str = "MODEL") -> None:
+        super().__init__(field=field, expected=expected, given=given, ref=ref)
+
+
+class ManifestError(InvalidInputError):
+    """A manifest is incomplete or inconsistent."""
+
+    code = "invalid_manifest"
+    sentence = "the manifest of `{ref}` cannot be accepted: {problem}"
+    hint_template = "let `crossfade models register` build the manifest"
+
+
+class UnknownFlavorError(InvalidInputError):
+    """No flavor recognises the model object or file."""
+
+    code = "unknown_flavor"
+    sentence = "no flavor recognises {given}"
+    hint_template = "name it, for example `--flavor onnx`; supported: {supported}"
+
+
+class SignatureRequiredError(InvalidInputError):
+    """The signature can neither be read from the model nor inferred."""
+
+    code = "signature_required"
+    sentence = "the signature of `{name}` is unknown"
+    hint_template = "pass example data, for example `--example rows.csv`, or a signature"
+
+
+class InvalidEnsembleError(InvalidInputError):
+    """Versions cannot be put together as it was asked for."""
+
+    code = "invalid_ensemble"
+    sentence = "this ensemble cannot be: {problem}"
+    hint_template = "see what is possible with `crossfade models ensemble --help`"
+
+
+class PredictionError(InvalidInputError):
+    """The model itself failed on inputs that fit its signature."""
+
+    code = "prediction_failed"
+    sentence = "`{ref}` failed on this input: {problem}"
+    hint_template = "try the golden requests with `crossfade models verify {ref}`"
+
+
+class RefusedInputError(InvalidInputError):
+    """A request has ended the process of the model before, and more than once."""
+
+    code = "refused_input"
+    sentence = "`{ref}` is not asked this again: the request has ended its process {times} times"
+    hint_template = "change the inputs, or find out with `crossfade predict` why they end it; forgotten in {seconds} s"
+
+
+class InvalidPageError(InvalidInputError):
+    """A page of a list was asked for in a way that cannot be answered."""
+
+    code = "invalid_page"
+    sentence = "this page cannot be listed: {problem}"
+    hint_template = "take `cursor` from the page before, or leave it out; `limit` is 1 to 1000"
+
+
+class BodyTooLargeError(InvalidInputError):
+    """A body or what it unpacks to is larger than the limit."""
+
+    code = "body_too_large"
+    http_status = 413
+    sentence = "the body is larger than {limit_bytes} bytes"
+    hint_template = "send fewer rows at once, or raise `CROSSFADE_HTTP__MAX_BODY_BYTES`"
+
+
+class BodyTooSlowError(InvalidInputError):
+    """A body did not arrive in time."""
+
+    code = "body_too_slow"
+    http_status = 408
+    sentence = "the body did not arrive within {limit_seconds} seconds"
+    hint_template = "send the body faster, or raise `CROSSFADE_HTTP__BODY_TIMEOUT_SECONDS`"
+
+
+class UploadTooSlowError(InvalidInputError):
+    """A file arrived so slowly that it would have kept others from uploading."""
+
+    code = "upload_too_slow"
+    http_status = 408
+    sentence = "the upload arrives slower than {limit_bytes} bytes a second"
+    hint_template = (
+        "send the file again over a faster connection, or register on the server with `crossfade models register`"
+    )
+
+
+class ModelNotNamedError(InvalidInputError):
+    """A request names no model, and there is not exactly one."""
+
+    code = "model_not_named"
+    sentence = "the request names no model, and {count} are served here"
+    hint_template = "ask `/models/NAME/invocations`, or set `CROSSFADE_HTTP__INVOCATIONS_MODEL`"
+
+
+class UnsupportedMediaTypeError(InvalidInputError):
+    """A body is in a format that this route does not read."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+    sentence = "a body of `{given}` cannot be read here"
+    hint_template = "send one of {supported}"
+
+
+class NotAcceptableError(InvalidInputError):
+    """An answer cannot be written in the format that was asked for."""
+
+    code = "not_acceptable"
+    http_status = 406
+    sentence = "the answer cannot be written as `{wanted}`: {problem}"
+    hint_template = "leave out the `Accept` header to get JSON"

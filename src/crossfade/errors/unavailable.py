@@ -1,0 +1,139 @@
+"""Try again, or repair what it names: HTTP 503."""
+
+from __future__ import annotations
+
+from crossfade.errors.base import CrossfadeError
+
+
+class UnavailableError(CrossfadeError):
+    """It would work, but not now."""
+
+    code = "unavailable"
+    http_status = 503
+    exit_code = 7
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """The database cannot be reached or refuses."""
+
+    code = "database_unavailable"
+    sentence = "the database does not answer: {problem}"
+    hint_template = "check it with `crossfade doctor`"
+
+
+class BlobsUnavailableError(UnavailableError):
+    """The blob store cannot be reached or refuses."""
+
+    code = "blobs_unavailable"
+    sentence = "the blob store does not answer: {problem}"
+    hint_template = "check it with `crossfade doctor`"
+
+
+class CacheUnavailableError(UnavailableError):
+    """The shared response cache cannot be reached or refuses."""
+
+    code = "cache_unavailable"
+    sentence = "the response cache does not answer: {problem}"
+    hint_template = "check the server that `CROSSFADE_CACHE__REDIS_URL` names"
+
+
+class StorageFullError(UnavailableError):
+    """There is no space left to store something."""
+
+    code = "storage_full"
+    http_status = 507
+    sentence = "there is no space left in {where}"
+    hint_template = "free space there; nothing was registered"
+
+
+class ServerUnreachableError(UnavailableError):
+    """A Crossfade server does not answer."""
+
+    code = "server_unreachable"
+    sentence = "no Crossfade server answers at {url}: {problem}"
+    hint_template = "start one with `crossfade serve`"
+
+
+class NotServedError(UnavailableError):
+    """The version is registered but not ready in this process."""
+
+    code = "not_served"
+    sentence = "`{ref}` is not ready here: {problem}"
+    hint_template = "see what is served with `crossfade models show {ref}`"
+
+
+class OverloadedError(UnavailableError):
+    """More waits for a model than it can answer in time."""
+
+    code = "overloaded"
+    sentence = "`{ref}` is too busy to answer in time: {waiting} requests wait for it"
+    hint_template = (
+        "try again after {retry_after_seconds} s, allow more time with `X-Request-Timeout-Ms`, or add servers"
+    )
+
+
+class ModelCrashedError(UnavailableError):
+    """The process of the model ended while it answered, or had to be ended."""
+
+    code = "model_crashed"
+    http_status = 500
+    sentence = "`{ref}` has not answered: {problem}"
+    hint_template = "its process is started again; the log of the server has what it printed"
+
+
+class QuotaExceededError(UnavailableError):
+    """A model is asked more often than it may be; the only error with this status."""
+
+    code = "quota_exceeded"
+    http_status = 429
+    sentence = "`{name}` answers at most {limit} requests a second in each process"
+    hint_template = "try again after {retry_after_seconds} s, or raise the setting `serving.max_requests_per_second`"
+
+
+class DeadlineExceededError(UnavailableError):
+    """The time that a request had is over."""
+
+    code = "deadline_exceeded"
+    http_status = 504
+    sentence = "`{ref}` did not answer in time: the request was still {stage} at its deadline"
+    hint_template = "allow more time with `X-Request-Timeout-Ms` or the setting `serving.request_timeout_seconds`"
+
+
+class MemberSlowError(UnavailableError):
+    """A member of an ensemble did not answer within its budget, and the ensemble cannot do without it."""
+
+    code = "member_slow"
+    sentence = "the member `{member}` did not answer within {budget_seconds} s"
+    hint_template = "give it more time, or say what happens without it: `crossfade models ensemble --help`"
+
+
+class DrainingError(UnavailableError):
+    """The process is shutting down."""
+
+    code = "draining"
+    sentence = "this process is shutting down"
+    hint_template = "send the request again"
+
+
+class BodiesBusyError(UnavailableError):
+    """The process has no memory left for another large request."""
+
+    code = "bodies_busy"
+    sentence = "the large requests under way hold {limit_bytes} bytes already, which is the most allowed"
+    hint_template = "send the request again in a second, or raise `CROSSFADE_HTTP__MAX_INFLIGHT_BODY_BYTES`"
+
+
+class UploadsBusyError(UnavailableError):
+    """As many files are being uploaded as the process takes at a time."""
+
+    code = "uploads_busy"
+    sentence = "{limit} files are being uploaded already, which is the most at a time"
+    hint_template = "send the file again in a few seconds"
+
+
+class MissingExtraError(UnavailableError):
+    """An optional package is not installed."""
+
+    code = "missing_extra"
+    sentence = "{feature} needs the package `{package}`"
+    hint_template = "pip install 'crossfade[{extra}]'"

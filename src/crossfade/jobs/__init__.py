@@ -1,0 +1,1 @@
+"""Batch jobs: one pinned version predicts a whole file, in chunks that survive any crash."""
