@@ -79,6 +79,23 @@ def test_equal_requests_are_computed_once_and_every_request_keeps_its_own_id(hom
         assert metric(http, "crossfade_requests_total")["1.0.0", "2xx", "tiny"] == 4
 
 
+def test_the_very_same_request_is_answered_with_the_same_bytes_and_counted(home):
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}
+    with serving(home) as (_, http):
+        for body in ({"inputs": [tensor]}, {"inputs": [tensor], "parameters": {"binary_data_output": True}}):
+            answers = [http.post("/v2/models/tiny/infer", json=body) for _ in range(3)]
+            assert len({answer.content for answer in answers}) == 1
+            assert len({answer.headers.get("inference-header-content-length") for answer in answers}) == 1
+        assert lookups(http) == {"computed": 1, "memory": 5}
+        assert metric(http, "crossfade_requests_total")["1.0.0", "2xx", "tiny"] == 6
+        assert metric(http, "crossfade_rows_total")["1.0.0", "tiny"] == 6
+        packed = http.post("/v2/models/tiny/infer", json={"inputs": [tensor]}, headers={"accept-encoding": "gzip"})
+        assert packed.json() == http.post("/v2/models/tiny/infer", json={"inputs": [tensor]}).json()
+        traced = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+        answer = http.post("/v2/models/tiny/infer", json={"inputs": [tensor]}, headers=traced).json()
+        assert answer["id"] == "0af7651916cd43dd8448eb211c80319c", "a trace is part of the answer"
+
+
 def test_off_nothing_is_kept(home):
     with control.running_server(home) as server, httpx.Client(base_url=server.url) as http:
         for _ in range(2):
