@@ -32,6 +32,10 @@ def test_nothing_is_started_before_it_is_needed():
     nursery.close()
 
 
+def test_a_machine_can_be_examined(own):
+    assert own.examine() == ()
+
+
 def test_there_is_always_one_in_reserve(own):
     first = own.take()
     eventually(lambda: own._reserve is not None, 10)

@@ -71,6 +71,19 @@ class Nursery:
         self._orders.put(order)
         return order.result()
 
+    def examine(self) -> tuple[str, ...]:
+        """Start a process, end it, and return what this machine could not confine it by.
+
+        Raises:
+            ProcessEndedError: It could not be started.
+        """
+        process = ModelProcess(self._limits, (), self._threads)
+        try:
+            return _started(process).without
+        finally:
+            process.close()
+            os.close(process.output)
+
     def learn(self, packages: tuple[str, ...]) -> None:
         """Let the next processes import these before they are needed, as far as they are installed here."""
         self._packages = self._packages.union([name for name in packages[:_MAX_PACKAGES] if _is_installed(name)])
@@ -146,6 +159,7 @@ def open_nursery(settings: Settings) -> Nursery:
 
 
 def _started(process: ModelProcess) -> ModelProcess:
+    """Wait until a process has started; one that does not is closed."""
     try:
         reply = process.receive(seconds=_START_SECONDS)
     except ProcessEndedError:
@@ -154,6 +168,7 @@ def _started(process: ModelProcess) -> ModelProcess:
     if not isinstance(reply, Started):
         process.close()
         raise ProcessEndedError("protocol", "it did not say that it has started")
+    process.without = reply.without
     if reply.without:
         _log.warning("model processes are confined without: %s", ", ".join(reply.without))
     return process
