@@ -23,6 +23,14 @@ class Load:
         return statistics.quantiles(self.latencies, n=1000, method="inclusive")[round(q * 1000) - 1]
 
 
+def _is_whole(head: bytes, body: bytes) -> bool:
+    """Tell whether an answer has arrived; `head` in lower case."""
+    _, declared, rest = head.partition(b"content-length:")
+    if declared:
+        return len(body) >= int(rest.split(b"\r\n", 1)[0])
+    return body.endswith(b"0\r\n\r\n")  # the last of its chunks
+
+
 class _Connection(asyncio.Protocol):
     def __init__(self, request: bytes, deadline: float) -> None:
         self.request = request
@@ -45,8 +53,7 @@ class _Connection(asyncio.Protocol):
         head, separator, body = self.buffer.partition(b"\r\n\r\n")
         if not separator:
             return
-        length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-        if len(body) < length:
+        if not _is_whole(head.lower(), body):
             return
         now = time.perf_counter()
         self.latencies.append(now - self.sent_at)

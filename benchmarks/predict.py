@@ -8,11 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 import crossfade
 from benchmarks.harness import Result, cpu_seconds, free_port, server
 from benchmarks.load import Load, http_request, run_load
+from benchmarks.model import trained
 
 CONNECTIONS = 32
 ROUNDS = 5
@@ -23,21 +22,17 @@ GOAL_TAIL = 2.5
 
 def register_logistic_regression(home: Path) -> list[float]:
     """Register `lr` over 30 floats as champion; returns one row."""
-    from sklearn.linear_model import LogisticRegression
-
-    random = np.random.default_rng(7)
-    x = random.standard_normal((500, 30))
-    model = LogisticRegression().fit(x, x[:, 0] + x[:, 1] > 0)
+    model, x = trained()
     with crossfade.open_platform(crossfade.Settings(home=home)) as platform:
         version = platform.registry.register("lr", model, example=x)
         platform.switch.move("lr", "champion", version.version, reason="benchmark")
     return [float(value) for value in x[0]]
 
 
-def measure(port: int, pid: int, request: bytes) -> tuple[float, Load]:
+def measure(port: int, pid: int, request: bytes, seconds: float = 4.0) -> tuple[float, Load]:
     """CPU microseconds of the server per request, and the load's own figures."""
     before = cpu_seconds(pid)
-    load = run_load(port, request, connections=CONNECTIONS)
+    load = run_load(port, request, connections=CONNECTIONS, seconds=seconds)
     if load.errors:
         raise RuntimeError(f"{load.errors} of {load.requests} requests failed")
     return (cpu_seconds(pid) - before) / load.requests * 1e6, load

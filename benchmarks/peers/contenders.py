@@ -1,0 +1,83 @@
+"""Who is compared: how each server is started, asked and understood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+def tensor(row: list[float]) -> dict[str, Any]:
+    """The body of an Open Inference Protocol request."""
+    return {"inputs": [{"name": "x", "shape": [1, len(row)], "datatype": "FP64", "data": row}]}
+
+
+def rows(row: list[float]) -> dict[str, Any]:
+    return {"inputs": [row]}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server in one mode.
+
+    `module` is run as `python -m benchmarks.MODULE PORT FOLDER MODE` by the Python of the peer's environment (of this
+    one where `peer` is empty), answers `ready` with 200 when it is, and becomes the server itself or its parent.
+    `package` is what is compared, `body` what it is sent for a row, and `label` finds the prediction in its answer.
+    """
+
+    name: str
+    module: str
+    package: str
+    path: str
+    ready: str
+    body: Callable[[list[float]], dict[str, Any]]
+    label: Callable[[Any], object] | None
+    peer: str = ""
+    mode: str = "plain"
+
+
+def _first_of_outputs(answer: Any) -> object:
+    return answer["outputs"][0]["data"][0]
+
+
+STATIC = Contender("a static answer, uvicorn", "static_app", "uvicorn", "/", "/", tensor, None)
+"""The unit that all others are measured in; it says the same to everything."""
+
+CONTENDERS = [
+    Contender(
+        "Crossfade", "peers.serve_crossfade", "crossfade", "/v2/models/lr/infer", "/readyz", tensor, _first_of_outputs
+    ),
+    Contender("FastAPI + pydantic", "fastapi_app", "fastapi", "/predict", "/ready", tensor, _first_of_outputs),
+    *(
+        Contender(
+            f"MLServer, {mode}", "peers.serve_mlserver", "mlserver", "/v2/models/lr/infer", "/v2/models/lr/ready",
+            tensor, _first_of_outputs, "mlserver", mode,
+        )
+        for mode in ("batching", "plain")
+    ),
+    Contender(
+        "MLflow", "peers.serve_mlflow", "mlflow", "/invocations", "/ping", rows, lambda answer: answer["predictions"][0],
+        "mlflow",
+    ),
+    *(
+        Contender(
+            f"LitServe, {mode}", "peers.serve_litserve", "litserve", "/predict", "/health", rows,
+            lambda answer: answer["outputs"][0], "litserve", mode,
+        )
+        for mode in ("batching", "plain")
+    ),
+    *(
+        Contender(
+            f"BentoML, {mode}", "peers.serve_bentoml", "bentoml", "/predict", "/readyz", rows,
+            lambda answer: answer[0], "bentoml", mode,
+        )
+        for mode in ("batching", "plain")
+    ),
+    *(
+        Contender(
+            f"Ray Serve, {mode}", "peers.serve_ray", "ray", "/", "/-/healthz", rows,
+            lambda answer: answer["outputs"][0], "ray", mode,
+        )
+        for mode in ("batching", "plain")
+    ),
+]  # fmt: skip
