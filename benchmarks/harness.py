@@ -120,6 +120,23 @@ def server(
         _end(process)
 
 
+@contextmanager
+def static_server() -> Iterator[tuple[int, int]]:
+    """Run the server that always answers the same; yields its port and pid."""
+    port = free_port()
+    with server(["-m", "benchmarks.static_app", str(port)], f"http://127.0.0.1:{port}/") as pid:
+        yield port, pid
+
+
+@contextmanager
+def crossfade_server(home: Path, *options: str, **settings: str) -> Iterator[tuple[int, int]]:
+    """Run `crossfade serve` on a home that has been filled before; yields its port and pid."""
+    port = free_port()
+    command = ["-m", "crossfade", "serve", "--port", str(port), *options]
+    with server(command, f"http://127.0.0.1:{port}/readyz", env={"CROSSFADE_HOME": str(home)} | settings) as pid:
+        yield port, pid
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a server, and then whatever it leaves behind of the processes that it had."""
     family = {pid: started for pid in family_of(process.pid) if (started := _started_at(pid))}

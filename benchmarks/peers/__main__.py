@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.harness import free_port, memory_bytes, server
+from benchmarks.harness import free_port, memory_bytes, server, static_server
 from benchmarks.load import http_request, run_load
 from benchmarks.model import trained
 from benchmarks.peers.contenders import CONTENDERS, STATIC, Contender
@@ -69,7 +69,7 @@ def python_of(peer: str) -> Path:
     if not peer:
         return Path(sys.executable)
     target = f".venvs/peers/{peer}"
-    built = subprocess.run(["make", f"{target}/.packages"], cwd=ROOT, capture_output=True, text=True)
+    built = subprocess.run(["make", f"{target}/.packages"], cwd=ROOT, check=False, capture_output=True, text=True)
     if built.returncode:
         errors = [line for line in built.stderr.splitlines() if line.startswith("ERROR")] or built.stderr.splitlines()
         raise RuntimeError(f"it cannot be installed ({errors[-1].strip()})")
@@ -156,13 +156,12 @@ def main(names: list[str], rounds: int, seconds: float) -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, "
           f"Python {python}, load before: {os.getloadavg()[0]:.1f}")  # fmt: skip
     rows = []
-    port = free_port()
-    with server(["-m", "benchmarks.static_app", str(port)], f"http://127.0.0.1:{port}/") as pid:
+    with static_server() as static:
         for contender in [STATIC, *CONTENDERS]:
             if names and contender.peer not in {"", *names}:
                 continue
             try:
-                row = measured(contender, (port, pid), rounds, seconds)
+                row = measured(contender, static, rounds, seconds)
             except Exception as error:  # noqa: BLE001 - whatever it is, it stands in the table
                 row = Row(contender.name, reason=str(error).replace("|", "/"))
             rows.append(row)

@@ -6,10 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-
-def tensor(row: list[float]) -> dict[str, Any]:
-    """The body of an Open Inference Protocol request."""
-    return {"inputs": [{"name": "x", "shape": [1, len(row)], "datatype": "FP64", "data": row}]}
+from benchmarks.model import question
 
 
 def rows(row: list[float]) -> dict[str, Any]:
@@ -40,24 +37,24 @@ def _first_of_outputs(answer: Any) -> object:
     return answer["outputs"][0]["data"][0]
 
 
-STATIC = Contender("a static answer, uvicorn", "static_app", "uvicorn", "/", "/", tensor, None)
+STATIC = Contender("a static answer, uvicorn", "static_app", "uvicorn", "/", "/", question, None)
 """The unit that all others are measured in; it says the same to everything."""
 
 CONTENDERS = [
     Contender(
-        "Crossfade", "peers.serve_crossfade", "crossfade", "/v2/models/lr/infer", "/readyz", tensor, _first_of_outputs
+        "Crossfade", "peers.serve_crossfade", "crossfade", "/v2/models/lr/infer", "/readyz", question, _first_of_outputs
     ),
-    Contender("FastAPI + pydantic", "fastapi_app", "fastapi", "/predict", "/ready", tensor, _first_of_outputs),
+    Contender("FastAPI + pydantic", "fastapi_app", "fastapi", "/predict", "/ready", question, _first_of_outputs),
     *(
         Contender(
             f"MLServer, {mode}", "peers.serve_mlserver", "mlserver", "/v2/models/lr/infer", "/v2/models/lr/ready",
-            tensor, _first_of_outputs, "mlserver", mode,
+            question, _first_of_outputs, "mlserver", mode,
         )
         for mode in ("batching", "plain")
     ),
     Contender(
-        "MLflow", "peers.serve_mlflow", "mlflow", "/invocations", "/ping", rows, lambda answer: answer["predictions"][0],
-        "mlflow",
+        "MLflow", "peers.serve_mlflow", "mlflow", "/invocations", "/ping", rows,
+        lambda answer: answer["predictions"][0], "mlflow",
     ),
     *(
         Contender(

@@ -11,7 +11,7 @@ from benchmarks.model import trained
 
 
 class Api(litserve.LitAPI):
-    def setup(self, device):
+    def setup(self, device):  # noqa: ARG002 - named by LitServe
         self.model = trained()[0]
 
     def decode_request(self, request):
@@ -35,5 +35,5 @@ class BatchingApi(Api):
 if __name__ == "__main__":
     port, mode = int(sys.argv[1]), sys.argv[3]
     api = BatchingApi(max_batch_size=32, batch_timeout=0.001) if mode == "batching" else Api()
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=True)
     server.run(host="127.0.0.1", port=port, num_api_servers=1, log_level="error", generate_client_file=False)
