@@ -12,7 +12,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -61,19 +60,17 @@ HEAD = """| server | CPU us/request | x static | requests/s | p50 / p99 ms | mem
 
 
 def python_of(peer: str) -> Path:
-    """The Python of a peer's environment, which is built where it is missing or its lock has changed.
+    """The Python of an environment, which is built where it is missing or its lock has changed.
 
     Raises:
         RuntimeError: It cannot be installed; says why.
     """
-    if not peer:
-        return Path(sys.executable)
-    target = f".venvs/peers/{peer}"
-    built = subprocess.run(["make", f"{target}/.packages"], cwd=ROOT, check=False, capture_output=True, text=True)
+    target = Path(f".venvs/peers/{peer}/.packages" if peer else ".venvs/demo/.ready")
+    built = subprocess.run(["make", str(target)], cwd=ROOT, check=False, capture_output=True, text=True)
     if built.returncode:
         errors = [line for line in built.stderr.splitlines() if line.startswith("ERROR")] or built.stderr.splitlines()
         raise RuntimeError(f"it cannot be installed ({errors[-1].strip()})")
-    return ROOT / target / "bin" / "python"
+    return ROOT / target.parent / "bin" / "python"
 
 
 def version_of(package: str, python: Path) -> str:
@@ -112,9 +109,8 @@ def check(contender: Contender, port: int) -> None:
             raise RuntimeError(f"it predicts {label!r} instead of {expected!r}")
 
 
-def measured(contender: Contender, static: tuple[int, int], rounds: int, seconds: float) -> Row:
+def measured(contender: Contender, python: Path, static: tuple[int, int], rounds: int, seconds: float) -> Row:
     """Start a server, check it, and measure it in turns with the static answer, given as (port, pid)."""
-    python = python_of(contender.peer)
     version = version_of(contender.package, python)
     row = trained()[1][0].tolist()
     port = free_port()
@@ -161,7 +157,7 @@ def main(names: list[str], rounds: int, seconds: float) -> None:
             if names and contender.peer not in {"", *names}:
                 continue
             try:
-                row = measured(contender, static, rounds, seconds)
+                row = measured(contender, python_of(contender.peer), static, rounds, seconds)
             except Exception as error:  # noqa: BLE001 - whatever it is, it stands in the table
                 row = Row(contender.name, reason=str(error).replace("|", "/"))
             rows.append(row)

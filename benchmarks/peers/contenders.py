@@ -17,8 +17,8 @@ def rows(row: list[float]) -> dict[str, Any]:
 class Contender:
     """A server in one mode.
 
-    `module` is run as `python -m benchmarks.MODULE PORT FOLDER MODE` by the Python of the peer's environment (of this
-    one where `peer` is empty), answers `ready` with 200 when it is, and becomes the server itself or its parent.
+    `module` is run as `python -m benchmarks.MODULE PORT FOLDER MODE` by the Python of the peer's environment (of the
+    demo's, which has what Crossfade needs for this model, where `peer` is empty), answers `ready` with 200 when it is, and becomes the server itself or its parent.
     `package` is what is compared, `body` what it is sent for a row, and `label` finds the prediction in its answer.
     """
 

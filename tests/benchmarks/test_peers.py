@@ -1,6 +1,7 @@
 """The comparison with other servers: how it checks, what its table says; the servers here are its own baselines."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from benchmarks.peers.__main__ import HEAD, Row, measured, python_of
 from benchmarks.peers.contenders import CONTENDERS, STATIC
 
 ROOT = Path(__file__).parents[2]
+HERE = Path(sys.executable)
 FASTAPI = next(contender for contender in CONTENDERS if contender.name.startswith("FastAPI"))
 
 
@@ -21,7 +23,7 @@ def static():
 
 
 def test_a_server_that_predicts_as_the_model_does_is_measured(static):
-    row = measured(FASTAPI, static, rounds=1, seconds=0.2)
+    row = measured(FASTAPI, HERE, static, rounds=1, seconds=0.2)
     assert row.server == "FastAPI + pydantic"
     assert row.version
     assert min(row.cpu_us, row.times_static, row.per_second, row.p50_ms, row.p99_ms, row.memory_mib) > 0
@@ -32,12 +34,12 @@ def test_a_server_that_predicts_as_the_model_does_is_measured(static):
 def test_a_server_that_predicts_something_else_is_not_measured(static):
     wrong = replace(STATIC, label=lambda answer: answer["outputs"][0]["data"][0])  # it says 1 to everything
     with pytest.raises(RuntimeError, match="it predicts 1 instead of False"):
-        measured(wrong, static, rounds=1, seconds=0.2)
+        measured(wrong, HERE, static, rounds=1, seconds=0.2)
 
 
 def test_a_server_that_does_not_start_says_why(static):
     with pytest.raises(RuntimeError, match=r"the server ended with 1 .*No module named benchmarks.absent"):
-        measured(replace(FASTAPI, module="absent"), static, rounds=1, seconds=0.2)
+        measured(replace(FASTAPI, module="absent"), HERE, static, rounds=1, seconds=0.2)
 
 
 def test_a_peer_that_cannot_be_installed_says_why():
