@@ -45,17 +45,18 @@ class Result:
     def line(self) -> str:
         shown = {
             "name": self.name,
-            "value": _rounded(self.value),
+            "value": rounded(self.value),
             "unit": self.unit,
-            "baseline": _rounded(self.baseline),
-            "ratio": _rounded(self.ratio),
+            "baseline": rounded(self.baseline),
+            "ratio": rounded(self.ratio),
             "goal": self.goal,
             "met": self.met,
         }
         return json.dumps(shown)
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """Four digits, which is more than a measurement is good for."""
     return None if value is None else float(f"{value:.4g}")
 
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.harness import free_port, memory_bytes, server, static_server
+from benchmarks.harness import free_port, memory_bytes, rounded, server, static_server
 from benchmarks.load import http_request, run_load
 from benchmarks.model import trained
 from benchmarks.peers.contenders import CONTENDERS, STATIC, Contender
@@ -38,7 +38,6 @@ class Row:
     """What was measured of a server, medians of its rounds; `reason` is why there is nothing."""
 
     server: str
-    version: str = ""
     cpu_us: float | None = None
     times_static: float | None = None
     per_second: float | None = None
@@ -48,10 +47,9 @@ class Row:
     reason: str = ""
 
     def cells(self) -> str:
-        shown = [f"{self.server} {self.version}".strip()]
         if self.reason:
-            return f"| {shown[0]} | not measured: {self.reason} | | | | |"
-        shown += [f"{self.cpu_us:,.0f}", f"{self.times_static:.1f}", f"{self.per_second:,.0f}"]
+            return f"| {self.server} | not measured: {self.reason} | | | | |"
+        shown = [self.server, f"{self.cpu_us:,.0f}", f"{self.times_static:.1f}", f"{self.per_second:,.0f}"]
         return "| " + " | ".join([*shown, f"{self.p50_ms:.1f} / {self.p99_ms:.1f}", f"{self.memory_mib:,.0f}"]) + " |"
 
 
@@ -136,21 +134,18 @@ def measured(contender: Contender, python: Path, static: tuple[int, int], rounds
     cpu = statistics.median(cpu for cpu, _ in ours)
     loads = [load for _, load in ours]
     return Row(
-        contender.name,
-        version,
-        cpu,
-        cpu / statistics.median(static_cpu),
-        statistics.median(load.requests / load.seconds for load in loads),
-        statistics.median(load.quantile(0.50) for load in loads) * 1e3,
-        statistics.median(load.quantile(0.99) for load in loads) * 1e3,
-        memory / 2**20,
+        contender.title(version),
+        rounded(cpu),
+        rounded(cpu / statistics.median(static_cpu)),
+        rounded(statistics.median(load.requests / load.seconds for load in loads)),
+        rounded(statistics.median(load.quantile(0.50) for load in loads) * 1e3),
+        rounded(statistics.median(load.quantile(0.99) for load in loads) * 1e3),
+        rounded(memory / 2**20),
     )
 
 
 def main(names: list[str], rounds: int, seconds: float) -> None:
-    python = platform.python_version()
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, "
-          f"Python {python}, load before: {os.getloadavg()[0]:.1f}")  # fmt: skip
+    before = os.getloadavg()[0]
     rows = []
     with static_server() as static:
         for contender in [STATIC, *CONTENDERS]:
@@ -159,9 +154,13 @@ def main(names: list[str], rounds: int, seconds: float) -> None:
             try:
                 row = measured(contender, python_of(contender.peer), static, rounds, seconds)
             except Exception as error:  # noqa: BLE001 - whatever it is, it stands in the table
-                row = Row(contender.name, reason=str(error).replace("|", "/"))
+                row = Row(contender.title(), reason=str(error).replace("|", "/"))
             rows.append(row)
             print(json.dumps(asdict(row)), flush=True)
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    print(
+        f"\n{datetime.now(UTC):%Y-%m-%d}, {machine}, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after"
+    )
     print("", HEAD, *(row.cells() for row in rows), sep="\n")
 
 

@@ -17,9 +17,10 @@ def rows(row: list[float]) -> dict[str, Any]:
 class Contender:
     """A server in one mode.
 
-    `module` is run as `python -m benchmarks.MODULE PORT FOLDER MODE` by the Python of the peer's environment (of the
-    demo's, which has what Crossfade needs for this model, where `peer` is empty), answers `ready` with 200 when it is, and becomes the server itself or its parent.
-    `package` is what is compared, `body` what it is sent for a row, and `label` finds the prediction in its answer.
+    `module` is run as `python -m benchmarks.MODULE PORT FOLDER MODE`, answers `ready` with 200 when it is, and becomes
+    the server or its parent. Its Python is that of the peer's environment; where `peer` is empty, of the demo's, which
+    has what Crossfade needs for this model. `package` is what is compared, `body` what it is sent for a row, and
+    `label` finds the prediction in its answer.
     """
 
     name: str
@@ -30,7 +31,10 @@ class Contender:
     body: Callable[[list[float]], dict[str, Any]]
     label: Callable[[Any], object] | None
     peer: str = ""
-    mode: str = "plain"
+    mode: str = ""
+
+    def title(self, version: str = "") -> str:
+        return " ".join(filter(None, (self.name, version))) + (f", {self.mode}" if self.mode else "")
 
 
 def _first_of_outputs(answer: Any) -> object:
@@ -47,10 +51,10 @@ CONTENDERS = [
     Contender("FastAPI + pydantic", "fastapi_app", "fastapi", "/predict", "/ready", question, _first_of_outputs),
     *(
         Contender(
-            f"MLServer, {mode}", "peers.serve_mlserver", "mlserver", "/v2/models/lr/infer", "/v2/models/lr/ready",
+            "MLServer", "peers.serve_mlserver", "mlserver", "/v2/models/lr/infer", "/v2/models/lr/ready",
             question, _first_of_outputs, "mlserver", mode,
         )
-        for mode in ("batching", "plain")
+        for mode in ("batching", "not batching")
     ),
     Contender(
         "MLflow", "peers.serve_mlflow", "mlflow", "/invocations", "/ping", rows,
@@ -58,23 +62,23 @@ CONTENDERS = [
     ),
     *(
         Contender(
-            f"LitServe, {mode}", "peers.serve_litserve", "litserve", "/predict", "/health", rows,
+            "LitServe", "peers.serve_litserve", "litserve", "/predict", "/health", rows,
             lambda answer: answer["outputs"][0], "litserve", mode,
         )
-        for mode in ("batching", "plain")
+        for mode in ("batching", "not batching")
     ),
     *(
         Contender(
-            f"BentoML, {mode}", "peers.serve_bentoml", "bentoml", "/predict", "/readyz", rows,
+            "BentoML", "peers.serve_bentoml", "bentoml", "/predict", "/readyz", rows,
             lambda answer: answer[0], "bentoml", mode,
         )
-        for mode in ("batching", "plain")
+        for mode in ("batching", "not batching")
     ),
     *(
         Contender(
-            f"Ray Serve, {mode}", "peers.serve_ray", "ray", "/", "/-/healthz", rows,
+            "Ray Serve", "peers.serve_ray", "ray", "/", "/-/healthz", rows,
             lambda answer: answer["outputs"][0], "ray", mode,
         )
-        for mode in ("batching", "plain")
+        for mode in ("batching", "not batching")
     ),
 ]  # fmt: skip

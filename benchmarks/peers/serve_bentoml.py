@@ -1,4 +1,4 @@
-"""BentoML with one worker, without access log. Usage: PORT FOLDER batching|plain."""
+"""BentoML with one worker, without access log. Usage: PORT FOLDER "batching"|"not batching"."""
 
 from __future__ import annotations
 

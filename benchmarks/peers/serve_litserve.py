@@ -1,4 +1,4 @@
-"""LitServe with one worker. Usage: PORT FOLDER batching|plain."""
+"""LitServe with one worker. Usage: PORT FOLDER "batching"|"not batching"."""
 
 from __future__ import annotations
 

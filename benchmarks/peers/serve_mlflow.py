@@ -1,4 +1,4 @@
-"""MLflow's scoring server with one worker. Usage: PORT FOLDER plain."""
+"""MLflow's scoring server with one worker. Usage: PORT FOLDER."""
 
 from __future__ import annotations
 

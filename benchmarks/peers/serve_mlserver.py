@@ -1,4 +1,4 @@
-"""MLServer with its own scikit-learn runtime, in one process. Usage: PORT FOLDER batching|plain."""
+"""MLServer with its own scikit-learn runtime, in one process. Usage: PORT FOLDER "batching"|"not batching"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray Serve with one replica on a Ray of its own, without dashboard. Usage: PORT FOLDER batching|plain."""
+"""Ray Serve with one replica on a Ray of its own, without dashboard. Usage: PORT FOLDER "batching"|"not batching"."""
 
 from __future__ import annotations
 
