@@ -158,16 +158,18 @@ def main(names: list[str], rounds: int, seconds: float) -> None:
             rows.append(row)
             print(json.dumps(asdict(row)), flush=True)
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
-    print(
-        f"\n{datetime.now(UTC):%Y-%m-%d}, {machine}, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after"
-    )
+    busy = f"load average {before:.1f} before and {os.getloadavg()[0]:.1f} after"
+    print(f"\n{datetime.now(UTC):%Y-%m-%d}, {machine}, {busy}")
     print("", HEAD, *(row.cells() for row in rows), sep="\n")
 
 
 if __name__ == "__main__":
+    peers = sorted({contender.peer for contender in CONTENDERS if contender.peer})
     parser = argparse.ArgumentParser(prog="make peers", description="Compare model servers.")
-    parser.add_argument("peers", nargs="*", choices=sorted({c.peer for c in CONTENDERS if c.peer}), metavar="PEER")
+    parser.add_argument("peers", nargs="*", metavar="PEER", help=", ".join(peers))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="per round")
     arguments = parser.parse_args()
+    if unknown := set(arguments.peers) - set(peers):
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(peers)}")
     main(arguments.peers, arguments.rounds, arguments.seconds)
