@@ -10,7 +10,7 @@ DEMO := .venvs/demo
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench crash stress conformance docs env lock clean
+.PHONY: help demo serve test check bench peers crash stress conformance docs env lock clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -36,6 +36,9 @@ check: $(TEST)/.ready ## lint, format, types, layers, shape of the code, lock fi
 
 bench: $(TEST)/.ready ## measure; needs an otherwise idle machine
 	@$(TEST)/bin/python -m benchmarks $(ARGS)
+
+peers: $(TEST)/.ready ## measure other model servers, each in its own environment; needs an idle machine and 3 GB
+	@$(TEST)/bin/python -m benchmarks.peers $(ARGS)
 
 crash: $(TEST)/.ready ## kill servers at awkward moments and look for damage
 	@$(TEST)/bin/python -m tests.crash.campaign $(ARGS)
@@ -72,12 +75,15 @@ PIP_INSTALL = .venvs/$*/bin/python -m pip install -qq
 LOCK = $(TEST)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header $(ARGS)
 
+PEER_LOCKS := $(patsubst %.in,%.txt,$(wildcard requirements/peers/*.in))
+
 lock: ## write the lock files again; ARGS=--upgrade takes the newest versions
 	@test -x $(TEST)/bin/uv || { echo "run 'make env' first: uv is part of the test environment" >&2; exit 1; }
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) pyproject.toml --extra demo -c requirements/build.txt -o requirements/demo.txt
 	$(LOCK) pyproject.toml --extra all requirements/test.in -c requirements/build.txt -o requirements/test.txt
 	$(LOCK) requirements/conformance.in -o requirements/conformance.txt
+	$(foreach lock,$(PEER_LOCKS),$(LOCK) $(lock:.txt=.in) -o $(lock) &&) true
 	@$(TEST)/bin/python tools/check_locks.py
 
 clean: ## remove environments and caches

@@ -8,6 +8,11 @@ from importlib import import_module
 BENCHMARKS = {
     "predict": "benchmarks.predict",
     "predict_cached": "benchmarks.predict_cached",
+    "latency": "benchmarks.latency",
+    "binary": "benchmarks.binary",
+    "workers": "benchmarks.workers",
+    "process": "benchmarks.process",
+    "hot_swap": "benchmarks.hot_swap",
     "registration": "benchmarks.registration",
     "switch": "benchmarks.switch",
     "listing": "benchmarks.listing",

@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,17 +45,18 @@ class Result:
     def line(self) -> str:
         shown = {
             "name": self.name,
-            "value": _rounded(self.value),
+            "value": rounded(self.value),
             "unit": self.unit,
-            "baseline": _rounded(self.baseline),
-            "ratio": _rounded(self.ratio),
+            "baseline": rounded(self.baseline),
+            "ratio": rounded(self.ratio),
             "goal": self.goal,
             "met": self.met,
         }
         return json.dumps(shown)
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """Four digits, which is more than a measurement is good for."""
     return None if value is None else float(f"{value:.4g}")
 
 
@@ -66,8 +67,11 @@ def free_port() -> int:
 
 
 def family_of(pid: int) -> list[int]:
-    """The process and all its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    """The process and all its live descendants, whichever of its threads started them."""
+    children: list[str] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended meanwhile
+            children += thread.read_text().split()
     return [pid, *(member for child in children for member in family_of(int(child)))]
 
 
@@ -75,27 +79,86 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process and its live descendants."""
     total = 0
     for member in family_of(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rsplit(") ", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
+        with suppress(OSError):  # it has ended meanwhile
+            fields = _stat(member)
+            total += int(fields[11]) + int(fields[12])
     return total / TICKS
 
 
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process and its live descendants; what several share counts once (PSS)."""
+    total = 0
+    for member in family_of(pid):
+        with suppress(OSError):
+            rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
+            total += int(rollup.split("\nPss:", 1)[1].split(maxsplit=1)[0]) * 1024
+    return total
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third, the state, on."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+
+
 @contextmanager
-def server(command: list[str], url: str, *, env: dict[str, str] | None = None) -> Iterator[int]:
-    """Run a server until the block ends; yields its pid once `url` answers 200."""
-    process = subprocess.Popen(
-        [sys.executable, *command], env=os.environ | (env or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+def server(
+    command: list[str],
+    url: str,
+    *,
+    env: dict[str, str] | None = None,
+    python: str = sys.executable,
+    log: Path = Path(os.devnull),
+) -> Iterator[int]:
+    """Run a server until the block ends; yields its pid once `url` answers 200. `log` gets what it prints."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [python, *command], env=os.environ | (env or {}), stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         wait_for(url, process)
         yield process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
+
+
+@contextmanager
+def static_server() -> Iterator[tuple[int, int]]:
+    """Run the server that always answers the same; yields its port and pid."""
+    port = free_port()
+    with server(["-m", "benchmarks.static_app", str(port)], f"http://127.0.0.1:{port}/") as pid:
+        yield port, pid
+
+
+@contextmanager
+def crossfade_server(home: Path, *options: str, **settings: str) -> Iterator[tuple[int, int]]:
+    """Run `crossfade serve` on a home that has been filled before; yields its port and pid."""
+    port = free_port()
+    command = ["-m", "crossfade", "serve", "--port", str(port), *options]
+    with server(command, f"http://127.0.0.1:{port}/readyz", env={"CROSSFADE_HOME": str(home)} | settings) as pid:
+        yield port, pid
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server, and then whatever it leaves behind of the processes that it had."""
+    family = {pid: started for pid in family_of(process.pid) if (started := _started_at(pid))}
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pid, started in family.items():
+        if _started_at(pid) == started:  # not another one that got the number since
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _started_at(pid: int) -> str:
+    """When a process started, in ticks since the machine did; empty when there is none."""
+    try:
+        return _stat(pid)[19]
+    except OSError:
+        return ""
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], timeout: float = 120) -> None:

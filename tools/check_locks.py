@@ -18,7 +18,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 SOURCES: dict[str, list[str]] = {"build": [], "conformance": [], "demo": ["demo"], "test": ["all"]}
-"""Lock name -> the extras of the project it holds, beside the requirements in its own `.in` file."""
+"""Lock name -> the extras of the project it holds, beside the requirements in its own `.in` file.
+
+The locks in `peers/` hold nothing but what their own files ask for.
+"""
 
 PIN = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[^\s;\\]+)", re.MULTILINE)
 ADDRESS = re.compile(r"://|(?:^|\s)/\w|--(?:extra-)?index-url|--find-links")
@@ -48,7 +51,8 @@ def file_requirements(path: Path) -> Iterator[Requirement]:
 
 def problems(root: Path) -> Iterator[str]:
     """Yield each disagreement between a lock and what it was made from, as `path: problem`."""
-    for name, extras in SOURCES.items():
+    peers: dict[str, list[str]] = {f"peers/{path.stem}": [] for path in sorted(root.glob("requirements/peers/*.in"))}
+    for name, extras in (SOURCES | peers).items():
         lock = root / "requirements" / f"{name}.txt"
         text = lock.read_text()
         pins: dict[str, list[str]] = {}

@@ -85,3 +85,17 @@ def test_a_lock_names_no_address_and_no_folder(root: Path, line: str, capsys: py
 
 def test_the_locks_of_this_project_pass() -> None:
     assert list(check_locks.problems(Path(__file__).resolve().parents[2])) == []
+
+
+def test_every_lock_of_the_peers_is_checked(root: Path) -> None:
+    folder = root / "requirements/peers"
+    folder.mkdir()
+    (folder / "one.in").write_text("serving>=2\n")
+    (folder / "one.txt").write_text("serving==2.1\n")
+    assert list(check_locks.problems(root)) == []
+    (folder / "two.in").write_text("answering\n")
+    (folder / "two.txt").write_text("--index-url somewhere\n")
+    assert list(check_locks.problems(root)) == [
+        "requirements/peers/two.txt: answering is not locked",
+        "requirements/peers/two.txt:1: names an address or a folder of this machine",
+    ]
