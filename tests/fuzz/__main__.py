@@ -28,14 +28,15 @@ def explore(target: Target, seconds: int) -> bool:
         corpus.mkdir()
         for number, seed in enumerate(target.seeds):
             (corpus / str(number)).write_bytes(seed)
-        words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
+        words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words or (b"\x00",)))
         (CASES / target.name).mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "tests.fuzz.explore", target.name, str(seconds), str(corpus), str(words)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     executed = _EXECUTED.search(done.stderr)
     found = sorted(set(cases(target.name)) - before)
     if found or done.returncode or executed is None:
-        print(done.stderr[-6000:] + done.stdout[-2000:], file=sys.stderr)
+        told = [line for line in done.stderr.splitlines(keepends=True) if not line.startswith(("INFO:", "WARNING:"))]
+        print("".join(told)[-8000:], file=sys.stderr)
     if not cases(target.name):
         (CASES / target.name).rmdir()
     outcome = {"target": target.name, "executions": int(executed[1]) if executed else None, "exit": done.returncode}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import socket
 import tempfile
 from pathlib import Path
@@ -19,7 +18,6 @@ from crossfade.core.hashing import canonical_json, sha256
 from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.errors import (
     CrossfadeError,
-    InvalidInputError,
     InvalidPageError,
     LoadFailedError,
     MalformedRequestError,
@@ -48,7 +46,6 @@ from crossfade.serving.isolation.messages import (
     encode,
     error_of,
 )
-from crossfade.serving.isolation.nursery import Nursery
 from crossfade.serving.isolation.process import ModelProcess
 from crossfade.serving.isolation.region import Region, sealed_bytes
 from crossfade.traffic.last_known_good import FILE_NAME, LastKnownGood
@@ -257,7 +254,14 @@ _TABLE = pa.table({"a": [1.0, None] * 4, "b": ["x", "y"] * 4, "c": range(8), "k"
 _FRAME = encode_frame({"predict": np.array([2.0])}) or b""
 _TEXT_FRAME = encode_frame({"predict": _TEXT, "x": np.ones((2, 2), np.float32)}) or b""
 _JSON_WORDS = (b"null", b"1e999", b"-1", b"9223372036854775808", b'"\\ud800"', b'"\\u0000"', b"[]", b"{}", b"[[", b'""')
-_PACK_WORDS = (b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xcb\x7f\xf8\0\0\0\0\0\0", b"\xcf" + b"\xff" * 8, b"\x90", b"\xc0")
+_PACK_WORDS = (
+    b"\xdd\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\xcb\x7f\xf8\0\0\0\0\0\0",
+    b"\xcf" + b"\xff" * 8,
+    b"\x90",
+    b"\xc0",
+)
 
 TARGETS = (
     Target("frames", frames, (_FRAME, _TEXT_FRAME), (*_PACK_WORDS, b"BYTES", b"FP64", b"BOOL"), (ValueError,)),
@@ -280,7 +284,13 @@ TARGETS = (
         (*_PACK_WORDS, b"Failed", b"Answered", b"untrusted_types", b"load_failed", b"missing_extra"),
         (ValueError, CrossfadeError),
     ),
-    Target("orders", orders, (encode(Load(3)), encode(Ask(("predict",), _FRAME, 0))), _PACK_WORDS, (msgspec.MsgspecError, ValueError)),
+    Target(
+        "orders",
+        orders,
+        (encode(Load(3)), encode(Ask(("predict",), _FRAME, 0))),
+        _PACK_WORDS,
+        (msgspec.MsgspecError, ValueError),
+    ),
     Target(
         "hostile_process",
         hostile_process,
@@ -293,19 +303,48 @@ TARGETS = (
         (*_PACK_WORDS, _SPLIT, b"Crowded", b"Answered", b"Failed", b"Loaded"),
         (ModelCrashedError, PredictionError, LoadFailedError, CrossfadeError),
     ),
-    Target("manifest", manifest, tuple(item.encode() for item in _MANIFESTS), (*_JSON_WORDS, b'"signature"', b'"placement"', b'"classes"')),
+    Target(
+        "manifest",
+        manifest,
+        tuple(item.encode() for item in _MANIFESTS),
+        (*_JSON_WORDS, b'"signature"', b'"placement"', b'"classes"'),
+    ),
     Target("card", card, (canonical_json(_CARD), b"{}"), (*_JSON_WORDS, b'"parameters"', b'"evaluation"')),
-    Target("golden", golden, _GOLDEN, (*_JSON_WORDS, b'"inputs"', b'"outputs"', b'"shape"', b'"base64"', b'"tolerance"')),
+    Target(
+        "golden", golden, _GOLDEN, (*_JSON_WORDS, b'"inputs"', b'"outputs"', b'"shape"', b'"base64"', b'"tolerance"')
+    ),
     Target("cursors", cursors, (b"am9iczo3", b"am9iczphYg=="), (b"==", b"-_"), (InvalidPageError,)),
     Target("last_known_good", last_known_good, (_kept(),), (*_JSON_WORDS, b'"aspired"', b'"generations"'), ()),
-    Target("job_csv", job_csv, (b"\x00a,b,c,k\n1.5,x,7,\n,y,8,1\n", b"\x82x,k\n1,2\n", b"\x02p,q\n1,2\n3,x\n"), (b'"', b"\n", b",", b"\xff", b"\x00"), (MalformedRequestError,)),
+    Target(
+        "job_csv",
+        job_csv,
+        (b"\x00a,b,c,k\n1.5,x,7,\n,y,8,1\n", b"\x82x,k\n1,2\n", b"\x02p,q\n1,2\n3,x\n"),
+        (b'"', b"\n", b",", b"\xff", b"\x00"),
+        (MalformedRequestError,),
+    ),
     Target(
         "job_jsonl",
         job_jsonl,
-        (b'\x00{"a": 1, "b": "x", "c": 7}\n\n{"a": null, "b": "y", "c": 8}\n', b'\x82{"x": 1, "k": {"z": [1]}}\n[2]\n', b"\x02[1, 2]\n[3]\n"),
+        (
+            b'\x00{"a": 1, "b": "x", "c": 7}\n\n{"a": null, "b": "y", "c": 8}\n',
+            b'\x82{"x": 1, "k": {"z": [1]}}\n[2]\n',
+            b"\x02[1, 2]\n[3]\n",
+        ),
         _JSON_WORDS,
         (MalformedRequestError,),
     ),
-    Target("job_arrow", job_arrow, (b"\x00" + _arrow(_TABLE, file=True), b"\x82" + _arrow(_TABLE.rename_columns([*"xbck"]), file=False)), (b"\xff" * 4,), (MalformedRequestError,)),
-    Target("job_chunk", job_chunk, (encode_chunk(Chunk(2, (_FRAME,), {1: "no"}, {"k": [1, None]}, 9)),), _PACK_WORDS, (MalformedRequestError,)),
+    Target(
+        "job_arrow",
+        job_arrow,
+        (b"\x00" + _arrow(_TABLE, file=True), b"\x82" + _arrow(_TABLE.rename_columns([*"xbck"]), file=False)),
+        (b"\xff" * 4,),
+        (MalformedRequestError,),
+    ),
+    Target(
+        "job_chunk",
+        job_chunk,
+        (encode_chunk(Chunk(2, (_FRAME,), {1: "no"}, {"k": [1, None]}, 9)),),
+        _PACK_WORDS,
+        (MalformedRequestError,),
+    ),
 )

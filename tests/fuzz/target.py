@@ -1,4 +1,4 @@
-"""What a fuzz target is, and how one input of it is judged: which errors it may raise, how much time and memory it takes."""
+"""What a fuzz target is, and how one input of it is judged: by the errors it raises, its time and its memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crossfade.web.problems import Problem
 CPU_SECONDS = 0.1
 MEMORY_BYTES = 256 * 2**20
 TRIES = 3
-"""An input is slow when it was too slow so often: other programs of the machine and the garbage collector cost time, too."""
+"""An input is slow when it was too slow so often: other programs and the garbage collector take time, too."""
 MAX_INPUT_BYTES = 64 * 2**10
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
