@@ -7,6 +7,7 @@ import io
 import json
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -128,6 +129,12 @@ def hostile_process(data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
+    try:
+        sent = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    else:
+        _refused(read_manifest, sent)
     found = read_manifest(data)
     assert read_manifest(found.encode()) == found
 
@@ -139,11 +146,16 @@ def card(data: bytes) -> None:
 
 def golden(data: bytes) -> None:
     first, second = _MANIFESTS
+    _refused(check_golden, data, first)
+    check_golden(data, second)
+
+
+def _refused(check: Callable[..., object], *arguments: object) -> None:
+    """Check something that may be refused."""
     try:
-        check_golden(data, first)
+        check(*arguments)
     except CrossfadeError as error:
         refuse(error)
-    check_golden(data, second)
 
 
 def _manifest(signature: Signature) -> Manifest:

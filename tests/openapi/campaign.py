@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def run(server: control.RunningServer, folder: Path, *options: str) -> Outcome:
         ),
         *(f"{server.url}/openapi.json", "--report", "ndjson", "--report-ndjson-path", str(cases), "--no-color"),
     ]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=folder)
+    env = os.environ | {"SCHEMATHESIS_HOOKS": "tests.openapi.hooks", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=folder, env=env)
     log = server.log.read_text()
     faults = [line for line in log.splitlines() if '"bug"' in line or line.startswith("Traceback")]
     report = done.stdout[-20_000:] + done.stderr[-2_000:] + "\n".join(faults[:10])

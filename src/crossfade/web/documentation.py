@@ -34,7 +34,6 @@ from crossfade.web.paths import TABLE, Family, family_of
 from crossfade.web.problems import MEDIA_TYPE, Problem
 
 _JSON, _TEXT = "application/json", "text/plain"
-_BINARY_SCHEMA = {"type": "string", "format": "binary"}
 _REF = {"type": "string", "pattern": "^[A-Za-z0-9_.@:+-]{1,160}$"}
 _NAMES = {
     "model": "any spelling of a reference without a slash: `churn`, `churn@challenger`, `churn:1.2.0`",
@@ -344,5 +343,5 @@ def _content(kinds: Mapping[str, Any]) -> dict[str, Any]:
 
 def _schema(media: str, kind: Any) -> dict[str, Any]:
     if kind is None:
-        return {"type": "string"} if media == _TEXT else _BINARY_SCHEMA
+        return {"type": "string"} if media == _TEXT else {"type": "string", "format": "binary"}
     return schema_of(kind)

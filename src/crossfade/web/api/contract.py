@@ -70,7 +70,7 @@ def documented(
         status: Of a success; a route that makes something answers 200 when it is there already.
         media_types: Of a success.
     """
-    schema = {"type": "string", "format": "binary"} if answers is bytes else schema_of(answers)
+    schema = {} if answers is bytes else schema_of(answers)
     if changes:
         schema = {"anyOf": [schema, schema_of(Rehearsal)]}
     success = {"description": "Done", "content": {kind: {"schema": schema} for kind in media_types}}
