@@ -29,6 +29,7 @@ from crossfade.serving.protocol.columnar import FILE, PARQUET, STREAM
 from crossfade.serving.protocol.formats import NPY, RAW
 from crossfade.serving.protocol.oip import InferDocument, Parameters
 from crossfade.web.api.contract import refusals, schema_of
+from crossfade.web.calls import LONGEST_TIMEOUT_MS
 from crossfade.web.dataplane import PARTS
 from crossfade.web.paths import TABLE, Family, family_of
 from crossfade.web.problems import MEDIA_TYPE, Problem
@@ -257,8 +258,13 @@ _EXAMPLES = {
     "predict": {"rows": [[1.0, 2.0]]},
     "invocations": {"inputs": [[1.0, 2.0]]},
 }
+_MILLISECONDS = {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS}
 _PREDICT_PARAMETERS = (
-    ("X-Request-Timeout-Ms", "milliseconds until an answer is of no use", {"type": "integer", "minimum": 1}),
+    (
+        "X-Request-Timeout-Ms",
+        "milliseconds until an answer is of no use",
+        _MILLISECONDS,
+    ),
     ("X-Request-Priority", "who goes first under load", {"enum": ["online", "batch", "shadow"]}),
     ("traceparent", "the caller's place in its trace", {"type": "string"}),
 )
