@@ -25,6 +25,7 @@ from crossfade.serving.protocol.messages import message_class
 from crossfade.serving.protocol.npy import write_npy
 from crossfade.serving.protocol.oip import decode_request
 from crossfade.serving.protocol.remote import decode_message, parse_message
+from crossfade.settings import HttpSettings
 from crossfade.web.calls import terms_of
 from crossfade.web.compression import pack_body, unpack_body
 from crossfade.web.guard import parse_length
@@ -148,7 +149,7 @@ def headers(data: bytes) -> None:
 
 
 def paths(data: bytes) -> None:
-    path = data.decode("latin-1")
+    path = data[: HttpSettings().max_header_bytes].decode("latin-1")
     family_of(path)
     find_route(path)
 

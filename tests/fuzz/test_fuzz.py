@@ -22,7 +22,7 @@ def damaged(draw, target):
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(data)))
         stop = draw(st.integers(start, min(start + draw(st.sampled_from([1, 4, 40])), len(data))))
-        match draw(st.sampled_from(["word", "word", "bytes", "cut", "repeat", "other"])):
+        match draw(st.sampled_from(["word", "word", "bytes", "cut", "repeat", "flood", "other"])):
             case "word":
                 data[start:stop] = draw(st.sampled_from((*target.words, *NUMBERS)))
             case "bytes":
@@ -32,12 +32,16 @@ def damaged(draw, target):
             case "repeat":
                 piece = bytes(data[start:stop]) or b"["
                 data[start:stop] = piece * draw(st.integers(2, max(2, LONGEST // len(piece))))
+            case "flood":
+                word = draw(st.sampled_from((*target.words, *NUMBERS)))
+                data[start:start] = word * (LONGEST // len(word))
             case "other":
                 data[start:] = draw(st.sampled_from(target.seeds))[start:]
         del data[LONGEST:]
     return bytes(data)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_input_is_read_or_refused(name):
     target = TARGETS[name]
@@ -71,8 +75,8 @@ def test_every_target_reads_what_is_well_formed(name):
 # --- the judge -------------------------------------------------------------------------------------------------------
 
 
-def judged(run, data=b"", allowed=(ValueError,)):
-    examine(Target("made up", run, (), allowed=allowed), data)
+def judged(run, cpu_seconds=60.0):
+    examine(Target("made up", run, (), allowed=(ValueError,), cpu_seconds=cpu_seconds), b"")
 
 
 def test_other_errors_are_findings():
@@ -81,15 +85,14 @@ def test_other_errors_are_findings():
         judged(lambda _: 1 // 0)
 
 
-def test_too_much_memory_is_a_finding(monkeypatch):
-    monkeypatch.setattr(judging, "CPU_SECONDS", 60.0)
+def test_too_much_memory_is_a_finding():
     with pytest.raises(ExpensiveError, match="MiB of memory"):
         judged(lambda _: np.empty(judging.MEMORY_BYTES + 2**24, np.uint8).fill(1))
 
 
 def test_only_what_is_slow_every_time_is_a_finding(monkeypatch):
     clock = iter([0.0, 1.0, 1.0, 1.01, *range(100)])
-    monkeypatch.setattr(judging.time, "process_time", lambda: next(clock))
-    judged(lambda _: None)
+    monkeypatch.setattr(judging.time, "thread_time", lambda: next(clock))
+    judged(lambda _: None, judging.CPU_SECONDS)
     with pytest.raises(ExpensiveError, match="processor time"):
-        judged(lambda _: None)
+        judged(lambda _: None, judging.CPU_SECONDS)

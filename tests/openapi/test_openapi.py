@@ -57,6 +57,19 @@ def test_numbers_that_no_manifest_can_hold_are_refused(server):
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_manifest"), answer.text
 
 
+@pytest.mark.parametrize("route", ["models/tiny/proposal", "versions/tiny/compatibility"])
+def test_signatures_that_nothing_can_have_are_not_compared(server, route):
+    tensors = [{"name": "x", "datatype": "FP33", "shape": [-1, 2]}]
+    answer = httpx.post(f"{server.url}/api/v1/{route}", json={"signature": {"inputs": tensors, "outputs": tensors}})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_manifest"), answer.text
+
+
+def test_a_stage_is_no_version_that_could_be_waited_for(server):
+    answer = httpx.get(f"{server.url}/v2/models/tiny/versions/Production")
+    assert answer.status_code == 422
+    assert "ask for an alias or a version" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("body", [b"7", b"[]", b"{", b'"x"', b"\xff"])
 def test_what_is_no_object_loads_no_model(server, body):
     answer = httpx.post(f"{server.url}/v2/repository/models/spare/load", content=body)

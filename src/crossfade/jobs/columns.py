@@ -99,7 +99,7 @@ def _groups(batches: Iterable[Any], rows: int, task: ReadTask, position: Callabl
             yield _group(arrow.Table.from_batches(waiting), position(done + gathered), task)
     except MemoryError:
         raise
-    except (arrow.ArrowException, OSError, ValueError) as error:
+    except (arrow.ArrowException, OSError, ValueError, KeyError) as error:  # KeyError: a type that it has no arrays of
         raise MalformedRequestError(problem=f"it is damaged after row {done} ({str(error)[:200]})") from error
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from crossfade.core.compatibility import compare_signatures
 from crossfade.errors import NotFoundError, UnsafeError
 from crossfade.registry.histories import entry_of
+from crossfade.registry.packaging import check_signature
 from crossfade.registry.requests import HistoryEntry, Proposal, SignatureRequest
 from crossfade.registry.versions import Page, RegisteredModel
 from crossfade.web.api.contract import Cursor, Limit, Open, answer, body, documented
@@ -43,6 +44,7 @@ def list_history(name: str, platform: Open, cursor: Cursor = "", limit: Limit = 
 @routes.post("/models/{name}/proposal", **documented(Proposal, takes=SignatureRequest, refuses=(UnsafeError,)))
 def propose_version(name: str, platform: Open, wanted: Annotated[SignatureRequest, body(SignatureRequest)]) -> Response:
     """Say which semver should come next, by what a new signature changes."""
+    check_signature(wanted.signature)
     registry = platform.registry
     version = registry.propose_version(name, wanted.signature)
     highest = registry.backend.highest_version(name)

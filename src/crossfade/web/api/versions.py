@@ -13,6 +13,7 @@ from crossfade.core.identity import Semver, check_name
 from crossfade.errors import ConflictError, MalformedRequestError, NotFoundError, UnsafeError, VersionConflictError
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.comparison import ComparisonReport
+from crossfade.registry.packaging import check_signature
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import check_bump, suggest_version
 from crossfade.registry.registration import next_version
@@ -191,6 +192,7 @@ def check_compatibility(
     ref: str, platform: Open, wanted: Annotated[SignatureRequest, body(SignatureRequest)]
 ) -> Response:
     """Say what callers of a version would meet with a new signature."""
+    check_signature(wanted.signature)
     return answer(compare_signatures(platform.registry.manifest(ref).signature, wanted.signature))
 
 
