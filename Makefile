@@ -10,12 +10,12 @@ DEMO := .venvs/demo
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench peers crash stress conformance docs env lock clean
+.PHONY: help demo serve test check bench peers crash stress fuzz schemathesis conformance docs env lock clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(DEMO)/.ready ## see a model released end to end, from nothing, in a minute or two
 	@$(DEMO)/bin/crossfade demo $(ARGS)
@@ -45,6 +45,12 @@ crash: $(TEST)/.ready ## kill servers at awkward moments and look for damage
 
 stress: $(TEST)/.ready ## run hot for longer than a test may
 	@$(TEST)/bin/python -m tests.stress $(ARGS)
+
+fuzz: $(TEST)/.ready ## look for inputs that break a decoder, five minutes each
+	@$(TEST)/bin/python -m tests.fuzz $(ARGS)
+
+schemathesis: $(TEST)/.ready ## send a server what its OpenAPI document allows, and what it does not
+	@$(TEST)/bin/python -m tests.openapi $(ARGS)
 
 conformance: $(TEST)/.ready .venvs/conformance/.packages ## drive a server with other people's protocol clients
 	@$(TEST)/bin/python -m tests.conformance .venvs/conformance/bin/python $(ARGS)

@@ -56,6 +56,11 @@ def test_every_error_survives_copying(kind):
         assert (str(twin), twin.hint, twin.facts) == (str(error), error.hint, error.facts)
 
 
+def test_text_that_is_no_unicode_can_be_told():
+    error = errors.InvalidNameError(name="\ud800ä", kind="model")
+    assert (error.facts["name"], error.message) == ("?ä", "`?ä` is not a valid model name")
+
+
 def test_the_tree_in_the_docstring_is_complete():
     missing = [kind.__name__ for kind in every() if kind.__name__ not in (errors.__doc__ or "")]
     assert missing == []

@@ -158,6 +158,18 @@ def test_a_value_of_the_wrong_type_is_named_with_its_row(name, value, expected, 
     assert refusal([ROWS[0], {**ROWS[1], name: value}]) == (name, expected, given)
 
 
+@pytest.mark.parametrize("value", [2**64, [[2**64]], [[1, -(2**70)], [2, 3]]])
+def test_integers_that_only_a_float_can_hold_are_floats(value):
+    array = as_array(value, "x")
+    assert (array.dtype, array.tolist()) == (np.float64, np.array(value, dtype=float).tolist())
+
+
+@pytest.mark.parametrize("value", [[10**400], [[1.5, 10**400]]])
+def test_integers_that_nothing_can_hold_are_refused(value):
+    with pytest.raises(SignatureMismatchError, match="outside of their range"):
+        as_array(value, "x")
+
+
 @pytest.mark.parametrize(("name", "value"), [("hour", 2**63), ("distance", 10**400)])
 def test_a_number_out_of_range_is_named(name, value):
     assert refusal([{**ROWS[0], name: value}])[::2] == (name, "an integer outside of its range")

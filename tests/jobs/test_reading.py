@@ -108,6 +108,12 @@ def test_a_file_without_a_column_cannot_be_read(kind, missing):
     assert refused(data, kind, keep=("id",)) == f"it has no column `{missing}`"
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_names_that_are_not_utf8_cannot_be_read(kind):
+    data = FILES[kind].replace(b"weight", b"w\xffight")
+    assert "UTF-8" in refused(data, kind) or "utf-8" in refused(data, kind)
+
+
 # --- chunks ----------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from crossfade.core.identity import ModelRef
 from crossfade.core.tensors import Signature
 from crossfade.errors import (
     AliasNotFoundError,
+    MalformedRequestError,
     ModelNotFoundError,
     NotServedError,
     PredictionError,
@@ -68,7 +69,7 @@ async def test_only_wanted_outputs_are_asked_of_the_model(runtime, registry, ope
         ("m:1.0.2", NotServedError, "`m:1.0.2` is not ready here: it is not loaded"),
         ("models:/m/3", NotServedError, "`models:/m/3` is not ready here: it is not loaded"),
         ("models:/m/9", VersionNotFoundError, "`models:/m/9` is not registered"),
-        ("models:/m/production", NotServedError, "is not ready here: ask for an alias or a version"),
+        ("models:/m/production", MalformedRequestError, "is a stage, ask for an alias or a version"),
     ],
 )
 async def test_what_cannot_be_answered_is_refused_exactly(runtime, ref, error, message):
@@ -203,8 +204,8 @@ async def test_signatures_and_versions_are_told(runtime, registry, openings):
     assert runtime.predictions.unready() == [], "only champions decide"
     found = await runtime.predictions.find(ModelRef.parse("m@challenger"))
     assert (found.version, found.ready, found.problem) == ("1.0.2", False, "RuntimeError: broken")
-    found = await runtime.predictions.find(ModelRef.parse("models:/m/7x"))
-    assert not found.ready
+    with pytest.raises(MalformedRequestError, match="is a stage"):
+        await runtime.predictions.find(ModelRef.parse("models:/m/7x"))
 
 
 async def test_what_is_wished_for_is_listed_before_it_is_there(registry, start, openings):

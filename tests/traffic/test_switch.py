@@ -25,6 +25,7 @@ from crossfade.traffic import fleet as fleet_module
 from crossfade.traffic import switch as switch_module
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.switch import AliasSwitch
+from crossfade.traffic.unloading import set_unloaded
 from tests.traffic.support import FAST, Clock, move, publish_all
 
 
@@ -168,6 +169,17 @@ def test_the_version_is_ready_before_the_alias_moves(switch, registry, process):
     assert process.slots["churn:1.0.0"] == ("ready", "")
     with registry.backend.database.read() as connection:
         assert connection.execute(candidates.select()).all() == []
+
+
+def test_what_nobody_is_to_serve_cannot_be_tried_out_and_nobody_waits_for_it(switch, registry, fleet, process):
+    switch.move("churn", "champion", "1.0.0")
+    set_unloaded(registry.backend.database, "churn", unloaded=True, principal="ann")
+    before = fleet.revision()
+    with pytest.raises(NotReadyError, match="somebody asked not to serve"):
+        switch.move("churn", "champion", "1.1.0")
+    assert fleet.revision() == before, "no candidate was announced"
+    assert switch.move("churn", "champion", "1.0.0").move.target == "1.0.0"
+    assert switch.remove("churn", "champion").move.target is None
 
 
 def test_a_version_that_fails_somewhere_leaves_the_alias_alone(switch, registry, process):

@@ -7,6 +7,7 @@ missing values are allowed. It never parses text and never rounds. `Signature.ch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any, cast
 
@@ -143,9 +144,17 @@ def _plain_objects(array: Array, name: str) -> Array:
     if present == {bool} and kinds == present:
         return array.astype(np.bool_)
     if present <= {int, float}:
-        return array.astype(np.int64 if kinds == {int} else np.float64)
+        return _plain_numbers(array, name, whole=kinds == {int})
     given = " and ".join(sorted(_KINDS.get(kind, kind.__name__) for kind in kinds))
     raise SignatureMismatchError(field=name, expected=_EXPECTED, given=given)
+
+
+def _plain_numbers(array: Array, name: str, *, whole: bool) -> Array:
+    """Turn Python numbers into an array; what is too large for an integer is a float, which JSON may write like one."""
+    for dtype in (np.int64, np.float64) if whole else (np.float64,):
+        with suppress(OverflowError):
+            return array.astype(dtype)
+    raise SignatureMismatchError(field=name, expected="numbers of 64 bits", given="an integer outside of their range")
 
 
 def _stack(columns: Tensors, name: str) -> Array:

@@ -10,7 +10,7 @@ class CrossfadeError(Exception):
 
     Args:
         **facts: The values that the `sentence` and `hint` templates of the class name. Extra facts are allowed and are
-            reported in the problem body.
+            reported in the problem body. Text that is no Unicode is made readable, so that every error can be told.
     """
 
     code: ClassVar[str] = "error"
@@ -20,7 +20,7 @@ class CrossfadeError(Exception):
     hint_template: ClassVar[str] = ""
 
     def __init__(self, **facts: object) -> None:
-        self.facts = facts
+        self.facts = facts = {name: _unicode(value) for name, value in facts.items()}
         self.message = self.sentence.format_map(facts)
         self.hint = self.hint_template.format_map(facts)
         super().__init__(self.message)
@@ -28,6 +28,11 @@ class CrossfadeError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the facts when the error is copied to another process or thread."""
         return (_rebuild, (type(self), self.facts))
+
+
+def _unicode(value: object) -> object:
+    """Replace halves of surrogate pairs, which JSON can spell and nobody can send."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
 
 
 def _rebuild(kind: type[CrossfadeError], facts: dict[str, object]) -> CrossfadeError:

@@ -27,7 +27,11 @@ def parquet_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     """
     file = open_parquet(source)
     total = file.metadata.num_rows
-    names = _wanted(file.schema_arrow.names, task)
+    try:
+        found = file.schema_arrow.names
+    except UnicodeDecodeError as error:
+        raise MalformedRequestError(problem="the name of a column is not UTF-8") from error
+    names = _wanted(found, task)
     rows = _rows_at_once(task, _bytes_per_row(file.metadata))
     batches = file.iter_batches(rows, columns=names, use_threads=False)
     yield from _groups(batches, rows, task, lambda done: task.input_bytes * done // max(total, done))
@@ -47,12 +51,12 @@ def arrow_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     try:
         reader = (arrow.ipc.open_file if begin == _FILE_MAGIC else arrow.ipc.open_stream)(source)
         batches = map(reader.get_batch, range(reader.num_record_batches)) if begin == _FILE_MAGIC else iter(reader)
-        first = next(batches, None)
+        first, found = next(batches, None), reader.schema.names
     except MemoryError:
         raise
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise MalformedRequestError(problem=f"it is not Arrow IPC ({str(error)[:200]})") from error
-    names = _wanted(reader.schema.names, task)
+    names = _wanted(found, task)
     if first is None:
         return
     rows = _rows_at_once(task, first.nbytes / max(first.num_rows, 1))
@@ -95,7 +99,7 @@ def _groups(batches: Iterable[Any], rows: int, task: ReadTask, position: Callabl
             yield _group(arrow.Table.from_batches(waiting), position(done + gathered), task)
     except MemoryError:
         raise
-    except (arrow.ArrowException, OSError, ValueError) as error:
+    except (arrow.ArrowException, OSError, ValueError, KeyError) as error:  # KeyError: a type that it has no arrays of
         raise MalformedRequestError(problem=f"it is damaged after row {done} ({str(error)[:200]})") from error
 
 

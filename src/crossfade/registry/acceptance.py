@@ -50,7 +50,10 @@ def read_manifest(content: bytes | Manifest) -> Manifest:
         ManifestError: It cannot be read, or something in it is missing, repeated or out of bounds.
         InvalidNameError, InvalidSemverError, InvalidPathError: A name in it is not one.
     """
-    encoded = content.encode() if isinstance(content, Manifest) else content
+    try:
+        encoded = content.encode() if isinstance(content, Manifest) else content
+    except TypeError as error:
+        raise ManifestError(ref="MANIFEST", problem="it holds numbers beyond 64 bits") from error
     manifest = _parse(encoded, Manifest, "MANIFEST", MAX_MANIFEST_BYTES)
     check_name(manifest.name)
     if str(Semver.parse(manifest.version)) != manifest.version:

@@ -21,6 +21,7 @@ from crossfade.errors import (
     AliasNotFoundError,
     CrossfadeError,
     DrainingError,
+    MalformedRequestError,
     ModelNotFoundError,
     NotServedError,
     QuotaExceededError,
@@ -305,6 +306,7 @@ class PredictionService:
 
         Raises:
             ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
+            MalformedRequestError: It is a stage, which no snapshot knows.
         """
         snapshot = self._follower.snapshot
         route = snapshot.models.get(ref.name, Route(ref.name))
@@ -403,8 +405,9 @@ class PredictionService:
         for slot in self._slots.all().values():
             if slot.name == ref.name and slot.number == ref.number and slot.state is State.READY:
                 return slot.version
-        problem = "ask for an alias or a version" if ref.number is None else _NOT_LOADED
-        raise NotServedError(ref=str(ref), problem=problem)
+        if ref.number is None:
+            raise MalformedRequestError(problem=f"`{ref}` is a stage, ask for an alias or a version")
+        raise NotServedError(ref=str(ref), problem=_NOT_LOADED)
 
     async def _refusal(self, ref: ModelRef, error: CrossfadeError) -> CrossfadeError:
         """Tell a version that is not here from one that is nowhere. While the registry is away, nobody can.

@@ -189,6 +189,10 @@ class AliasSwitch:
             raise AliasNotFoundError(name=wish.name, alias=wish.alias)
         if wish.target is not None and wish.target.stage == REJECTED:
             raise RejectedVersionError(ref=wish.target.ref, name=wish.name, alias=wish.alias)
+        if model.unloaded and wish.target is not None and wish.semver != source and self._fleet.members():
+            # no process would ever make it ready, so there is nothing to wait for
+            problem = f"somebody asked not to serve `{wish.name}`, so it cannot be tried out"
+            raise NotReadyError(ref=wish.target.ref, name=wish.name, alias=wish.alias, problem=problem)
         return source
 
     def _target(self, name: str, version: str | ModelRef) -> Version:

@@ -61,6 +61,10 @@ def create_control_plane(platform: Platform) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+            if platform.runtime is not None:
+                from crossfade.web.documentation import data_plane_paths  # as the data plane itself
+
+                document["paths"] |= data_plane_paths()
             document.setdefault("components", {})["schemas"] = schemas()
             app.openapi_schema = document
         return app.openapi_schema

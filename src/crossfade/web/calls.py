@@ -26,7 +26,7 @@ JSON: Header = (b"content-type", b"application/json")
 FALLBACK = {"fallback": True}
 """Says in an answer that a former version answered in the stead of the alias's own."""
 
-_LONGEST_TIMEOUT_MS = 3_600_000
+LONGEST_TIMEOUT_MS = 3_600_000
 _PARQUET_READERS = 2
 """Each is a process that keeps a core busy for a third of a second, and may take a gibibyte."""
 _PATIENCE_SECONDS = 5.0
@@ -133,8 +133,8 @@ def terms_of(headers: dict[bytes, bytes]) -> Terms:
     milliseconds = 0
     if timeout is not None:
         milliseconds = int(timeout) if len(timeout) < 8 and timeout.isdigit() else 0
-        if not 1 <= milliseconds <= _LONGEST_TIMEOUT_MS:
-            problem = f"`X-Request-Timeout-Ms` is not a whole number from 1 to {_LONGEST_TIMEOUT_MS}"
+        if not 1 <= milliseconds <= LONGEST_TIMEOUT_MS:
+            problem = f"`X-Request-Timeout-Ms` is not a whole number from 1 to {LONGEST_TIMEOUT_MS}"
             raise MalformedRequestError(problem=problem)
     if priority is not None and priority not in _PRIORITIES:
         raise MalformedRequestError(problem="`X-Request-Priority` is none of online, batch, shadow")

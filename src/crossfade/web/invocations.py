@@ -8,7 +8,9 @@ from crossfade.errors import ModelNotNamedError
 from crossfade.serving.prediction import PredictionService
 from crossfade.serving.protocol.invocations import decode_invocation, encode_predictions
 from crossfade.settings import HttpSettings
-from crossfade.web.calls import JSON, Answer, BodyReader, Call, known_as, packed_answer, terms_of
+from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header, known_as, packed_answer, terms_of
+
+_TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Invocations:
@@ -40,11 +42,11 @@ class Invocations:
 
     async def ping(self, _call: Call) -> Answer:
         """Tell whether every champion answers; 503 when not."""
-        return Answer(b"\n", 503 if self._predictions.unready() else 200)
+        return Answer(b"\n", 503 if self._predictions.unready() else 200, (_TEXT,))
 
     async def version(self, _call: Call) -> Answer:
         """Return the version of Crossfade, where MLflow has its own."""
-        return Answer(crossfade.__version__.encode())
+        return Answer(crossfade.__version__.encode(), 200, (_TEXT,))
 
     def _only_model(self) -> ModelRef:
         names = {item.model for item in self._predictions.served()}

@@ -17,7 +17,7 @@ from crossfade.errors import InvalidRefError, NotFoundError
 
 Family = Literal["oip", "plain", "mlflow"]
 
-_TABLE: tuple[tuple[str, str, str], ...] = (
+TABLE: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v2", "server"),
     ("GET", "/v2/health/live", "live"),
     ("GET", "/v2/health/ready", "ready"),
@@ -45,6 +45,7 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("GET", "/readyz", "readyz"),
     ("GET", "/metrics", "metrics"),
 )
+"""Method, path, and the name of a method of a part of `web.dataplane.DataPlane`; the first match counts."""
 _OWNED = re.compile(
     r"/(?:(?P<oip>v2)|(?P<plain>api/v1/predict|healthz|readyz|metrics)"
     r"|(?P<mlflow>(models/[^/]+/)?invocations|ping|health|version))(/|$)"
@@ -68,7 +69,7 @@ class Route(msgspec.Struct, frozen=True):
     ref: ModelRef | None = None
 
 
-_ROUTES = [(tuple(path.split("/")[1:]), method, action) for method, path, action in _TABLE]
+_ROUTES = [(tuple(path.split("/")[1:]), method, action) for method, path, action in TABLE]
 
 
 def family_of(path: str) -> Family | None:

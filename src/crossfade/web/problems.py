@@ -13,12 +13,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response as PlainResponse
+from starlette.routing import Match
 
 from crossfade.errors import CrossfadeError, InvalidInputError
 from crossfade.web.logs import get_logger
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "x-request-id"
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 SEE_ROUTES = "see every route at `/docs`"
 
 
@@ -128,7 +130,17 @@ def _routing(request: Request, error: Exception) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     detail = f"`{request.method} {request.url.path[:200]}`: {error.detail}"
     problem = plain_problem(error.status_code, code, str(error.detail), detail, request_id(request), SEE_ROUTES)
+    if error.status_code == 405:
+        return problem_response(problem, {"allow": ", ".join(_methods(request))})
     return problem_response(problem, dict(error.headers or {}))
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that a path has: each is a route of its own, which would tell of itself only."""
+    scopes = ((method, {**request.scope, "method": method}) for method in _METHODS)
+    return [
+        method for method, scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _bug(request: Request, error: Exception) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,6 +15,7 @@ from crossfade.web.callers import CallerCheck
 from crossfade.web.calls import Answer, BodyReader, Call, Header, json_answer, packed_answer
 from crossfade.web.descriptions import Descriptions
 
+T = TypeVar("T")
 _METRICS: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -60,24 +63,27 @@ class Repository:
     async def index(self, call: Call) -> Answer:
         """List every version in this process."""
         body = await self._bodies.read(call)
-        ready_only = bool(body.strip()) and _decode_index(body).ready
+        ready_only = bool(body.strip()) and _decode(body, _decode_index).ready
         return json_answer(self._descriptions.index(ready_only=ready_only))
 
     async def load(self, call: Call) -> Answer:
         """Serve a model that was unloaded."""
-        await self._local_body(call)
+        await self._check_control(call)
         await self._predictions.set_loaded(call.ref.name, loaded=True)
         return Answer(b"{}")
 
     async def unload(self, call: Call) -> Answer:
         """Stop serving a model."""
-        await self._local_body(call)
+        await self._check_control(call)
         await self._predictions.set_loaded(call.ref.name, loaded=False)
         return Answer(b"{}")
 
-    async def _local_body(self, call: Call) -> bytes:
+    async def _check_control(self, call: Call) -> None:
+        """Pass callers of this machine; the body may hold parameters, of which none is known."""
         self._callers.check_local(call.client, call.headers)
-        return await self._bodies.read(call)
+        body = await self._bodies.read(call)
+        if body.strip():
+            _decode(body, _decode_object)
 
     # --- the process ---
 
@@ -114,8 +120,12 @@ class _IndexRequest(msgspec.Struct):
     ready: bool = False
 
 
-def _decode_index(body: bytes) -> _IndexRequest:
+_decode_index = msgspec.json.Decoder(_IndexRequest).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _decode(body: bytes, decode: Callable[[bytes], T]) -> T:
     try:
-        return msgspec.json.decode(body, type=_IndexRequest)
+        return decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedRequestError(problem=str(error)[:200]) from error

@@ -352,6 +352,17 @@ def test_bytes_that_are_not_text_are_refused():
             decode_invocation(kind, b'{"inputs": NaN "\xff"}', MIXED, 10)
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "\\udfff\\ud800", "a\\uD83D"])
+def test_half_a_surrogate_pair_is_no_text_beside_nan_either(text):
+    signature = Signature((TensorSpec("x", "BYTES", (-1,)),), MIXED.outputs)
+    for more in ("1", "NaN"):
+        body = b'{"dataframe_records": [{"x": "%b", "more": %b}]}' % (text.encode(), more.encode())
+        with pytest.raises(MalformedRequestError):
+            decode_invocation(b"", body, signature, 10)
+    whole = b'{"dataframe_records": [{"x": "\\ud83d\\ude00", "more": NaN}]}'
+    assert decode_invocation(b"", whole, signature, 10).tensors["x"].tolist() == ["\U0001f600"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*NAMES, "data", "columns"]), inner),

@@ -104,6 +104,17 @@ def test_rows_that_do_not_fit_the_signature_name_the_field(row, field):
     assert caught.value.facts["field"] == field
 
 
+@pytest.mark.parametrize("number", ["18446744073709551616", "1" + "0" * 400, "-9223372036854775809"])
+def test_integers_of_any_size_are_numbers_or_refused(number):
+    signature = Signature((TensorSpec("x", "FP64", (-1, 2)),), (TensorSpec("y", "FP64", (-1,)),))
+    body = b'[{"x": [1, %b]}]' % number.encode()
+    if len(number) > 400:
+        with pytest.raises(SignatureMismatchError):
+            decode_rows(body, signature, 10)
+    else:
+        assert decode_rows(body, signature, 10).tensors["x"].tolist() == [[1.0, float(number)]]
+
+
 @pytest.mark.parametrize("rows", [[[1, 2], [3]], [1, 2, 3], [[1, 2, True]], [["1", 2, 3]], [[1, 2, 3], 4]])
 def test_rows_of_a_tensor_that_do_not_fit_are_refused(rows):
     with pytest.raises(MalformedRequestError):

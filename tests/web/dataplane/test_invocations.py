@@ -93,7 +93,7 @@ async def test_health_and_version():
         for path in ("/ping", "/health", "/ping/"):
             response = await client.get(path)
             assert (response.status_code, response.text) == (200, "\n")
-            assert response.headers["content-type"] == "application/json"
+            assert response.headers["content-type"] == "text/plain; charset=utf-8", "MLflow says that it is JSON"
         assert (await client.get("/version")).text == crossfade.__version__
         await client.post("/v2/repository/models/lr/unload")
         assert (await client.get("/ping")).status_code == 503

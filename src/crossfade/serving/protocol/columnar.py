@@ -159,7 +159,10 @@ def _field(buffer: bytes, table: int, number: int) -> int:
 
 
 def _column(arrow: Any, name: str, column: Any) -> Array:
-    parts = [_chunk(arrow, name, chunk) for chunk in column.chunks]
+    try:
+        parts = [_chunk(arrow, name, chunk) for chunk in column.chunks]
+    except KeyError as error:  # pyarrow reads some rare types that it has no arrays of
+        raise SignatureMismatchError(field=name[:80], expected=_EXPECTED, given=str(column.type)[:80]) from error
     array = np.concatenate(parts) if parts else np.empty(0)
     if arrow.types.is_dictionary(column.type) and array.dtype.kind == "O":
         # a model may copy text that stands once in the body as often as there are rows

@@ -89,9 +89,12 @@ def _parse_json(body: bytes) -> Any:
         if b"NaN" not in body and b"Infinity" not in body:
             raise MalformedRequestError(problem=str(error)) from error
     try:
-        return json.loads(body)  # MLflow's clients write NaN, which is no JSON
+        document = json.loads(body)  # MLflow's clients write NaN, which is no JSON
+        if b"\\u" in body:
+            json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except ValueError as error:
         raise MalformedRequestError(problem=str(error)[:200]) from error
+    return document
 
 
 def _read_format(document: Any) -> Columns | list[Any]:

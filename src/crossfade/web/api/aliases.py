@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from crossfade.errors import ConflictError, NotFoundError, UnsafeError
 from crossfade.registry.requests import MoveRequest, ReasonRequest, Rehearsal
 from crossfade.registry.versions import AliasMove, Page
 from crossfade.traffic.switch import SwitchReport
@@ -25,7 +26,10 @@ from crossfade.web.api.contract import (
 routes = APIRouter(tags=["aliases"])
 
 
-@routes.put("/models/{name}/aliases/{alias}", **documented(SwitchReport, takes=MoveRequest, changes=True))
+@routes.put(
+    "/models/{name}/aliases/{alias}",
+    **documented(SwitchReport, takes=MoveRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError)),
+)
 def move_alias(
     name: str,
     alias: str,
@@ -48,7 +52,9 @@ def move_alias(
     return _told(request, report, principal, dry_run=dry_run)
 
 
-@routes.delete("/models/{name}/aliases/{alias}", **documented(SwitchReport, changes=True))
+@routes.delete(
+    "/models/{name}/aliases/{alias}", **documented(SwitchReport, changes=True, refuses=(NotFoundError, ConflictError))
+)
 def remove_alias(
     name: str,
     alias: str,
@@ -64,7 +70,10 @@ def remove_alias(
     return _told(request, report, principal, dry_run=dry_run)
 
 
-@routes.post("/models/{name}/aliases/{alias}/rollback", **documented(SwitchReport, takes=ReasonRequest, changes=True))
+@routes.post(
+    "/models/{name}/aliases/{alias}/rollback",
+    **documented(SwitchReport, takes=ReasonRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError)),
+)
 def roll_back_alias(
     name: str,
     alias: str,
@@ -79,7 +88,7 @@ def roll_back_alias(
     return _told(request, report, principal, dry_run=dry_run)
 
 
-@routes.get("/models/{name}/aliases/{alias}/history", **documented(Page[AliasMove]))
+@routes.get("/models/{name}/aliases/{alias}/history", **documented(Page[AliasMove], refuses=(NotFoundError,)))
 def list_alias_moves(name: str, alias: str, platform: Open, cursor: Cursor = "", limit: Limit = 100) -> Response:
     """List the moves of one alias, newest first: who, when, why, from where to where."""
     return answer(platform.registry.alias_history(name, alias, cursor=cursor, limit=limit))

@@ -13,11 +13,11 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from crossfade.core.hashing import is_digest
-from crossfade.errors import BodyTooLargeError, MalformedRequestError, UploadsBusyError
+from crossfade.errors import BodyTooLargeError, MalformedRequestError, StorageFullError, UnsafeError, UploadsBusyError
 from crossfade.registry.acceptance import MAX_FILES
 from crossfade.registry.requests import Upload, UploadRequest
 from crossfade.storage.blobs.port import Blob
-from crossfade.web.api.contract import Open, answer, body, documented
+from crossfade.web.api.contract import READING_A_BODY, Open, answer, body, documented
 from crossfade.web.guard import parse_length
 from crossfade.web.pace import Pace
 
@@ -37,7 +37,7 @@ def reads_own_body(method: str, path: str) -> bool:
     return method == "PUT" and _PATH.fullmatch(path) is not None
 
 
-@routes.post("/uploads", **documented(Upload, takes=UploadRequest))
+@routes.post("/uploads", **documented(Upload, takes=UploadRequest, refuses=(StorageFullError,)))
 def begin_upload(platform: Open, wanted: Annotated[UploadRequest, body(UploadRequest)]) -> Response:
     """Begin a registration: its blobs are safe from garbage collection from now on; learn which have to be sent."""
     _check_holder(wanted.holder)
@@ -54,7 +54,7 @@ def begin_upload(platform: Open, wanted: Annotated[UploadRequest, body(UploadReq
 
 @routes.put(
     "/blobs/{digest}",
-    **documented(Blob)
+    **documented(Blob, refuses=(*READING_A_BODY, UnsafeError, StorageFullError))
     | {"openapi_extra": {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}},
 )
 async def put_blob(digest: str, holder: Holder, platform: Open, request: Request) -> Response:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 
+from crossfade.errors import NotFoundError
 from crossfade.registry.requests import CacheStatus, InvalidateRequest, Rehearsal
 from crossfade.traffic.invalidation import Invalidation
 from crossfade.web.api.contract import DryRun, Open, Principal, answer, body, documented, log_change
@@ -19,7 +20,9 @@ def show_cache(platform: Open) -> Response:
     return answer(platform.cache_status())
 
 
-@routes.post("/cache/invalidate", **documented(Invalidation, takes=InvalidateRequest, changes=True))
+@routes.post(
+    "/cache/invalidate", **documented(Invalidation, takes=InvalidateRequest, changes=True, refuses=(NotFoundError,))
+)
 def invalidate_answers(
     platform: Open,
     principal: Principal,

@@ -6,14 +6,23 @@ cannot say anything else than what is sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import unquote
 
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
 
-from crossfade.errors import MalformedRequestError
+from crossfade.errors import (
+    BodyTooLargeError,
+    BodyTooSlowError,
+    CrossfadeError,
+    DeniedError,
+    InvalidInputError,
+    MalformedRequestError,
+    StorageFullError,
+    UnavailableError,
+)
 from crossfade.platform import Platform
 from crossfade.registry.requests import Rehearsal
 from crossfade.web.logs import get_logger
@@ -24,6 +33,9 @@ REF_TEMPLATE = "#/components/schemas/{name}"
 PIECE_BYTES = 256 * 2**10
 _JSON = "application/json"
 
+READING_A_BODY = (BodyTooSlowError, BodyTooLargeError)
+_ALWAYS = (DeniedError, InvalidInputError, UnavailableError)
+_CHANGING = (StorageFullError,)
 _schemas: dict[str, Any] = {}
 
 
@@ -44,23 +56,25 @@ def documented(
     *,
     takes: type[msgspec.Struct] | None = None,
     changes: bool = False,
+    refuses: tuple[type[CrossfadeError], ...] = (),
     status: int = 200,
-    media_type: str = _JSON,
+    media_types: Iterable[str] = (_JSON,),
 ) -> dict[str, Any]:
-    """Return the keywords of a route decorator: status, request and answer schemas.
+    """Return the keywords of a route decorator: status, request and answer schemas, and every status of a refusal.
 
     Args:
         answers: The type of the answer; `bytes` is a file.
         takes: The type of the JSON body.
         changes: The route honours `?dry_run=true`, which answers with a `Rehearsal`.
-        status: Of a success.
-        media_type: Of a success.
+        refuses: Errors beyond those of every route, of every body and of every change.
+        status: Of a success; a route that makes something answers 200 when it is there already.
+        media_types: Of a success.
     """
-    schema = {"type": "string", "format": "binary"} if answers is bytes else schema_of(answers)
+    schema = {} if answers is bytes else schema_of(answers)
     if changes:
         schema = {"anyOf": [schema, schema_of(Rehearsal)]}
-    problem = {"description": "Refused", "content": {MEDIA_TYPE: {"schema": schema_of(Problem)}}}
-    success = {"description": "Done", "content": {media_type: {"schema": schema}}}
+    success = {"description": "Done", "content": {kind: {"schema": schema} for kind in media_types}}
+    refuses = (*_ALWAYS, *(_CHANGING if changes else ()), *(READING_A_BODY if takes is not None else ()), *refuses)
     extra: dict[str, Any] = {}
     if takes is not None:
         extra["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema_of(takes)}}}
@@ -68,8 +82,27 @@ def documented(
         "status_code": status,
         "response_class": Response,
         "response_model": None,
-        "responses": {status: success, "default": problem},
+        "responses": {200: success, status: success, **refusals(refuses)},
         "openapi_extra": extra,
+    }
+
+
+def refusals(kinds: Iterable[type[CrossfadeError]], media_types: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the OpenAPI responses of errors, by status.
+
+    Args:
+        kinds: Families of errors, or single ones whose status is not that of their family.
+        media_types: How they are written; problem documents when it is left out.
+
+    Example:
+        >>> from crossfade.errors import NotFoundError
+        >>> refusals([NotFoundError])["404"]["description"]
+        'What was named does not exist.'
+    """
+    content = media_types or {MEDIA_TYPE: {"schema": schema_of(Problem)}}
+    return {
+        str(kind.http_status): {"description": (kind.__doc__ or "").partition("\n")[0], "content": content}
+        for kind in reversed(list(kinds))  # of a status, the first describes it
     }
 
 

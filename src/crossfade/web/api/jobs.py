@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from crossfade.jobs.records import Job, JobRequest, State
+from crossfade.errors import ConflictError, NotFoundError
+from crossfade.jobs.records import MEDIA_TYPES, Job, JobRequest, State
 from crossfade.registry.requests import ReasonRequest, Rehearsal
 from crossfade.registry.versions import Page
 from crossfade.web.api.contract import (
@@ -26,7 +27,9 @@ from crossfade.web.api.contract import (
 routes = APIRouter(tags=["jobs"])
 
 
-@routes.post("/jobs", **documented(Job, takes=JobRequest, changes=True, status=201))
+@routes.post(
+    "/jobs", **documented(Job, takes=JobRequest, changes=True, refuses=(NotFoundError, ConflictError), status=201)
+)
 def submit_job(
     platform: Open,
     principal: Principal,
@@ -57,13 +60,15 @@ def list_jobs(
     return answer(platform.jobs.list(model=model, state=state or "", cursor=cursor, limit=limit))
 
 
-@routes.get("/jobs/{job}", **documented(Job))
+@routes.get("/jobs/{job}", **documented(Job, refuses=(NotFoundError,)))
 def show_job(job: str, platform: Open) -> Response:
     """Show a batch job: its state, how many rows are done, how many of them failed, how fast it is."""
     return answer(platform.jobs.find(job))
 
 
-@routes.post("/jobs/{job}/cancel", **documented(Job, takes=ReasonRequest, changes=True))
+@routes.post(
+    "/jobs/{job}/cancel", **documented(Job, takes=ReasonRequest, changes=True, refuses=(NotFoundError, ConflictError))
+)
 def cancel_job(
     job: str,
     platform: Open,
@@ -80,7 +85,10 @@ def cancel_job(
     return answer(after)
 
 
-@routes.get("/jobs/{job}/result", **documented(bytes, media_type="application/octet-stream"))
+@routes.get(
+    "/jobs/{job}/result",
+    **documented(bytes, media_types=MEDIA_TYPES.values(), refuses=(NotFoundError, ConflictError)),
+)
 def download_result(job: str, platform: Open) -> Response:
     """Download the answers of a batch job. Check their SHA-256 against the job."""
     found, result, stream = platform.jobs.open_result(job)

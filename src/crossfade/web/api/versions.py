@@ -10,9 +10,10 @@ from fastapi.responses import StreamingResponse
 
 from crossfade.core.compatibility import SignatureDiff, compare_signatures
 from crossfade.core.identity import Semver, check_name
-from crossfade.errors import MalformedRequestError, VersionConflictError
+from crossfade.errors import ConflictError, MalformedRequestError, NotFoundError, UnsafeError, VersionConflictError
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.comparison import ComparisonReport
+from crossfade.registry.packaging import check_signature
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import check_bump, suggest_version
 from crossfade.registry.registration import next_version
@@ -45,7 +46,7 @@ from crossfade.web.api.rehearsal import registry_of
 routes = APIRouter(tags=["versions"])
 
 
-@routes.get("/models/{name}/versions", **documented(Page[Version]))
+@routes.get("/models/{name}/versions", **documented(Page[Version], refuses=(NotFoundError,)))
 def list_versions(
     name: str,
     platform: Open,
@@ -59,7 +60,12 @@ def list_versions(
     return answer(found)
 
 
-@routes.post("/models/{name}/versions", **documented(Version, takes=PublishRequest, changes=True, status=201))
+@routes.post(
+    "/models/{name}/versions",
+    **documented(
+        Version, takes=PublishRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError), status=201
+    ),
+)
 def publish_version(
     name: str,
     platform: Open,
@@ -83,7 +89,12 @@ def publish_version(
     return answer(version, 201 if new else 200)
 
 
-@routes.post("/models/{name}/ensembles", **documented(Version, takes=EnsembleRequest, changes=True, status=201))
+@routes.post(
+    "/models/{name}/ensembles",
+    **documented(
+        Version, takes=EnsembleRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError), status=201
+    ),
+)
 def register_ensemble(
     name: str,
     platform: Open,
@@ -106,7 +117,7 @@ def register_ensemble(
     return answer(registered, 201)
 
 
-@routes.get("/versions/{ref}", **documented(VersionDetails))
+@routes.get("/versions/{ref}", **documented(VersionDetails, refuses=(NotFoundError, UnsafeError)))
 def show_version(ref: str, platform: Open) -> Response:
     """Show everything about the version that a reference means: its record, its content, its card."""
     registry = platform.registry
@@ -114,7 +125,7 @@ def show_version(ref: str, platform: Open) -> Response:
     return answer(VersionDetails(version, registry.backend.manifest(version), registry.backend.card(version)))
 
 
-@routes.delete("/versions/{ref}", **documented(Version, changes=True))
+@routes.delete("/versions/{ref}", **documented(Version, changes=True, refuses=(NotFoundError, ConflictError)))
 def delete_version(
     ref: str, platform: Open, principal: Principal, request: Request, reason: Reason = "", dry_run: DryRun = False
 ) -> Response:
@@ -126,7 +137,10 @@ def delete_version(
     return answer(version)
 
 
-@routes.post("/versions/{ref}/transition", **documented(Version, takes=TransitionRequest, changes=True))
+@routes.post(
+    "/versions/{ref}/transition",
+    **documented(Version, takes=TransitionRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError)),
+)
 def transition_version(
     ref: str,
     platform: Open,
@@ -145,7 +159,9 @@ def transition_version(
     return answer(after)
 
 
-@routes.post("/versions/{ref}/deprecate", **documented(Version, takes=ReasonRequest, changes=True))
+@routes.post(
+    "/versions/{ref}/deprecate", **documented(Version, takes=ReasonRequest, changes=True, refuses=(NotFoundError,))
+)
 def deprecate_version(
     ref: str,
     platform: Open,
@@ -162,21 +178,25 @@ def deprecate_version(
     return answer(version)
 
 
-@routes.post("/versions/{ref}/verify", **documented(VerifyReport))
+@routes.post("/versions/{ref}/verify", **documented(VerifyReport, refuses=(NotFoundError, UnsafeError)))
 def verify_version(ref: str, platform: Open) -> Response:
     """Read every byte of a version, load it, and ask it its golden requests."""
     return answer(platform.verify(ref))
 
 
-@routes.post("/versions/{ref}/compatibility", **documented(SignatureDiff, takes=SignatureRequest))
+@routes.post(
+    "/versions/{ref}/compatibility",
+    **documented(SignatureDiff, takes=SignatureRequest, refuses=(NotFoundError, UnsafeError)),
+)
 def check_compatibility(
     ref: str, platform: Open, wanted: Annotated[SignatureRequest, body(SignatureRequest)]
 ) -> Response:
     """Say what callers of a version would meet with a new signature."""
+    check_signature(wanted.signature)
     return answer(compare_signatures(platform.registry.manifest(ref).signature, wanted.signature))
 
 
-@routes.get("/versions/{ref}/history", **documented(Page[StageChange]))
+@routes.get("/versions/{ref}/history", **documented(Page[StageChange], refuses=(NotFoundError,)))
 def list_stage_changes(ref: str, platform: Open, cursor: Cursor = "", limit: Limit = 100) -> Response:
     """List the stage changes of a version, newest first."""
     version = platform.registry.resolve(ref)
@@ -184,7 +204,10 @@ def list_stage_changes(ref: str, platform: Open, cursor: Cursor = "", limit: Lim
     return answer(history)
 
 
-@routes.get("/versions/{ref}/files/{path:path}", **documented(bytes, media_type="application/octet-stream"))
+@routes.get(
+    "/versions/{ref}/files/{path:path}",
+    **documented(bytes, media_types=("*/*",), refuses=(NotFoundError, UnsafeError)),
+)
 def download_file(
     ref: str,
     path: str,
@@ -205,7 +228,7 @@ def download_file(
     return StreamingResponse(pieces_of(stream), headers=headers, media_type=entry.media_type)
 
 
-@routes.get("/compare", **documented(ComparisonReport))
+@routes.get("/compare", **documented(ComparisonReport, refuses=(NotFoundError, UnsafeError)))
 def compare_versions(
     platform: Open,
     a: Annotated[str, Query(description="a reference", max_length=200)],
