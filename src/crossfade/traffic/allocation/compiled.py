@@ -187,6 +187,7 @@ class CompiledExperiment:
         digest, overrides, closed, enter = xxh3_64_intdigest, self.overrides or None, self.closed, self.enter
         gates = [(gate.seed, gate.table, self._stops(gate)) for gate in self.gates]
         attribute = self.gates[-1].attribute if self.gates else None
+        unit_needed = self._allocation.spec.sticky or bool(gates)
         missing = self._missing_unit(attribute or UNIT)
 
         def decide(unit: str | None, context: Context | None = None, request_id: str | None = None) -> Decision:
@@ -196,11 +197,11 @@ class CompiledExperiment:
                 return overrides[unit]
             if closed is not None:
                 return closed
-            if not unit:
-                return missing()
             try:
-                data = unit.encode()
+                data = unit.encode() if unit else b""
             except (AttributeError, UnicodeEncodeError):
+                data = b""
+            if not data and unit_needed:
                 return missing()
             for seed, table, stops in gates:
                 stop = stops[table[digest(data, seed) >> SHIFT]]

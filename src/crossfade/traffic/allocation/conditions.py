@@ -2,8 +2,8 @@
 
 `{"country": {"$in": ["DE", "AT"]}, "age": {"$gte": 18}}` holds when all of its clauses do. A dotted key looks into
 nested objects; what is not there is null. Equality is that of JSON: `1` is not `true` and not `"1"`. Order compares two
-texts as texts, and anything else as numbers, null being 0; what is no number compares with nothing. Versions (`$vgt`, ...
-`$veq`) are ordered by their parts. A test of a value that makes no sense does not hold, and no JSON context raises.
+texts as texts, and anything else as numbers, null being 0; what is no number compares with nothing. Versions are
+ordered by their parts (`$vgt`). A test of a value that makes no sense does not hold, and no JSON context raises.
 
 Source: the language is that of GrowthBook's SDKs (specification 0.8), https://docs.growthbook.io/lib/build-your-own
 """
