@@ -82,7 +82,9 @@ def test_a_million_units_over_fifty_ramps():
     for step in range(50):
         coverage = 0.02 * (step + 1) if step < 40 else random.random()
         weights = random.dirichlet(np.full(4, 0.7)) if step % 3 else np.full(4, 0.25)
-        after_ownership = ownership.transfer({name: float(coverage * w) for name, w in zip("abcd", weights, strict=True)})
+        after_ownership = ownership.transfer(
+            {name: float(coverage * w) for name, w in zip("abcd", weights, strict=True)}
+        )
         after = np.frombuffer(after_ownership.table(), np.uint8)[units].astype(np.int64)
         steady = [
             position
@@ -117,6 +119,12 @@ def test_rounding_takes_nothing_from_who_keeps_its_share():
     assert thirds.counts() == {"a": 5462, "b": 5461, "c": 5461}
     after = thirds.transfer({"a": 1 / 3, "b": 1 / 2, "c": 1 / 6})
     assert after.counts() == {"a": 5462, "b": 8192, "c": 2730}
+
+
+def test_who_stays_as_it_is_is_not_rounded_anew():
+    before = Ownership().transfer({"a": 0.1, "b": 0.3})
+    after = before.transfer({"a": 0.1, "b": 0.3, "c": 0.5})
+    assert (before.counts(), after.counts()) == ({"a": 1639, "b": 4915}, {"a": 1639, "b": 4915, "c": 8192})
 
 
 def test_who_keeps_by_rounding_is_paid_for_by_who_may_shrink():

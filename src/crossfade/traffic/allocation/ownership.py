@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
 
 import msgspec
 
@@ -89,11 +90,9 @@ class Ownership(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = (*self.names, *(name for name in shares if name not in self.names))
         wanted = tuple(float(shares.get(name, 0.0)) for name in names)
         had = _counts(self.runs, len(names))
-        kept = [
-            count if share >= before - TOLERANCE else 0
-            for count, share, before in zip(had, wanted, map(self.share, names), strict=True)
-        ]
-        quotas = _quotas(wanted, kept)
+        changes = [share - self.share(name) for name, share in zip(names, wanted, strict=True)]
+        kept = [count if change >= -TOLERANCE else 0 for count, change in zip(had, changes, strict=True)]
+        quotas = _quotas(wanted, kept, [abs(change) <= TOLERANCE for change in changes])
         less = {i: had[i] - quotas[i] for i in range(len(names)) if quotas[i] < had[i]}
         more = {i: quotas[i] - had[i] for i in range(len(names)) if quotas[i] > had[i]}
         runs = _merged(_given(_merged(_freed(self.runs, less)), more))
@@ -114,18 +113,26 @@ def _counts(runs: Iterable[Run], owners: int) -> list[int]:
     return counts
 
 
-def _quotas(shares: Sequence[float], kept: Sequence[int]) -> list[int]:
-    """Return whole numbers of slots by largest remainder (Hamilton's method), but for nobody less than `kept`.
+def _quotas(shares: Sequence[float], kept: Sequence[int], steady: Sequence[bool]) -> list[int]:
+    """Return whole numbers of slots by largest remainder (Hamilton's method).
 
-    Without that bound, rounding alone would take a slot from somebody whose share stays while others change.
+    Args:
+        shares: What each owner is meant to have.
+        kept: What it has at least: rounding takes nothing from somebody who does not shrink while others change.
+        steady: Who stays as it is, and is rounded anew only when nobody else can be.
     """
     exact = [share * SLOTS for share in shares]
-    quotas = [max(math.floor(value + TOLERANCE), least) for value, least in zip(exact, kept, strict=True)]
-    total = min(round(sum(exact)), SLOTS)
+    quotas = [
+        least if stays else max(math.floor(value + TOLERANCE), least)
+        for value, least, stays in zip(exact, kept, steady, strict=True)
+    ]
     # the largest remainder first; ties go by position, so that the same shares always give the same slots
-    order = sorted(range(len(exact)), key=lambda i: (quotas[i] - exact[i], i))
-    for i in order[: max(total - sum(quotas), 0)]:
-        quotas[i] += exact[i] > 0
+    order = sorted(range(len(exact)), key=lambda i: (steady[i], quotas[i] - exact[i], i))
+    total = min(round(sum(exact)), SLOTS)
+    for i in cycle(i for i in order if exact[i] > 0):
+        if sum(quotas) >= total:
+            break
+        quotas[i] += 1
     while sum(quotas) > SLOTS:  # what others keep by rounding is missing here: whoever may shrink gives a slot
         i = max((i for i in order if quotas[i] > kept[i]), key=lambda i: (quotas[i] - exact[i], i))
         quotas[i] -= 1
