@@ -301,7 +301,7 @@ def test_a_new_salt_draws_everybody_anew():
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
-# ----------------------------------------------------------------------------------- the same everywhere and at all times
+# --------------------------------------------------------------------------------- the same everywhere and at all times
 
 PROGRAM = """
 import json, sys
