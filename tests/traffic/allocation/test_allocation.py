@@ -173,7 +173,7 @@ def whole():
 
 
 def test_state_survives_storage_byte_by_byte():
-    allocations = whole().revise("two", {"control": 0.3, "treatment": 0.7}).remove("one")
+    allocations = whole().revise("two", {"control": 0.3, "treatment": 0.7}, at=NOW).remove("one")
     stored = allocations.encode()
     again = Allocations.decode(stored)
     assert again == allocations
@@ -184,22 +184,45 @@ def test_state_survives_storage_byte_by_byte():
 def test_changes_leave_what_was_there():
     before = whole()
     stored = before.encode()
-    before.revise("one", coverage=0.1).remove("two").place(spec("new", layer="checkout", share=0.1))
+    before.revise("one", coverage=0.1, at=NOW).remove("two").place(spec("new", layer="checkout", share=0.1))
     assert before.encode() == stored
+
+
+STEPS = tuple(RampStep(NOW + timedelta(hours=n), coverage) for n, coverage in ((1, 0.3), (2, 0.6)))
+
+
+@pytest.mark.parametrize("hours", [0, 1, 1.5, 2, 9])
+def test_a_change_starts_from_where_the_ramp_is(hours):
+    moment = NOW + timedelta(hours=hours)
+    state = Allocations().place(spec(coverage=0.1, weights={"a": 0.3, "b": 0.7}, ramp=STEPS))
+    seen = state.experiment("late").at(moment)
+    changed = state.revise("late", {"a": 0.5, "b": 0.5}, at=moment).experiment("late")
+    assert changed.spec.coverage == seen.spec.coverage
+    assert moved(seen, changed) == {("b", "a"), ("b", None), (None, "a")} & moved(seen, changed)
+    assert changed.owners.counts()["b"] < seen.owners.counts()["b"]
+
+
+def test_asking_again_for_what_was_asked_for_moves_nobody():
+    wanted = spec(coverage=0.1, ramp=STEPS)
+    state = Allocations().place(wanted)
+    moment = NOW + timedelta(hours=1.5)
+    again = state.amend(wanted, at=moment).experiment("late")
+    assert again.owners == state.experiment("late").at(moment).owners
+    assert again.spec.ramp == STEPS[1:]
 
 
 def test_an_experiment_can_take_more_of_its_layer():
     before = whole()
     two = before.experiment("two").spec
-    after = before.amend(msgspec.structs.replace(two, share=0.5))
+    after = before.amend(msgspec.structs.replace(two, share=0.5), at=NOW)
     assert after.layer("checkout").owners.share("two") == 0.5
     with pytest.raises(LayerFullError):
-        before.amend(msgspec.structs.replace(two, share=0.51))
+        before.amend(msgspec.structs.replace(two, share=0.51), at=NOW)
 
 
 def test_names_that_are_not_there():
     allocations = whole()
-    for call in (lambda: allocations.experiment("onee"), lambda: allocations.revise("onee", coverage=1.0)):
+    for call in (lambda: allocations.experiment("onee"), lambda: allocations.revise("onee", coverage=1.0, at=NOW)):
         with pytest.raises(ExperimentNotFoundError) as refused:
             call()
         assert refused.value.hint.startswith("did you mean `one`?")

@@ -322,7 +322,7 @@ def test_another_process_decides_the_same_after_a_restart():
         .add_layer(LayerSpec("checkout", holdout=0.1))
         .place(spec("one", layer="checkout", share=0.5))
         .place(spec("two", coverage=0.3, segment=Segment({"a": None})))
-        .revise("two", {"control": 0.2, "treatment": 0.8}, coverage=0.6)
+        .revise("two", {"control": 0.2, "treatment": 0.8}, coverage=0.6, at=NOW)
     )
     here = Assigner(Allocations.decode(state.encode()), NOW)
     for seed in ("0", "1"):  # Python's own hash is another one in every process
@@ -348,7 +348,9 @@ def test_no_unit_leaves_a_variant_that_does_not_shrink(revisions):
     before = {unit: decide(unit) for unit in UNITS[:300]}
     shares = state.experiment("late").spec.shares()
     for weights, coverage in revisions:
-        state = state.revise("late", dict(zip(("control", "treatment"), weights, strict=True)), coverage=coverage)
+        state = state.revise(
+            "late", dict(zip(("control", "treatment"), weights, strict=True)), coverage=coverage, at=NOW
+        )
         decide = Assigner(Allocations.decode(state.encode()), NOW).experiments["late"]
         after = {unit: decide(unit) for unit in before}
         grown = state.experiment("late").spec.shares()

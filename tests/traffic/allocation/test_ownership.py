@@ -24,7 +24,7 @@ def shares(draw):
     part = st.one_of(st.sampled_from([0.0, 1.0, 1 / 3, 0.5]), st.floats(0, 1), st.floats(0, 1e-3))
     parts = [draw(part) for _ in names]
     coverage = draw(st.one_of(st.just(1.0), st.floats(0, 1)))
-    scale = coverage / (sum(parts) or 1.0)
+    scale = coverage / max(sum(parts), 1e-9)
     return {name: min(value * scale, 1.0) for name, value in zip(names, parts, strict=True)}
 
 

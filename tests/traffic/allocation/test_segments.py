@@ -63,6 +63,14 @@ def test_all_cases_from_outside_but_those_without_a_meaning_are_accepted():
         ({"a": {"$inGroup": "beta"}}, "a.$inGroup", "name of a group"),
         ({"a": {"$inGroup": ["x"]}}, "a.$inGroup", "name of a group"),
         ({"a": {"$regex": "(a+)+$"}}, "a.$regex", "more steps"),
+        ({"a": {"$elemMatch": {"$regex": ".*x"}}}, "a.$elemMatch.$regex", "more steps"),
+        ({"a": {"$all": [{"$regex": ".*x"}]}}, "a.$all[0].$regex", "more steps"),
+        (
+            {"a": {"$elemMatch": {"b": {"$elemMatch": {"$regex": "x"}}}}},
+            "a.$elemMatch.b.$elemMatch.$regex",
+            "more steps",
+        ),
+        ({"$or": [{"a": {"$regex": f".*{n}"}} for n in range(3)]}, "$or[1].a.$regex", "more steps"),
         ({"a": {"$regexi": 5}}, "a.$regexi", "regular expression"),
         ({"a": {"$size": {"$bigger": 3}}}, "a.$size.$bigger", "no operator"),
         ({"a": {"$elemMatch": 5}}, "a.$elemMatch", "a condition is an object"),
@@ -75,6 +83,8 @@ def test_all_cases_from_outside_but_those_without_a_meaning_are_accepted():
         ({"a": "x" * (MAX_TEXT + 1)}, "a", "characters"),
         ({"a": {1, 2}}, "a", "no JSON"),
         ({"a": b"x"}, "a", "no JSON"),
+        ({"a": (1, 2)}, "a", "no JSON, but a tuple"),
+        ({"a": {"$in": ("x",)}}, "a.$in", "takes a list"),
     ],
 )
 def test_what_is_refused_and_where(condition, path, problem):
@@ -111,6 +121,10 @@ def test_what_is_as_large_as_possible_is_accepted_and_compiled():
     wide.check()
     assert wide.compile()({"country": "c99-99"})
     assert not wide.compile()({"country": "c100-0"})
+
+
+def test_patterns_for_the_items_of_arrays_are_accepted_when_they_are_simple():
+    Segment({"a": {"$elemMatch": {"name": {"$regex": "^ping"}}}, "b": {"$elemMatch": {"$regex": "ping"}}}).check()
 
 
 def test_groups_are_checked_too():

@@ -19,15 +19,15 @@ def step(days, coverage):
 
 
 def test_ordinary_specifications_are_accepted():
-    spec().check()
-    spec(weights={"only": 1.0}).check()
-    spec(weights={"a": 0.1, "b": 0.2, "c": 0.7}).check()
-    spec(weights=dict.fromkeys((f"v{n}" for n in range(7)), 1 / 7)).check()
-    spec(weights={"a": 1.0, "b": 0.0}, coverage=0.0).check()
-    spec(layer="checkout", share=0.5, start_at=NOW, end_at=LATER, ramp=(step(1, 0.1), step(2, 1.0))).check()
-    spec(overrides={"日本": "control"}, fallback="treatment", sticky=False, salt="again").check()
-    spec(segment=Segment({"country": "DE"})).check()
-    LayerSpec("checkout", unit="session", holdout=0.1, root="all").check()
+    spec().checked()
+    spec(weights={"only": 1.0}).checked()
+    spec(weights={"a": 0.1, "b": 0.2, "c": 0.7}).checked()
+    spec(weights=dict.fromkeys((f"v{n}" for n in range(7)), 1 / 7)).checked()
+    spec(weights={"a": 1.0, "b": 0.0}, coverage=0.0).checked()
+    spec(layer="checkout", share=0.5, start_at=NOW, end_at=LATER, ramp=(step(1, 0.1), step(2, 1.0))).checked()
+    spec(overrides={"日本": "control"}, fallback="treatment", sticky=False, salt="again").checked()
+    spec(segment=Segment({"country": "DE"})).checked()
+    LayerSpec("checkout", unit="session", holdout=0.1, root="all").checked()
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,7 @@ def test_ordinary_specifications_are_accepted():
         (spec(salt="\ud800"), "a salt"),
         (AllocationSpec("late", (VariantSpec("a", 1.0, value="x" * 70_000),)), "65536 bytes"),
         (AllocationSpec("late", (VariantSpec("a", 1.0, value=object()),)), "no specification"),
+        (AllocationSpec("late", (VariantSpec("a", 1.0, value=math.nan),)), "is no JSON"),
         (AllocationSpec("late", ("a",)), "no specification"),
         (AllocationSpec("late", (VariantSpec("a", "1"),)), "no specification"),
         (AllocationSpec(5, variants(a=1.0)), "no specification"),
@@ -80,7 +81,7 @@ def test_ordinary_specifications_are_accepted():
 )
 def test_what_is_refused(wrong, problem):
     with pytest.raises(InvalidAllocationError) as refused:
-        wrong.check()
+        wrong.checked()
     assert problem in refused.value.message
     assert len(refused.value.message) < 400
     assert "crossfade experiments assign" in refused.value.hint
@@ -90,15 +91,15 @@ def test_a_value_without_an_end_is_refused():
     value = []
     value.append(value)
     with pytest.raises(InvalidAllocationError, match="specification"):
-        AllocationSpec("late", (VariantSpec("a", 1.0, value=value),)).check()
+        AllocationSpec("late", (VariantSpec("a", 1.0, value=value),)).checked()
 
 
 def test_a_wrong_segment_and_an_unknown_hash_say_so_themselves():
     with pytest.raises(InvalidSegmentError):
-        spec(segment=Segment({"a": {"$inn": []}})).check()
+        spec(segment=Segment({"a": {"$inn": []}})).checked()
     for wrong in (spec(hash="md5"), LayerSpec("a", hash="xxh3-v2")):
         with pytest.raises(UnknownHashError):
-            wrong.check()
+            wrong.checked()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,25 @@ def test_a_specification_survives_json():
         overrides={"me": "treatment"},
     )
     assert msgspec.json.decode(msgspec.json.encode(whole), type=AllocationSpec) == whole
+
+
+def test_a_specification_shares_nothing_with_who_wrote_it():
+    condition, overrides, value = {"a": {"$in": ["x"]}}, {"me": "a"}, {"ref": ["late:1.0.0"]}
+    written = AllocationSpec("late", (VariantSpec("a", 1, value),), segment=Segment(condition), overrides=overrides)
+    kept = written.checked()
+    assert kept == written
+    condition["a"]["$in"].append("y")
+    overrides["you"] = "b"
+    value["ref"].clear()
+    assert kept.segment.condition == {"a": {"$in": ["x"]}}
+    assert (kept.overrides, kept.variants[0].value) == ({"me": "a"}, {"ref": ["late:1.0.0"]})
+
+
+def test_steps_of_a_ramp_that_are_due_are_folded_in():
+    planned = spec(coverage=0.01, ramp=(step(1, 0.1), step(2, 0.5), step(3, 1.0)))
+    assert planned.at(NOW) is planned
+    later = planned.at(NOW + timedelta(days=2))
+    assert (later.coverage, later.ramp) == (0.5, (step(3, 1.0),))
 
 
 def test_the_first_variant_is_the_fallback_and_the_name_is_the_salt():

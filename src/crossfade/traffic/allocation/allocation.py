@@ -52,11 +52,13 @@ class Allocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             InvalidSegmentError: Its segment is wrong.
             UnknownHashError: Its hash is not known here.
         """
-        spec.check()
+        spec = spec.checked()
         return cls(spec, Ownership().transfer(spec.shares()))
 
     def revise(self, weights: Mapping[str, float] | None = None, *, coverage: float | None = None) -> Self:
         """Change weights, coverage, or both. No unit leaves a variant whose part does not shrink.
+
+        This starts from the slots that are stored: take the steps of the ramp that are due before, with `at`.
 
         Args:
             weights: Variant -> weight, of all variants; they sum to 1.
@@ -80,12 +82,14 @@ class Allocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def amend(self, spec: AllocationSpec) -> Self:
         """Change anything but the draw: add and remove variants, move times, take another segment.
 
+        This starts from the slots that are stored: take the steps of the ramp that are due before, with `at`.
+
         Raises:
             InvalidAllocationError: The new specification is wrong, or draws units anew: that is another experiment.
             InvalidSegmentError: Its segment is wrong.
             UnknownHashError: Its hash is not known here.
         """
-        spec.check()
+        spec = spec.checked()
         for field in ("name", "layer", "drawn_by", "hash", "sticky"):
             if getattr(spec, field) != getattr(self.spec, field):
                 problem = f"`{field.replace('drawn_by', 'salt')}` draws the units, and stays; begin another experiment"
@@ -95,9 +99,9 @@ class Allocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def at(self, moment: datetime) -> Self:
         """Return the allocation with the steps of its ramp that are due by then."""
         result = self
-        while result.spec.ramp and result.spec.ramp[0].at <= moment:
-            step, *later = result.spec.ramp
-            result = result.amend(msgspec.structs.replace(result.spec, coverage=step.coverage, ramp=tuple(later)))
+        while result.spec.ramp and result.spec.ramp[0].at <= moment:  # one by one: whoever looks late gets there, too
+            spec = result.spec.at(result.spec.ramp[0].at)
+            result = type(self)(spec, result.owners.transfer(spec.shares()), result.revision + 1)
         return result
 
     def propensities(self) -> dict[str, float]:
@@ -114,7 +118,7 @@ class Allocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             InvalidSegmentError: Its segment is wrong.
             UnknownHashError: Its hash is not known here.
         """
-        self.spec.check()
+        self.spec.checked()
         wanted = self.spec.shares()
         if dict(zip(self.owners.names, self.owners.shares, strict=True)) != wanted:
             raise InvalidAllocationError(name=self.spec.name, problem="its slots do not belong to its variants")
@@ -142,7 +146,7 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             InvalidAllocationError: The specification cannot be fulfilled.
             UnknownHashError: Its hash is not known here.
         """
-        spec.check()
+        spec = spec.checked()
         return cls(spec, Ownership().transfer({HOLDOUT: spec.holdout}))
 
     def place(self, experiment: str, share: float) -> Self:
@@ -170,8 +174,7 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             InvalidAllocationError: It is no fraction.
             LayerFullError: So many are not left.
         """
-        spec = msgspec.structs.replace(self.spec, holdout=share)
-        spec.check()
+        spec = msgspec.structs.replace(self.spec, holdout=share).checked()
         changed = self._with(HOLDOUT, share)
         return type(self)(spec, changed.owners, changed.revision)
 
@@ -182,7 +185,7 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             InvalidAllocationError: The state does not fit its specification.
             UnknownHashError: Its hash is not known here.
         """
-        self.spec.check()
+        self.spec.checked()
         if self.owners.names[:1] != (HOLDOUT,) or self.owners.shares[0] != self.spec.holdout:
             raise InvalidAllocationError(name=self.spec.name, problem="its slots do not fit its holdout")
         _check_counts(self.owners, self.spec.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Self
 
 import msgspec
@@ -100,17 +101,36 @@ class Allocations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             LayerFullError: Its layer has not so many units left.
         """
         allocation = Allocation.create(spec)
-        placed = self._placed(spec)
+        placed = self._placed(allocation.spec)
         return self._checked(layers=placed, experiments=(*self.experiments, allocation))
 
-    def revise(self, name: str, weights: Mapping[str, float] | None = None, *, coverage: float | None = None) -> Self:
-        """Change weights, coverage, or both of an experiment, see `Allocation.revise`."""
-        return self._replaced(self.experiment(name).revise(weights, coverage=coverage))
+    def revise(
+        self,
+        name: str,
+        weights: Mapping[str, float] | None = None,
+        *,
+        coverage: float | None = None,
+        at: datetime,
+    ) -> Self:
+        """Change weights, coverage, or both of an experiment, see `Allocation.revise`.
 
-    def amend(self, spec: AllocationSpec) -> Self:
-        """Change anything but the draw of an experiment, its share of the layer included, see `Allocation.amend`."""
-        changed = self.experiment(spec.name).amend(spec)
-        return self._replaced(changed, layers=self._placed(spec))
+        Args:
+            name: The experiment.
+            weights: Variant -> weight.
+            coverage: Fraction of the experiment's units that takes part.
+            at: The present moment: the change starts from where the ramp is by then.
+        """
+        return self._replaced(self.experiment(name).at(at).revise(weights, coverage=coverage))
+
+    def amend(self, spec: AllocationSpec, *, at: datetime) -> Self:
+        """Change anything but the draw of an experiment, its share of the layer included, see `Allocation.amend`.
+
+        Args:
+            spec: What is wanted; steps of its ramp that are past count as taken.
+            at: The present moment: the change starts from where the ramp is by then.
+        """
+        changed = self.experiment(spec.name).at(at).amend(spec.at(at))
+        return self._replaced(changed, layers=self._placed(changed.spec))
 
     def remove(self, name: str) -> Self:
         """Let go of an experiment and of its units."""

@@ -1,7 +1,7 @@
 """`Assigner`: allocations compiled for one moment, so that a decision costs two or three hashes and looks nothing up.
 
 Nothing is locked and no clock is read: times of schedules and ramps are compiled in, and `due_at` says when to compile
-again. Compiling costs about a millisecond for each experiment.
+again. Compiling costs about a tenth of a millisecond for each experiment.
 """
 
 from __future__ import annotations

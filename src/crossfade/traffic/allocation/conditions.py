@@ -20,6 +20,9 @@ from crossfade.traffic.allocation.patterns import LONGEST_TEXT
 Test = Callable[[Any], bool]
 Groups = Mapping[str, Sequence[Any]]
 
+LONGEST_ARRAY = 256
+"""`$all` and `$elemMatch` never hold for longer ones, whose items would be compared one by one."""
+
 _LEADING_V_AND_BUILD = re.compile(r"^v|\+.*$", re.DOTALL)
 _PARTS = re.compile(r"[-.]")
 _SIMPLE = (str, int, float, bool, type(None))
@@ -143,7 +146,7 @@ def _every(expected: Any, groups: Groups, *, fold: bool) -> Test:
     if not isinstance(expected, (list, tuple)):
         return lambda _actual: False
     tests = [_value(value, groups, fold=fold) for value in expected]
-    return lambda actual: isinstance(actual, list) and all(any(map(test, actual)) for test in tests)
+    return lambda actual: _is_searched(actual) and all(any(map(test, actual)) for test in tests)
 
 
 # --------------------------------------------------------------------------------------------------------------- order
@@ -219,7 +222,12 @@ def _element(expected: Any, groups: Groups) -> Test:
         test = compile_condition(expected, groups)
     else:
         return lambda _actual: False
-    return lambda actual: isinstance(actual, list) and any(map(test, actual))
+    return lambda actual: _is_searched(actual) and any(map(test, actual))
+
+
+def _is_searched(value: Any) -> bool:
+    """Tell whether the items of a value are looked at one by one."""
+    return isinstance(value, list) and len(value) <= LONGEST_ARRAY
 
 
 def type_of(value: Any) -> str:

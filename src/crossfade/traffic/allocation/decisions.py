@@ -12,8 +12,7 @@ import msgspec
 
 
 class Reason(StrEnum):
-    """Why a variant was chosen. Only the first three take part in the experiment; the others get the fallback,
-    or what an override says."""  # noqa: D209, D205
+    """Why a variant was chosen. Only the first three take part; all others get the fallback or an override."""
 
     STATIC = "static"
     """Everybody gets this variant: there is no other."""

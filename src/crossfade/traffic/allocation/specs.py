@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -71,17 +71,18 @@ class LayerSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         """The salt in use."""
         return self.salt or f"layer/{self.name}"
 
-    def check(self) -> None:
-        """Check what can be checked without knowing other layers.
+    def checked(self) -> LayerSpec:
+        """Return a copy that shares nothing with the caller, after all checks that need no other layer.
 
         Raises:
             InvalidAllocationError: The first thing that is wrong.
             UnknownHashError: The hash is not known here.
         """
-        _check_types(self, self.name)
-        for problem in _problems_of_layer(self):
-            raise InvalidAllocationError(name=_cut(self.name), problem=problem)
-        check_hash(self.hash)
+        spec = _copied(self, self.name)
+        for problem in _problems_of_layer(spec):
+            raise InvalidAllocationError(name=_cut(spec.name), problem=problem)
+        check_hash(spec.hash)
+        return spec
 
 
 class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -104,7 +105,9 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         hash: The algorithm.
 
     Example:
-        >>> AllocationSpec("late", (VariantSpec("control", 0.5), VariantSpec("treatment", 0.5)), coverage=0.1).check()
+        >>> both = (VariantSpec("control", 0.5), VariantSpec("treatment", 0.5))
+        >>> AllocationSpec("late", both, coverage=0.1).checked().shares()
+        {'control': 0.05, 'treatment': 0.05}
     """
 
     name: str
@@ -136,26 +139,37 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         """Return the fraction of the experiment's slots that each variant is meant to own."""
         return {variant.name: variant.weight * self.coverage for variant in self.variants}
 
-    def check(self) -> None:
-        """Check what can be checked without knowing the layer.
+    def at(self, moment: datetime) -> AllocationSpec:
+        """Return what is asked for once the steps of the ramp are taken that are due by then."""
+        due = [step for step in self.ramp if step.at <= moment]
+        if not due:
+            return self
+        return msgspec.structs.replace(self, coverage=due[-1].coverage, ramp=self.ramp[len(due) :])
+
+    def checked(self) -> AllocationSpec:
+        """Return a copy that shares nothing with the caller, after all checks that do not need the layer.
 
         Raises:
             InvalidAllocationError: The first thing that is wrong.
             InvalidSegmentError: Its segment is wrong.
             UnknownHashError: The hash is not known here.
         """
-        _check_types(self, self.name)
-        for problem in (*_problems_of_experiment(self), *_problems_of_variants(self), *_rest_of_problems(self)):
-            raise InvalidAllocationError(name=_cut(self.name), problem=problem)
-        check_hash(self.hash)
-        if self.segment is not None:
-            self.segment.check()
+        spec = _copied(self, self.name)
+        for problem in (*_problems_of_experiment(spec), *_problems_of_variants(spec), *_rest_of_problems(spec)):
+            raise InvalidAllocationError(name=_cut(spec.name), problem=problem)
+        check_hash(spec.hash)
+        if spec.segment is not None:
+            spec.segment.check()
+        return spec
 
 
-def _check_types(spec: LayerSpec | AllocationSpec, name: Any) -> None:
-    """Refuse what was written in Python with types that a decoder would have refused."""
+S = TypeVar("S", LayerSpec, AllocationSpec)
+
+
+def _copied(spec: S, name: Any) -> S:
+    """Return a specification as a decoder would have made it, so that it means the same before and after storage."""
     try:
-        msgspec.convert(msgspec.to_builtins(spec, str_keys=True, builtin_types=(datetime,)), type(spec))
+        return msgspec.convert(msgspec.to_builtins(spec, str_keys=True, builtin_types=(datetime,)), type(spec))
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
         raise InvalidAllocationError(name=_cut(name), problem=f"it is no specification ({error})") from error
 
@@ -252,8 +266,11 @@ def _is_utf8(text: str) -> bool:
 
 def _problem_of_value(value: Any) -> str:
     try:
-        if len(msgspec.json.encode(value)) > MAX_VALUE_BYTES:
+        encoded = msgspec.json.encode(value)
+        if len(encoded) > MAX_VALUE_BYTES:
             return f"has more than {MAX_VALUE_BYTES} bytes"
+        if msgspec.json.decode(encoded) != value:  # such as NaN, which becomes null
+            return "is no JSON"
     except (TypeError, ValueError, RecursionError):
         return "is no JSON"
     return ""
