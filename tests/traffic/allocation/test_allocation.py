@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crossfade.errors import ExperimentNotFoundError, InvalidAllocationError, LayerFullError, UnknownHashError
 from crossfade.traffic.allocation.allocation import HOLDOUT, Allocation, Layer
@@ -209,6 +211,42 @@ def test_asking_again_for_what_was_asked_for_moves_nobody():
     again = state.amend(wanted, at=moment).experiment("late")
     assert again.owners == state.experiment("late").at(moment).owners
     assert again.spec.ramp == STEPS[1:]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.05, 0.3, 1.0]), min_size=3, max_size=3),
+    st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 1.0]), st.floats(0, 1)), min_size=1, max_size=5),
+)
+def test_no_slot_leaves_a_variant_that_does_not_shrink_whatever_a_ramp_and_people_do(coverages, changes):
+    """A ramp goes its way while people change weights and coverage in between, in the order of time."""
+    ramp = tuple(RampStep(NOW + timedelta(hours=n), coverage) for n, coverage in enumerate(coverages, start=1))
+    state = Allocations().place(spec(coverage=0.1, ramp=ramp))
+    seen, was_at = state.experiment("late"), NOW
+    for number, (coverage, weight) in enumerate(changes):
+        for moment in (was_at + timedelta(minutes=50), was_at + timedelta(minutes=51)):
+            now = state.experiment("late").at(moment)
+            keeps = {name for name, share in now.spec.shares().items() if share >= seen.spec.shares()[name]}
+            assert not {was for was, _ in moved(seen, now)} & keeps
+            seen, was_at = now, moment
+            weights = {"control": weight, "treatment": 1 - weight}
+            state = state.revise("late", weights, coverage=coverage if number % 2 else None, at=moment)
+    assert Allocations.decode(state.encode()) == state
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from([0.0, 0.1, 0.25, 1 / 3])), max_size=12))
+def test_whatever_a_layer_does_for_one_experiment_costs_the_others_nothing(steps):
+    layer = Layer.create(LayerSpec("checkout", holdout=0.1))
+    for name, share in steps:
+        try:
+            after = layer.place(name, share) if share else layer.remove(name)
+        except LayerFullError:
+            continue
+        assert {was for was, _ in moved(layer, after)} <= {None, name}
+        assert after.owners.names[0] == HOLDOUT
+        layer = after
+    layer.check()
 
 
 def test_an_experiment_can_take_more_of_its_layer():

@@ -29,22 +29,27 @@ def shares(draw):
 
 
 def owner_names(ownership):
-    return [ownership.names[owner] if owner != NOBODY else None for owner in ownership.table()]
+    names = [*ownership.names, *[None] * (256 - len(ownership.names))]
+    return [names[owner] for owner in ownership.table()]
+
+
+def owners(ownership):
+    """Slot -> position among `NAMES`, or -1."""
+    positions = np.full(NOBODY + 1, -1)
+    positions[: len(ownership.names)] = [NAMES.index(name) for name in ownership.names]
+    return positions[np.frombuffer(ownership.table(), np.uint8)]
 
 
 def check_transfer(before, after):
     """The promise, over every slot and over sampled units, and that no slot moved for nothing."""
-    old, new = owner_names(before), owner_names(after)
-    moved = 0
-    for was, became in zip(old, new, strict=True):
-        if was != became and was is not None:
-            moved += 1
-            assert after.share(was) < before.share(was)
+    old, new = owners(before), owners(after)
     lost = sum(max(count - after.counts().get(name, 0), 0) for name, count in before.counts().items())
-    assert moved == lost
-    for slot in SAMPLE:
-        if after.share(old[slot]) >= before.share(old[slot]) and old[slot] is not None:
-            assert new[slot] == old[slot]
+    assert np.count_nonzero((old >= 0) & (old != new)) == lost
+    for name in before.names:
+        if after.share(name) >= before.share(name):
+            position = NAMES.index(name)
+            assert np.all(new[old == position] == position)
+            assert all(new[slot] == position for slot in SAMPLE if old[slot] == position)
 
 
 @settings(max_examples=300, deadline=None)
