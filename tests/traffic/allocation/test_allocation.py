@@ -258,6 +258,13 @@ def test_an_experiment_can_take_more_of_its_layer():
         before.amend(msgspec.structs.replace(two, share=0.51), at=NOW)
 
 
+def test_a_change_that_leaves_the_share_leaves_the_layer():
+    before = whole()
+    after = before.amend(msgspec.structs.replace(before.experiment("two").spec, coverage=1.0), at=NOW)
+    assert after.layers == before.layers
+    assert after.experiment("two").owners.counts() == {"control": 8192, "treatment": 8192}
+
+
 def test_names_that_are_not_there():
     allocations = whole()
     for call in (lambda: allocations.experiment("onee"), lambda: allocations.revise("onee", coverage=1.0, at=NOW)):
@@ -313,6 +320,7 @@ def damage(**paths):
         damage(experiments__0__spec__share=0.1),
         damage(layers__1__owners__names=["one", HOLDOUT, "two"]),
         damage(layers__1__owners__names=[HOLDOUT, "one", "three"]),
+        damage(experiments=[]),
         damage(layers__1__spec__holdout=0.2),
     ],
 )

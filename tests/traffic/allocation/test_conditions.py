@@ -68,6 +68,8 @@ def test_every_case_from_outside():
         ({"n": {"$elemMatch": {"$eq": 1}}}, {"n": [1] * 256}, True),
         ({"n": {"$elemMatch": {"$eq": 1}}}, {"n": [1] * 257}, False),
         ({"n": {"$all": [1]}}, {"n": [1] * 257}, False),
+        ({"n": {"$all": 1}}, {"n": [1]}, False),
+        ({"n": {"$type": "object"}}, {"n": object()}, False),
         ({"n": {"$in": [1]}}, {"n": [0] * 10_000 + [1]}, True),
         ({"n": {"$regex": "a"}}, {"n": 5}, False),
         ({"n": {"$regex": "a"}}, {"n": "a" * 257}, False),

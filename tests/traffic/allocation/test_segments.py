@@ -130,6 +130,7 @@ def test_patterns_for_the_items_of_arrays_are_accepted_when_they_are_simple():
 def test_groups_are_checked_too():
     assert "groups.beta" in refusal({}, {"beta": ([],)}).facts["path"]
     assert "10001 values" in refusal({}, {"beta": tuple(range(MAX_VALUES + 1))}).message
+    assert "1001 groups" in refusal({}, {f"g{n}": () for n in range(1001)}).message
     Segment({"id": {"$inGroup": "beta"}}, {"beta": ("u1", 2, None, True)}).check()
 
 
