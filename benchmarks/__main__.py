@@ -17,6 +17,7 @@ BENCHMARKS = {
     "switch": "benchmarks.switch",
     "listing": "benchmarks.listing",
     "startup": "benchmarks.startup",
+    "assignment": "benchmarks.assignment",
 }
 """name -> module with a `run()` that yields results."""
 

@@ -9,12 +9,14 @@ CrossfadeError
 │   ├── RefusedInputError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
+│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
+│   ├── ExperimentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError
+│   ├── JobConflictError, LayerFullError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -44,6 +46,7 @@ from crossfade.errors.conflict import (
     ConflictError,
     IllegalTransitionError,
     JobConflictError,
+    LayerFullError,
     NoPreviousVersionError,
     RejectedVersionError,
     StillReferencedError,
@@ -60,12 +63,14 @@ from crossfade.errors.denied import (
 from crossfade.errors.invalid import (
     BodyTooLargeError,
     BodyTooSlowError,
+    InvalidAllocationError,
     InvalidEnsembleError,
     InvalidInputError,
     InvalidNameError,
     InvalidPageError,
     InvalidPathError,
     InvalidRefError,
+    InvalidSegmentError,
     InvalidSemverError,
     MalformedRequestError,
     ManifestError,
@@ -77,12 +82,14 @@ from crossfade.errors.invalid import (
     SignatureMismatchError,
     SignatureRequiredError,
     UnknownFlavorError,
+    UnknownHashError,
     UnsupportedMediaTypeError,
     UploadTooSlowError,
 )
 from crossfade.errors.missing import (
     AliasNotFoundError,
     BlobNotFoundError,
+    ExperimentNotFoundError,
     JobNotFoundError,
     ModelNotFoundError,
     NotFoundError,
@@ -134,18 +141,22 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "DrainingError",
+    "ExperimentNotFoundError",
     "GoldenMismatchError",
     "HostNotAllowedError",
     "IllegalTransitionError",
+    "InvalidAllocationError",
     "InvalidEnsembleError",
     "InvalidInputError",
     "InvalidNameError",
     "InvalidPageError",
     "InvalidPathError",
     "InvalidRefError",
+    "InvalidSegmentError",
     "InvalidSemverError",
     "JobConflictError",
     "JobNotFoundError",
+    "LayerFullError",
     "LoadFailedError",
     "MalformedRequestError",
     "ManifestError",
@@ -174,6 +185,7 @@ __all__ = [
     "StorageFullError",
     "UnavailableError",
     "UnknownFlavorError",
+    "UnknownHashError",
     "UnsafeError",
     "UnsupportedMediaTypeError",
     "UntrustedTypesError",

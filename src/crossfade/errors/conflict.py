@@ -75,3 +75,11 @@ class JobConflictError(ConflictError):
     code = "job_conflict"
     sentence = "job `{id}` {problem}"
     hint_template = "see it with `crossfade jobs show {id}`"
+
+
+class LayerFullError(ConflictError):
+    """A layer has not enough units left for another experiment."""
+
+    code = "layer_full"
+    sentence = "layer `{layer}` has {free_percent} % of its units left, and `{experiment}` wants {wanted_percent} %"
+    hint_template = "ask for a smaller `share`, stop an experiment of the layer, or use another layer"

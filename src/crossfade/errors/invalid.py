@@ -104,6 +104,30 @@ class InvalidEnsembleError(InvalidInputError):
     hint_template = "see what is possible with `crossfade models ensemble --help`"
 
 
+class InvalidAllocationError(InvalidInputError):
+    """Units cannot be allocated to variants as it was asked for."""
+
+    code = "invalid_allocation"
+    sentence = "allocation `{name}`: {problem}"
+    hint_template = "try it without a server: `crossfade experiments assign SPEC.json --unit SOMEBODY`"
+
+
+class InvalidSegmentError(InvalidInputError):
+    """The condition of a segment cannot be used, or is not safe to ask of every request."""
+
+    code = "invalid_segment"
+    sentence = "segment, at `{path}`: {problem}"
+    hint_template = "try it: `crossfade experiments assign SPEC.json --unit SOMEBODY --context JSON`"
+
+
+class UnknownHashError(InvalidInputError):
+    """An allocation was made with a hash that this release does not know."""
+
+    code = "unknown_hash"
+    sentence = "units were assigned by the hash `{hash}`, which this release does not know"
+    hint_template = "use a release that knows it, or begin anew with `{known}`: every unit is then drawn again"
+
+
 class PredictionError(InvalidInputError):
     """The model itself failed on inputs that fit its signature."""
 

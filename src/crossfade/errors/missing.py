@@ -61,3 +61,14 @@ class JobNotFoundError(NotFoundError):
     code = "job_not_found"
     sentence = "there is no job `{id}`"
     hint_template = "see which there are with `crossfade jobs list`"
+
+
+class ExperimentNotFoundError(NotFoundError):
+    """No experiment has this name."""
+
+    code = "experiment_not_found"
+    sentence = "there is no experiment `{name}`"
+    hint_template = "{suggestion}see how one is written with `crossfade experiments assign --help`"
+
+    def __init__(self, *, name: str, suggestion: str = "") -> None:
+        super().__init__(name=name, suggestion=suggestion)

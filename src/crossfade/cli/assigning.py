@@ -1,0 +1,106 @@
+"""`crossfade experiments assign`: who would get which variant by a specification in a file, and why."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crossfade.cli.output import Sheet
+from crossfade.cli.session import Session, command
+from crossfade.errors import InvalidAllocationError, MalformedRequestError
+
+if TYPE_CHECKING:
+    from crossfade.traffic.allocation.allocations import Allocations
+    from crossfade.traffic.allocation.decisions import Decision
+
+
+@command(name="assign", remote=False)
+@click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--unit", "units", multiple=True, metavar="UNIT", help="Who asks; repeatable.")
+@click.option("--context", default="{}", metavar="JSON", help="What else is known about the request: an object.")
+@click.option("--experiment", default="", metavar="NAME", help="Only this one.")
+@click.option("--request-id", default=None, metavar="ID", help="What experiments draw by that are not sticky.")
+@click.option(
+    "--at", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"]), default=None, help="When; default: now."
+)
+def assign(
+    session: Session,
+    spec: Path,
+    *,
+    units: tuple[str, ...],
+    context: str,
+    experiment: str,
+    request_id: str | None,
+    at: datetime | None,
+) -> None:
+    """Say which variant units get by SPEC (JSON, TOML or YAML), and why; nothing is stored and no server is asked.
+
+    SPEC holds one experiment, or `experiments` and the `layers` that they share.
+    """
+    import msgspec
+
+    from crossfade.core.clock import utc_now
+    from crossfade.traffic.allocation.assignment import Assigner
+
+    allocations = _allocations(spec)
+    moment = utc_now() if at is None else at.replace(tzinfo=at.tzinfo or UTC)
+    assigner = Assigner(allocations, moment)
+    attributes = _context(context)
+    names = [experiment] if experiment else list(assigner.experiments)
+    decided = [
+        (unit, assigner.decide(name, unit, attributes, request_id)) for unit in (units or (None,)) for name in names
+    ]
+    answer = [{"unit": unit, **msgspec.to_builtins(decision)} for unit, decision in decided]
+    session.show(answer, Sheet(("unit", "experiment", "variant", "reason", "propensity", "why"), [*map(_row, decided)]))
+    if not units:
+        session.hint(f"say who asks: `crossfade experiments assign {spec} --unit SOMEBODY`")
+
+
+def _row(decided: tuple[str | None, Decision]) -> tuple[str, ...]:
+    unit, decision = decided
+    propensity = f"{decision.propensity:.4g}"
+    return (unit or "", decision.experiment, decision.variant, decision.reason.value, propensity, decision.words)
+
+
+def _allocations(path: Path) -> Allocations:
+    import msgspec
+
+    from crossfade.traffic.allocation.allocations import Allocations, AllocationsSpec
+    from crossfade.traffic.allocation.specs import AllocationSpec
+
+    document = _document(path)
+    try:
+        if isinstance(document, dict) and "experiments" in document:
+            return Allocations.of(msgspec.convert(document, AllocationsSpec))
+        return Allocations.of(AllocationsSpec((msgspec.convert(document, AllocationSpec),)))
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InvalidAllocationError(name=path.name, problem=f"it is no specification ({error})") from error
+
+
+def _document(path: Path) -> Any:
+    """Return what a file holds, by its ending."""
+    import msgspec
+
+    content = path.read_bytes()
+    try:
+        if path.suffix in {".yaml", ".yml"}:
+            return msgspec.yaml.decode(content)
+        return tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
+    except ImportError as error:
+        problem = "reading YAML needs the package `pyyaml`; JSON and TOML need none"
+        raise InvalidAllocationError(name=path.name, problem=problem) from error
+    except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidAllocationError(name=path.name, problem=f"it cannot be read ({error})") from error
+
+
+def _context(text: str) -> dict[str, Any]:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise MalformedRequestError(problem=f"`--context` is no JSON object ({error})") from error

@@ -1,0 +1,1 @@
+"""Who gets which variant: hashing, layers, segments, weights that move no unit needlessly, and compiled decisions."""

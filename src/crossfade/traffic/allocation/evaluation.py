@@ -1,0 +1,115 @@
+"""Experiments as feature flags: what the OpenFeature Remote Evaluation Protocol (OFREP) answers for them.
+
+The key of a flag is the name of an experiment, and its value is that of the variant; `targetingKey` is the `unit_id`.
+
+Source: OFREP 0.3, https://github.com/open-feature/protocol
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from crossfade.errors import ExperimentNotFoundError
+from crossfade.traffic.allocation.assignment import Assigner
+from crossfade.traffic.allocation.decisions import Decision, Reason
+
+TARGETING_KEY = "targetingKey"
+
+_REASONS = {
+    Reason.STATIC: "STATIC",
+    Reason.SPLIT: "SPLIT",
+    Reason.TARGETING_MATCH: "TARGETING_MATCH",
+    Reason.OVERRIDE: "TARGETING_MATCH",
+    Reason.SCHEDULE: "DISABLED",
+}
+"""In the words of OpenFeature; everything else is `DEFAULT`: the fallback."""
+_ERRORS = {
+    Reason.MISSING_UNIT: "TARGETING_KEY_MISSING",
+    Reason.MISSING_CONTEXT: "INVALID_CONTEXT",
+    Reason.ERROR: "INVALID_CONTEXT",
+}
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """An evaluated flag.
+
+    Args:
+        key: The experiment.
+        reason: In the words of OpenFeature.
+        variant: Its name.
+        value: What the variant stands for; its name by default.
+        metadata: What the decision says besides.
+    """
+
+    key: str
+    reason: str
+    variant: str
+    value: Any
+    metadata: Mapping[str, str | bool | float]
+
+
+class FlagFailure(msgspec.Struct, frozen=True, rename="camel"):
+    """A flag that could not be evaluated; clients then use the default of their code.
+
+    Args:
+        key: The experiment that was asked for.
+        error_code: In the words of OpenFeature.
+        error_details: In a sentence.
+    """
+
+    key: str
+    error_code: str
+    error_details: str
+
+
+def evaluate(
+    assigner: Assigner, key: str, context: Mapping[str, Any], request_id: str | None = None
+) -> Flag | FlagFailure:
+    """Evaluate one flag.
+
+    Args:
+        assigner: What decides.
+        key: The experiment.
+        context: The `context` of the request.
+        request_id: What experiments draw by that are not sticky.
+
+    Example:
+        >>> from crossfade.core.clock import utc_now
+        >>> from crossfade.traffic.allocation.allocations import Allocations
+        >>> evaluate(Assigner(Allocations(), utc_now()), "late", {}).error_code
+        'FLAG_NOT_FOUND'
+    """
+    try:
+        decision = assigner.decide(key, _unit_of(context), context, request_id)
+    except ExperimentNotFoundError as error:
+        return FlagFailure(key, "FLAG_NOT_FOUND", error.message)
+    return _flag(decision)
+
+
+def evaluate_all(
+    assigner: Assigner, context: Mapping[str, Any], request_id: str | None = None
+) -> list[Flag | FlagFailure]:
+    """Evaluate every flag; see `evaluate`."""
+    return [_flag(decision) for decision in assigner.decide_all(_unit_of(context), context, request_id)]
+
+
+def _unit_of(context: Mapping[str, Any]) -> str | None:
+    unit = context.get(TARGETING_KEY)
+    return unit if isinstance(unit, str) else None
+
+
+def _flag(decision: Decision) -> Flag | FlagFailure:
+    if code := _ERRORS.get(decision.reason):
+        return FlagFailure(decision.experiment, code, decision.words)
+    value = decision.variant if decision.value is None else decision.value
+    metadata: dict[str, str | bool | float] = {
+        "enrolled": decision.enrolled,
+        "propensity": decision.propensity,
+        "revision": decision.revision,
+        "code": decision.reason.value,
+        "words": decision.words,
+    }
+    return Flag(decision.experiment, _REASONS.get(decision.reason, "DEFAULT"), decision.variant, value, metadata)
