@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
 from crossfade.settings import StorageSettings
 from tests import servers
 
 _numbers = itertools.count(1)
+
+hypothesis_settings.register_profile("crossfade", deadline=None)  # a busy machine is no finding
+hypothesis_settings.load_profile("crossfade")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def examine(cli):
 def test_an_untouched_folder_is_in_order(examine, cli):
     result, checks = examine()
     assert result.exit_code == 0
-    assert list(checks) == ["settings", "packages", "disk", "platform"]
+    assert list(checks) == ["settings", "packages", "disk", "isolation", "platform"]
     assert not cli.home.exists(), "looking creates nothing"
 
 

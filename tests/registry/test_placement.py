@@ -22,8 +22,11 @@ from crossfade.registry.loading import load_pipeline
 from crossfade.registry.packaging import pack
 from crossfade.registry.placement import ANYWHERE, ON_CPU, Placement, check_placement, never
 from crossfade.registry.versions import Manifest
-from crossfade.serving.opening import registry_opener
+from crossfade.serving.isolation.confinement import Limits
+from crossfade.serving.isolation.nursery import Nursery
+from crossfade.serving.opening import VersionOpener
 from crossfade.settings import ModelRules, ServingSettings
+from crossfade.traffic.snapshot import Aspired, Role
 from tests import control
 from tests.traffic.support import open_registry
 
@@ -134,12 +137,16 @@ def test_a_declaration_that_is_none_is_not_published(tmp_path, given):
 
 
 def test_the_rules_of_a_model_decide_when_it_is_opened_for_serving(registry, onnx_file):
-    registry.register("m", onnx_file, example=[[1.0, 2.0]], placement=GPU)
-    stubborn = registry_opener(registry.backend, POLICY, ServingSettings())
+    version = registry.register("m", onnx_file, example=[[1.0, 2.0]], placement=GPU, version="1.0.0")
+    wish = Aspired("1.0.0", version.manifest_digest, version.size_bytes, Role.ACTIVE, number=1)
+
+    def opened(settings):
+        return VersionOpener(registry.backend, POLICY, settings, Nursery(Limits(2**30))).open("m", wish)
+
     with pytest.raises(LoadFailedError, match="placed on a GPU"):
-        stubborn("m", "1.0.0")
+        opened(ServingSettings())
     rules = {"m": ModelRules(device="cpu"), "other": ModelRules(device="gpu")}
-    assert registry_opener(registry.backend, POLICY, ServingSettings(models=rules))("m", "1.0.0").number == 1
+    assert opened(ServingSettings(models=rules)).number == 1
 
 
 # --- what the formats do with it ---

@@ -60,6 +60,9 @@ class SmallHeldVersion:
         self.model.counters.count_answer(row_count(checked), now - started, now)
         return Prediction(self.model.model, self.model.version, outputs, self.alias, self.alias == "fallback")
 
+    def question(self, terms: Terms, head: bytes, body: bytes) -> None:
+        """Nothing is kept."""
+
     def __enter__(self) -> Self:
         return self
 

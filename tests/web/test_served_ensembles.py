@@ -113,7 +113,7 @@ def test_every_front_door_asks_the_whole(server):
 def test_an_ensemble_never_holds_up_the_event_loop(server):
     assert "`mix:1.0.0` is ready" in server.log.read_text()
     ready = [line for line in server.log.read_text().splitlines() if ":1.0.0` is ready" in line]
-    assert all("on a thread of its own" in line for line in ready if "`mix" in line or "`chain" in line)
+    assert all("of its own" in line for line in ready if "`mix" in line or "`chain" in line)
 
 
 def test_versions_are_swapped_under_load_and_back(server, move):

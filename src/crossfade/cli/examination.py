@@ -41,6 +41,7 @@ def examine_platform() -> Iterator[Examination]:
     settings = Settings.load()
     yield "packages", _packages
     yield "disk", lambda: _disk(settings.home)
+    yield "isolation", lambda: _isolation(settings)
     if _is_untouched(settings):
         yield "platform", lambda: ("ok", "nothing here yet; the first command that needs it creates it")
         return
@@ -99,6 +100,16 @@ def _disk(home: Path) -> Finding:
     folder = next(path for path in (home.absolute(), *home.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free
     return ("ok" if free > _LITTLE_SPACE else "warning"), f"{size(free)} free at {folder}"
+
+
+def _isolation(settings: Settings) -> Finding:
+    """Start a process as models that bring code get one, and ask what it could not be confined by."""
+    from crossfade.serving.isolation.nursery import open_nursery
+
+    lacking = open_nursery(settings).examine()
+    if lacking:
+        return "warning", f"models that bring code would be confined without {', '.join(lacking)}"
+    return "ok", "models that bring code are confined by everything there is"
 
 
 def _is_untouched(settings: Settings) -> bool:

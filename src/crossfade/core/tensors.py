@@ -198,7 +198,9 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
 def row_count(tensors: Tensors) -> int:
     """Return how many rows a request has; 0 when it has no tensors."""
-    return next((len(value) for value in tensors.values()), 0)
+    for value in tensors.values():  # a generator would cost more than all the rest
+        return len(value)
+    return 0
 
 
 def _name(dtype: np.dtype[np.generic]) -> str:

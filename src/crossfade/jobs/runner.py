@@ -270,8 +270,8 @@ class JobRunner:
             try:
                 return asked.result(timeout=min(self._renew_seconds, 0.5))
             except TimeoutError:
-                if asked.done():
-                    raise
+                if asked.done():  # it ended just now, or with a TimeoutError of its own
+                    return asked.result()
                 try:
                     self._keep(claim)
                 except BaseException:

@@ -21,6 +21,7 @@ from crossfade.registry.requests import CacheStatus
 from crossfade.serving.counters import CacheResult
 from crossfade.serving.fingerprints import Fingerprints
 from crossfade.serving.frames import decode_frame, encode_frame
+from crossfade.serving.replies import MAX_BYTES, REMEMBERED_SECONDS, Question, Replies, Reply
 from crossfade.serving.shared_answers import OVERHEAD_BYTES, SharedAnswers
 from crossfade.serving.slots import Slot
 from crossfade.serving.tracing import CURRENT
@@ -59,6 +60,7 @@ class ResponseCache:
     Attributes:
         memory: The first level.
         shared: The second level, or None.
+        replies: Whole requests that were answered a moment ago, before either level.
         unkept: Answers that were too large, or made of other things than numbers, text and bytes.
     """
 
@@ -70,6 +72,7 @@ class ResponseCache:
         self._ttl_seconds = settings.ttl_seconds
         self._max_bytes = settings.max_value_bytes - OVERHEAD_BYTES
         self._secret = secret
+        self.replies = Replies(secret, settings.max_value_bytes, min(REMEMBERED_SECONDS, settings.ttl_seconds))
         self._snapshot = Snapshot()
         self._versions: dict[str, VersionAnswers] = {}
         self._flights: dict[tuple[Slot, str], _Flight] = {}
@@ -229,6 +232,21 @@ class VersionAnswers:
         """
         key = self.prefix + self._fingerprints.of(tensors, wanted)
         return self._cache.answer(slot, key, tensors, wanted, deadline, priority)
+
+    def question(self, fallback: bool, head: bytes, body: bytes) -> Question | None:
+        """Return what a whole request is remembered by; None when it is too long for that."""
+        return None if len(body) > MAX_BYTES else self._cache.replies.question(self, fallback, head, body)
+
+    def recall(self, slot: Slot, question: Question) -> Reply | None:
+        """Return the answer that the same request got a moment ago, or None."""
+        reply = self._cache.replies.find(question)
+        if reply is not None:
+            slot.counters.count_cached(CacheResult.MEMORY)
+        return reply
+
+    def remember(self, question: Question, reply: Reply) -> None:
+        """Keep an answer for a moment."""
+        self._cache.replies.remember(question, reply)
 
 
 def _count(slot: Slot, result: CacheResult) -> None:

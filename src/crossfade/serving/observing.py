@@ -97,6 +97,9 @@ class _ObservedVersion(HeldVersion):
         super().__init__(slot, alias, fallback, revision, answers)
         self._observer = observer
 
+    def question(self, terms: Terms, head: bytes, body: bytes) -> None:
+        """Remember nothing: what is looked at has to be read."""
+
     async def predict(
         self,
         tensors: Tensors,

@@ -36,6 +36,7 @@ from crossfade.serving.cache import ResponseCache, VersionAnswers
 from crossfade.serving.counters import Counters
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.quota import Quota
+from crossfade.serving.replies import Question, Reply
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.serving.tracing import TraceContext
 from crossfade.serving.waiting import Priority
@@ -171,10 +172,38 @@ class HeldVersion:
             outputs = await slot.predict(checked, names, deadline, terms.priority)
         else:
             outputs = await self._answers.predict(slot, checked, names, deadline, terms.priority)
-        now = time.monotonic()
-        slot.counters.count_answer(row_count(checked), now - self._started, now)
-        slot.counters.fallbacks += self._fallback
+        self._count(row_count(checked))
         return Prediction(slot.name, slot.version, outputs, self._alias, self._fallback, self._revision)
+
+    def question(self, terms: Terms, head: bytes, body: bytes) -> Question | None:
+        """Return what a whole request is remembered by; None where nothing is kept, or where somebody looks at it.
+
+        Args:
+            terms: Only requests without terms of their own are remembered: a trace is part of the answer.
+            head: What besides the body decides how it is read.
+            body: Of the request.
+        """
+        if self._answers is None or terms is not DEFAULT_TERMS:
+            return None
+        return self._answers.question(self._fallback, head, body)
+
+    def recall(self, question: Question) -> Reply | None:
+        """Return the answer that the same request got a moment ago, and count it; or None."""
+        assert self._answers is not None  # noqa: S101 - it has given the question
+        reply = self._answers.recall(self._slot, question)
+        if reply is not None:
+            self._count(reply.rows)
+        return reply
+
+    def remember(self, question: Question, reply: Reply) -> None:
+        """Keep an answer for the same request."""
+        assert self._answers is not None  # noqa: S101 - it has given the question
+        self._answers.remember(question, reply)
+
+    def _count(self, rows: int) -> None:
+        now = time.monotonic()
+        self._slot.counters.count_answer(rows, now - self._started, now)
+        self._slot.counters.fallbacks += self._fallback
 
     def __enter__(self) -> Self:
         return self

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from crossfade.core.identity import new_id
+from crossfade.core.tensors import row_count
 from crossfade.errors import MalformedRequestError
-from crossfade.serving.prediction import Prediction, PredictionService
+from crossfade.serving.prediction import HeldVersion, Prediction, PredictionService, Terms
 from crossfade.serving.protocol.answers import encode_answer
 from crossfade.serving.protocol.columnar import STREAM
 from crossfade.serving.protocol.formats import answer_format, decode_body, encode_binary, is_parquet
-from crossfade.serving.protocol.oip import decode_request
+from crossfade.serving.protocol.oip import InferRequest, decode_request
 from crossfade.serving.protocol.rows import encode_rows
+from crossfade.serving.replies import Reply
 from crossfade.settings import HttpSettings
 from crossfade.web.calls import FALLBACK, JSON, Answer, BodyReader, Call, Header, known_as, packed_answer, terms_of
 
@@ -34,24 +36,19 @@ class Inference:
         """Answer an Open Inference Protocol request."""
         terms = terms_of(call.headers)
         body = await self._bodies.read(call)
-        headers = call.headers
+        header_length = call.headers.get(b"inference-header-content-length")
         with await self._predictions.hold(call.ref, terms) as held:
-            signature = held.signature
-            request = decode_request(body, headers.get(b"inference-header-content-length"), signature, self._max_rows)
-            request_id = known_as(terms) if request.id is None else request.id
-            prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms, request_id)
-        names = request.wanted or [spec.name for spec in signature.outputs]
-        content, json_bytes = encode_answer(
-            prediction.model,
-            prediction.version,
-            {name: prediction.outputs[name] for name in names},
-            request_id=request_id or request.id,
-            binary=request.binary,
-            parameters=FALLBACK if prediction.fallback else None,
-        )
-        if json_bytes is None:
-            return packed_answer(call, content, (JSON,))
-        return packed_answer(call, content, (_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)))
+            question = held.question(terms, header_length or b"", body)
+            reply = None if question is None else held.recall(question)
+            if reply is None:
+                request = decode_request(body, header_length, held.signature, self._max_rows)
+                reply = await _predict(held, request, terms)
+                if question is not None:
+                    held.remember(question, reply)
+        if reply.json_bytes is None:
+            return packed_answer(call, reply.body, (JSON,))
+        length = b"%d" % reply.json_bytes
+        return packed_answer(call, reply.body, (_BINARY, (b"inference-header-content-length", length)))
 
     async def predict(self, call: Call) -> Answer:
         """Answer plain rows, in any of the formats of `serving.protocol.formats`."""
@@ -84,6 +81,21 @@ def _identity_headers(prediction: Prediction) -> tuple[Header, ...]:
     model: Header = (b"x-crossfade-model", prediction.model.encode())
     version: Header = (b"x-crossfade-version", prediction.version.encode())
     return (model, version, (b"x-crossfade-fallback", b"true")) if prediction.fallback else (model, version)
+
+
+async def _predict(held: HeldVersion, request: InferRequest, terms: Terms) -> Reply:
+    request_id = known_as(terms) if request.id is None else request.id
+    prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms, request_id)
+    names = request.wanted or [spec.name for spec in held.signature.outputs]
+    body, json_bytes = encode_answer(
+        prediction.model,
+        prediction.version,
+        {name: prediction.outputs[name] for name in names},
+        request_id=request_id or request.id,
+        binary=request.binary,
+        parameters=FALLBACK if prediction.fallback else None,
+    )
+    return Reply(body, json_bytes, row_count(request.tensors))
 
 
 def _asks_probabilities(query: bytes) -> bool:

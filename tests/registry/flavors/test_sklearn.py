@@ -325,3 +325,53 @@ def test_shared_objects_stay_shared():
 def test_refitting_with_the_same_seed_gives_the_same_bytes():
     first, second = (RandomForestClassifier(3, random_state=1).fit(FRAME, BINARY) for _ in range(2))
     assert SKLEARN.save(first) == SKLEARN.save(second)
+
+
+CLASSIFIERS = (
+    LogisticRegression(),
+    SGDClassifier(loss="log_loss", random_state=0),
+    GaussianNB(),
+    KNeighborsClassifier(),
+    DecisionTreeClassifier(random_state=0),
+    RandomForestClassifier(5, random_state=0),
+    GradientBoostingClassifier(n_estimators=3, random_state=0),
+    HistGradientBoostingClassifier(max_iter=3),
+    CalibratedClassifierCV(LogisticRegression(), cv=2),
+    VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft"),
+    StackingClassifier([("a", LogisticRegression())], cv=2),
+    make_pipeline(StandardScaler(), LogisticRegression()),
+)
+
+
+@pytest.mark.parametrize("labels", [BINARY, THREE, TEXT], ids=["binary", "three", "text"])
+@pytest.mark.parametrize("estimator", CLASSIFIERS, ids=lambda estimator: type(estimator).__name__)
+def test_labels_and_probabilities_together_are_those_that_scikit_learn_gives_one_by_one(estimator, labels):
+    fitted = estimator.fit(X, labels)
+    loaded = SKLEARN.load(SKLEARN.save(fitted), POLICY)
+    both = frozenset({"predict", "predict_proba"})
+    for rows in (X[:1], X[:7], X):  # the same array again must not find what was kept of it
+        for _ in range(2):
+            answer = loaded.predict(rows, both)
+            assert answer["predict"].tolist() == fitted.predict(rows).tolist()
+            np.testing.assert_array_equal(answer["predict_proba"], fitted.predict_proba(rows))
+    rows = X[:7].copy()
+    before = loaded.predict(rows, both)["predict_proba"].copy()
+    rows[:] = X[7:14]
+    np.testing.assert_array_equal(loaded.predict(rows, both)["predict_proba"], fitted.predict_proba(X[7:14]))
+    np.testing.assert_array_equal(before, fitted.predict_proba(X[:7]))
+
+
+def test_what_both_need_is_computed_once(monkeypatch):
+    calls = []
+    compute = LogisticRegression.decision_function
+
+    def counted(self, rows):
+        calls.append(len(rows))
+        return compute(self, rows)
+
+    monkeypatch.setattr(LogisticRegression, "decision_function", counted)
+    loaded = SKLEARN.load(SKLEARN.save(LogisticRegression().fit(X, BINARY)), POLICY)
+    loaded.predict(X[:5], frozenset({"predict", "predict_proba"}))
+    assert calls == [5]
+    loaded.predict(X[:5], frozenset({"predict"}))
+    assert calls == [5, 5]

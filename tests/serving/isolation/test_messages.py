@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.errors import CrossfadeError, LoadFailedError, PredictionError, SignatureMismatchError
+from crossfade.errors import CrossfadeError, LoadFailedError, MemberSlowError, PredictionError, SignatureMismatchError
 from crossfade.serving.frames import encode_frame
 from crossfade.serving.isolation import messages
 from crossfade.serving.isolation.messages import (
@@ -59,7 +59,16 @@ def test_any_bytes_are_a_message_or_refused(data):
 def test_any_failure_is_an_error_about_this_version(code, facts):
     error = error_of(Failed(code, facts), "m:1.0.0")
     assert isinstance(error, CrossfadeError)
-    assert error.facts["ref"] == "m:1.0.0"
+    assert error.facts["ref"] == "m:1.0.0" or "ref" in facts
+
+
+def test_an_ensemble_may_say_which_member_it_was():
+    slow = MemberSlowError(member="moody:1.0.0", budget_seconds=0.3)
+    error = error_of(failure_of(slow, "m:1.0.0"), "m:1.0.0")
+    assert (str(error), error.http_status) == (str(slow), 503)
+    failed = PredictionError(ref="moody:1.0.0", problem="no")
+    assert str(error_of(failure_of(failed, "m:1.0.0"), "m:1.0.0")) == str(failed)
+    assert error_of(Failed("prediction_failed", {"ref": "../x", "problem": "no"}), "m:1.0.0").facts["ref"] == "m:1.0.0"
 
 
 @pytest.mark.parametrize(

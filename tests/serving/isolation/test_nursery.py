@@ -32,21 +32,25 @@ def test_nothing_is_started_before_it_is_needed():
     nursery.close()
 
 
+def test_a_machine_can_be_examined(own):
+    assert own.examine() == ()
+
+
 def test_there_is_always_one_in_reserve(own):
-    first = own.take()
+    first = own.take("m:1.0.0")
     eventually(lambda: own._reserve is not None, 10)
     reserve = own._reserve.pid
-    second = own.take()
+    second = own.take("m:1.0.0")
     assert second.pid == reserve != first.pid
     first.close()
     second.close()
 
 
 def test_a_dead_reserve_is_replaced(own):
-    own.take().close()
+    own.take("m:1.0.0").close()
     eventually(lambda: own._reserve is not None, 10)
     os.kill(own._reserve.pid, signal.SIGKILL)
-    process = own.take()
+    process = own.take("m:1.0.0")
     assert process.alive
     process.close()
 
@@ -54,13 +58,13 @@ def test_a_dead_reserve_is_replaced(own):
 def test_the_reserve_has_imported_what_models_need(own):
     own.learn(("decimal", "no_such_package", "../etc", "os.path", "sklearn"))
     assert own._packages == {"decimal", "sklearn"}
-    process = own.take()
+    process = own.take("m:1.0.0")
     assert "/sklearn/" in Path(f"/proc/{process.pid}/maps").read_text()
     process.close()
 
 
 def test_closing_ends_the_reserve(own):
-    own.take().close()
+    own.take("m:1.0.0").close()
     eventually(lambda: own._reserve is not None, 10)
     pid = own._reserve.pid
     own.close()
@@ -70,7 +74,7 @@ def test_closing_ends_the_reserve(own):
 def test_a_process_that_does_not_start_is_an_error(own, monkeypatch):
     monkeypatch.setattr(nurseries, "ModelProcess", Broken)
     with pytest.raises(ProcessEndedError, match="not there"):
-        own.take()
+        own.take("m:1.0.0")
 
 
 class Broken:
@@ -88,7 +92,7 @@ class Broken:
 
 def test_secrets_of_the_server_are_not_in_its_environment(own, monkeypatch):
     monkeypatch.setenv("CROSSFADE_STORAGE__S3_SECRET_ACCESS_KEY", "hush")
-    process = own.take()
+    process = own.take("m:1.0.0")
     environment = Path(f"/proc/{process.pid}/environ").read_text()
     assert "hush" not in environment
     assert "OMP_NUM_THREADS=1" in environment
@@ -100,7 +104,7 @@ def test_processes_end_with_a_server_that_is_killed():
 import os, signal
 from crossfade.serving.isolation.confinement import Limits
 from crossfade.serving.isolation.nursery import Nursery
-print(Nursery(Limits(2**30)).take().pid, flush=True)
+print(Nursery(Limits(2**30)).take("m:1.0.0").pid, flush=True)
 signal.pause()
 """
     server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

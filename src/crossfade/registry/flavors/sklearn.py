@@ -145,17 +145,26 @@ class FittedEstimator(Estimator):
             config_context, assume_finite=True, skip_parameter_validation=True
         )
         steps = getattr(estimator, "steps", None)
-        self._stages = (estimator[:-1], estimator[-1]) if steps and len(steps) > 1 else None
+        several = steps and len(steps) > 1
+        self._head: Any = estimator[:-1] if several else None
+        self._last: Any = estimator[-1] if several else estimator
+        self._shared = _shared_methods(self._last) if own else {}
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
-        """Predict; a pipeline that is asked for labels and probabilities transforms its rows once."""
+        """Predict; for labels and probabilities together, rows are transformed once, and scored once."""
         rows = self._rows(inputs)
         with self._trusting():
-            if self._stages and LABELS in wanted and PROBABILITIES in wanted:
-                head, last = self._stages
-                rows = head.transform(rows)
-                return {LABELS: tidy(last.predict(rows)), PROBABILITIES: tidy(last.predict_proba(rows))}
-            return super().predict(rows, wanted)
+            if not (LABELS in wanted and PROBABILITIES in wanted):
+                return super().predict(rows, wanted)
+            if self._head is not None:
+                rows = self._head.transform(rows)
+            vars(self._last).update(self._shared)
+            try:
+                return {LABELS: tidy(self._last.predict(rows)), PROBABILITIES: tidy(self._last.predict_proba(rows))}
+            finally:
+                for name, method in self._shared.items():
+                    delattr(self._last, name)
+                    method.forget()
 
     def transform(self, inputs: object) -> object:
         """Return what the fitted preprocessor makes of the inputs."""
@@ -173,6 +182,37 @@ class FittedEstimator(Estimator):
         if isinstance(rows, np.ndarray):
             return require("pandas", extra="pandas", feature="this model").DataFrame(rows, columns=list(self.columns))
         return rows
+
+
+class _Shared:
+    """A method of an estimator that is computed once for the same rows: `predict` and `predict_proba` both call it.
+
+    Most of what a linear model costs for a few rows is getting to its scores, and a forest's labels are made of its
+    probabilities. The probabilities have to be asked for last: they may be written where the scores were.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+        self._rows: Any = None
+        self._answer: Any = None
+
+    def __call__(self, rows: Any, *args: Any, **options: Any) -> Any:
+        """Answer as the method does."""
+        if args or options:
+            return self._method(rows, *args, **options)
+        if self._rows is not rows:
+            self._rows, self._answer = rows, self._method(rows)
+        return self._answer
+
+    def forget(self) -> None:
+        """Keep nothing of the last call."""
+        self._rows = self._answer = None
+
+
+def _shared_methods(estimator: Any) -> dict[str, _Shared]:
+    """Return what may stand in the place of an estimator's methods for as long as one call takes."""
+    names = [name for name in ("decision_function", PROBABILITIES) if hasattr(estimator, name)]
+    return {name: _Shared(getattr(estimator, name)) for name in names} if hasattr(estimator, "__dict__") else {}
 
 
 def _limit_jobs(estimator: Any, threads: int) -> None:

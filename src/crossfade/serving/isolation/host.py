@@ -136,7 +136,7 @@ class IsolatedModel:
             CrossfadeError: It cannot be loaded; the error is the one that loading raised.
         """
         try:
-            process = self._nursery.take()
+            process = self._nursery.take(self._ref)
             self._running.append(process)
             process.send(self._load, self._files, seconds=self._load_seconds)
             reply = process.receive(seconds=self._load_seconds)
@@ -262,8 +262,7 @@ class IsolatedModel:
         self._not_before = now + self._pause * random.uniform(1.0, 1.5)  # noqa: S311 - not a secret
         _log.warning("`%s`: %s", self._ref, error.problem)
         if len(self._crashes) >= CRASHES and not self.given_up:
-            self.given_up = f"it is quarantined: its process ended {len(self._crashes)} times within a minute, "
-            self.given_up += f"lastly because {error.problem}"
+            self.given_up = f"it is quarantined: {len(self._crashes)} crashes within a minute, lastly: {error.problem}"
             self.on_given_up()
 
     def _drop(self) -> None:

@@ -17,10 +17,13 @@ from typing import Any
 
 import msgspec
 
+from crossfade.core.identity import ModelRef
 from crossfade.errors import (
     CodeNotAllowedError,
     CrossfadeError,
+    InvalidRefError,
     LoadFailedError,
+    MemberSlowError,
     MissingExtraError,
     PredictionError,
     SignatureMismatchError,
@@ -42,6 +45,7 @@ _KNOWN: dict[str, type[CrossfadeError]] = {
     for kind in (
         CodeNotAllowedError,
         LoadFailedError,
+        MemberSlowError,
         MissingExtraError,
         PredictionError,
         SignatureMismatchError,
@@ -164,14 +168,22 @@ def error_of(failed: Failed, ref: str) -> CrossfadeError:
     """Return the error that a message stands for; a plain failed prediction when it stands for none.
 
     Example:
-        >>> error_of(Failed("prediction_failed", {"ref": "other:1.0.0", "problem": "no"}), "m:1.0.0").facts["ref"]
+        >>> error_of(Failed("prediction_failed", {"problem": "no"}), "m:1.0.0").facts["ref"]
         'm:1.0.0'
     """
     facts = {name[:64]: _short(value) for name, value in list(failed.facts.items())[:_MAX_FACTS]}
     try:
-        return _KNOWN[failed.code](**(facts | {"ref": ref}))
+        return _KNOWN[failed.code](**(facts | {"ref": _ref(facts.get("ref"), ref)}))
     except (KeyError, ValueError, IndexError, AttributeError, TypeError):
         return PredictionError(ref=ref, problem=_short(facts.get("problem", failed.code)))
+
+
+def _ref(claimed: object, ref: str) -> str:
+    """Return which version an error is about: a member, when it is an ensemble that says so."""
+    try:
+        return str(ModelRef.parse(str(claimed)))
+    except InvalidRefError:
+        return ref
 
 
 def _short(value: object) -> Any:

@@ -51,12 +51,16 @@ class Nursery:
         self._reserve: ModelProcess | None = None
         self._packages: frozenset[str] = frozenset()
         self._outputs: dict[int, str] = {}
+        self._naming = threading.Lock()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._reader: threading.Thread | None = None
 
-    def take(self) -> ModelProcess:
+    def take(self, name: str) -> ModelProcess:
         """Return a confined process without a model, from the reserve if there is one.
+
+        Args:
+            name: What the log calls it when it prints something.
 
         Raises:
             ProcessEndedError: It could not be started.
@@ -69,7 +73,24 @@ class Nursery:
                 self._reader.start()
         order: Future[ModelProcess] = Future()
         self._orders.put(order)
-        return order.result()
+        process = order.result()
+        with self._naming:
+            if process.output in self._outputs:  # it may have ended, and its number may be another's by now
+                self._outputs[process.output] = name
+        return process
+
+    def examine(self) -> tuple[str, ...]:
+        """Start a process, end it, and return what this machine could not confine it by.
+
+        Raises:
+            ProcessEndedError: It could not be started.
+        """
+        process = ModelProcess(self._limits, (), self._threads)
+        try:
+            return _started(process).without
+        finally:
+            process.close()
+            os.close(process.output)
 
     def learn(self, packages: tuple[str, ...]) -> None:
         """Let the next processes import these before they are needed, as far as they are installed here."""
@@ -110,7 +131,7 @@ class Nursery:
 
     def _spawn(self) -> ModelProcess:
         process = ModelProcess(self._limits, sorted(self._packages), self._threads)
-        self._outputs[process.output] = f"model process {process.pid}"
+        self._outputs[process.output] = "a model process"
         return process
 
     def _fill_reserve(self) -> None:
@@ -132,7 +153,8 @@ class Nursery:
         data = os.read(fd, _READ_BYTES)
         if data:
             _log_output(self._outputs[fd], data)
-        else:
+            return
+        with self._naming:
             del self._outputs[fd]
             os.close(fd)
 
@@ -146,6 +168,7 @@ def open_nursery(settings: Settings) -> Nursery:
 
 
 def _started(process: ModelProcess) -> ModelProcess:
+    """Wait until a process has started; one that does not is closed."""
     try:
         reply = process.receive(seconds=_START_SECONDS)
     except ProcessEndedError:
@@ -154,6 +177,7 @@ def _started(process: ModelProcess) -> ModelProcess:
     if not isinstance(reply, Started):
         process.close()
         raise ProcessEndedError("protocol", "it did not say that it has started")
+    process.without = reply.without
     if reply.without:
         _log.warning("model processes are confined without: %s", ", ".join(reply.without))
     return process
@@ -174,4 +198,4 @@ def _log_output(name: str, data: bytes) -> None:
     text = data.decode("utf-8", "replace").strip()
     if len(text) > _LOGGED_CHARACTERS:
         text = f"{text[:_LOGGED_CHARACTERS]} ... ({len(text)} characters)"
-    _log.info("%s printed: %s", name, text)
+    _log.info("`%s` printed: %s", name, text)

@@ -50,6 +50,7 @@ class ModelProcess:
         threads: How many threads numeric libraries may start in it.
 
     Attributes:
+        without: What it could not be confined by, once it has started.
         output: File descriptor of what it prints, to be read and closed by whoever started it.
     """
 
@@ -57,6 +58,7 @@ class ModelProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = ours
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        self.without: tuple[str, ...] = ()
         self._buffer = memoryview(bytearray(MAX_PACKET_BYTES))
         self.output, printed = os.pipe()
         orders = Orders(theirs.fileno(), os.getpid(), tuple(packages), limits)
