@@ -316,6 +316,7 @@ _JSON_WORDS = (
 )
 _OIP_WORDS = (
     *_JSON_WORDS,
+    b"[0, 1099511627776, 1099511627776]",
     *(b'"inputs"', b'"name"', b'"shape"', b'"datatype"', b'"data"', b'"parameters"', b'"binary_data_size"', b'"id"'),
     *(b'"outputs"', b'"binary_data_output"', b'"binary_data"', *(f'"{name}"'.encode() for name in DTYPES)),
 )

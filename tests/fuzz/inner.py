@@ -104,7 +104,7 @@ _SPLIT = b"\xfe|\xfe"
 def hostile_process(data: bytes) -> None:
     """Three packets and what is in the shared memory, with a separator between them."""
     *packets, shared = [*data.split(_SPLIT, 3), b""][:4] if data.count(_SPLIT) < 3 else data.split(_SPLIT, 3)
-    nursery = SimpleNamespace(take=lambda: _Said([encode(Loaded(())), *packets]), learn=lambda _: None)
+    nursery = SimpleNamespace(take=lambda _: _Said([encode(Loaded(())), *packets]), learn=lambda _: None)
     host = IsolatedModel(
         Load(0),
         sealed_bytes([b""]),

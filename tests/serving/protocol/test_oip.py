@@ -195,6 +195,7 @@ def test_data_comes_from_one_place():
         ({"inputs": [X | {"shape": [True, 2]}]}, "shape"),
         ({"inputs": [X | {"shape": [-1, 2]}]}, "negative"),
         ({"inputs": [X | {"shape": [2**62, 2**62]}]}, "too many elements"),
+        ({"inputs": [X | {"shape": [0, 2**40, 2**40], "data": []}]}, "too many elements"),
         ({"inputs": [X | {"shape": [10**30]}]}, "shape|too many"),
         ({"inputs": [X | {"shape": [7, 7]}]}, "49 elements"),
         ({"inputs": [X | {"datatype": "FP128"}]}, "is not one of"),

@@ -40,10 +40,9 @@ def count_elements(name: str, datatype: str, shape: tuple[int, ...]) -> int:
         )
     if shape and min(shape) < 0:
         raise MalformedRequestError(problem=f"input `{name}`: shape {list(shape)} has a negative dimension")
-    elements = prod(shape)
-    if elements > _MAX_ELEMENTS:
+    if prod(size for size in shape if size) > _MAX_ELEMENTS:  # numpy makes no array of them, not even an empty one
         raise MalformedRequestError(problem=f"input `{name}`: shape {list(shape)} has too many elements")
-    return elements
+    return prod(shape)
 
 
 def parse_data(name: str, datatype: str, shape: tuple[int, ...], text: bytes) -> Array:
