@@ -9,6 +9,7 @@ CrossfadeError
 │   ├── RefusedInputError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
+│   ├── InvalidAnalysisError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
@@ -60,6 +61,7 @@ from crossfade.errors.denied import (
 from crossfade.errors.invalid import (
     BodyTooLargeError,
     BodyTooSlowError,
+    InvalidAnalysisError,
     InvalidEnsembleError,
     InvalidInputError,
     InvalidNameError,
@@ -137,6 +139,7 @@ __all__ = [
     "GoldenMismatchError",
     "HostNotAllowedError",
     "IllegalTransitionError",
+    "InvalidAnalysisError",
     "InvalidEnsembleError",
     "InvalidInputError",
     "InvalidNameError",

@@ -104,6 +104,14 @@ class InvalidEnsembleError(InvalidInputError):
     hint_template = "see what is possible with `crossfade models ensemble --help`"
 
 
+class InvalidAnalysisError(InvalidInputError):
+    """Numbers or parameters of a statistical method are ones that nothing can be computed from."""
+
+    code = "invalid_analysis"
+    sentence = "this cannot be computed: {problem}"
+    hint_template = "see what is expected with `crossfade experiments power --help`"
+
+
 class PredictionError(InvalidInputError):
     """The model itself failed on inputs that fit its signature."""
 

@@ -1,0 +1,151 @@
+"""What the methods of this family take from each other and give back: frozen values with plain fields."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeVar
+
+import msgspec
+
+from crossfade.errors import InvalidAnalysisError
+
+Alternative = Literal["two-sided", "greater", "less"]
+"""What is looked for: any difference, a treatment above, or a treatment below the control."""
+Scale = Literal["absolute", "relative", "log"]
+"""`relative` is the delta method, `log` the logarithm of the ratio; both end as an effect relative to the control."""
+
+T = TypeVar("T")
+
+
+class NotEstimable(msgspec.Struct, frozen=True, tag="not_estimable"):
+    """There is no number, and why: it is not zero, and it is not significant either."""
+
+    reason: str
+
+
+class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
+    """A statistic of one variant.
+
+    Args:
+        value: The estimate, adjusted by covariates where there are any.
+        variance: Of `value` (the squared standard error).
+        n: How many units.
+        baseline: The estimate without adjustment; what relative effects are relative to.
+        baseline_variance: Of `baseline`.
+        covariance: Of `value` and `baseline`.
+    """
+
+    value: float
+    variance: float
+    n: int
+    baseline: float
+    baseline_variance: float
+    covariance: float
+
+    @classmethod
+    def plain(cls, value: float, variance: float, n: int) -> Estimate:
+        """Return an estimate without adjustment."""
+        return cls(value, variance, n, value, variance, variance)
+
+
+class Contrast(msgspec.Struct, frozen=True, tag="contrast"):
+    """A difference between treatment and control, before anything is inferred from it.
+
+    Args:
+        scale: `absolute`: T - C; `relative`: (T - C) / |C|; `log`: ln T/C.
+        value: On that scale.
+        standard_error: On that scale.
+        df: Degrees of freedom of the standard error.
+        n_control: Units of the control.
+        n_treatment: Units of the treatment.
+        baseline: The control, not adjusted.
+    """
+
+    scale: Scale
+    value: float
+    standard_error: float
+    df: float
+    n_control: int
+    n_treatment: int
+    baseline: float
+
+    @property
+    def n(self) -> int:
+        """Units of both variants."""
+        return self.n_control + self.n_treatment
+
+    def readable(self, value: float) -> float:
+        """Return a value of this scale as people read it: logarithms become relative effects."""
+        if self.scale != "log":
+            return value
+        return math.inf if value > 700 else math.expm1(value)
+
+
+class Effect(msgspec.Struct, frozen=True, tag="effect"):
+    """What a method says about a contrast.
+
+    Args:
+        scale: `absolute` or `relative`, or `log` when interval and test were made on the logarithm of the ratio;
+            `effect`, `lower` and `upper` are relative effects then.
+        effect: The point estimate.
+        lower: Lower end of the interval; minus infinity (log: -1) when the alternative is `less`.
+        upper: Upper end of the interval; infinite when the alternative is `greater`.
+        p_value: Of "there is no effect"; below `alpha` exactly when the interval leaves out zero.
+        standard_error: On the scale of the contrast.
+        alpha: The error probability of the interval.
+        alternative: What was looked for.
+        n: Units of both variants.
+    """
+
+    scale: Scale
+    effect: float
+    lower: float
+    upper: float
+    p_value: float
+    standard_error: float
+    alpha: float
+    alternative: Alternative
+    n: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether "no effect" is rejected at `alpha`."""
+        return self.p_value <= self.alpha
+
+    @classmethod
+    def around(
+        cls, contrast: Contrast, half_width: float, p_value: float, alpha: float, alternative: Alternative
+    ) -> Effect:
+        """Return the effect whose interval is the contrast plus and minus `half_width`, open on the side not tested."""
+        lower = contrast.value - half_width if alternative != "less" else -math.inf
+        upper = contrast.value + half_width if alternative != "greater" else math.inf
+        return cls(
+            scale=contrast.scale,
+            effect=contrast.readable(contrast.value),
+            lower=contrast.readable(lower),
+            upper=contrast.readable(upper),
+            p_value=float(p_value),
+            standard_error=contrast.standard_error,
+            alpha=alpha,
+            alternative=alternative,
+            n=contrast.n,
+        )
+
+
+def require(condition: bool, problem: str) -> None:
+    """Refuse arguments that nothing can be computed from; false for a comparison with NaN, so NaN is refused too.
+
+    Raises:
+        InvalidAnalysisError: The condition does not hold.
+    """
+    if not condition:
+        raise InvalidAnalysisError(problem=problem)
+
+
+def require_probability(value: float, name: str = "alpha") -> None:
+    """Refuse what is not strictly between 0 and 1.
+
+    Raises:
+        InvalidAnalysisError: It is not.
+    """
+    require(0 < value < 1, f"{name} is {value}, which is not between 0 and 1")
