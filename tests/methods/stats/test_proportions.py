@@ -76,7 +76,7 @@ def test_exact_tests_agree_with_scipy(table, alternative):
         stats.fisher_exact(columns, alternative).pvalue, rel=1e-9
     )
     for ours, theirs in ((exact.barnard, stats.barnard_exact), (exact.boschloo, stats.boschloo_exact)):
-        found, other = ours(control, treatment, alternative), theirs(columns, alternative, n=256).pvalue
+        found, other = ours(control, treatment, alternative), theirs(columns, alternative, n=128).pvalue
         assert other * (1 - 1e-9) <= found <= other * (1 + 1e-4), "a maximum may be found better, not worse"
 
 
@@ -137,7 +137,7 @@ def test_counts_that_are_no_proportion_are_refused(successes, n):
 
 
 def test_exact_tests_of_many_units_are_refused_instead_of_filling_the_memory():
-    with pytest.raises(InvalidAnalysisError, match="exact tests are for up to 2000 units"):
+    with pytest.raises(InvalidAnalysisError, match="exact tests are for up to 1000 units"):
         exact.barnard(Count(1, 10_000_000), Count(1, 5))
     with pytest.raises(InvalidAnalysisError, match="no units"):
         exact.boschloo(Count(0, 0), Count(1, 5))

@@ -78,9 +78,9 @@ def beta_cdf(x: X, a: float, b: float) -> X:
     return special().betainc(a, b, x)  # type: ignore[no-any-return]
 
 
-def beta_log_density(x: Array, a: float, b: float) -> Array:
-    """Return the log density of the beta distribution inside of (0, 1)."""
-    return (a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - special().betaln(a, b)  # type: ignore[no-any-return]
+def log_beta(a: float, b: float) -> float:
+    """Return ln B(a, b)."""
+    return float(special().betaln(a, b))
 
 
 def log_gamma(x: X) -> X:

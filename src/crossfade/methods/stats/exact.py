@@ -9,7 +9,7 @@ from crossfade.methods.stats.distributions import Array, log_choose
 from crossfade.methods.stats.proportions import Count
 from crossfade.methods.stats.values import Alternative, require
 
-LARGEST = 2_000
+LARGEST = 1_000
 """Units of a variant up to which the unconditional tests are worth their time; memory grows with the square."""
 _TIES = 1e-7
 """Relative distance within which two computed probabilities count as the same."""
@@ -45,7 +45,7 @@ def barnard(control: Count, treatment: Count, alternative: Alternative = "two-si
     Tables are ordered by the pooled z statistic; the p-value is the largest over the unknown common rate.
 
     Raises:
-        InvalidAnalysisError: A variant has more than 2,000 units; the normal approximation is as good there.
+        InvalidAnalysisError: A variant has more than 1,000 units; the normal approximation is as good there.
 
     Source:
         Barnard: Significance tests for 2x2 tables, Biometrika 34 (1947).
@@ -66,7 +66,7 @@ def boschloo(control: Count, treatment: Count, alternative: Alternative = "two-s
     Two-sided it is twice the smaller of the one-sided ones.
 
     Raises:
-        InvalidAnalysisError: A variant has more than 2,000 units; the normal approximation is as good there.
+        InvalidAnalysisError: A variant has more than 1,000 units; the normal approximation is as good there.
 
     Source:
         Boschloo: Raised conditional level of significance for the 2x2-table, Statistica Neerlandica 24 (1970).
@@ -121,7 +121,7 @@ def _largest(control: Count, treatment: Count, region: NDArray[np.bool_]) -> flo
     for center in angles[sorted(peaks, key=lambda peak: -values[peak])[:_PEAKS]]:
         width = step
         for _ in range(6):  # each round looks 16 times closer
-            near = np.clip(np.linspace(center - width, center + width, 33), 1e-9, np.pi / 2 - 1e-9)
+            near = np.clip(np.linspace(center - width, center + width, 33), 1e-6, np.pi / 2 - 1e-6)
             around = probability(np.sin(near) ** 2)
             center, width = near[int(around.argmax())], width / 16
             best = max(best, float(around.max()))

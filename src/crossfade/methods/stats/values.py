@@ -117,6 +117,7 @@ class Effect(msgspec.Struct, frozen=True, tag="effect"):
         cls, contrast: Contrast, half_width: float, p_value: float, alpha: float, alternative: Alternative
     ) -> Effect:
         """Return the effect whose interval is the contrast plus and minus `half_width`, open on the side not tested."""
+        half_width = float(half_width)
         lower = contrast.value - half_width if alternative != "less" else -math.inf
         upper = contrast.value + half_width if alternative != "greater" else math.inf
         return cls(
