@@ -85,7 +85,7 @@ EVERYTHING = TABLE | JOBS
 BEYOND = Surfaces(
     routes=("show_status", "show_cache", "invalidate_answers"),
     client=("status", "cache_status", "invalidate_answers", "send", "close"),
-    commands=("cache", "demo", "serve", "doctor", "settings"),
+    commands=("cache", "demo", "serve", "doctor", "settings", "experiments"),
 )
 """What is not about models and versions."""
 

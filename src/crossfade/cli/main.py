@@ -18,6 +18,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "jobs": ("crossfade.cli.jobs:jobs", "Have whole files predicted, and take the results."),
     "serve": ("crossfade.cli.serve:serve", "Start the server."),
     "replay": ("crossfade.cli.replay:replay", "Put captured predictions to another version."),
+    "experiments": ("crossfade.cli.experiments:experiments", "Plan experiments: how many units, how long."),
     "cache": ("crossfade.cli.cache:cache", "See what is kept of answers, and have them computed anew."),
     "doctor": ("crossfade.cli.doctor:doctor", "Check that everything Crossfade needs is in order."),
     "settings": ("crossfade.cli.settings:settings", "See every setting and where its value comes from."),

@@ -77,10 +77,10 @@ def test_sequential_power_is_not_that_of_an_inflated_error(case):
 @cases("power/tea_tasting_power.json", "cases")
 def test_tea_tasting(case):
     data = case["data"]
-    variance = data["var"]["y"]
+    left = 1.0
     if case["covariate"]:
-        variance -= data["cov"]["y|yx"] ** 2 / data["var"]["yx"]
-    population, share = Population(data["mean"]["y"], variance), case["ratio"] / (1 + case["ratio"])
+        left -= data["cov"]["y|yx"] ** 2 / data["var"]["yx"] / data["var"]["y"]
+    population, share = Population(data["mean"]["y"], data["var"]["y"], unexplained=left), case["ratio"] / (1 + case["ratio"])
     design = Design(case["alpha"], case["alternative"], 1 - share, share, small=True)
     for expected in case["expected"]:
         effect, n = expected["effect_size"], expected["n_obs"]
@@ -100,7 +100,8 @@ def test_statsmodels_agrees(n, ratio, side, theirs):
         design = Design(0.05, side, 1 / (1 + ratio), ratio / (1 + ratio), small=small)
         found = power(Population(10.0, 4.0), effect, total, design)
         expected = other.power(effect / 2, n, 0.05, ratio=ratio, alternative=theirs)
-        assert found == pytest.approx(expected, rel=1e-6)
+        # statsmodels pools the variances, which for unequal variants leaves other degrees of freedom
+        assert found == pytest.approx(expected, rel=1e-6 if not small or ratio == 1 else 2e-2)
 
 
 @settings(max_examples=40)

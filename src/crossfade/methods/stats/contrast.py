@@ -55,7 +55,7 @@ def contrast(
 
 
 def spread(
-    variance_a: float, n_a: int, variance_b: float, n_b: int, equal_variance: bool = False
+    variance_a: float, n_a: float, variance_b: float, n_b: float, equal_variance: bool = False
 ) -> tuple[float, float]:
     """Return standard error and degrees of freedom of a difference of two estimates with these variances."""
     if equal_variance:

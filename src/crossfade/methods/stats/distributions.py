@@ -62,10 +62,11 @@ def t_quantile(p: X, df: float) -> X:
 
 
 def noncentral_t_cdf(x: float, df: float, shift: float) -> float:
-    """Return P(T <= x) of the t distribution with non-centrality `shift`."""
-    if not np.isfinite(df) or df > 1e6:
-        return float(normal_cdf(x - shift))
-    return float(special().nctdtr(df, shift, x))
+    """Return P(T <= x) of the t distribution with non-centrality `shift`; `df` may be infinite."""
+    value = float(special().nctdtr(df, shift, x)) if df < 1e6 else np.nan
+    if np.isnan(value):  # where the series fails, its normal approximation is exact to many digits
+        return float(normal_cdf((x * (1 - 1 / (4 * df)) - shift) / np.sqrt(1 + x * x / (2 * df))))
+    return value
 
 
 def chi_square_sf(x: float, df: float) -> float:

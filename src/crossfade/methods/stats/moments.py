@@ -46,12 +46,12 @@ class Moments:
         Raises:
             InvalidAnalysisError: A value is missing, infinite, or too large to be squared.
         """
-        rows = np.asarray(values, dtype=np.float64)
-        rows = rows[:, None] if rows.ndim == 1 else rows
+        rows = _rows(values)
         count = rows.shape[-2]
         mean = rows.mean(axis=-2) if count else np.zeros((*rows.shape[:-2], rows.shape[-1]))
         deviations = rows - mean[..., None, :]
-        m2 = np.swapaxes(deviations, -1, -2) @ deviations
+        with np.errstate(over="ignore", invalid="ignore"):
+            m2 = np.swapaxes(deviations, -1, -2) @ deviations
         return cls(np.full(rows.shape[:-2], count, dtype=np.int64), mean, m2)._checked()
 
     @classmethod
@@ -66,17 +66,17 @@ class Moments:
         Raises:
             InvalidAnalysisError: A value is missing, infinite, or too large to be squared.
         """
-        rows = np.asarray(values, dtype=np.float64)
-        rows = rows[:, None] if rows.ndim == 1 else rows
+        rows = _rows(values)
         d = rows.shape[1]
         n = np.bincount(groups, minlength=cells)
         divisor = np.maximum(n, 1)
         mean = np.stack([np.bincount(groups, rows[:, j], cells) / divisor for j in range(d)], axis=-1)
         deviations = rows - mean[groups]
         m2 = np.empty((cells, d, d))
-        for j in range(d):
-            for k in range(j + 1):
-                m2[:, j, k] = m2[:, k, j] = np.bincount(groups, deviations[:, j] * deviations[:, k], cells)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for j in range(d):
+                for k in range(j + 1):
+                    m2[:, j, k] = m2[:, k, j] = np.bincount(groups, deviations[:, j] * deviations[:, k], cells)
         return cls(n, mean, m2)._checked()
 
     @classmethod
@@ -114,8 +114,10 @@ class Moments:
         """Return the moments of all cells along an axis together, as if they had been merged one by one."""
         axis = axis % self.n.ndim
         n = self.n.sum(axis=axis)
-        mean = (self.mean * self.n[..., None]).sum(axis=axis) / np.maximum(n, 1)[..., None]
-        delta = self.mean - np.expand_dims(mean, axis)
+        origin = self.mean.take([0], axis=axis)  # means far from zero keep their digits when counted from one of them
+        moved = ((self.mean - origin) * self.n[..., None]).sum(axis=axis, keepdims=True)
+        centre = origin + moved / np.maximum(np.expand_dims(n, axis), 1)[..., None]
+        mean, delta = centre.squeeze(axis), self.mean - centre
         between = (delta[..., :, None] * delta[..., None, :] * self.n[..., None, None]).sum(axis=axis)
         return Moments(n, mean, self.m2.sum(axis=axis) + between)
 
@@ -147,6 +149,11 @@ class Moments:
         return covariance
 
     def _checked(self) -> Moments:
-        require(bool(np.isfinite(self.mean).all()), "a value is missing or infinite")
         require(bool(np.isfinite(self.m2).all()), "a value is too large to be squared")
         return self
+
+
+def _rows(values: ArrayLike) -> Array:
+    rows = np.asarray(values, dtype=np.float64)
+    require(bool(np.isfinite(rows).all()), "a value is missing or infinite")
+    return rows[:, None] if rows.ndim == 1 else rows

@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from crossfade.methods.stats.distributions import noncentral_t_cdf, normal_cdf, normal_quantile, t_quantile
+from crossfade.methods.stats.contrast import spread
+from crossfade.methods.stats.distributions import noncentral_t_cdf, normal_quantile, t_quantile
 from crossfade.methods.stats.values import Alternative, NotEstimable, require, require_probability
 
 MOST = 10**13
@@ -20,8 +21,9 @@ class Population(msgspec.Struct, frozen=True):
 
     Args:
         mean: Of the control; for proportions the rate.
-        variance: Of one unit, of the control; after CUPED, if that is used.
+        variance: Of one unit, of the control.
         kind: `mean`: the variance stays; `proportion`: it follows the rate, and `variance` is left out.
+        unexplained: Share of the variance that covariates leave (CUPED): 1 - correlation squared.
 
     Raises:
         InvalidAnalysisError: The variance is not positive, or a rate not between 0 and 1.
@@ -30,8 +32,10 @@ class Population(msgspec.Struct, frozen=True):
     mean: float
     variance: float = 0.0
     kind: Literal["mean", "proportion"] = "mean"
+    unexplained: float = 1.0
 
     def __post_init__(self) -> None:
+        require(0 < self.unexplained <= 1, f"{self.unexplained} of the variance cannot be left")
         if self.kind == "proportion":
             require(0 < self.mean < 1, f"a rate of {self.mean} is not between 0 and 1")
         else:
@@ -40,7 +44,7 @@ class Population(msgspec.Struct, frozen=True):
 
     def variance_at(self, mean: float) -> float:
         """Return the variance of one unit where the mean is this."""
-        return mean * (1 - mean) if self.kind == "proportion" else self.variance
+        return self.unexplained * (mean * (1 - mean) if self.kind == "proportion" else self.variance)
 
 
 class Design(msgspec.Struct, frozen=True):
@@ -107,15 +111,14 @@ def power(population: Population, effect: float, n: float, design: Design) -> fl
         >>> round(power(Population(0.1, kind="proportion"), 0.01, 30_000, Design()), 3)
         0.806
     """
-    units = n * min(design.control_share, design.treatment_share)
-    require(2 <= units < math.inf, f"{n:g} units leave a variant fewer than two")
+    _require_units(n, design)
     shift = signal(population, effect, n, design)
     if design.alternative == "less":
         shift = -shift
     tail = design.alpha / 2 if design.alternative == "two-sided" else design.alpha
-    df = n * (design.control_share + design.treatment_share) - 2 if design.small else math.inf
+    df = _degrees(population, effect, n, design) if design.small else math.inf
     critical = float(t_quantile(1 - tail, df))
-    reached = 1 - noncentral_t_cdf(critical, df, shift) if design.small else float(normal_cdf(shift - critical))
+    reached = noncentral_t_cdf(-critical, df, -shift)
     if design.alternative == "two-sided":
         reached += noncentral_t_cdf(-critical, df, shift)
     return reached
@@ -179,6 +182,7 @@ def detectable(
         InvalidAnalysisError: `target` is not between alpha and 1, or `n` leaves a variant fewer than two units.
     """
     _require_target(target, design)
+    _require_units(n, design)
     reach = reach or (lambda effect: power(population, effect, n, design))
     sign = -1.0 if design.alternative == "less" else 1.0
     if population.kind == "proportion":
@@ -191,10 +195,17 @@ def detectable(
         if high >= most:
             return NotEstimable("no effect is large enough to be seen with so few units")
         low, high = high, min(high * 1.5, most)
-    for _ in range(100):
+    while high - low > 1e-9 * high:
         middle = (low + high) / 2
         low, high = (low, middle) if reach(sign * middle) >= target else (middle, high)
     return sign * high
+
+
+def _degrees(population: Population, effect: float, n: float, design: Design) -> float:
+    n_control, n_treatment = design.control_share * n, design.treatment_share * n
+    of_control = population.variance_at(population.mean) / n_control
+    of_treatment = population.variance_at(population.mean + effect) / n_treatment
+    return spread(of_control, n_control, of_treatment, n_treatment)[1]
 
 
 def _guess(population: Population, n: float, design: Design, target: float) -> float:
@@ -206,3 +217,8 @@ def _guess(population: Population, n: float, design: Design, target: float) -> f
 def _require_target(target: float, design: Design) -> None:
     require_probability(target, "the power")
     require(target > design.alpha, f"a power of {target} is no more than alpha")
+
+
+def _require_units(n: float, design: Design) -> None:
+    units = n * min(design.control_share, design.treatment_share)
+    require(2 <= units < math.inf, f"{n:g} units leave a variant fewer than two")

@@ -91,8 +91,9 @@ class Sketch:
         """
         require(self.n > 0, "a sketch of no values has no shares")
         edges: Array = np.array([self._edges(int(key)) for key in self.keys])
-        width = np.maximum(edges[:, 1] - edges[:, 0], self.SMALLEST)
-        inside = np.clip((value - edges[:, 0]) / width, 0.0, 1.0)
+        left, right = edges[:, 0], edges[:, 1]
+        inside = np.clip((value - left) / np.where(right > left, right - left, 1.0), 0.0, 1.0)
+        inside = np.where(right <= value, 1.0, inside)
         return float((inside * self.counts).sum() / self.n)
 
     def _edges(self, key: int) -> tuple[float, float]:

@@ -27,7 +27,7 @@ class Caps(msgspec.Struct, frozen=True):
 
 
 def caps(values: ArrayLike, lower_share: float = 0.0, upper_share: float = 0.0) -> Caps:
-    """Return the caps that cut off these shares of the values of all variants together.
+    """Return the caps that cut off these shares of the values of all variants together, and no more.
 
     Args:
         values: Of all variants, or of a period before the experiment.
@@ -48,8 +48,8 @@ def caps(values: ArrayLike, lower_share: float = 0.0, upper_share: float = 0.0) 
     array = np.asarray(values, dtype=np.float64).ravel()
     require(array.size > 0, "there are no values to find caps from")
     require(bool(np.isfinite(array).all()), "a value is missing or infinite")
-    lower = float(np.quantile(array, lower_share, method="higher")) if lower_share else -math.inf
-    upper = float(np.quantile(array, 1 - upper_share, method="lower")) if upper_share else math.inf
+    lower = float(np.quantile(array, lower_share, method="lower")) if lower_share else -math.inf
+    upper = float(np.quantile(array, 1 - upper_share, method="higher")) if upper_share else math.inf
     return Caps(lower, upper)
 
 
