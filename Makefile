@@ -10,7 +10,7 @@ DEMO := .venvs/demo
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench crash stress conformance docs env lock clean
+.PHONY: help demo serve test check bench calibrate crash stress conformance docs env lock clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -36,6 +36,9 @@ check: $(TEST)/.ready ## lint, format, types, layers, shape of the code, lock fi
 
 bench: $(TEST)/.ready ## measure; needs an otherwise idle machine
 	@$(TEST)/bin/python -m benchmarks $(ARGS)
+
+calibrate: $(TEST)/.ready ## simulate thousands of experiments and compare error rates with what was promised
+	@$(TEST)/bin/python -m tests.calibration $(ARGS)
 
 crash: $(TEST)/.ready ## kill servers at awkward moments and look for damage
 	@$(TEST)/bin/python -m tests.crash.campaign $(ARGS)

@@ -97,11 +97,8 @@ class ErrorRate(msgspec.Struct, frozen=True):
         require(0 <= bad_baseline <= baseline, f"{bad_baseline} of {baseline} requests of the baseline cannot be bad")
         if not (canary and baseline and (bad_canary or bad_baseline)):
             return self
-        ratios = np.array(self.ratios)
-        usual = self.tolerated * canary / (self.tolerated * canary + baseline)
-        sought = ratios * canary / (ratios * canary + baseline)
-        added = bad_canary * np.log(sought / usual) + bad_baseline * np.log((1 - sought) / (1 - usual))
-        return self._with(np.array(self.log_bets) + added)
+        of_canary, of_baseline = stakes(np.float64(canary), np.float64(baseline), np.array(self.ratios), self.tolerated)
+        return self._with(np.array(self.log_bets) + bad_canary * of_canary + bad_baseline * of_baseline)
 
     def merge(self, other: ErrorRate) -> ErrorRate:
         """Return the state after the windows of both, which another process or another kind of event has seen.
@@ -140,3 +137,16 @@ class ErrorRate(msgspec.Struct, frozen=True):
         """
         require_probability(alpha)
         return self.p_value <= alpha
+
+
+def stakes(canary: Array, baseline: Array, ratios: Array, tolerated: float = 1.0) -> tuple[Array, Array]:
+    """Return what one bad event adds to the logarithm of each bet: one of the canary, and one of the baseline.
+
+    Args:
+        canary: Requests of the canary in a window; any shape that broadcasts against `ratios`.
+        baseline: Requests of the baseline.
+        ratios: The rate ratios that are looked for.
+        tolerated: The rate ratio at the edge of the null hypothesis.
+    """
+    sought, usual = ratios * canary + baseline, tolerated * canary + baseline
+    return np.log(ratios / tolerated * usual / sought), np.log(usual / sought)
