@@ -19,7 +19,9 @@ def campaign(experiments: int) -> dict[str, Callable[[], Iterable[checks.Figure]
     found = {f"{name} A/A": partial(checks.false_positives, name, experiments) for name in KINDS}
     found |= {f"{name} A/B": partial(checks.coverage_and_power, name, experiments) for name in KINDS}
     found["sample ratio"] = partial(checks.sample_ratio, 2 * experiments)
-    found |= {f"canary healthy {rate}": partial(checks.healthy_canary, rate, experiments) for rate in (0.001, 0.01, 0.1)}
+    found |= {
+        f"canary healthy {rate}": partial(checks.healthy_canary, rate, experiments) for rate in (0.001, 0.01, 0.1)
+    }
     sick = {10: 6, 3: 18, 2: 42, 1.5: 130}
     found |= {f"canary x{by}": partial(checks.sick_canary, by, most, experiments // 10) for by, most in sick.items()}
     return found

@@ -28,7 +28,7 @@ class Figure:
 
     @property
     def kept(self):
-        return self.low <= self.value <= self.high
+        return bool(self.low <= self.value <= self.high)
 
 
 def _error(rate, count):
@@ -72,9 +72,7 @@ def coverage_and_power(name, experiments, seed=2):
     kind = KINDS[name]
     stream = simulate(name, experiments=experiments, effect=kind.effect, seed=seed)
     held = (stream.distance <= _widths(stream.n)).all(axis=1).mean()
-    yield Figure(
-        f"{name}: coverage at all looks, always valid", held, 1 - ALPHA - 3 * _error(ALPHA, experiments), 1.0
-    )
+    yield Figure(f"{name}: coverage at all looks, always valid", held, 1 - ALPHA - 3 * _error(ALPHA, experiments), 1.0)
     effects = [welch(each, ALPHA) for each in stream.last]
     inside = [
         each.lower <= (math.expm1(stream.truth) if each.scale == "log" else stream.truth) <= each.upper
@@ -98,7 +96,9 @@ def coverage_and_power(name, experiments, seed=2):
     }
     for mode, (found, expected) in seen.items():
         slack = max(0.03, 3 * _error(expected, experiments))
-        yield Figure(f"{name}: power, {mode} (calculator {expected:.3f})", float(found), expected - slack, expected + slack)
+        yield Figure(
+            f"{name}: power, {mode} (calculator {expected:.3f})", float(found), expected - slack, expected + slack
+        )
 
 
 def sample_ratio(experiments, seed=3):
@@ -154,9 +154,7 @@ def sick_canary(factor, most, experiments, seed=5):
                 int(random.binomial(canary, 0.01 * factor)),
                 int(random.binomial(baseline, 0.01)),
             )
-            test = test.observe(
-                canary=canary, baseline=baseline, bad_canary=bad_canary, bad_baseline=bad_baseline
-            )
+            test = test.observe(canary=canary, baseline=baseline, bad_canary=bad_canary, bad_baseline=bad_baseline)
             bad += bad_canary
         failed.append(bad)
     yield Figure(f"canary: median failed requests before rollback, x{factor:g}", float(np.median(failed)), 1, most)

@@ -67,14 +67,10 @@ def _quantile(random, shape, effect):
 
 KINDS = {
     "mean": Kind(_mean, "absolute", lambda effect: effect, 0.08, Population(2.0, 2.0)),
-    "proportion": Kind(
-        _proportion, "absolute", lambda effect: effect, 0.017, Population(0.1, kind="proportion")
-    ),
+    "proportion": Kind(_proportion, "absolute", lambda effect: effect, 0.017, Population(0.1, kind="proportion")),
     "count": Kind(_count, "log", np.log1p, 0.075),
     "ratio": Kind(_ratio, "relative", lambda effect: effect, 0.045),
-    "cuped": Kind(
-        _cuped, "absolute", lambda effect: effect, 0.056, Population(3.7, 3.43, unexplained=1 - 2.43 / 3.43)
-    ),
+    "cuped": Kind(_cuped, "absolute", lambda effect: effect, 0.056, Population(3.7, 3.43, unexplained=1 - 2.43 / 3.43)),
     "quantile": Kind(_quantile, "absolute", lambda effect: effect * float(np.exp(0.5 * P90)), 0.035),
 }
 

@@ -32,7 +32,7 @@ def test_healthy_canaries_stay(rate):
     keep(checks.healthy_canary(rate, 100))
 
 
-@pytest.mark.parametrize("factor, most", [(10, 7), (3, 20)])
+@pytest.mark.parametrize(("factor", "most"), [(10, 7), (3, 20)])
 def test_sick_canaries_go(factor, most):
     keep(checks.sick_canary(factor, most, 60))
 

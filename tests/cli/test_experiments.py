@@ -102,7 +102,7 @@ def test_what_cannot_be_seen_is_said(power):
 
 
 @pytest.mark.parametrize(
-    "options, sentence",
+    ("options", "sentence"),
     [
         (("--baseline", 0.1), "give `--effect`, `--units`, or both"),
         (("--baseline", 0.1, "--effect", "1%", "--units", 5000, "--power", 0.8), "nothing for `--power`"),
@@ -123,6 +123,7 @@ def test_what_cannot_be_seen_is_said(power):
         (("--baseline", 0.1, "--effect", "1%", "--looks", 10**9), "1000000000 looks"),
         (("--baseline", 0.1, "--effect", "1%", "--per-day", 0), "0.0 units do not come in a day"),
         (("--baseline", 0.1, "--units", -5), "-5 is no number of units"),
+        (("--baseline", 0.1, "--units", 0, "--effect", "1%"), "0 is no number of units"),
         (("--baseline", 0.1, "--units", 1), "leave a variant fewer than two"),
         (("--baseline", 0.1, "--effect", "1%", "--sd", 2), "leave out `--sd`"),
         (("--kind", "mean", "--baseline", 5, "--effect", "1%"), "a mean needs `--sd`"),

@@ -21,39 +21,23 @@ MODES = ("always_valid", "group_sequential", "fixed")
 ALTERNATIVES = ("two-sided", "greater", "less")
 
 
-class Amount(click.ParamType):
-    """A number, or a percentage of something; `(value, is a percentage)`."""
-
-    name = "number or percentage"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, bool]:
-        """Read `0.01` or `5%`."""
-        text = value.strip()
-        relative = text.endswith("%")
-        try:
-            number = float(text.removesuffix("%"))
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor a percentage", param, ctx)
-        return (number / 100, True) if relative else (number, False)
+def _amount(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, bool] | None:  # noqa: ARG001
+    """Read `0.01` or `5%`: the number, and whether it is a share of something."""
+    if text is None:
+        return None
+    try:
+        number = float(text.strip().removesuffix("%"))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is neither a number nor a percentage") from error
+    return (number / 100, True) if text.strip().endswith("%") else (number, False)
 
 
-class Weights(click.ParamType):
-    """Numbers above zero, divided by commas."""
-
-    name = "weights"
-
-    def convert(
-        self, value: str | tuple[float, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Read `50,50`."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as `50,25,25`", param, ctx)
+def _weights(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:  # noqa: ARG001
+    """Read `50,50`."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as `50,25,25`") from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,7 +54,12 @@ def experiments() -> None:
     help="Standard deviation of one unit; needed unless it is a proportion. Of a ratio: of (numerator - ratio x "
     "denominator) / mean denominator.",
 )
-@click.option("--effect", type=Amount(), help="Smallest effect worth seeing: `0.01`, or `5%` of the baseline.")
+@click.option(
+    "--effect",
+    callback=_amount,
+    metavar="NUMBER|PERCENT",
+    help="Smallest effect worth seeing: `0.01`, or `5%` of the baseline.",
+)
 @click.option("--units", type=int, help="Units of all variants together, instead of looking for them.")
 @click.option("--power", "target", type=float, help="Probability of seeing the effect.  [default: 0.8]")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Probability of seeing what is not there.")
@@ -83,13 +72,21 @@ def experiments() -> None:
     help="Look whenever you like, at a few planned times, or once at the end.",
 )
 @click.option("--looks", type=int, help="Looks until the end.  [default: 20; group_sequential: 5]")
-@click.option("--weights", type=Weights(), default="50,50", show_default=True, help="Of the variants, control first.")
+@click.option(
+    "--weights",
+    callback=_weights,
+    metavar="A,B,...",
+    default="50,50",
+    show_default=True,
+    help="Of the variants, control first.",
+)
 @click.option(
     "--covariate", type=float, default=0.0, help="Correlation of the metric with what is known before (CUPED), -1 to 1."
 )
 @click.option("--per-day", type=float, help="Units that come in a day, to say how long it takes.")
 def power(
     session: Session,
+    *,
     baseline: float,
     kind: Literal["proportion", "mean", "ratio"],
     sd: float | None,
@@ -106,25 +103,23 @@ def power(
 ) -> None:
     """Say how many units an experiment needs, or what it can see with those there are.
 
-    Give `--effect` for the units, `--units` for the smallest effect, both for the power.
-
-    \b
-    crossfade experiments power --baseline 0.1 --effect 5% --per-day 20000
-    crossfade experiments power --kind mean --baseline 12 --sd 30 --units 100000 --mode fixed
+    Give `--effect` for the units, `--units` for the smallest effect, both for the power. For example `crossfade
+    experiments power --baseline 0.1 --effect 5% --per-day 20000`.
     """
     from crossfade.methods.stats.planning import PowerPlan, plan
     from crossfade.methods.stats.values import NotEstimable
 
     if effect is None and units is None:
         raise click.UsageError("give `--effect`, `--units`, or both")
-    if effect is not None and units is not None and target is not None:
+    both = effect is not None and units is not None
+    if both and target is not None:
         raise click.UsageError("`--effect` and `--units` leave nothing for `--power` but to be found")
     share, relative = effect or (None, False)
     wanted = PowerPlan(
         population=_population(kind, baseline, sd, covariate),
         effect=share * abs(baseline) if relative and share is not None else share,
         units=units,
-        power=None if effect and units else 0.8 if target is None else target,
+        power=None if both else 0.8 if target is None else target,
         weights=weights,
         alpha=alpha,
         alternative=alternative,

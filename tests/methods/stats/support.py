@@ -65,7 +65,9 @@ def moments_of(stat):
     order = ["m_post", "d_post", "m_pre", "d_pre"]
     products = [
         [
-            stat[a]["sum_squares"] if a == b else stat.get(f"{a}_{b}_sum_of_products", stat.get(f"{b}_{a}_sum_of_products"))
+            stat[a]["sum_squares"]
+            if a == b
+            else stat.get(f"{a}_{b}_sum_of_products", stat.get(f"{b}_{a}_sum_of_products"))
             for b in order
         ]
         for a in order

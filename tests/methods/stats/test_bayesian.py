@@ -81,9 +81,7 @@ def test_losses_differ_by_the_mean(mean, deviation):
 
 
 @settings(max_examples=40)
-@given(
-    a=st.integers(0, 60), b=st.integers(0, 60), c=st.integers(1, 60), d=st.integers(0, 60)
-)
+@given(a=st.integers(0, 60), b=st.integers(0, 60), c=st.integers(1, 60), d=st.integers(0, 60))
 def test_beta_posteriors_by_the_sum(a, b, c, d):
     """For whole numbers P(T > C) is a finite sum (Miller 2013)."""
     found = beta_binomial(Count(a, a + b), Count(c, c + d))
@@ -97,7 +95,9 @@ def test_beta_posteriors_by_the_sum(a, b, c, d):
 
 
 @pytest.mark.parametrize("prior", [(1.0, 1.0), (0.5, 0.5), (0.3, 4.0)])
-@pytest.mark.parametrize("table", [(0, 5, 1, 5), (3, 400, 9, 390), (120_000, 1_000_000, 121_000, 1_000_000), (0, 0, 0, 0)])
+@pytest.mark.parametrize(
+    "table", [(0, 5, 1, 5), (3, 400, 9, 390), (120_000, 1_000_000, 121_000, 1_000_000), (0, 0, 0, 0)]
+)
 def test_beta_posteriors_by_simulation(table, prior):
     k_c, n_c, k_t, n_t = table
     random = np.random.default_rng(11)

@@ -46,7 +46,7 @@ def test_a_healthy_canary_makes_no_evidence_on_average(sizes, rates):
         assert expected > 0.9, "at the edge of the null hypothesis the bet is nearly fair"
 
 
-@pytest.mark.parametrize("p_c, edge", [(0.11, True), (0.2, False)])
+@pytest.mark.parametrize(("p_c", "edge"), [(0.11, True), (0.2, False)])
 def test_the_mirrored_test_is_fair_too(p_c, edge):
     """Worse by the margin or more: promoting is an error, and its evidence is at most 1 on average."""
     expected, n_c, n_b, p_b = 0.0, 30, 30, 0.1

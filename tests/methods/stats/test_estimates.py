@@ -131,9 +131,7 @@ def test_relative_scales_are_the_delta_method():
     assert np.expm1(np.mean(found["log"])) == pytest.approx(np.mean(found["relative"]), rel=0.1)
 
 
-@given(
-    control=st.floats(1, 1e3), effect=st.floats(-0.5, 2), noise=st.floats(1e-3, 0.05), factor=st.floats(1e-3, 1e3)
-)
+@given(control=st.floats(1, 1e3), effect=st.floats(-0.5, 2), noise=st.floats(1e-3, 0.05), factor=st.floats(1e-3, 1e3))
 def test_relative_effects_have_no_unit(control, effect, noise, factor):
     def arms(unit):
         of_control = Estimate.plain(control * unit, (noise * control * unit) ** 2, 500)
@@ -165,7 +163,7 @@ def test_never_below_minus_everything_on_the_log_scale():
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize(
-    "control, treatment, reason",
+    ("control", "treatment", "reason"),
     [
         (Estimate.plain(1.0, 0.0, 10), Estimate.plain(1.0, 0.0, 10), "do not vary"),
         (NotEstimable("first"), Estimate.plain(1.0, 0.1, 10), "first"),
@@ -189,7 +187,7 @@ def test_no_relative_effect_on_a_control_that_may_be_zero(scale):
 
 
 @pytest.mark.parametrize(
-    "values, statistic",
+    ("values", "statistic"),
     [([], Mean()), ([1.0], Mean()), ([[1.0, 0.0]] * 5, Ratio()), ([[1.0, 1.0], [1.0, -1.1], [2.0, 0.2]], Ratio())],
 )
 def test_what_cannot_be_estimated_says_so(values, statistic):
@@ -209,9 +207,9 @@ def test_a_covariate_whose_ratio_has_no_denominator_is_left_out():
 
 
 def test_degrees_of_freedom_of_tiny_variances_do_not_underflow():
-    error, df = spread(1e-200, 10, 2e-200, 20)
+    error, df = spread(1e-200, 9, 2e-200, 19)
     assert error == pytest.approx(math.sqrt(3e-200))
-    assert df == pytest.approx(spread(1.0, 10, 2.0, 20)[1])
+    assert df == pytest.approx(spread(1.0, 9, 2.0, 19)[1])
 
 
 @pytest.mark.parametrize("infer", [welch, confidence_sequence])
@@ -221,7 +219,9 @@ def test_non_inferiority_needs_the_margin(infer):
     assert found.shown
     assert found.worst > -0.05
     assert not non_inferiority(made, 0.003, "increase", infer).shown
-    mirrored = non_inferiority(Contrast("relative", 0.002, 0.004, math.inf, 50_000, 50_000, 1.0), 0.05, "decrease", infer)
+    mirrored = non_inferiority(
+        Contrast("relative", 0.002, 0.004, math.inf, 50_000, 50_000, 1.0), 0.05, "decrease", infer
+    )
     assert (mirrored.p_value, mirrored.worst) == pytest.approx((found.p_value, -found.worst))
 
 

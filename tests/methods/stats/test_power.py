@@ -80,7 +80,10 @@ def test_tea_tasting(case):
     left = 1.0
     if case["covariate"]:
         left -= data["cov"]["y|yx"] ** 2 / data["var"]["yx"] / data["var"]["y"]
-    population, share = Population(data["mean"]["y"], data["var"]["y"], unexplained=left), case["ratio"] / (1 + case["ratio"])
+    population, share = (
+        Population(data["mean"]["y"], data["var"]["y"], unexplained=left),
+        case["ratio"] / (1 + case["ratio"]),
+    )
     design = Design(case["alpha"], case["alternative"], 1 - share, share, small=True)
     for expected in case["expected"]:
         effect, n = expected["effect_size"], expected["n_obs"]
@@ -92,8 +95,8 @@ def test_tea_tasting(case):
             assert detectable(population, n, design, case["power"]) == pytest.approx(effect, rel=1e-6)
 
 
-@pytest.mark.parametrize("side, theirs", [("two-sided", "two-sided"), ("greater", "larger"), ("less", "smaller")])
-@pytest.mark.parametrize("n, ratio", [(8, 1.0), (40, 0.5), (4000, 3.0)])
+@pytest.mark.parametrize(("side", "theirs"), [("two-sided", "two-sided"), ("greater", "larger"), ("less", "smaller")])
+@pytest.mark.parametrize(("n", "ratio"), [(8, 1.0), (40, 0.5), (4000, 3.0)])
 def test_statsmodels_agrees(n, ratio, side, theirs):
     total, effect = n * (1 + ratio), 0.5 if side != "less" else -0.5
     for small, other in ((True, TTestIndPower()), (False, NormalIndPower())):

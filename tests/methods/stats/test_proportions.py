@@ -43,7 +43,10 @@ def test_tea_tasting(case):
         p_value = table_p_value(*arms, "pearson" if method == "pearson" else "likelihood", correct=correct)
     if (method, alternative) == ("barnard", "greater"):
         # with its default effort scipy, which tea-tasting asks, stops at a lower local maximum
-        columns = [[count.successes for count in reversed(arms)], [count.n - count.successes for count in reversed(arms)]]
+        columns = [
+            [count.successes for count in reversed(arms)],
+            [count.n - count.successes for count in reversed(arms)],
+        ]
         assert p_value > expected["pvalue"]
         assert p_value == pytest.approx(stats.barnard_exact(columns, "greater", n=512).pvalue, rel=1e-9)
         return
@@ -130,7 +133,7 @@ def test_degenerate_tables():
         assert test(Count(0, 9), Count(0, 9)) == 1.0
 
 
-@pytest.mark.parametrize("successes, n", [(-1, 5), (6, 5), (0, 2**53), (math.nan, 4)])
+@pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, 2**53), (math.nan, 4)])
 def test_counts_that_are_no_proportion_are_refused(successes, n):
     with pytest.raises(InvalidAnalysisError):
         Count(successes, n)

@@ -68,7 +68,7 @@ def test_one_value_each_has_no_design_effect():
     assert isinstance(quantiles.design_effect(Moments.empty(2), 0.5), NotEstimable)
 
 
-@pytest.mark.parametrize("level, n", [(0.5, 3), (0.99, 380), (0.01, 380), (0.999, 3000), (0.5, 0)])
+@pytest.mark.parametrize(("level", "n"), [(0.5, 3), (0.99, 380), (0.01, 380), (0.999, 3000), (0.5, 0)])
 def test_few_values_do_not_enclose_a_quantile(level, n):
     assert isinstance(quantiles.levels(level, n), NotEstimable)
     assert isinstance(quantiles.of_values(np.arange(n), level), NotEstimable)
@@ -106,7 +106,10 @@ def test_sketches_merge_without_loss(a, b, level):
 def test_a_sketch_is_right_to_half_a_percent(values, level):
     found = Sketch.of(values).quantile(level)
     ordered = sorted(values)
-    below, above = ordered[max(math.ceil(level * len(values)) - 1, 0)], ordered[min(int(level * len(values)), len(values) - 1)]
+    below, above = (
+        ordered[max(math.ceil(level * len(values)) - 1, 0)],
+        ordered[min(int(level * len(values)), len(values) - 1)],
+    )
     slack = 2.1 * Sketch.ACCURACY
     assert min(below, above) - slack * abs(below) - 1e-12 <= found <= max(below, above) + slack * abs(above) + 1e-12
 
@@ -137,7 +140,7 @@ def test_zero_and_negative_values():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_cannot_be_used_are_refused(bad):
-    for call in (Sketch.of, lambda values: quantiles.of_values(values, 0.5), lambda values: caps(values)):
+    for call in (Sketch.of, lambda values: quantiles.of_values(values, 0.5), caps):
         with pytest.raises(InvalidAnalysisError):
             call([1.0, bad])
 

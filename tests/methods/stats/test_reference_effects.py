@@ -81,10 +81,12 @@ def moments_of_columns(document):
     covariance = np.empty((len(names), len(names)))
     for i, a in enumerate(names):
         for j, b in enumerate(names):
-            pairs = document["cov"] if "cov" in document else {}
+            pairs = document.get("cov", {})
             covariance[i, j] = document["var"][a] if i == j else pairs.get(f"{a}|{b}", pairs.get(f"{b}|{a}", 0.0))
     return Moments(
-        np.asarray(document["n"]), np.array([document["mean"][name] for name in names]), covariance * (document["n"] - 1)
+        np.asarray(document["n"]),
+        np.array([document["mean"][name] for name in names]),
+        covariance * (document["n"] - 1),
     )
 
 

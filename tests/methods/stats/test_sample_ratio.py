@@ -117,8 +117,15 @@ def test_expected_evidence_after_a_few_units_is_one():
 
 
 @pytest.mark.parametrize(
-    "counts, weights",
-    [((1, 2), (0.5,)), ((-1, 2), (0.5, 0.5)), ((1, 2), (0.5, -0.5)), ((1, 2), (0, 0)), ((1, math.nan), (1, 1)), ((1, 1), (math.inf, 1))],
+    ("counts", "weights"),
+    [
+        ((1, 2), (0.5,)),
+        ((-1, 2), (0.5, 0.5)),
+        ((1, 2), (0.5, -0.5)),
+        ((1, 2), (0, 0)),
+        ((1, math.nan), (1, 1)),
+        ((1, 1), (math.inf, 1)),
+    ],
 )
 def test_counts_and_weights_that_make_no_sense_are_refused(counts, weights):
     with pytest.raises(InvalidAnalysisError):

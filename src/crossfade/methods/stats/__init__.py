@@ -18,5 +18,5 @@ Example:
     >>> control = estimate(Moments.of([1.0, 2.0, 3.0, 4.0]), Mean())
     >>> treatment = estimate(Moments.of([3.0, 4.0, 5.0, 6.0]), Mean())
     >>> round(welch(contrast(control, treatment)).p_value, 4)
-    0.0714
+    0.071
 """

@@ -67,9 +67,7 @@ class Posterior(msgspec.Struct, frozen=True, tag="posterior"):
     alpha: float
 
 
-def posterior(
-    contrast: Contrast | NotEstimable, prior: Prior = FLAT, alpha: float = 0.05
-) -> Posterior | NotEstimable:
+def posterior(contrast: Contrast | NotEstimable, prior: Prior = FLAT, alpha: float = 0.05) -> Posterior | NotEstimable:
     """Combine a contrast with a prior of the effect.
 
     Args:
@@ -175,4 +173,4 @@ def _breaks(a: float, b: float) -> Array:
 
 @functools.cache
 def _nodes() -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(32)  # type: ignore[no-untyped-call, no-any-return]
+    return np.polynomial.legendre.leggauss(32)

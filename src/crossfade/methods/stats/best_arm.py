@@ -19,7 +19,7 @@ def probability_best(means: Sequence[float] | Array, deviations: Sequence[float]
     """Return the probability that each variant has the largest value, for independent normal posteriors.
 
     The integral of one density times the distribution functions of all others, by Gauss-Legendre quadrature on
-    intervals that end where any of the densities bends. Exact to about 1e-12; well below 2 ms for 5 variants.
+    intervals that end where any of the densities bends. Right to about 1e-10; well below 2 ms for 5 variants.
 
     Args:
         means: Of the posteriors, `(k,)`.
@@ -51,9 +51,10 @@ def probability_best(means: Sequence[float] | Array, deviations: Sequence[float]
     # the product over all others: from the left times from the right, because dividing by one of them may divide by 0
     from_left = np.cumprod(np.vstack([np.ones_like(x), below[:-1]]), axis=0)
     from_right = np.cumprod(np.vstack([np.ones_like(x), below[:0:-1]]), axis=0)[::-1]
-    return np.clip((density * from_left * from_right).sum(axis=1), 0.0, 1.0)
+    found: Array = (density * from_left * from_right).sum(axis=1)
+    return np.minimum(found, 1.0)
 
 
 @functools.cache
 def _nodes() -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(_NODES)  # type: ignore[no-untyped-call, no-any-return]
+    return np.polynomial.legendre.leggauss(_NODES)

@@ -18,7 +18,7 @@ from crossfade.methods.stats.values import (
 )
 
 TUNING = 5_000
-"""The number of units at which the interval is tightest; a guess within a factor of ten of the real size costs little."""
+"""Units at which the interval is tightest; a guess within a factor of ten of the real size costs little."""
 SMALLEST = 100
 """Units of each variant before the first interval: it is asymptotic, so it needs means that are nearly normal."""
 

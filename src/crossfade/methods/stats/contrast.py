@@ -38,7 +38,7 @@ def contrast(
         return treatment
     made: tuple[float, float, float] | NotEstimable
     if scale == "absolute":
-        error, df = spread(control.variance, control.n, treatment.variance, treatment.n, equal_variance)
+        error, df = spread(control.variance, control.df, treatment.variance, treatment.df, equal_variance)
         made = treatment.value - control.value, error, df
     elif scale == "relative":
         made = _relative(control, treatment)
@@ -55,19 +55,27 @@ def contrast(
 
 
 def spread(
-    variance_a: float, n_a: float, variance_b: float, n_b: float, equal_variance: bool = False
+    variance_a: float, df_a: float, variance_b: float, df_b: float, equal_variance: bool = False
 ) -> tuple[float, float]:
-    """Return standard error and degrees of freedom of a difference of two estimates with these variances."""
+    """Return standard error and degrees of freedom of a difference of two estimates.
+
+    Args:
+        variance_a: Of one estimate.
+        df_a: Its degrees of freedom.
+        variance_b: Of the other.
+        df_b: Its degrees of freedom.
+        equal_variance: One unit varies as much in both, so the two are pooled; for means of `df + 1` units.
+    """
     if equal_variance:
-        df = n_a + n_b - 2
-        pooled = ((n_a - 1) * variance_a * n_a + (n_b - 1) * variance_b * n_b) / df
-        return math.sqrt(pooled * (1 / n_a + 1 / n_b)), float(df)
+        n_a, n_b, df = df_a + 1, df_b + 1, df_a + df_b
+        pooled = (df_a * variance_a * n_a + df_b * variance_b * n_b) / df
+        return math.sqrt(pooled * (1 / n_a + 1 / n_b)), df
     variance = variance_a + variance_b
     if not variance > 0:
         return 0.0, math.inf
     # shares, not squares of variances: those of tiny metrics would underflow
     share_a, share_b = variance_a / variance, variance_b / variance
-    return math.sqrt(variance), 1 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1))
+    return math.sqrt(variance), 1 / (share_a**2 / df_a + share_b**2 / df_b)
 
 
 def shifted(contrast: Contrast, by: float) -> Contrast:
@@ -83,7 +91,7 @@ def _relative(control: Estimate, treatment: Estimate) -> tuple[float, float, flo
     slope = value * math.copysign(1.0, control.baseline)
     # the control is in the numerator (adjusted) and in the denominator (not adjusted)
     of_control = control.variance + 2 * slope * control.covariance + slope**2 * control.baseline_variance
-    _, df = spread(control.variance, control.n, treatment.variance, treatment.n)
+    _, df = spread(control.variance, control.df, treatment.variance, treatment.df)
     return value, math.sqrt(max(treatment.variance + of_control, 0.0)) / size, df
 
 
@@ -93,9 +101,9 @@ def _log(control: Estimate, treatment: Estimate, equal_variance: bool) -> tuple[
             return NotEstimable(f"the {name} is not clearly above zero, so it has no logarithm")
     error, df = spread(
         control.variance / control.value**2,
-        control.n,
+        control.df,
         treatment.variance / treatment.value**2,
-        treatment.n,
+        treatment.df,
         equal_variance,
     )
     return math.log(treatment.value / control.value), error, df

@@ -59,7 +59,9 @@ def adjusted(moments: Moments, statistic: Statistic, adjustment: Adjustment) -> 
     The estimate also knows the value without adjustment and how the two vary together, because relative effects are
     relative to the unadjusted control.
     """
-    used = [item for item in zip(adjustment.covariates, adjustment.coefficients, adjustment.centers, strict=True) if item[1]]
+    used = [
+        item for item in zip(adjustment.covariates, adjustment.coefficients, adjustment.centers, strict=True) if item[1]
+    ]
     for each in (statistic, *(covariate for covariate, _, _ in used)):
         if (refusal := unusable(moments, each)) is not None:
             return refusal
@@ -76,4 +78,5 @@ def adjusted(moments: Moments, statistic: Statistic, adjustment: Adjustment) -> 
         baseline=baseline,
         baseline_variance=quadratic(moments, gradient, gradient),
         covariance=quadratic(moments, slope, gradient),
+        df=int(moments.n) - 1,
     )

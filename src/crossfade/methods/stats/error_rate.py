@@ -59,7 +59,9 @@ class ErrorRate(msgspec.Struct, frozen=True):
         Raises:
             InvalidAnalysisError: `tolerated` is not positive, or a ratio is not above 1.
         """
-        require(all(1 < ratio < math.inf for ratio in ratios) and bool(ratios), "ratios that are looked for are above 1")
+        require(
+            all(1 < ratio < math.inf for ratio in ratios) and bool(ratios), "ratios that are looked for are above 1"
+        )
         return cls._start(tolerated, [tolerated * ratio for ratio in ratios])
 
     @classmethod
@@ -73,7 +75,9 @@ class ErrorRate(msgspec.Struct, frozen=True):
         Raises:
             InvalidAnalysisError: `margin` is not above -1, or a ratio is not above 1.
         """
-        require(all(1 < ratio < math.inf for ratio in ratios) and bool(ratios), "ratios that are looked for are above 1")
+        require(
+            all(1 < ratio < math.inf for ratio in ratios) and bool(ratios), "ratios that are looked for are above 1"
+        )
         return cls._start(1 + margin, [(1 + margin) / ratio for ratio in ratios])
 
     @classmethod
@@ -97,7 +101,8 @@ class ErrorRate(msgspec.Struct, frozen=True):
         require(0 <= bad_baseline <= baseline, f"{bad_baseline} of {baseline} requests of the baseline cannot be bad")
         if not (canary and baseline and (bad_canary or bad_baseline)):
             return self
-        of_canary, of_baseline = stakes(np.float64(canary), np.float64(baseline), np.array(self.ratios), self.tolerated)
+        requests = np.array([canary, baseline], dtype=np.float64)[:, None]
+        of_canary, of_baseline = stakes(requests[0], requests[1], np.array(self.ratios), self.tolerated)
         return self._with(np.array(self.log_bets) + bad_canary * of_canary + bad_baseline * of_baseline)
 
     def merge(self, other: ErrorRate) -> ErrorRate:

@@ -111,15 +111,16 @@ def _largest(control: Count, treatment: Count, region: NDArray[np.bool_]) -> flo
         log_yes, log_no = np.log(rates)[:, None], np.log1p(-rates)[:, None]
         of_c = np.exp(choose_c + k_c * log_yes + (control.n - k_c) * log_no)
         of_t = np.exp(choose_t + k_t * log_yes + (treatment.n - k_t) * log_no)
-        return np.einsum("gi,gi->g", of_c @ chosen, of_t)
+        found: Array = np.einsum("gi,gi->g", of_c @ chosen, of_t)
+        return found
 
     # rates of rare and of common events matter alike, so the grid is even in the arc sine
     angles = np.linspace(0, np.pi / 2, _GRID + 2)[1:-1]
     values = probability(np.sin(angles) ** 2)
     best, step = float(values.max()), angles[1] - angles[0]
     peaks = np.flatnonzero((values >= np.roll(values, 1)) & (values >= np.roll(values, -1)))
-    for center in angles[sorted(peaks, key=lambda peak: -values[peak])[:_PEAKS]]:
-        width = step
+    for peak in sorted(peaks, key=lambda peak: -values[peak])[:_PEAKS]:
+        center, width = angles[peak], step
         for _ in range(6):  # each round looks 16 times closer
             near = np.clip(np.linspace(center - width, center + width, 33), 1e-6, np.pi / 2 - 1e-6)
             around = probability(np.sin(near) ** 2)

@@ -1,4 +1,4 @@
-"""One rule for every smooth statistic of means: its variance is the gradient times the covariance times the gradient."""
+"""One rule for every smooth statistic of means: its variance is gradient times covariance times gradient."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def spent(information: Array, alpha: float, spending: Spending = "obrien_fleming
         return 2 * normal_sf(-float(normal_quantile(alpha / 2)) / np.sqrt(share))
     if spending == "pocock":
         return alpha * np.log1p((math.e - 1) * share)
-    return alpha * share**exponent  # type: ignore[no-any-return]
+    return alpha * share**exponent
 
 
 def boundaries(
@@ -177,7 +177,7 @@ def _checked(information: Sequence[float] | Array) -> Array:
 
 @functools.cache
 def _nodes(count: int) -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(count)  # type: ignore[no-untyped-call, no-any-return]
+    return np.polynomial.legendre.leggauss(count)
 
 
 class _Walk:

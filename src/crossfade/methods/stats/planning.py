@@ -102,7 +102,7 @@ def plan(wanted: PowerPlan) -> PowerReport | NotEstimable:
     Example:
         >>> report = plan(PowerPlan(Population(0.1, kind="proportion"), effect=0.01, mode="fixed"))
         >>> report.units
-        29504
+        29498
     """
     shares = [weight / math.fsum(wanted.weights) for weight in wanted.weights]
     design = Design(wanted.alpha, wanted.alternative, shares[0], min(shares[1:]), small=wanted.mode == "fixed")
@@ -150,4 +150,3 @@ def _reach(wanted: PowerPlan, design: Design, effect: float, n: float) -> float:
     if wanted.mode == "group_sequential":
         return group_sequential_power(wanted.population, effect, n, design, times=wanted.looks)
     return always_valid_power(wanted.population, effect, n, design, times=wanted.looks, tuning=wanted.tuning)
-

@@ -109,7 +109,7 @@ def power(population: Population, effect: float, n: float, design: Design) -> fl
 
     Example:
         >>> round(power(Population(0.1, kind="proportion"), 0.01, 30_000, Design()), 3)
-        0.806
+        0.807
     """
     _require_units(n, design)
     shift = signal(population, effect, n, design)
@@ -205,7 +205,7 @@ def _degrees(population: Population, effect: float, n: float, design: Design) ->
     n_control, n_treatment = design.control_share * n, design.treatment_share * n
     of_control = population.variance_at(population.mean) / n_control
     of_treatment = population.variance_at(population.mean + effect) / n_treatment
-    return spread(of_control, n_control, of_treatment, n_treatment)[1]
+    return spread(of_control, n_control - 1, of_treatment, n_treatment - 1)[1]
 
 
 def _guess(population: Population, n: float, design: Design, target: float) -> float:

@@ -46,7 +46,12 @@ def proportion(count: Count) -> Estimate | NotEstimable:
 
 
 def newcombe(
-    control: Count, treatment: Count, alpha: float = 0.05, alternative: Alternative = "two-sided", *, correct: bool = False
+    control: Count,
+    treatment: Count,
+    alpha: float = 0.05,
+    alternative: Alternative = "two-sided",
+    *,
+    correct: bool = False,
 ) -> Effect | NotEstimable:
     """Compare two proportions: Newcombe's interval of the difference, and the p-value of the pooled z test.
 

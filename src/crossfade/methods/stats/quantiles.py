@@ -63,8 +63,11 @@ def from_order_statistics(
     require(math.isfinite(quantile) and lower <= quantile <= upper, "the order statistics are not in order")
     if not upper > lower:
         return NotEstimable("the values around the quantile are all the same")
-    error = (upper - lower) / (2 * float(normal_quantile(1 - _SPREAD / 2)))
-    return Estimate.plain(quantile, error * error * design_effect, n)
+    z = float(normal_quantile(1 - _SPREAD / 2))
+    error = (upper - lower) / (2 * z)
+    # about m = 2 z sqrt(n level (1 - level)) values lie between them, so the distance varies by 1 / sqrt(m) of itself
+    df = z * math.sqrt(n * level * (1 - level) / max(design_effect, 1.0))
+    return Estimate.plain(quantile, error * error * design_effect, n, df)
 
 
 def of_values(values: ArrayLike, level: float, *, design_effect: float = 1.0) -> Estimate | NotEstimable:

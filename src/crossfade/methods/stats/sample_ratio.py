@@ -24,7 +24,9 @@ _FEW = 1_000
 _TIES = 1e-7
 
 
-def fixed(counts: Sequence[int], weights: Sequence[float], *, exact: bool | None = None, correct: bool = False) -> float:
+def fixed(
+    counts: Sequence[int], weights: Sequence[float], *, exact: bool | None = None, correct: bool = False
+) -> float:
     """Return the p-value of "units arrive in proportion to the weights".
 
     Variants of weight zero do not count as a degree of freedom; a unit in one of them is proof enough.

@@ -17,8 +17,8 @@ from crossfade.methods.stats.values import require
 class Sketch:
     """Counts of values in buckets whose width grows with the value, so that every quantile is right to 0.5 %.
 
-    Inside of a bucket values are taken to be spread evenly, so the order statistics around a quantile stay apart. Values
-    smaller than 1e-12 in size count as zero.
+    Inside of a bucket values are taken to be spread evenly, so the order statistics around a quantile stay apart.
+    Values smaller than 1e-12 in size count as zero.
 
     Args:
         keys: Of the buckets that are not empty, ascending: below zero for negative values, 0 for zero.

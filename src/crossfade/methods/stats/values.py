@@ -33,6 +33,7 @@ class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
         baseline: The estimate without adjustment; what relative effects are relative to.
         baseline_variance: Of `baseline`.
         covariance: Of `value` and `baseline`.
+        df: Degrees of freedom of `variance`: how well it is known itself.
     """
 
     value: float
@@ -41,11 +42,12 @@ class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
     baseline: float
     baseline_variance: float
     covariance: float
+    df: float
 
     @classmethod
-    def plain(cls, value: float, variance: float, n: int) -> Estimate:
-        """Return an estimate without adjustment."""
-        return cls(value, variance, n, value, variance, variance)
+    def plain(cls, value: float, variance: float, n: int, df: float | None = None) -> Estimate:
+        """Return an estimate without adjustment; the variance of n values has n - 1 degrees of freedom."""
+        return cls(value, variance, n, value, variance, variance, n - 1 if df is None else df)
 
 
 class Contrast(msgspec.Struct, frozen=True, tag="contrast"):
