@@ -74,10 +74,8 @@ def coverage_and_power(name, experiments, seed=2):
     held = (stream.distance <= _widths(stream.n)).all(axis=1).mean()
     yield Figure(f"{name}: coverage at all looks, always valid", held, 1 - ALPHA - 3 * _error(ALPHA, experiments), 1.0)
     effects = [welch(each, ALPHA) for each in stream.last]
-    inside = [
-        each.lower <= (math.expm1(stream.truth) if each.scale == "log" else stream.truth) <= each.upper
-        for each in effects
-    ]
+    truth = math.expm1(stream.truth) if KINDS[name].scale == "log" else stream.truth
+    inside = [each.interval[0] <= truth <= each.interval[1] for each in effects]
     yield about(f"{name}: coverage, fixed", np.mean(inside), 1 - ALPHA, experiments)
     if kind.population is None:
         return

@@ -15,16 +15,16 @@ def keep(figures):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_false_positives(name):
-    keep(checks.false_positives(name, 200))
+    keep(checks.false_positives(name, 150))
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_coverage_and_power(name):
-    keep(checks.coverage_and_power(name, 200))
+    keep(checks.coverage_and_power(name, 150))
 
 
 def test_sample_ratio():
-    keep(checks.sample_ratio(150))
+    keep(checks.sample_ratio(100))
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1])

@@ -41,7 +41,7 @@ def check(case, expected, alternative, alpha, tolerance):
             assert found == pytest.approx(expected[name], rel=tolerance, abs=tolerance), name
     if "ci" in expected:
         ends = [number(end) for end in expected["ci"]]
-        assert [effect.lower, effect.upper] == pytest.approx(ends, rel=tolerance, abs=tolerance)
+        assert effect.interval == pytest.approx(ends, rel=tolerance, abs=tolerance)
     return effect
 
 
@@ -98,8 +98,9 @@ def test_the_one_sided_p_value_is_the_closed_form():
 def test_interval_and_p_value_always_agree(z, n, tuning, alpha, side, scale):
     effect = confidence_sequence(contrast_of(z, n, scale), alpha, side, tuning=tuning)
     assert 0 <= effect.p_value <= 1
-    assert effect.lower <= effect.effect <= effect.upper
-    excludes = effect.lower > 0 or effect.upper < 0
+    lower, upper = effect.interval
+    assert lower <= effect.effect <= upper
+    excludes = lower > 0 or upper < 0
     if abs(effect.p_value / alpha - 1) > 1e-6:
         assert excludes == effect.significant
 

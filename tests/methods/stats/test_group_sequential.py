@@ -93,7 +93,7 @@ def test_repeated_interval_and_p_value_agree_with_the_bound(z, side):
     information = [0.25, 0.5, 0.75]
     bound = boundaries(information, 0.05, "obrien_fleming", side)[-1]
     effect = group_sequential(contrast_of(z, sign), information, alternative=side)
-    assert (z >= bound) == (effect.lower >= 0 or effect.upper <= 0)
+    assert (z >= bound) == (effect.interval[0] >= 0 or effect.interval[1] <= 0)
     assert (effect.p_value <= 0.05) == (z >= bound)
     if side != "less":
         assert effect.lower == pytest.approx(effect.effect - bound * 0.1)

@@ -12,11 +12,15 @@ import pytest
 import crossfade.methods.stats
 from crossfade.errors import MissingExtraError
 from crossfade.methods.stats import distributions
+from crossfade.methods.stats.bayesian import posterior
 from crossfade.methods.stats.contrast import contrast
 from crossfade.methods.stats.error_rate import ErrorRate
+from crossfade.methods.stats.planning import PowerPlan, plan
+from crossfade.methods.stats.power import Population
 from crossfade.methods.stats.sample_ratio import SampleRatio
 from crossfade.methods.stats.values import Contrast, Effect, Estimate, NotEstimable
 from crossfade.methods.stats.welch import welch
+from crossfade.methods.stats.winsorize import Caps
 
 MODULES = [
     "crossfade.methods.stats",
@@ -60,11 +64,16 @@ def test_without_scipy_it_says_what_to_install(monkeypatch):
     "value",
     [
         welch(contrast(*ARMS)),
+        welch(contrast(*ARMS, "log"), alternative="less"),
+        posterior(contrast(*ARMS)),
+        Caps(upper=3.0),
+        plan(PowerPlan(Population(0.1, kind="proportion"), effect=0.01)),
         contrast(*ARMS),
         ARMS[0],
         NotEstimable("why"),
         ErrorRate.worse().observe(canary=10, baseline=10, bad_canary=1, bad_baseline=0),
         SampleRatio.start((0.5, 0.5)).observe((10, 12)),
+        SampleRatio.start((1.0, 0.0)).observe((10, 1)),
     ],
     ids=lambda value: type(value).__name__,
 )

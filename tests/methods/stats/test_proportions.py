@@ -22,7 +22,7 @@ from crossfade.methods.stats.proportions import (
 from crossfade.methods.stats.values import NotEstimable
 from tests.methods.stats.support import cases, number
 
-TABLES = [(3, 10, 7, 12), (0, 5, 4, 6), (30, 100, 45, 110), (1, 300, 9, 280), (5, 5, 0, 7)]
+TABLES = [(3, 10, 7, 12), (0, 5, 4, 6), (30, 100, 45, 110), (1, 120, 9, 110), (5, 5, 0, 7)]
 
 
 def counts(a, n, b, m):
@@ -103,7 +103,7 @@ def test_the_pooled_test_and_newcombe_agree_with_statsmodels(table):
     )
 
 
-@pytest.mark.parametrize("table", [(3, 10, 7, 12), (30, 100, 45, 110), (1, 300, 9, 280)])
+@pytest.mark.parametrize("table", [(3, 10, 7, 12), (30, 100, 45, 110), (1, 120, 9, 110)])
 def test_chi_square_tests_agree_with_scipy(table):
     (a, n, b, m), arms = table, counts(*table)
     for name, ours in (("pearson", "pearson"), ("log-likelihood", "likelihood")):
@@ -114,7 +114,8 @@ def test_chi_square_tests_agree_with_scipy(table):
 
 def test_one_sided_intervals_are_open_on_the_other_side():
     above, below = (newcombe(Count(30, 100), Count(45, 110), alternative=side) for side in ("greater", "less"))
-    assert (above.upper, below.lower) == (math.inf, -math.inf)
+    assert (above.upper, below.lower) == (None, None)
+    assert (above.interval[1], below.interval[0]) == (math.inf, -math.inf)
     assert above.p_value + below.p_value == pytest.approx(1)
     both = newcombe(Count(30, 100), Count(45, 110))
     assert above.lower > both.lower

@@ -12,7 +12,7 @@ from tests.methods.stats.support import cases, document, estimates, moments_of, 
 
 
 def bounds(effect):
-    return [effect.lower, effect.upper]
+    return list(effect.interval)
 
 
 def close(value, expected, tolerance=1e-9):

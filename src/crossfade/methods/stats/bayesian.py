@@ -25,7 +25,7 @@ class Prior(msgspec.Struct, frozen=True):
 
     Args:
         mean: What is expected before anything was measured; 0 favours nobody.
-        deviation: How large effects usually are: 0.3 hardly pulls, 0.05 is sceptical. Infinite means no prior.
+        deviation: How large effects usually are: 0.3 hardly pulls, 0.05 is sceptical.
 
     Raises:
         InvalidAnalysisError: `deviation` is not positive.
@@ -35,10 +35,9 @@ class Prior(msgspec.Struct, frozen=True):
     deviation: float = 0.3
 
     def __post_init__(self) -> None:
-        require(math.isfinite(self.mean) and self.deviation > 0, "a prior has a finite mean and a deviation above zero")
-
-
-FLAT = Prior(0.0, math.inf)
+        require(
+            math.isfinite(self.mean) and 0 < self.deviation < math.inf, "a prior has a mean and a deviation above zero"
+        )
 
 
 class Posterior(msgspec.Struct, frozen=True, tag="posterior"):
@@ -67,12 +66,14 @@ class Posterior(msgspec.Struct, frozen=True, tag="posterior"):
     alpha: float
 
 
-def posterior(contrast: Contrast | NotEstimable, prior: Prior = FLAT, alpha: float = 0.05) -> Posterior | NotEstimable:
+def posterior(
+    contrast: Contrast | NotEstimable, prior: Prior | None = None, alpha: float = 0.05
+) -> Posterior | NotEstimable:
     """Combine a contrast with a prior of the effect.
 
     Args:
         contrast: On any scale; the prior is relative, and is multiplied by the control for absolute contrasts.
-        prior: What was believed before; flat by default.
+        prior: What was believed before; None is flat: all effects are as likely.
         alpha: Of the credible interval.
 
     Raises:
@@ -86,7 +87,7 @@ def posterior(contrast: Contrast | NotEstimable, prior: Prior = FLAT, alpha: flo
         return contrast
     unit = abs(contrast.baseline) if contrast.scale == "absolute" else 1.0
     error = contrast.standard_error
-    if math.isinf(prior.deviation):
+    if prior is None:
         mean, deviation = contrast.value, error
     elif unit == 0:
         return NotEstimable("the control is zero, so a prior of the relative effect says nothing")

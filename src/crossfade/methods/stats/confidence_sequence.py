@@ -112,7 +112,13 @@ def running(before: Effect, now: Effect) -> Effect | NotEstimable:
     """
     same = (before.scale, before.alpha, before.alternative) == (now.scale, now.alpha, now.alternative)
     require(same, "looks of different scale, alpha or alternative cannot be put together")
-    lower, upper = max(before.lower, now.lower), min(before.upper, now.upper)
+    (low, high), (lower, upper) = before.interval, now.interval
+    lower, upper = max(low, lower), min(high, upper)
     if lower > upper:
         return NotEstimable("the intervals of the looks do not meet: the effect changes over time")
-    return msgspec.structs.replace(now, lower=lower, upper=upper, p_value=min(before.p_value, now.p_value))
+    return msgspec.structs.replace(
+        now,
+        lower=None if now.lower is None else lower,
+        upper=None if now.upper is None else upper,
+        p_value=min(before.p_value, now.p_value),
+    )

@@ -63,5 +63,5 @@ def non_inferiority(
     effect = infer(shifted(contrast, by), alpha, "greater" if up else "less")
     if isinstance(effect, NotEstimable):
         return effect
-    worst = (effect.lower if up else effect.upper) - by
+    worst = effect.interval[0 if up else 1] - by
     return NonInferiority(effect.significant, margin, worst, effect.p_value, alpha)

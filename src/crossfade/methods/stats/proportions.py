@@ -83,8 +83,8 @@ def newcombe(
     return Effect(
         scale="absolute",
         effect=difference,
-        lower=lower if alternative != "less" else -math.inf,
-        upper=upper if alternative != "greater" else math.inf,
+        lower=None if alternative == "less" else lower,
+        upper=None if alternative == "greater" else upper,
         p_value=pooled_p_value(control, treatment, alternative, correct=correct),
         standard_error=pooled_error(control, treatment),
         alpha=alpha,

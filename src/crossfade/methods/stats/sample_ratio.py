@@ -19,6 +19,8 @@ ALARM = 0.001
 """Below this p-value a mismatch is reported."""
 CONCENTRATIONS = (100.0, 1_000.0, 10_000.0)
 """What the sequential test bets on, in equal parts: large, middling and small mismatches."""
+CERTAIN = 1e9
+"""ln of the evidence when a unit is where none can be; finite, so that the state can be stored as JSON."""
 _FEW = 1_000
 """Expected counts are small, and the test exact, up to this many outcomes."""
 _TIES = 1e-7
@@ -128,7 +130,7 @@ class SampleRatio(msgspec.Struct, frozen=True):
         """The logarithm of the e-value against "all is well", now."""
         bets = np.array(self._evidence())
         top = float(bets.max())
-        return top if math.isinf(top) else top + math.log(float(np.exp(bets - top).mean()))
+        return top + math.log(float(np.exp(bets - top).mean()))
 
     @property
     def p_value(self) -> float:
@@ -155,7 +157,7 @@ def log_bayes_factor(
     """
     observed, shares, proof = _checked(counts, weights)
     if proof:
-        return math.inf
+        return CERTAIN
     parameters = shares * concentration if prior is None else np.asarray(prior, dtype=np.float64)
     total = float(parameters.sum())
     factor = log_gamma(total) - log_gamma(total + float(observed.sum()))

@@ -80,7 +80,7 @@ class Contrast(msgspec.Struct, frozen=True, tag="contrast"):
         """Return a value of this scale as people read it: logarithms become relative effects."""
         if self.scale != "log":
             return value
-        return math.inf if value > 700 else math.expm1(value)
+        return math.expm1(min(value, 700.0))
 
 
 class Effect(msgspec.Struct, frozen=True, tag="effect"):
@@ -90,8 +90,8 @@ class Effect(msgspec.Struct, frozen=True, tag="effect"):
         scale: `absolute` or `relative`, or `log` when interval and test were made on the logarithm of the ratio;
             `effect`, `lower` and `upper` are relative effects then.
         effect: The point estimate.
-        lower: Lower end of the interval; minus infinity (log: -1) when the alternative is `less`.
-        upper: Upper end of the interval; infinite when the alternative is `greater`.
+        lower: Lower end of the interval; None where it is open, because the alternative is `less`.
+        upper: Upper end of the interval; None where it is open, because the alternative is `greater`.
         p_value: Of "there is no effect"; below `alpha` exactly when the interval leaves out zero.
         standard_error: On the scale of the contrast.
         alpha: The error probability of the interval.
@@ -101,8 +101,8 @@ class Effect(msgspec.Struct, frozen=True, tag="effect"):
 
     scale: Scale
     effect: float
-    lower: float
-    upper: float
+    lower: float | None
+    upper: float | None
     p_value: float
     standard_error: float
     alpha: float
@@ -114,19 +114,23 @@ class Effect(msgspec.Struct, frozen=True, tag="effect"):
         """Whether "no effect" is rejected at `alpha`."""
         return self.p_value <= self.alpha
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Both ends as numbers: infinite where it is open, but never below -1 on the logarithmic scale."""
+        least = -1.0 if self.scale == "log" else -math.inf
+        return least if self.lower is None else self.lower, math.inf if self.upper is None else self.upper
+
     @classmethod
     def around(
         cls, contrast: Contrast, half_width: float, p_value: float, alpha: float, alternative: Alternative
     ) -> Effect:
         """Return the effect whose interval is the contrast plus and minus `half_width`, open on the side not tested."""
         half_width = float(half_width)
-        lower = contrast.value - half_width if alternative != "less" else -math.inf
-        upper = contrast.value + half_width if alternative != "greater" else math.inf
         return cls(
             scale=contrast.scale,
             effect=contrast.readable(contrast.value),
-            lower=contrast.readable(lower),
-            upper=contrast.readable(upper),
+            lower=None if alternative == "less" else contrast.readable(contrast.value - half_width),
+            upper=None if alternative == "greater" else contrast.readable(contrast.value + half_width),
             p_value=float(p_value),
             standard_error=contrast.standard_error,
             alpha=alpha,

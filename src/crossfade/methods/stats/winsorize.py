@@ -15,15 +15,25 @@ from crossfade.methods.stats.values import require
 class Caps(msgspec.Struct, frozen=True):
     """Where values are cut off. The same for all variants, and fixed before the values are looked at by variant.
 
+    Args:
+        lower: What smaller values become; None leaves them.
+        upper: What larger values become; None leaves them.
+
     Raises:
         InvalidAnalysisError: `lower` is above `upper`, or one is NaN.
     """
 
-    lower: float = -math.inf
-    upper: float = math.inf
+    lower: float | None = None
+    upper: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.lower <= self.upper, f"values cannot be between {self.lower} and {self.upper}")
+        lower, upper = self.ends
+        require(lower <= upper, f"values cannot be between {lower} and {upper}")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both caps as numbers, infinite where there is none."""
+        return -math.inf if self.lower is None else self.lower, math.inf if self.upper is None else self.upper
 
 
 def caps(values: ArrayLike, lower_share: float = 0.0, upper_share: float = 0.0) -> Caps:
@@ -48,11 +58,11 @@ def caps(values: ArrayLike, lower_share: float = 0.0, upper_share: float = 0.0) 
     array = np.asarray(values, dtype=np.float64).ravel()
     require(array.size > 0, "there are no values to find caps from")
     require(bool(np.isfinite(array).all()), "a value is missing or infinite")
-    lower = float(np.quantile(array, lower_share, method="lower")) if lower_share else -math.inf
-    upper = float(np.quantile(array, 1 - upper_share, method="higher")) if upper_share else math.inf
+    lower = float(np.quantile(array, lower_share, method="lower")) if lower_share else None
+    upper = float(np.quantile(array, 1 - upper_share, method="higher")) if upper_share else None
     return Caps(lower, upper)
 
 
 def winsorize(values: ArrayLike, caps: Caps) -> Array:
     """Return the values, those beyond a cap pulled in to it; missing ones stay missing."""
-    return np.clip(np.asarray(values, dtype=np.float64), caps.lower, caps.upper)
+    return np.clip(np.asarray(values, dtype=np.float64), *caps.ends)
