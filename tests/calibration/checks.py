@@ -141,18 +141,22 @@ def _evidence(canary, baseline, bad_canary, bad_baseline):
     return np.exp(np.minimum(bets, 600.0)).mean(axis=-1)
 
 
-def sick_canary(factor, most, experiments, seed=5):
-    """The canary fails more often: how many of its requests failed before it is rolled back, the median."""
+def sick_canary(factor, most, experiments, seed=5, times=1000, per_window=500):
+    """The canary fails more often, on the same ramp: how many requests failed before the rollback, the median."""
     random, failed = np.random.default_rng(seed), []
     for _ in range(experiments):
         test, bad = ErrorRate.worse(), 0
-        while not test.rejects(0.01) and bad < 2000:
-            canary, baseline = (int(each) for each in random.multinomial(100, (0.1, 0.9)))
+        for share in np.linspace(0.01, 0.5, times):
+            canary = int(random.binomial(per_window, share))
             bad_canary, bad_baseline = (
-                int(random.binomial(canary, 0.01 * factor)),
-                int(random.binomial(baseline, 0.01)),
+                int(random.binomial(requests, rate))
+                for requests, rate in ((canary, 0.01 * factor), (per_window - canary, 0.01))
             )
-            test = test.observe(canary=canary, baseline=baseline, bad_canary=bad_canary, bad_baseline=bad_baseline)
+            test = test.observe(
+                canary=canary, baseline=per_window - canary, bad_canary=bad_canary, bad_baseline=bad_baseline
+            )
             bad += bad_canary
+            if test.rejects(0.01):
+                break
         failed.append(bad)
     yield Figure(f"canary: median failed requests before rollback, x{factor:g}", float(np.median(failed)), 1, most)
