@@ -18,6 +18,7 @@ def campaign(experiments: int) -> dict[str, Callable[[], Iterable[checks.Figure]
     """Everything that is measured."""
     found = {f"{name} A/A": partial(checks.false_positives, name, experiments) for name in KINDS}
     found |= {f"{name} A/B": partial(checks.coverage_and_power, name, experiments) for name in KINDS}
+    found["many metrics"] = partial(checks.many_metrics, experiments)
     found["sample ratio"] = partial(checks.sample_ratio, 2 * experiments)
     found |= {
         f"canary healthy {rate}": partial(checks.healthy_canary, rate, experiments) for rate in (0.001, 0.01, 0.1)

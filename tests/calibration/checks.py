@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossfade.methods.stats.confidence_sequence import mixture, width
+from crossfade.methods.stats.confidence_sequence import log_evidence, mixture, width
 from crossfade.methods.stats.error_rate import WORSE, ErrorRate, stakes
 from crossfade.methods.stats.group_sequential import boundaries, looks
+from crossfade.methods.stats.multiplicity import e_benjamini_hochberg
 from crossfade.methods.stats.power import Design, power
 from crossfade.methods.stats.sample_ratio import ALARM, SampleRatio
 from crossfade.methods.stats.sequential_power import always_valid_power, group_sequential_power
@@ -97,6 +98,23 @@ def coverage_and_power(name, experiments, seed=2):
         yield Figure(
             f"{name}: power, {mode} (calculator {expected:.3f})", float(found), expected - slack, expected + slack
         )
+
+
+def many_metrics(experiments, seed=6, metrics=10, times=50):
+    """Ten correlated metrics, three with an effect; stopped at the first look at which e-BH rejects anything."""
+    random, ratio, wrong, right = np.random.default_rng(seed), mixture(ALPHA), [], []
+    drift = np.where(np.arange(metrics) < 3, 4.0, 0.0)
+    steps, n = looks(times), 10_000.0 * looks(times)
+    for _ in range(experiments):
+        noise = 0.7 * random.normal(size=(times, metrics)) + math.sqrt(0.51) * random.normal(size=(times, 1))
+        z = (np.cumsum(noise, axis=0) / math.sqrt(times) + drift * steps[:, None]) / np.sqrt(steps)[:, None]
+        evidence = log_evidence(z, n[:, None], ratio)
+        rejections = (e_benjamini_hochberg(each, ALPHA) for each in evidence)
+        rejected = next((each for each in rejections if each.any()), np.zeros(metrics, dtype=bool))
+        wrong.append(rejected[3:].sum() / max(rejected.sum(), 1))
+        right.append(rejected[:3].any())
+    yield at_most("many metrics: false discovery rate of e-BH under peeking", np.mean(wrong), ALPHA, experiments)
+    yield Figure("many metrics: something true is found", float(np.mean(right)), 0.5, 1.0)
 
 
 def sample_ratio(experiments, seed=3):

@@ -23,6 +23,10 @@ def test_coverage_and_power(name):
     keep(checks.coverage_and_power(name, 150))
 
 
+def test_many_metrics():
+    keep(checks.many_metrics(200))
+
+
 def test_sample_ratio():
     keep(checks.sample_ratio(100))
 

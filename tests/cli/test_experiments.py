@@ -1,10 +1,12 @@
 """`crossfade experiments power`: what it finds, what it shows, what it refuses; no server, no platform."""
 
 import json
+import sys
 
 import pytest
 from statsmodels.stats.power import TTestIndPower
 
+from crossfade.methods.stats import distributions
 from tests.cli.test_main import modules_after
 
 
@@ -141,6 +143,14 @@ def test_plans_that_make_no_sense_are_refused(power, options, sentence):
 def test_it_needs_no_platform(cli, power):
     assert power("--baseline", 0.1, "--effect", "5%").exit_code == 0
     assert not cli.home.exists()
+
+
+def test_without_scipy_it_says_what_to_install(power, monkeypatch):
+    distributions.special.cache_clear()
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    result = power("--baseline", 0.1, "--effect", "5%")
+    assert result.exit_code == 7
+    assert "hint: pip install 'crossfade[experiments]'" in result.stderr
 
 
 def test_its_help_imports_neither_numpy_nor_scipy():

@@ -117,6 +117,12 @@ def test_values_that_cannot_be_used_are_refused(bad):
         Moments.grouped([1.0, bad, 3.0], np.zeros(3, dtype=np.int64), 2)
 
 
+@pytest.mark.parametrize("groups", [[0, 1, 2], [0, -1, 1], [0, 1], [0, 1, 0, 1]])
+def test_groups_that_are_no_cells_are_refused(groups):
+    with pytest.raises(InvalidAnalysisError):
+        Moments.grouped([1.0, 2.0, 3.0], np.array(groups), 2)
+
+
 def test_more_cannot_be_taken_out_than_there_is():
     with pytest.raises(InvalidAnalysisError):
         Moments.of([1.0]).subtract(Moments.of([1.0, 2.0]))

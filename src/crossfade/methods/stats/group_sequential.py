@@ -35,7 +35,7 @@ _NOTHING = 1e-15
 _FAR = 40.0
 
 
-def spent(information: Array, alpha: float, spending: Spending = "obrien_fleming", exponent: float = 2.0) -> Array:
+def spent(information: Array, alpha: float, spending: Spending = "obrien_fleming") -> Array:
     """Return how much of a one-sided alpha is spent when this share of the information is there.
 
     Source:
@@ -46,7 +46,7 @@ def spent(information: Array, alpha: float, spending: Spending = "obrien_fleming
         return 2 * normal_sf(-float(normal_quantile(alpha / 2)) / np.sqrt(share))
     if spending == "pocock":
         return alpha * np.log1p((math.e - 1) * share)
-    return alpha * share**exponent
+    return alpha * share**2
 
 
 def boundaries(

@@ -64,9 +64,12 @@ class Moments:
             cells: How many groups there are.
 
         Raises:
-            InvalidAnalysisError: A value is missing, infinite, or too large to be squared.
+            InvalidAnalysisError: A value is missing, infinite, or too large to be squared, or a group is not one of
+                the cells.
         """
         rows = _rows(values)
+        require(groups.shape == rows.shape[:1], "there are not as many groups as rows")
+        require(not groups.size or bool(groups.min() >= 0 and groups.max() < cells), f"groups are 0 to {cells - 1}")
         d = rows.shape[1]
         n = np.bincount(groups, minlength=cells)
         divisor = np.maximum(n, 1)
