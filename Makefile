@@ -10,7 +10,7 @@ DEMO := .venvs/demo
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench peers crash stress fuzz schemathesis conformance docs env lock clean
+.PHONY: help demo serve test check bench peers calibrate crash stress fuzz schemathesis conformance docs env lock clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -39,6 +39,8 @@ bench: $(TEST)/.ready ## measure; needs an otherwise idle machine
 
 peers: $(TEST)/.ready ## measure other model servers, each in its own environment; needs an idle machine and 3 GB
 	@$(TEST)/bin/python -m benchmarks.peers $(ARGS)
+calibrate: $(TEST)/.ready ## simulate thousands of experiments and compare error rates with what was promised
+	@$(TEST)/bin/python -m tests.calibration $(ARGS)
 
 crash: $(TEST)/.ready ## kill servers at awkward moments and look for damage
 	@$(TEST)/bin/python -m tests.crash.campaign $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from crossfade.cli.assigning import assign
+from crossfade.cli.planning import power
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -13,3 +14,4 @@ def experiments() -> None:
 
 
 experiments.add_command(assign)
+experiments.add_command(power)

@@ -10,6 +10,7 @@ CrossfadeError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError
+│   ├── InvalidAnalysisError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
@@ -64,6 +65,7 @@ from crossfade.errors.invalid import (
     BodyTooLargeError,
     BodyTooSlowError,
     InvalidAllocationError,
+    InvalidAnalysisError,
     InvalidEnsembleError,
     InvalidInputError,
     InvalidNameError,
@@ -146,6 +148,7 @@ __all__ = [
     "HostNotAllowedError",
     "IllegalTransitionError",
     "InvalidAllocationError",
+    "InvalidAnalysisError",
     "InvalidEnsembleError",
     "InvalidInputError",
     "InvalidNameError",

@@ -128,6 +128,14 @@ class UnknownHashError(InvalidInputError):
     hint_template = "use a release that knows it, or begin anew with `{known}`: every unit is then drawn again"
 
 
+class InvalidAnalysisError(InvalidInputError):
+    """Numbers or parameters of a statistical method are ones that nothing can be computed from."""
+
+    code = "invalid_analysis"
+    sentence = "this cannot be computed: {problem}"
+    hint_template = "see what is expected with `crossfade experiments power --help`"
+
+
 class PredictionError(InvalidInputError):
     """The model itself failed on inputs that fit its signature."""
 

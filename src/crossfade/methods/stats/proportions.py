@@ -1,0 +1,152 @@
+"""Two proportions: the estimate, the pooled test, Newcombe's interval, and chi-square tests of the two-by-two table."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from crossfade.methods.stats.distributions import chi_square_sf, normal_quantile, normal_sf
+from crossfade.methods.stats.values import (
+    Alternative,
+    Effect,
+    Estimate,
+    NotEstimable,
+    require,
+    require_probability,
+)
+
+
+class Count(msgspec.Struct, frozen=True):
+    """How many of `n` units did it.
+
+    Raises:
+        InvalidAnalysisError: `successes` is not between 0 and `n`.
+    """
+
+    successes: int
+    n: int
+
+    def __post_init__(self) -> None:
+        require(0 <= self.successes <= self.n < 2**53, f"{self.successes} of {self.n} is not a proportion")
+
+    @property
+    def rate(self) -> float:
+        """The share, 0 when there is nothing."""
+        return self.successes / self.n if self.n else 0.0
+
+
+def proportion(count: Count) -> Estimate | NotEstimable:
+    """Estimate a proportion; its variance is p (1 - p) / n."""
+    if count.n < 2:
+        return NotEstimable(f"{count.n} units have no variance; two are the least")
+    return Estimate.plain(count.rate, count.rate * (1 - count.rate) / count.n, count.n)
+
+
+def newcombe(
+    control: Count,
+    treatment: Count,
+    alpha: float = 0.05,
+    alternative: Alternative = "two-sided",
+    *,
+    correct: bool = False,
+) -> Effect | NotEstimable:
+    """Compare two proportions: Newcombe's interval of the difference, and the p-value of the pooled z test.
+
+    The interval is built from Wilson's for each proportion: it stays inside of -1 and 1 and works when nobody, or
+    everybody, did it. Because interval and test differ slightly, they can disagree close to `alpha`.
+
+    Args:
+        control: Of the variant that is compared against.
+        treatment: Of the variant of interest.
+        alpha: Error probability.
+        alternative: What is looked for.
+        correct: Continuity correction of the p-value.
+
+    Raises:
+        InvalidAnalysisError: `alpha` is not between 0 and 1.
+
+    Source:
+        Newcombe: Interval estimation for the difference between independent proportions, Statistics in Medicine 17
+        (1998), method 10. Wilson, JASA 22 (1927).
+    """
+    require_probability(alpha)
+    if not (control.n and treatment.n):
+        return NotEstimable("one of the variants has no units")
+    z = float(normal_quantile(1 - alpha / (2 if alternative == "two-sided" else 1)))
+    (low_c, high_c), (low_t, high_t) = wilson(control, z), wilson(treatment, z)
+    difference = treatment.rate - control.rate
+    lower = difference - math.hypot(treatment.rate - low_t, high_c - control.rate)
+    upper = difference + math.hypot(high_t - treatment.rate, control.rate - low_c)
+    return Effect(
+        scale="absolute",
+        effect=difference,
+        lower=None if alternative == "less" else lower,
+        upper=None if alternative == "greater" else upper,
+        p_value=pooled_p_value(control, treatment, alternative, correct=correct),
+        standard_error=pooled_error(control, treatment),
+        alpha=alpha,
+        alternative=alternative,
+        n=control.n + treatment.n,
+    )
+
+
+def wilson(count: Count, z: float) -> tuple[float, float]:
+    """Return Wilson's interval of one proportion at `z` standard errors."""
+    n, p = count.n, count.rate
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(center - half, 0.0), min(center + half, 1.0)
+
+
+def pooled_error(control: Count, treatment: Count) -> float:
+    """Return the standard error of the difference when both proportions are the same."""
+    pooled = (control.successes + treatment.successes) / (control.n + treatment.n)
+    return math.sqrt(pooled * (1 - pooled) * (1 / control.n + 1 / treatment.n))
+
+
+def continuity(control: Count, treatment: Count) -> float:
+    """Return by how much counts, being whole numbers, overstate a difference of proportions."""
+    difference = abs(treatment.rate - control.rate)
+    return min((1 / control.n + 1 / treatment.n) / 2, difference)
+
+
+def pooled_p_value(control: Count, treatment: Count, alternative: Alternative, *, correct: bool = False) -> float:
+    """Return the p-value of the pooled z test; 1 when all units did the same."""
+    error = pooled_error(control, treatment)
+    if not error:
+        return 1.0
+    difference = treatment.rate - control.rate
+    size = abs(difference) - (continuity(control, treatment) if correct else 0.0)
+    if alternative == "two-sided":
+        return float(2 * normal_sf(size / error))
+    toward = difference if alternative == "greater" else -difference
+    return float(normal_sf((size if toward > 0 else -abs(difference)) / error))
+
+
+def table_p_value(
+    control: Count, treatment: Count, test: Literal["pearson", "likelihood"] = "pearson", *, correct: bool = False
+) -> float:
+    """Return the p-value of a chi-square test of the two-by-two table, two-sided.
+
+    Args:
+        control: Of the variant that is compared against.
+        treatment: Of the variant of interest.
+        test: Pearson's statistic, or twice the log likelihood ratio (G).
+        correct: Yates' correction: observed counts move up to half a unit toward the expected ones.
+    """
+    observed = np.array(
+        [[count.successes, count.n - count.successes] for count in (control, treatment)], dtype=np.float64
+    )
+    expected = observed.sum(1, keepdims=True) * observed.sum(0) / observed.sum()
+    if not (expected > 0).all():
+        return 1.0
+    if correct:
+        distance = expected - observed
+        observed = observed + np.sign(distance) * np.minimum(0.5, np.abs(distance))
+    if test == "pearson":
+        return chi_square_sf(float(((observed - expected) ** 2 / expected).sum()), 1)
+    terms = np.where(observed > 0, observed * np.log(np.where(observed > 0, observed, 1.0) / expected), 0.0)
+    return chi_square_sf(2 * float(terms.sum()), 1)
