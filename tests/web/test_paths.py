@@ -5,7 +5,7 @@ import pytest
 from crossfade.core.identity import ModelRef
 from crossfade.errors import InvalidInputError, NotFoundError
 from crossfade.web.dataplane import PARTS
-from crossfade.web.paths import _TABLE, family_of, find_route
+from crossfade.web.paths import TABLE, family_of, find_route
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_routes(path, action, ref):
 
 
 def test_every_route_has_an_action():
-    for method, _, action in _TABLE:
+    for method, _, action in TABLE:
         assert method in {"GET", "POST"}
         assert [callable(getattr(part, action, None)) for part in PARTS].count(True) == 1
 
