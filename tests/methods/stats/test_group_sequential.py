@@ -54,6 +54,19 @@ def test_all_looks_together_spend_what_may_be_spent(times, alpha, spending, side
     assert crossing(bounds, times, 0.0, side).sum() == pytest.approx(allowed, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("step", [0.1, 0.02, 1e-3, 3e-5])
+def test_looks_close_to_each_other(step):
+    """The quadrature must not miss the narrow steps between them, nor lose paths on the way."""
+    times = [0.5 * (1 - step), 0.5, 0.5 * (1 + step)]
+    found = crossing([2.0, 2.0, 2.0], times)
+    assert found[0] == pytest.approx(2 * stats.norm.sf(2.0), abs=1e-9)
+    for looked in (2, 3):
+        correlations = [[math.sqrt(min(a, b) / max(a, b)) for a in times[:looked]] for b in times[:looked]]
+        joint = stats.multivariate_normal(np.zeros(looked), correlations)
+        inside = joint.cdf([2.0] * looked, lower_limit=[-2.0] * looked, rng=np.random.default_rng(1))
+        assert found[:looked].sum() == pytest.approx(1 - inside, abs=2e-5)
+
+
 def test_a_hundred_looks_by_simulation():
     times = looks(100)
     random = np.random.default_rng(7)
@@ -104,7 +117,9 @@ def test_not_estimable_is_handed_on():
     assert group_sequential(reason, [0.5]) is reason
 
 
-@pytest.mark.parametrize("times", [[], [0.0, 1.0], [0.5, 0.5], [1.0, 0.5], [math.nan], [0.5, math.inf], [-1.0]])
+@pytest.mark.parametrize(
+    "times", [[], [0.0, 1.0], [0.5, 0.5], [1.0, 0.5], [math.nan], [0.5, math.inf], [-1.0], [0.5, 0.5 + 1e-9]]
+)
 def test_looks_that_do_not_ascend_are_refused(times):
     with pytest.raises(InvalidAnalysisError):
         boundaries(times)
