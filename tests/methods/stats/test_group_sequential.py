@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from crossfade.errors import InvalidAnalysisError
-from crossfade.methods.stats.group_sequential import boundaries, crossing, group_sequential, looks, spent
+from crossfade.methods.stats.group_sequential import boundaries, crossing, group_sequential, looks, normal_score, spent
 from crossfade.methods.stats.values import Contrast, NotEstimable
+from crossfade.methods.stats.welch import welch
 from tests.methods.stats.support import cases
 
 
@@ -110,6 +111,20 @@ def test_repeated_interval_and_p_value_agree_with_the_bound(z, side):
     assert (effect.p_value <= 0.05) == (z >= bound)
     if side != "less":
         assert effect.lower == pytest.approx(effect.effect - bound * 0.1)
+
+
+def test_few_degrees_of_freedom_widen_the_interval():
+    known, estimated = (
+        group_sequential(Contrast("absolute", 0.3, 0.1, df, 10, 10, 1.0), [0.5, 1.0]) for df in (math.inf, 8.0)
+    )
+    assert estimated.upper > known.upper
+    assert estimated.p_value > known.p_value
+    fixed = group_sequential(Contrast("absolute", 0.3, 0.1, 8.0, 10, 10, 1.0), [1.0])
+    assert fixed.interval == pytest.approx(welch(Contrast("absolute", 0.3, 0.1, 8.0, 10, 10, 1.0)).interval, rel=1e-9)
+    assert fixed.p_value == pytest.approx(2 * stats.t.sf(3.0, 8), rel=2e-3)
+    assert normal_score(-3.0, 8.0) == pytest.approx(stats.norm.isf(stats.t.sf(3.0, 8)) * -1)
+    assert normal_score(0.0, 8.0) == 0
+    assert math.isfinite(normal_score(1e6, math.inf))
 
 
 def test_not_estimable_is_handed_on():

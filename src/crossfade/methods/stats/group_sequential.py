@@ -11,10 +11,13 @@ import numpy as np
 
 from crossfade.methods.stats.distributions import (
     Array,
+    X,
     normal_cdf,
     normal_density,
     normal_quantile,
     normal_sf,
+    t_cdf,
+    t_quantile,
 )
 from crossfade.methods.stats.values import (
     Alternative,
@@ -148,11 +151,22 @@ def group_sequential(
     bound = float(boundaries(information, alpha, spending, alternative)[-1])
     if isinstance(contrast, NotEstimable):
         return contrast
-    z = contrast.value / contrast.standard_error
+    z = float(normal_score(contrast.value / contrast.standard_error, contrast.df))
     toward = {"two-sided": abs(z), "greater": z, "less": -z}[alternative]
     p_value = _repeated_p_value(toward, information, spending, alternative)
-    half = bound * contrast.standard_error
-    return Effect.around(contrast, half, p_value, alpha, alternative)
+    # the t that is as unlikely as the bound; beyond 37 nothing is
+    critical = -float(t_quantile(float(normal_sf(bound)), contrast.df)) if bound < 37 else bound
+    return Effect.around(contrast, critical * contrast.standard_error, p_value, alpha, alternative)
+
+
+def normal_score(t: X, df: X) -> X:
+    """Return the z that is as unlikely as this t, so that bounds for z hold when the variance was estimated.
+
+    Source:
+        Jennison, Turnbull (2000), section 3.8, the significance level approach.
+    """
+    size = -normal_quantile(np.maximum(t_cdf(-np.abs(t), df), 1e-300))
+    return np.copysign(size, t)  # type: ignore[no-any-return]
 
 
 def _repeated_p_value(z: float, information: Sequence[float], spending: Spending, alternative: Alternative) -> float:
