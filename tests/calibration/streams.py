@@ -82,6 +82,7 @@ class Stream:
     Attributes:
         values: `(experiments, looks)`.
         errors: Their standard errors.
+        df: Their degrees of freedom.
         n: Units of both variants at each look.
         last: The contrasts at the end.
         truth: What they estimate.
@@ -89,6 +90,7 @@ class Stream:
 
     values: np.ndarray
     errors: np.ndarray
+    df: np.ndarray
     n: np.ndarray
     last: list[Contrast]
     truth: float
@@ -105,7 +107,7 @@ class Stream:
 
 def simulate(name, *, experiments, looks=50, per_look=100, effect=0.0, seed=0):
     """Run experiments of one kind: two variants, `per_look` new units of each between looks."""
-    kind, values, errors, last = KINDS[name], [], [], []
+    kind, values, errors, df, last = KINDS[name], [], [], [], []
     for start in range(0, experiments, CHUNK):
         random = np.random.default_rng([seed, start])
         shape = (min(CHUNK, experiments - start), looks, per_look)
@@ -113,9 +115,10 @@ def simulate(name, *, experiments, looks=50, per_look=100, effect=0.0, seed=0):
         made = _quantiles(rows, looks) if name == "quantile" else _means(name, rows, looks)
         values += [[each.value for each in experiment] for experiment in made]
         errors += [[each.standard_error for each in experiment] for experiment in made]
+        df += [[each.df for each in experiment] for experiment in made]
         last += [experiment[-1] for experiment in made]
     n = 2 * per_look * np.arange(1, looks + 1)
-    return Stream(np.array(values), np.array(errors), n, last, float(kind.truth(effect)))
+    return Stream(np.array(values), np.array(errors), np.array(df), n, last, float(kind.truth(effect)))
 
 
 def _means(name, rows, looks):

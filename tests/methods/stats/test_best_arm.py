@@ -44,6 +44,13 @@ def test_they_sum_to_one_and_follow_the_values(arms, shift, factor):
     assert probability_best(means[::-1], deviations[::-1])[::-1] == pytest.approx(found, abs=1e-9)
 
 
+def test_a_common_offset_costs_no_digits():
+    plain = probability_best([0.0, 0.25, 0.5], [0.25, 0.5, 0.125])
+    assert probability_best([2.0**44, 2.0**44 + 0.25, 2.0**44 + 0.5], [0.25, 0.5, 0.125]) == pytest.approx(
+        plain, abs=1e-9
+    )
+
+
 def test_many_equal_arms_share():
     assert probability_best([1.0] * 30, [0.5] * 30) == pytest.approx([1 / 30] * 30, rel=1e-9)
 

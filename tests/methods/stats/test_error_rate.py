@@ -98,6 +98,8 @@ def test_evidence_that_was_there_is_kept():
         healed = healed.observe(canary=100, baseline=900, bad_canary=0, bad_baseline=9)
     assert healed.rejects()
     assert healed.log_evidence < bad.log_evidence
+    assert healed.merge(ErrorRate.worse()).rejects()
+    assert not ErrorRate.worse().merge(healed).rejects(), "a test does not take over what another has looked at"
 
 
 def test_a_tolerated_ratio_moves_the_edge():

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from crossfade.errors import InvalidAnalysisError
-from crossfade.methods.stats.group_sequential import boundaries, crossing, group_sequential, looks, spent
+from crossfade.methods.stats.group_sequential import boundaries, crossing, group_sequential, looks, normal_score, spent
 from crossfade.methods.stats.values import Contrast, NotEstimable
+from crossfade.methods.stats.welch import welch
 from tests.methods.stats.support import cases
 
 
@@ -52,6 +53,19 @@ def test_all_looks_together_spend_what_may_be_spent(times, alpha, spending, side
     sides = 1 if side != "two-sided" else 2
     allowed = sides * spent(np.array([times[-1]]), alpha / sides, spending)[0]
     assert crossing(bounds, times, 0.0, side).sum() == pytest.approx(allowed, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("step", [0.1, 0.02, 1e-3, 3e-5])
+def test_looks_close_to_each_other(step):
+    """The quadrature must not miss the narrow steps between them, nor lose paths on the way."""
+    times = [0.5 * (1 - step), 0.5, 0.5 * (1 + step)]
+    found = crossing([2.0, 2.0, 2.0], times)
+    assert found[0] == pytest.approx(2 * stats.norm.sf(2.0), abs=1e-9)
+    for looked in (2, 3):
+        correlations = [[math.sqrt(min(a, b) / max(a, b)) for a in times[:looked]] for b in times[:looked]]
+        joint = stats.multivariate_normal(np.zeros(looked), correlations)
+        inside = joint.cdf([2.0] * looked, lower_limit=[-2.0] * looked, rng=np.random.default_rng(1))
+        assert found[:looked].sum() == pytest.approx(1 - inside, abs=2e-5)
 
 
 def test_a_hundred_looks_by_simulation():
@@ -99,12 +113,28 @@ def test_repeated_interval_and_p_value_agree_with_the_bound(z, side):
         assert effect.lower == pytest.approx(effect.effect - bound * 0.1)
 
 
+def test_few_degrees_of_freedom_widen_the_interval():
+    known, estimated = (
+        group_sequential(Contrast("absolute", 0.3, 0.1, df, 10, 10, 1.0), [0.5, 1.0]) for df in (math.inf, 8.0)
+    )
+    assert estimated.upper > known.upper
+    assert estimated.p_value > known.p_value
+    fixed = group_sequential(Contrast("absolute", 0.3, 0.1, 8.0, 10, 10, 1.0), [1.0])
+    assert fixed.interval == pytest.approx(welch(Contrast("absolute", 0.3, 0.1, 8.0, 10, 10, 1.0)).interval, rel=1e-9)
+    assert fixed.p_value == pytest.approx(2 * stats.t.sf(3.0, 8), rel=2e-3)
+    assert normal_score(-3.0, 8.0) == pytest.approx(stats.norm.isf(stats.t.sf(3.0, 8)) * -1)
+    assert normal_score(0.0, 8.0) == 0
+    assert math.isfinite(normal_score(1e6, math.inf))
+
+
 def test_not_estimable_is_handed_on():
     reason = NotEstimable("no")
     assert group_sequential(reason, [0.5]) is reason
 
 
-@pytest.mark.parametrize("times", [[], [0.0, 1.0], [0.5, 0.5], [1.0, 0.5], [math.nan], [0.5, math.inf], [-1.0]])
+@pytest.mark.parametrize(
+    "times", [[], [0.0, 1.0], [0.5, 0.5], [1.0, 0.5], [math.nan], [0.5, math.inf], [-1.0], [0.5, 0.5 + 1e-9]]
+)
 def test_looks_that_do_not_ascend_are_refused(times):
     with pytest.raises(InvalidAnalysisError):
         boundaries(times)

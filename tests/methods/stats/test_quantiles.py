@@ -60,6 +60,14 @@ def test_values_of_the_same_unit_widen_it():
     assert math.sqrt(np.mean(naive)) < 0.5 * np.std(medians)
 
 
+def test_the_standard_error_is_known_no_better_than_the_values_around_it():
+    plain, wide = (
+        quantiles.from_order_statistics(5.0, 4.8, 5.3, level=0.9, n=5000, design_effect=each) for each in (1.0, 4.0)
+    )
+    assert plain.df == pytest.approx(1.96 * math.sqrt(5000 * 0.9 * 0.1), rel=1e-3)
+    assert wide.df == pytest.approx(plain.df / 2)
+
+
 def test_one_value_each_has_no_design_effect():
     values = np.random.default_rng(3).normal(size=20_000)
     below = (values <= np.median(values)).astype(float)

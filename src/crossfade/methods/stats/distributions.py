@@ -51,9 +51,9 @@ def normal_quantile(p: X) -> X:
     return special().ndtri(p)  # type: ignore[no-any-return]
 
 
-def t_cdf(x: X, df: float) -> X:
+def t_cdf(x: X, df: X) -> X:
     """Return P(T <= x) of Student's t; `df` may be infinite."""
-    return special().stdtr(df, x) if np.isfinite(df) else special().ndtr(x)  # type: ignore[no-any-return]
+    return special().stdtr(np.minimum(df, 1e12), x)  # type: ignore[no-any-return]
 
 
 def t_quantile(p: X, df: float) -> X:

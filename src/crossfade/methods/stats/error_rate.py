@@ -106,21 +106,22 @@ class ErrorRate(msgspec.Struct, frozen=True):
         return self._with(np.array(self.log_bets) + bad_canary * of_canary + bad_baseline * of_baseline)
 
     def merge(self, other: ErrorRate) -> ErrorRate:
-        """Return the state after the windows of both, which another process or another kind of event has seen.
+        """Return the state after the windows of another state, too.
 
-        Kinds of events need not be independent of each other, but their windows must be: merge different windows or
-        different units, and test different kinds of the same requests each by itself.
+        Only the looks of this test count: what the other had reached by itself at some time is forgotten, for whoever
+        takes the best of several tests is wrong more often than each of them. The windows must be different ones; test
+        different kinds of bad events of the same requests each by itself.
 
         Raises:
             InvalidAnalysisError: They look for different things.
         """
         same = (self.ratios, self.tolerated) == (other.ratios, other.tolerated)
         require(same, "tests of different rate ratios cannot be merged")
-        return self._with(np.array(self.log_bets) + np.array(other.log_bets), other.highest)
+        return self._with(np.array(self.log_bets) + np.array(other.log_bets))
 
-    def _with(self, log_bets: Array, highest: float = 0.0) -> ErrorRate:
+    def _with(self, log_bets: Array) -> ErrorRate:
         moved = msgspec.structs.replace(self, log_bets=tuple(map(float, log_bets)))
-        return msgspec.structs.replace(moved, highest=max(self.highest, highest, moved.log_evidence))
+        return msgspec.structs.replace(moved, highest=max(self.highest, moved.log_evidence))
 
     @property
     def log_evidence(self) -> float:

@@ -11,10 +11,13 @@ import numpy as np
 
 from crossfade.methods.stats.distributions import (
     Array,
+    X,
     normal_cdf,
     normal_density,
     normal_quantile,
     normal_sf,
+    t_cdf,
+    t_quantile,
 )
 from crossfade.methods.stats.values import (
     Alternative,
@@ -27,7 +30,6 @@ from crossfade.methods.stats.values import (
 
 Spending = Literal["obrien_fleming", "pocock", "power"]
 """How alpha is spent: hardly any early, evenly, or as the square of the information."""
-_NODES = 65
 _REACH = 8.0
 """Standard deviations beyond which a path is not followed."""
 _NOTHING = 1e-15
@@ -79,10 +81,10 @@ def boundaries(
     times = _checked(information)
     one_sided = alternative != "two-sided"
     targets = np.diff(spent(times, alpha if one_sided else alpha / 2, spending), prepend=0.0)
-    walk = _Walk(one_sided)
+    walk = _Walk(times, one_sided)
     found = []
-    for time, target in zip(times, targets, strict=True):
-        walk.advance(float(time))
+    for target in targets:
+        walk.advance()
         bound = walk.bound(float(target))
         walk.stop(bound)
         found.append(bound)
@@ -113,10 +115,12 @@ def crossing(
         drift: The expected z at information 1; 0 gives the type I error, anything else the power.
         alternative: Which bounds there are.
     """
-    walk = _Walk(alternative != "two-sided", -drift if alternative == "less" else drift)
+    times = _checked(information)
+    require(len(bounds) == len(times), "there are not as many bounds as looks")
+    walk = _Walk(times, alternative != "two-sided", -drift if alternative == "less" else drift)
     found = []
-    for time, bound in zip(_checked(information), bounds, strict=True):
-        walk.advance(float(time))
+    for bound in bounds:
+        walk.advance()
         found.append(walk.stop(float(bound)))
     return np.array(found)
 
@@ -147,11 +151,22 @@ def group_sequential(
     bound = float(boundaries(information, alpha, spending, alternative)[-1])
     if isinstance(contrast, NotEstimable):
         return contrast
-    z = contrast.value / contrast.standard_error
+    z = float(normal_score(contrast.value / contrast.standard_error, contrast.df))
     toward = {"two-sided": abs(z), "greater": z, "less": -z}[alternative]
     p_value = _repeated_p_value(toward, information, spending, alternative)
-    half = bound * contrast.standard_error
-    return Effect.around(contrast, half, p_value, alpha, alternative)
+    # the t that is as unlikely as the bound; beyond 37 nothing is
+    critical = -float(t_quantile(float(normal_sf(bound)), contrast.df)) if bound < 37 else bound
+    return Effect.around(contrast, critical * contrast.standard_error, p_value, alpha, alternative)
+
+
+def normal_score(t: X, df: X) -> X:
+    """Return the z that is as unlikely as this t, so that bounds for z hold when the variance was estimated.
+
+    Source:
+        Jennison, Turnbull (2000), section 3.8, the significance level approach.
+    """
+    size = -normal_quantile(np.maximum(t_cdf(-np.abs(t), df), 1e-300))
+    return np.copysign(size, t)  # type: ignore[no-any-return]
 
 
 def _repeated_p_value(z: float, information: Sequence[float], spending: Spending, alternative: Alternative) -> float:
@@ -172,25 +187,37 @@ def _checked(information: Sequence[float] | Array) -> Array:
     times = np.asarray(information, dtype=np.float64)
     ascending = times.ndim == 1 and times.size > 0 and bool(np.all(np.diff(times, prepend=0.0) > 0))
     require(ascending and bool(np.isfinite(times).all()), "shares of information are positive and ascend")
+    require(bool((np.diff(times) > 1e-5 * times[1:]).all()), "looks are closer together than 1 in 100,000")
     return times
 
 
 @functools.cache
-def _nodes(count: int) -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(count)
+def _panel() -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(16)
+
+
+def _nodes(lower: float, upper: float, scale: float) -> tuple[Array, Array]:
+    """Return nodes and weights of a quadrature of functions that bend over `scale`."""
+    count = max(4, math.ceil((upper - lower) / (6 * scale)))
+    edges = np.linspace(lower, upper, count + 1)
+    points, weights = _panel()
+    half = (upper - lower) / (2 * count)
+    return (edges[:-1, None] + half * (1 + points)).ravel(), np.tile(half * weights, count)
 
 
 class _Walk:
     """The distribution of the score among paths that no look has stopped."""
 
-    def __init__(self, one_sided: bool, drift: float = 0.0) -> None:
+    def __init__(self, times: Array, one_sided: bool, drift: float = 0.0) -> None:
         self._one_sided, self._drift = one_sided, drift
-        self._time, self._step = 0.0, 0.0
+        self._times, self._steps = list(map(float, times)), list(map(float, np.diff(times, prepend=0.0)))
+        self._look = -1
         self._nodes, self._mass = np.zeros(1), np.ones(1)  # all paths start at zero
 
-    def advance(self, time: float) -> None:
+    def advance(self) -> None:
         """Go on to the next look."""
-        self._step, self._time = time - self._time, time
+        self._look += 1
+        self._time, self._step = self._times[self._look], self._steps[self._look]
 
     def outside(self, bound: float) -> tuple[float, float]:
         """Return the probability of crossing the bound at this look and not before, and its slope in the bound."""
@@ -231,10 +258,9 @@ class _Walk:
             self._nodes, self._mass = np.array([middle]), np.zeros(1)
             return crossed
         scale = math.sqrt(self._step)
-        # a step must span several nodes, or the quadrature would miss its peak
-        points, weights = _nodes(max(_NODES, 32 * math.ceil(2.5 * (upper - lower) / scale / 32)))
-        nodes = (lower + upper) / 2 + (upper - lower) / 2 * points
+        # fine enough for the step that led here and for the one that comes
+        nodes, weights = _nodes(lower, upper, math.sqrt(min(self._steps[self._look : self._look + 2])))
         density = normal_density((nodes[:, None] - self._nodes[None, :] - self._drift * self._step) / scale) / scale
-        self._mass = (density @ self._mass) * weights * (upper - lower) / 2
+        self._mass = (density @ self._mass) * weights
         self._nodes = nodes
         return crossed
