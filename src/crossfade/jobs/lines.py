@@ -32,7 +32,14 @@ def csv_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     Raises:
         MalformedRequestError: There is no heading, or it lacks a column.
     """
-    csv.field_size_limit(_LONGEST_CELL)
+    before = csv.field_size_limit(_LONGEST_CELL)  # of the whole process, which may be another one than the child
+    try:
+        yield from _csv_groups(source, task)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     # what is not UTF-8 becomes surrogates, so that it costs its own row only
     lines = _Counted(io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="").readline)
     reader = csv.reader(lines, strict=True)
