@@ -1,7 +1,8 @@
 """Reading the file of a job: every row becomes an input or is explained, whatever the file holds."""
 
-from __future__ import csv
+from __future__ import annotations
 
+import csv
 import datetime as dt
 import io
 import json
