@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossfade.client import Client
-from crossfade.platform import Platform
+from crossfade.platform import Platform, open_platform
 from crossfade.registry.packaging import Draft, pack
 from crossfade.registry.versions import Card, Version
+from crossfade.settings import Settings
 from crossfade.web.app import create_app
 from crossfade.web.inprocess import InProcessTransport
 
@@ -53,6 +54,14 @@ def register(client: Client, folder: Path, *versions: str, name: str = "tiny") -
         client.register_draft(name, tiny_draft(folder / f"model{factor}.onnx", float(factor)), version=version)
         for factor, version in enumerate(versions, start=1)
     ]
+
+
+def registered_home(folder: Path, *versions: str) -> Path:
+    """Return the home of a registry whose model `tiny` has these versions, the first of them champion."""
+    with open_platform(Settings(home=folder / "home")) as platform, local_client(platform) as client:
+        register(client, folder, *versions)
+        client.move_alias("tiny", "champion", versions[0])
+    return folder / "home"
 
 
 def local_client(platform: Platform) -> Client:

@@ -20,10 +20,8 @@ CAPTURE = {"CROSSFADE_CAPTURE__MODELS": '{"tiny": {"ratio": 1}}', "CROSSFADE_CAP
 def captured(tmp_path_factory):
     """A home with two versions of `tiny`, the second of which answers twice as much, and a server that captured."""
     folder = tmp_path_factory.mktemp("replay")
-    home = folder / "home"
+    home = control.registered_home(folder, "1.0.0", "2.0.0")
     with open_platform(Settings(home=home)) as platform, control.local_client(platform) as client:
-        control.register(client, folder, "1.0.0", "2.0.0")
-        client.move_alias("tiny", "champion", "1.0.0")
         client.move_alias("tiny", "challenger", "2.0.0")
     with control.running_server(home, **CAPTURE) as server:
         for number in range(3):

@@ -24,11 +24,7 @@ ROWS = 1200
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A registry whose model `tiny` answers the sum of two numbers."""
-    folder = tmp_path_factory.mktemp("jobs")
-    with open_platform(Settings(home=folder / "home")) as platform, control.local_client(platform) as client:
-        control.register(client, folder, "1.0.0")
-        client.move_alias("tiny", "champion", "1.0.0")
-    return folder / "home"
+    return control.registered_home(tmp_path_factory.mktemp("jobs"), "1.0.0")
 
 
 @pytest.fixture(scope="module")

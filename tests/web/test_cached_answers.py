@@ -19,14 +19,7 @@ ON = {"CROSSFADE_CACHE__MODE": "on"}
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A registry whose model `tiny` has a champion with factor 1, and a second version with factor 2."""
-    from crossfade.platform import open_platform
-    from crossfade.settings import Settings
-
-    folder = tmp_path_factory.mktemp("cached")
-    with open_platform(Settings(home=folder / "home")) as platform, control.local_client(platform) as client:
-        control.register(client, folder, "1.0.0", "1.0.1")
-        client.move_alias("tiny", "champion", "1.0.0")
-    return folder / "home"
+    return control.registered_home(tmp_path_factory.mktemp("cached"), "1.0.0", "1.0.1")
 
 
 @contextlib.contextmanager

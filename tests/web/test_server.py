@@ -72,14 +72,7 @@ def workers_of(pid):
 @pytest.fixture(scope="module")
 def home_with_model(tmp_path_factory):
     """A registry whose model `tiny` has a champion."""
-    from crossfade.platform import open_platform
-    from crossfade.settings import Settings
-
-    folder = tmp_path_factory.mktemp("server")
-    with open_platform(Settings(home=folder / "home")) as platform, control.local_client(platform) as client:
-        control.register(client, folder, "1.0.0")
-        client.move_alias("tiny", "champion", "1.0.0")
-    return folder / "home"
+    return control.registered_home(tmp_path_factory.mktemp("server"), "1.0.0")
 
 
 # --- one process ---------------------------------------------------------------------------------------------------

@@ -9,9 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from crossfade.platform import open_platform
 from crossfade.serving.capture_files import find_files
-from crossfade.settings import Settings
 from tests import control
 from tests.serving.collector import collector
 from tests.traffic.support import eventually
@@ -22,11 +20,7 @@ ANSWERED = ("crossfade_requests_total", ("code", "2xx"), ("model", "tiny"), ("ve
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("workers")
-    with open_platform(Settings(home=folder / "home")) as platform, control.local_client(platform) as client:
-        control.register(client, folder, "1.0.0")
-        client.move_alias("tiny", "champion", "1.0.0")
-    return folder / "home"
+    return control.registered_home(tmp_path_factory.mktemp("workers"), "1.0.0")
 
 
 def scrape(server):

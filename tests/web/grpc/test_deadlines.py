@@ -26,7 +26,7 @@ async def hanging(tmp_path, sqlite_url):
     openings, model = Openings(registry.backend), Constant(1.0)
     openings.plans["1.0.0"] = model
     rules = FAST.model_copy(update={"execution": "thread"})
-    settings = Settings(serving=rules, grpc=GrpcSettings(port=free_port()))
+    settings = Settings(home=tmp_path, serving=rules, grpc=GrpcSettings(port=free_port()))
     runtime = ServingRuntime(registry.backend, registry.backend.database, settings, openings)
     runtime.start()
     await asyncio.to_thread(runtime.await_ready, 20)

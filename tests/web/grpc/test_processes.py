@@ -30,13 +30,7 @@ triton = pytest.importorskip("tritonclient.grpc")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A registry whose model `tiny` has a champion."""
-    from crossfade.platform import open_platform
-
-    folder = tmp_path_factory.mktemp("grpc")
-    with open_platform(Settings(home=folder / "home")) as platform, control.local_client(platform) as client:
-        control.register(client, folder, "1.0.0")
-        client.move_alias("tiny", "champion", "1.0.0")
-    return folder / "home"
+    return control.registered_home(tmp_path_factory.mktemp("grpc"), "1.0.0")
 
 
 def ask(client, **options):
