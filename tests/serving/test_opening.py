@@ -1,6 +1,7 @@
 """Opening proves that a version is what was registered, and that it works."""
 
 import math
+import os
 from collections.abc import Iterator
 
 import msgspec
@@ -10,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 from crossfade.core import memory
 from crossfade.core.tensors import DTYPES, Signature, TensorSpec
-from crossfade.errors import CorruptBlobError, PredictionError
+from crossfade.errors import CorruptBlobError, LoadFailedError, PredictionError
 from crossfade.registry.ensembles.document import EnsembleSpec, Member
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import GoldenRequests
@@ -24,7 +25,7 @@ from crossfade.serving.slots import SlotTable
 from crossfade.settings import ServingSettings
 from crossfade.traffic.snapshot import Aspired, Role
 from tests.serving.fakes import SIGNATURE, Constant
-from tests.traffic.support import FAST
+from tests.traffic.support import FAST, eventually
 
 X = np.arange(6.0).reshape(3, 2)
 
@@ -66,6 +67,23 @@ def test_an_ensemble_waits_for_its_members_so_the_event_loop_must_not_call_it(op
 def test_a_missing_version_cannot_be_opened(opener, wish):
     with pytest.raises(CorruptBlobError, match=r"manifest\.json.*missing"):
         opener("total", msgspec.structs.replace(wish, manifest_digest="0" * 64))
+
+
+def test_a_model_whose_process_cannot_load_it_leaves_nothing(registry, wish, monkeypatch):
+    rules = FAST.model_copy(update={"execution": "process"})
+    nursery = Nursery(Limits(2**30))
+    opener = VersionOpener(registry.backend, TrustPolicy(), rules, nursery).open
+    opener("total", wish).close()
+    monkeypatch.setattr(nursery, "_limits", Limits(2**20))  # too little for anything
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
+    nursery.learn(("decimal",))
+    for _ in range(3):
+        with pytest.raises(LoadFailedError) as failed:
+            opener("total", wish)
+        kept = failed  # an error that is kept must not keep the files
+    nursery.close()
+    assert kept is not None
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= len(before), 5)  # noqa: PTH208
 
 
 def test_damaged_bytes_are_named(opener, registry, wish):

@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-_VARIABLE = "OMP_NUM_THREADS"
+THREADS_VARIABLE = "OMP_NUM_THREADS"
 """What OpenMP, OpenBLAS, MKL and PyTorch read when they are loaded."""
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -28,7 +28,7 @@ def bound_threads(processes: int) -> int:
         Threads of each pool of each process, at least 1.
     """
     if not _bound():
-        os.environ[_VARIABLE] = str(max(1, available_processors() // processes))
+        os.environ[THREADS_VARIABLE] = str(max(1, available_processors() // processes))
     return thread_bound()
 
 
@@ -38,7 +38,7 @@ def thread_bound() -> int:
 
 
 def _bound() -> int:
-    first = os.environ.get(_VARIABLE, "").partition(",")[0].strip()  # further numbers are for nested regions
+    first = os.environ.get(THREADS_VARIABLE, "").partition(",")[0].strip()  # further numbers are for nested regions
     return int(first) if first.isdecimal() else 0
 
 

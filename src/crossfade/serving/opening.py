@@ -111,7 +111,11 @@ class VersionOpener:
             pipeline = load_pipeline(manifest, blobs, self._policy, Placement(rules.device, rules.threads))
             return OpenedVersion(manifest, pipeline.predict, golden, number, pipeline, manifest.flavor == ENSEMBLE)
         isolated = isolate(manifest, blobs, self._policy, self._settings, self._nursery)
-        isolated.start()
+        try:
+            isolated.start()
+        except BaseException:
+            isolated.close()
+            raise
         return OpenedVersion(manifest, isolated.pipeline().predict, golden, number, isolated, True, isolated)
 
     def _needs_process(self, manifest: Manifest, rules: ModelRules) -> bool:

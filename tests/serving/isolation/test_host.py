@@ -237,6 +237,55 @@ def test_closing_it_leaves_nothing(isolated):
         doubled(host)
 
 
+def test_closing_it_while_it_waits_to_be_started_again_starts_nothing(isolated, monkeypatch):
+    monkeypatch.setattr(hosts, "_FIRST_PAUSE", 30.0)
+    host, errors = isolated(poison.Exit()), []
+    with pytest.raises(ModelCrashedError):
+        doubled(host, POISON)
+
+    def ask():
+        try:
+            doubled(host)
+        except NotServedError as error:
+            errors.append(error)
+
+    waiter = threading.Thread(target=ask)
+    waiter.start()
+    time.sleep(0.1)
+    host.close()
+    waiter.join(10)
+    assert len(errors) == 1
+    assert host.pid is None
+
+
+def test_a_process_that_comes_after_the_end_is_ended(isolated, monkeypatch, nursery):
+    host, take, taken = isolated(poison.Harmless(), start=False), nursery.take, []
+
+    def late(name):
+        taken.append(take(name))
+        host.close()
+        return taken[0]
+
+    monkeypatch.setattr(nursery, "take", late)
+    with pytest.raises(LoadFailedError, match="unloaded"):
+        host.start()
+    eventually(lambda: not is_alive(taken[0].pid), 5)
+
+
+def test_without_memory_to_share_it_is_one_failed_request(isolated, monkeypatch):
+    host = isolated(poison.Harmless())
+
+    def refuse(size):
+        raise OSError(12, "Cannot allocate memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hosts.Region, "create", refuse)
+        with pytest.raises(ModelCrashedError, match="Cannot allocate memory"):
+            doubled(host, {"x": np.ones(100_000)})
+    assert len(doubled(host, {"x": np.ones(100_000)})) == 100_000
+    assert host.ends == {}
+
+
 def test_forgetting_it_ends_its_process(isolated):
     pid = isolated.forgotten(poison.Harmless())
     eventually(lambda: not is_alive(pid), 5)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from crossfade.core.processors import thread_bound
 from crossfade.serving.isolation import nursery as nurseries
 from crossfade.serving.isolation.confinement import Limits
 from crossfade.serving.isolation.nursery import Nursery, open_nursery
@@ -51,7 +52,7 @@ def test_a_dead_reserve_is_replaced(own):
     eventually(lambda: own._reserve is not None, 10)
     os.kill(own._reserve.pid, signal.SIGKILL)
     process = own.take("m:1.0.0")
-    assert process.alive
+    assert is_alive(process.pid)
     process.close()
 
 
@@ -61,6 +62,53 @@ def test_the_reserve_has_imported_what_models_need(own):
     process = own.take("m:1.0.0")
     assert "/sklearn/" in Path(f"/proc/{process.pid}/maps").read_text()
     process.close()
+
+
+def test_a_reserve_that_was_started_before_a_model_was_known_is_replaced(own):
+    own.take("m:1.0.0").close()
+    eventually(lambda: own._reserve is not None, 10)
+    before = own._reserve.pid
+    own.learn(("sklearn",))
+    eventually(lambda: own._reserve is not None and own._reserve.pid != before, 10)
+    eventually(lambda: not is_alive(before), 5)
+    process = own.take("m:1.0.0")
+    assert "/sklearn/" in Path(f"/proc/{process.pid}/maps").read_text()
+    process.close()
+
+
+def test_learning_nothing_new_leaves_the_reserve(own):
+    own.learn(("decimal",))
+    own.take("m:1.0.0").close()
+    eventually(lambda: own._reserve is not None, 10)
+    before = own._reserve.pid
+    own.learn(("decimal",))
+    process = own.take("m:1.0.0")
+    assert process.pid == before
+    process.close()
+
+
+def test_after_the_end_nothing_is_started(own):
+    own.take("m:1.0.0").close()
+    own.close()
+    with pytest.raises(ProcessEndedError, match="shutting down"):
+        own.take("m:1.0.0")
+
+
+def test_a_reserve_that_cannot_be_started_does_not_end_the_others(own, monkeypatch):
+    spawn, calls = own._spawn, []
+
+    def only_once():
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("no more processes")
+        return spawn()
+
+    monkeypatch.setattr(own, "_spawn", only_once)
+    first, second = own.take("m:1.0.0"), own.take("m:1.0.0")
+    assert is_alive(first.pid)
+    assert is_alive(second.pid)
+    first.close()
+    second.close()
 
 
 def test_closing_ends_the_reserve(own):
@@ -123,7 +171,7 @@ def test_the_settings_say_what_each_may_use(workers, memory, expected):
     settings = Settings(serving=ServingSettings(workers=workers), isolation=IsolationSettings(memory_bytes=memory))
     nursery = open_nursery(settings)
     assert nursery._limits.memory_bytes == expected
-    assert nursery._threads >= 1
+    assert nursery._threads == thread_bound()
 
 
 def test_a_process_that_says_nothing_in_time_is_ended():
@@ -133,4 +181,4 @@ def test_a_process_that_says_nothing_in_time_is_ended():
         process.receive(seconds=0.05)
     process.close()
     os.close(process.output)
-    assert not process.alive
+    assert not is_alive(process.pid)

@@ -132,9 +132,14 @@ class ModelServer:
         return Answered(b"", len(frame), preprocess)
 
     def _exchange_region(self, fd: int) -> None:
-        if self._region is not None:
-            self._region.close()
-        self._region = Region(fd)
+        former, self._region = self._region, None
+        if former is not None:
+            former.close()
+        try:
+            self._region = Region(fd)
+        except OSError:
+            os.close(fd)
+            raise
 
 
 class _HandedBlobs:

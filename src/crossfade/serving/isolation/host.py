@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import threading
 import time
 import weakref
 from collections import deque
@@ -116,6 +117,8 @@ class IsolatedModel:
         self._pause = _FIRST_PAUSE
         self._not_before = 0.0
         self._region: Region | None = None
+        self._holding = threading.Lock()
+        self._closing = threading.Event()
         self._running: list[ModelProcess] = []
         self._end = weakref.finalize(self, _end, self._running, files)
 
@@ -137,8 +140,7 @@ class IsolatedModel:
         """
         try:
             process = self._nursery.take(self._ref)
-            self._running.append(process)
-            process.send(self._load, self._files, seconds=self._load_seconds)
+            self._adopt(process)
             reply = process.receive(seconds=self._load_seconds)
         except (ProcessEndedError, OSError) as error:
             self._drop()
@@ -181,18 +183,27 @@ class IsolatedModel:
             raise ModelCrashedError(ref=self._ref, problem=error.problem) from error
 
     def kill(self) -> None:
-        """End the process, from any thread; whoever waits for an answer gets an error."""
+        """End the process, from any thread, and start no other; whoever waits for an answer gets an error."""
         self.given_up = self.given_up or "it is unloaded"
-        for process in self._running:
-            process.kill()
+        self._closing.set()
+        with self._holding:
+            for process in self._running:
+                process.kill()
 
     def close(self) -> None:
         """End the process, and let go of everything. Nobody may be waiting for an answer."""
         self.kill()
+        self._drop()
         self._end()
-        if self._region is not None:
-            self._region.close()
-            self._region = None
+
+    def _adopt(self, process: ModelProcess) -> None:
+        """Make a process this version's, unless that has been closed meanwhile."""
+        with self._holding:
+            if self._closing.is_set():
+                process.close()
+                raise ProcessEndedError("exit", self.given_up)
+            self._running.append(process)
+            process.send(self._load, self._files, seconds=self._load_seconds)
 
     def _ask(self, frame: bytes, wanted: frozenset[str]) -> Tensors:
         started = time.perf_counter()
@@ -235,16 +246,21 @@ class IsolatedModel:
         if self._region is not None:
             self._region.close()
         self._region = None
-        self._region = Region.create(size)
+        try:
+            self._region = Region.create(size)
+        except OSError as error:
+            problem = f"there is no memory to share {size} bytes with its process ({error})"
+            raise ModelCrashedError(ref=self._ref, problem=problem) from error
         return self._region.fd
 
     def _restart(self) -> None:
         """Start the process again if it has ended, after a pause that grows."""
         if self._running:
             return
+        if not self.given_up:
+            self._closing.wait(max(0.0, self._not_before - time.monotonic()))
         if self.given_up:
             raise NotServedError(ref=self._ref, problem=self.given_up)
-        time.sleep(max(0.0, self._not_before - time.monotonic()))
         try:
             self.start()
         except LoadFailedError as error:
@@ -267,11 +283,12 @@ class IsolatedModel:
 
     def _drop(self) -> None:
         """Let go of a process that has ended; it may still have the region, so the next one gets another."""
-        while self._running:
-            self._running.pop().close()
-        if self._region is not None:
-            self._region.close()
-            self._region = None
+        with self._holding:
+            while self._running:
+                self._running.pop().close()
+            if self._region is not None:
+                self._region.close()
+                self._region = None
 
 
 def isolate(

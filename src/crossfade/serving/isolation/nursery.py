@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from importlib.machinery import PathFinder
 
 from crossfade.core.memory import total_bytes
+from crossfade.core.processors import thread_bound
 from crossfade.serving.isolation.confinement import Limits
 from crossfade.serving.isolation.messages import Started
 from crossfade.serving.isolation.process import ModelProcess, ProcessEndedError
@@ -36,6 +37,11 @@ _END_SECONDS = 5.0
 _MAX_PACKAGES = 64
 
 
+_REFRESH = object()
+_Order = Future[ModelProcess] | object | None
+"""Somebody waits for a process; the one in reserve is out of date; or, None, it is over."""
+
+
 class Nursery:
     """Of one serving process. Starts nothing before the first model needs it.
 
@@ -47,14 +53,14 @@ class Nursery:
     def __init__(self, limits: Limits, threads: int = 1) -> None:
         self._limits = limits
         self._threads = threads
-        self._orders: queue.SimpleQueue[Future[ModelProcess] | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._reserve: ModelProcess | None = None
         self._packages: frozenset[str] = frozenset()
         self._outputs: dict[int, str] = {}
         self._naming = threading.Lock()
         self._starting = threading.Lock()
+        self._closed = False
         self._thread: threading.Thread | None = None
-        self._reader: threading.Thread | None = None
 
     def take(self, name: str) -> ModelProcess:
         """Return a confined process without a model, from the reserve if there is one.
@@ -65,14 +71,17 @@ class Nursery:
         Raises:
             ProcessEndedError: It could not be started.
         """
+        order: Future[ModelProcess] = Future()
         with self._starting:
+            if self._closed:
+                raise ProcessEndedError("exit", "this server is shutting down")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="crossfade-nursery", daemon=True)
-                self._reader = threading.Thread(target=self._read, name="crossfade-model-output", daemon=True)
                 self._thread.start()
-                self._reader.start()
-        order: Future[ModelProcess] = Future()
-        self._orders.put(order)
+                reader = threading.Thread(target=self._read, args=(self._thread,), name="crossfade-model-output")
+                reader.daemon = True
+                reader.start()
+            self._orders.put(order)
         process = order.result()
         with self._naming:
             if process.output in self._outputs:  # it may have ended, and its number may be another's by now
@@ -93,28 +102,40 @@ class Nursery:
             os.close(process.output)
 
     def learn(self, packages: tuple[str, ...]) -> None:
-        """Let the next processes import these before they are needed, as far as they are installed here."""
-        self._packages = self._packages.union([name for name in packages[:_MAX_PACKAGES] if _is_installed(name)])
+        """Let the next processes import these before they are needed, as far as they are installed here.
+
+        The one in reserve has not, so another one takes its place.
+        """
+        known = self._packages.union([name for name in packages[:_MAX_PACKAGES] if _is_installed(name)])
+        if known != self._packages:
+            self._packages = known
+            self._orders.put(_REFRESH)
 
     def close(self) -> None:
-        """End the process in reserve, and the threads."""
-        if self._thread is not None:
+        """End the process in reserve, and the threads; nothing is started any more."""
+        with self._starting:
+            self._closed = True
             self._orders.put(None)
+        if self._thread is not None:
             self._thread.join(_END_SECONDS)
 
     # --- on the thread ---
 
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:
-            try:
-                order.set_result(self._from_reserve() or self._start())
-            except Exception as error:  # noqa: BLE001 - it is raised where the process is waited for
-                order.set_exception(error)
+            if order is _REFRESH:
+                self._drop_reserve()
+            elif isinstance(order, Future):
+                self._carry_out(order)
             if self._orders.empty():
                 self._fill_reserve()
-        reserve, self._reserve = self._reserve, None
-        if reserve is not None:
-            reserve.close()
+        self._drop_reserve()
+
+    def _carry_out(self, order: Future[ModelProcess]) -> None:
+        try:
+            order.set_result(self._from_reserve() or _started(self._spawn()))
+        except Exception as error:  # noqa: BLE001 - it is raised where the process is waited for
+            order.set_exception(error)
 
     def _from_reserve(self) -> ModelProcess | None:
         process, self._reserve = self._reserve, None
@@ -126,31 +147,38 @@ class Nursery:
             _log.warning("the model process in reserve was of no use: %s", error)
             return None
 
-    def _start(self) -> ModelProcess:
-        return _started(self._spawn())
-
     def _spawn(self) -> ModelProcess:
         process = ModelProcess(self._limits, sorted(self._packages), self._threads)
         self._outputs[process.output] = "a model process"
         return process
 
     def _fill_reserve(self) -> None:
+        if self._reserve is not None:
+            return
         try:
             self._reserve = self._spawn()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - with this thread, the kernel would end every process that it started
             _log.warning("no model process could be put in reserve: %s", error)
+
+    def _drop_reserve(self) -> None:
+        reserve, self._reserve = self._reserve, None
+        if reserve is not None:
+            reserve.close()
 
     # --- on the other thread ---
 
-    def _read(self) -> None:
+    def _read(self, starter: threading.Thread) -> None:
         pause = threading.Event()
-        while self._thread is not None and (self._thread.is_alive() or self._outputs):
+        while starter.is_alive() or self._outputs:
             for fd in _readable(list(self._outputs)):
                 self._read_some(fd)
             pause.wait(_READ_SECONDS)
 
     def _read_some(self, fd: int) -> None:
-        data = os.read(fd, _READ_BYTES)
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except OSError:
+            data = b""
         if data:
             _log_output(self._outputs[fd], data)
             return
@@ -164,7 +192,7 @@ def open_nursery(settings: Settings) -> Nursery:
     workers, isolation = settings.serving.workers, settings.isolation
     memory = isolation.memory_bytes or max(_LEAST_MEMORY, int(total_bytes() / 4 / workers))
     limits = Limits(memory, isolation.network, isolation.readable_paths)
-    return Nursery(limits, max(1, len(os.sched_getaffinity(0)) // workers))
+    return Nursery(limits, thread_bound())
 
 
 def _started(process: ModelProcess) -> ModelProcess:

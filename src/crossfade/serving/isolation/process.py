@@ -14,6 +14,7 @@ from contextlib import suppress
 import msgspec
 
 from crossfade.core.memory import proportional_bytes
+from crossfade.core.processors import THREADS_VARIABLE
 from crossfade.serving.isolation.child import Orders
 from crossfade.serving.isolation.confinement import Limits
 from crossfade.serving.isolation.messages import MAX_PACKET_BYTES, Message, Reply, decode_reply, encode
@@ -23,7 +24,6 @@ _KEPT_VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
 )
 """All that a model process sees of the server's environment, which holds secrets."""
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _BUFFER_BYTES = 4 * 2**20
 
 
@@ -85,11 +85,6 @@ class ModelProcess:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
 
     @property
     def size_bytes(self) -> int:
@@ -174,7 +169,7 @@ class ModelProcess:
 
 def _environment(threads: int) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return kept | {THREADS_VARIABLE: str(threads)}
 
 
 def _signal_name(number: int) -> str:
