@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from crossfade.core.child import Limits, read_frames
 from crossfade.errors import MalformedRequestError
+from tests.traffic.support import eventually
 
 CHILD = "tests.core.misbehaving"
 SMALL = Limits(memory_bytes=2**28, idle_seconds=20.0, frame_bytes=2**20)
@@ -109,6 +112,31 @@ def test_a_child_that_hangs_is_killed(source):
 
 def test_a_child_that_spins_is_killed_by_the_kernel(source):
     assert "died of it (SIG" in refused("spin", source, Limits(cpu_seconds=1, idle_seconds=30.0))
+
+
+def test_a_child_ends_with_a_parent_that_is_killed(tmp_path):
+    script = f"""
+from crossfade.core.child import Limits, read_frames
+with open({str(tmp_path / "file")!r}, "w+b") as source:
+    list(read_frames({CHILD!r}, b"spin", source, Limits()))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    try:
+        eventually(lambda: children_of(parent.pid), 20)
+        (child,) = children_of(parent.pid)
+    finally:
+        parent.kill()
+        parent.wait()
+    eventually(lambda: not is_running(child), 10)
+
+
+def children_of(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def is_running(pid):
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
 
 
 def test_a_child_that_closes_its_pipe_is_not_waited_for(source, monkeypatch):

@@ -12,12 +12,13 @@ from crossfade.errors import MissingExtraError
 from crossfade.serving import capture as capture_module
 from crossfade.serving.capture import Capture
 from crossfade.serving.capture_files import find_files, read_file, write_file
+from crossfade.serving.observing import open_observer
 from crossfade.serving.prediction import Terms
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.tracing import TraceContext
 from crossfade.settings import CaptureRules, CaptureSettings, Settings
 from tests.serving.fakes import SIGNATURE, X
-from tests.traffic.support import FAST, eventually, move, publish_all
+from tests.traffic.support import FAST, eventually, move, publish_all, soon
 
 ONE = CaptureRules(ratio=1.0)
 
@@ -227,6 +228,30 @@ async def test_equal_values_have_equal_hashes_in_every_process_of_a_deployment(c
     assert first == second
     assert len(set(first)) == 2
     assert all(len(text) == 32 for text in first)
+
+
+@pytest.mark.parametrize(("hashed", "opened"), [((), True), (("x",), False)])
+def test_a_start_without_the_database_captures_what_needs_no_secret(registry, tmp_path, caplog, hashed, opened):
+    registry.backend.database.away = True
+    capture = CaptureSettings(models={"m": CaptureRules(ratio=1.0, hashed=hashed)})
+    observer = open_observer(Settings(home=tmp_path, capture=capture), registry.backend.database)
+    assert (observer is not None) == opened
+    assert ("nothing is captured" in caplog.text) != opened
+    if observer is not None:
+        observer.close()
+
+
+async def test_one_that_cannot_be_kept_keeps_nothing_of_the_budget(captured, monkeypatch):
+    runtime = captured(ONE)
+    capture = runtime._observer.capture
+    with monkeypatch.context() as patched:
+        patched.setattr(capture, "_origin", None)
+        await ask(runtime)
+        await soon(lambda: capture.rows["failed"] == 2)
+    await ask(runtime)
+    runtime.close()
+    assert capture.rows == {"written": 2, "failed": 2, "dropped": 0}
+    assert capture._done_bytes == capture._offered_bytes
 
 
 async def test_failures_are_not_captured_and_traces_do_not_matter(captured):

@@ -1,12 +1,14 @@
 """A short-lived child process for work that may crash, hang, or swallow memory: limits, and frames over a pipe.
 
 The parent calls `read_frames`; the child's module ends with `run(produce)`. The child gets a task and one open file,
-and nothing else of its parent: no secrets of the environment, no other descriptor. Its memory and its CPU time are
-limited by the kernel, the time between two frames by the parent, which kills it in the end whatever happens.
+and nothing else of its parent: no secrets of the environment, no other descriptor. Its memory, and its CPU time where
+that is asked for, are limited by the kernel, the time between two frames by the parent, which kills it in the end
+whatever happens; and the kernel does when the parent is killed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import select
@@ -27,6 +29,7 @@ from crossfade.errors import CrossfadeError, MalformedRequestError
 Produce = Callable[[bytes, BinaryIO], Iterable[bytes]]
 """Turns a task and a file into frames."""
 
+_PR_SET_PDEATHSIG = 1
 _HEADER = struct.Struct("<cI")
 _DATA, _REFUSED, _END = b"D", b"R", b"E"
 _LOOK_SECONDS = 0.5
@@ -56,6 +59,16 @@ class Limits(msgspec.Struct, frozen=True):
     frame_bytes: int = 2**28
 
 
+def end_with(parent: int) -> None:
+    """End this process when the thread of `parent` that started it ends, even if that is killed.
+
+    Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before it was asked to tell us
+        raise SystemExit(1)
+
+
 def read_frames(
     module: str, task: bytes, source: BinaryIO, limits: Limits, on_wait: Callable[[], None] | None = None
 ) -> Iterator[bytes]:
@@ -72,11 +85,12 @@ def read_frames(
         MalformedRequestError: The child refused the file, died of it, or took too long.
     """
     descriptor = source.fileno()
+    numbers = (os.getpid(), descriptor, limits.memory_bytes, limits.cpu_seconds)
     with TemporaryFile() as given:
         given.write(task)
         given.seek(0)
         child = subprocess.Popen(  # noqa: S603 - our own module, under our own interpreter
-            [sys.executable, "-m", module, str(descriptor), str(limits.memory_bytes), str(limits.cpu_seconds)],
+            [sys.executable, "-P", "-m", module, *map(str, numbers)],
             stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -94,7 +108,8 @@ def read_frames(
 
 def run(produce: Produce) -> None:
     """Be the child: limit this process, read the task, and write what `produce` yields."""
-    descriptor, memory_bytes, cpu_seconds = map(int, sys.argv[1:])
+    parent, descriptor, memory_bytes, cpu_seconds = map(int, sys.argv[1:])
+    end_with(parent)
     _limit(memory_bytes, cpu_seconds)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not become a frame

@@ -75,7 +75,7 @@ class Answers:
         lines = []
         for offset, values in enumerate(kept):
             row: dict[str, Any] = {"row": first_row + offset, **dict(zip(names, values, strict=True))}
-            answer = chunk.bad.get(offset) or next(answers)
+            answer = chunk.bad[offset] if offset in chunk.bad else next(answers)
             if isinstance(answer, str):
                 self.failed += 1
                 row["error"] = answer

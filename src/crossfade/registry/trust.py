@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from crossfade.registry.flavors.backends import flavor_named
 from crossfade.registry.flavors.port import Trust
+from crossfade.registry.loading import read_manifest
 from crossfade.registry.versions import MANIFEST_PATH, Manifest
 from crossfade.storage.blobs.port import BlobReader
 
@@ -17,7 +16,7 @@ def trust_of(manifest: Manifest, blobs: BlobReader) -> Trust:
 
     Raises:
         UnknownFlavorError: A flavor is not installed.
-        BlobNotFoundError, CorruptBlobError: The manifest of a member is lost.
+        CorruptBlobError: The manifest of a member is missing or damaged.
     """
     manifests = (manifest, *_inner(manifest, blobs))
     names = {name for each in manifests for name in (each.flavor, each.preprocessor) if name}
@@ -28,4 +27,4 @@ def _inner(manifest: Manifest, blobs: BlobReader) -> Iterator[Manifest]:
     """Yield the manifests of the parts, and of their parts: they are files like all others."""
     for entry in manifest.files_of("model"):
         if entry.path.endswith(f"/{MANIFEST_PATH}"):
-            yield msgspec.json.decode(blobs.read(entry.digest), type=Manifest)
+            yield read_manifest(blobs, entry.digest, manifest.ref)

@@ -116,15 +116,23 @@ class Capture:
     def _gather(self) -> None:
         while self._queue:
             slot, captured, size = self._queue.popleft()
-            file = self._files.get(slot.digest)
-            if file is None:
-                file = self._files[slot.digest] = _File(self._origin(slot))
-            file.captured.append(msgspec.structs.replace(captured, inputs=slot.signature.check(captured.inputs)))
-            file.rows += row_count(captured.inputs)
-            file.size_bytes += size
-            if file.rows >= self._settings.max_file_rows or file.size_bytes >= self._settings.max_file_bytes:
-                del self._files[slot.digest]
-                self._write(file)
+            try:
+                self._add(slot, captured, size)
+            except Exception:  # noqa: BLE001 - one that cannot be kept must not keep its place in the budget
+                _log.exception("a captured prediction of `%s` cannot be kept", slot.ref)
+                self.rows["failed"] += row_count(captured.inputs)
+                self._done_bytes += size
+
+    def _add(self, slot: Slot, captured: Captured, size: int) -> None:
+        file = self._files.get(slot.digest)
+        if file is None:
+            file = self._files[slot.digest] = _File(self._origin(slot))
+        file.captured.append(msgspec.structs.replace(captured, inputs=slot.signature.check(captured.inputs)))
+        file.rows += row_count(captured.inputs)
+        file.size_bytes += size
+        if file.rows >= self._settings.max_file_rows or file.size_bytes >= self._settings.max_file_bytes:
+            del self._files[slot.digest]
+            self._write(file)
 
     def _write(self, file: _File) -> None:
         try:

@@ -5,12 +5,13 @@ While both are off, none of this is on the way of a request.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import Tensors, row_count
-from crossfade.errors import CrossfadeError
+from crossfade.errors import CrossfadeError, DatabaseUnavailableError
 from crossfade.serving.cache import VersionAnswers
 from crossfade.serving.prediction import DEFAULT_TERMS, HeldVersion, Prediction, Terms
 from crossfade.serving.slots import Slot
@@ -21,6 +22,8 @@ from crossfade.storage.secrets import deployment_secret
 
 if TYPE_CHECKING:
     from crossfade.serving.capture import Capture
+
+_log = logging.getLogger(__name__)
 
 _SECRET = "capture"  # noqa: S105 - its name
 
@@ -68,18 +71,30 @@ def open_observer(settings: Settings, database: Database) -> Observer | None:
 
     Raises:
         SettingsError, MissingExtraError: What is asked for cannot be done.
-        DatabaseUnavailableError: The database, which keeps the deployment's secret, does not answer.
     """
-    tracer = capture = None
+    capture = _open_capture(settings, database) if settings.capture.models else None
+    tracer = None
     if settings.telemetry.otlp_endpoint:
         from crossfade.serving.otlp import open_sender
 
         tracer = Tracer(settings.telemetry.sample_ratio, open_sender(settings.telemetry.otlp_endpoint))
-    if settings.capture.models:
-        from crossfade.serving.capture import Capture
-
-        capture = Capture(settings.capture, settings.capture_folder, deployment_secret(database, _SECRET))
     return None if tracer is None and capture is None else Observer(tracer, capture)
+
+
+def _open_capture(settings: Settings, database: Database) -> Capture | None:
+    """Open the capture. Only hashes need the secret; without it nothing is captured rather than what can be undone."""
+    from crossfade.serving.capture import Capture
+
+    secret = b""
+    if any(rules.hashed for rules in settings.capture.models.values()):
+        try:
+            secret = deployment_secret(database, _SECRET)
+        except DatabaseUnavailableError:
+            _log.warning(
+                "nothing is captured until the next start: the secret of hashes is in the database, which is away"
+            )
+            return None
+    return Capture(settings.capture, settings.capture_folder, secret)
 
 
 class _ObservedVersion(HeldVersion):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from crossfade.errors import NotServedError
@@ -116,13 +117,12 @@ class ServingRuntime:
 
     def close(self) -> None:
         """Leave the fleet, and stop. Requests must have ended before."""
-        self._heartbeat.close()
-        self.follower.close()
-        self._loader.close()
-        self._nursery.close()
-        self._measurements.close()
-        if self._observer is not None:
-            self._observer.close()
+        with ExitStack() as closing:  # the last first; whatever fails, the others are closed
+            if self._observer is not None:
+                closing.callback(self._observer.close)
+            parts = (self._measurements, self._nursery, self._loader, self.follower, self._heartbeat)
+            for part in parts:
+                closing.callback(part.close)
 
     def _apply(self, snapshot: Snapshot) -> None:
         self._loader.aspire(snapshot)

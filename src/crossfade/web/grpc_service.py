@@ -20,7 +20,7 @@ from crossfade.serving.protocol.messages import message_class
 from crossfade.serving.protocol.remote import decode_message, encode_message
 from crossfade.settings import HttpSettings
 from crossfade.web.callers import CallerCheck
-from crossfade.web.calls import FALLBACK, terms_of
+from crossfade.web.calls import FALLBACK, known_as, terms_of
 from crossfade.web.descriptions import Descriptions
 from crossfade.web.paths import parse_ref
 
@@ -55,7 +55,7 @@ class RemoteCall(msgspec.Struct, frozen=True):
             return terms
         # 0 would mean the time that the settings give
         seconds = max(1e-6, min(self.seconds_left, terms.timeout_seconds or _LONGEST_SECONDS))
-        return Terms(seconds, terms.priority)
+        return msgspec.structs.replace(terms, timeout_seconds=seconds)
 
 
 Method = Callable[[RemoteCall], Awaitable[Any]]
@@ -134,13 +134,14 @@ class GrpcService:
         message, terms = call.message, call.terms
         with await self._predictions.hold(parse_ref(message.model_name, message.model_version), terms) as held:
             request, raw = decode_message(message, held.signature, self._max_rows)
-            prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms)
+            request_id = request.id or known_as(terms)
+            prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms, request_id)
         names = request.wanted or [spec.name for spec in held.signature.outputs]
         return encode_message(
             prediction.model,
             prediction.version,
             {name: prediction.outputs[name] for name in names},
-            request_id=request.id or "",
+            request_id=request_id,
             raw=raw,
             parameters=FALLBACK if prediction.fallback else None,
         )

@@ -14,7 +14,8 @@ from crossfade.serving.isolation import landlock, seccomp
 PRELUDE = """
 import ctypes, os, signal, socket, subprocess, threading
 from pathlib import Path
-from crossfade.serving.isolation.confinement import Limits, confine, end_with
+from crossfade.core.child import end_with
+from crossfade.serving.isolation.confinement import Limits, confine
 from crossfade.serving.isolation.landlock import only_read
 from crossfade.serving.isolation.seccomp import refuse_system_calls
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)

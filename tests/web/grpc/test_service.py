@@ -209,6 +209,17 @@ async def test_a_priority_is_carried(channel, predictions):
     assert "X-Request-Priority" in error.details()
 
 
+async def test_a_trace_arrives_with_and_without_a_deadline(client, predictions):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    for timeout in (None, 10.0):
+        await client.infer("lr", [tensor(ROW)], headers=headers, client_timeout=timeout)
+    answer = await client.infer("lr", [tensor(ROW)], request_id="mine", headers=headers)
+    assert [terms.trace.trace_id for terms in predictions.terms] == [trace] * 3
+    assert predictions.request_ids == [trace, trace, "mine"]
+    assert answer.get_response().id == "mine"
+
+
 async def test_a_call_whose_deadline_passes_is_let_go(channel, predictions):
     left = asyncio.Event()
 

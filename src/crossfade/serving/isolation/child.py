@@ -15,12 +15,13 @@ from itertools import accumulate
 
 import msgspec
 
+from crossfade.core.child import end_with
 from crossfade.errors import PredictionError
 from crossfade.registry.loading import load_pipeline
 from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.versions import Manifest
 from crossfade.serving.frames import decode_frame, encode_frame
-from crossfade.serving.isolation.confinement import Limits, confine, end_with
+from crossfade.serving.isolation.confinement import Limits, confine
 from crossfade.serving.isolation.messages import (
     MAX_FRAME_BYTES,
     MAX_PACKET_BYTES,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import signal
 import struct
 import sys
 import sysconfig
@@ -24,7 +23,7 @@ import msgspec
 from crossfade.serving.isolation.landlock import only_read
 from crossfade.serving.isolation.seccomp import refuse_system_calls
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITIES = 0x20080522
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _OPEN_FILES = 64
@@ -49,13 +48,6 @@ class Limits(msgspec.Struct, frozen=True):
     memory_bytes: int
     network: bool = False
     readable: tuple[str, ...] = ()
-
-
-def end_with(parent: int) -> None:
-    """End this process when the thread that started it ends, even if that is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before it was asked to tell us
-        raise SystemExit(1)
 
 
 def confine(limits: Limits) -> tuple[str, ...]:
