@@ -15,6 +15,7 @@ from crossfade.errors import (
     JobConflictError,
     JobNotFoundError,
     MalformedRequestError,
+    MissingExtraError,
     ModelNotFoundError,
     SignatureMismatchError,
     StillReferencedError,
@@ -65,6 +66,14 @@ def test_asking_again_changes_nothing(store, registry, database):
     assert (new, new_again) == (True, False)
     assert again == first, "it stays with the version that it was accepted with"
     assert actions(database) == [("job.submit", "ada")]
+
+
+@pytest.mark.parametrize("change", [{"output": "parquet"}, {"format": "arrow"}])
+def test_what_cannot_be_done_here_is_refused_at_once(store, registry, monkeypatch, change):
+    monkeypatch.setattr("crossfade.serving.protocol.parquet.find_spec", lambda _name: None)
+    with pytest.raises(MissingExtraError, match="pyarrow"):
+        store.submit(request_for(registry, **change))
+    assert store.submit(request_for(registry))[1]
 
 
 def test_the_upload_is_not_part_of_what_was_asked(store, registry):

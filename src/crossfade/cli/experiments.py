@@ -1,4 +1,4 @@
-"""`crossfade experiments`: decide between versions on live traffic, and be right."""
+"""`crossfade experiments`: planning, and rehearsing who gets what, on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crossfade.cli.planning import power
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def experiments() -> None:
-    """Decide between versions on live traffic."""
+    """Plan experiments, and see who would get what; servers do not route by them yet."""
 
 
 experiments.add_command(assign)

@@ -24,6 +24,8 @@ class CrossfadeError(Exception):
         self.message = self.sentence.format_map(facts)
         self.hint = self.hint_template.format_map(facts)
         super().__init__(self.message)
+        if self.hint:
+            self.add_note(f"hint: {self.hint}")  # tracebacks show it, too
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the facts when the error is copied to another process or thread."""

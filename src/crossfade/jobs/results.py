@@ -18,9 +18,10 @@ import orjson
 
 from crossfade.core.tensors import Signature, Tensors
 from crossfade.jobs.chunks import Chunk
-from crossfade.jobs.records import OutputFormat
+from crossfade.jobs.records import JobRequest, OutputFormat
 from crossfade.serving.predictor import PROBABILITIES
 from crossfade.serving.protocol.answers import json_values
+from crossfade.serving.protocol.parquet import require_arrow
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -42,6 +43,16 @@ class Layout(msgspec.Struct, frozen=True):
     def wanted(self) -> frozenset[str]:
         """The outputs to compute."""
         return frozenset((self.label, PROBABILITIES) if self.probabilities else (self.label,))
+
+
+def require_packages(request: JobRequest) -> None:
+    """Make sure that this process can read the file of a job and write its result.
+
+    Raises:
+        MissingExtraError: Parquet and Arrow need pyarrow.
+    """
+    if {"parquet", "arrow"} & {request.format, request.output}:
+        require_arrow(f"a job with {request.format} in and {request.output} out")
 
 
 class Answers:

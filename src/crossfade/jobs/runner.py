@@ -30,11 +30,10 @@ from crossfade.errors import (
 )
 from crossfade.jobs.chunks import READER, Chunk, ReadTask, decode_chunk
 from crossfade.jobs.claims import Claim, Claims, LostClaimError, holder_of
-from crossfade.jobs.results import Answers, Layout, render
+from crossfade.jobs.results import Answers, Layout, render, require_packages
 from crossfade.registry.registry import Registry
 from crossfade.serving.prediction import PredictionService, Terms
 from crossfade.serving.predictor import wanted_output
-from crossfade.serving.protocol.parquet import require_arrow
 from crossfade.serving.waiting import Priority
 from crossfade.settings import Settings
 from crossfade.storage.database import Database
@@ -150,8 +149,7 @@ class JobRunner:
 
     def _layout(self, claim: Claim) -> Layout:
         request = claim.request
-        if {"parquet", "arrow"} & {request.format, request.output}:
-            require_arrow(f"a job with {request.format} in and {request.output} out")
+        require_packages(request)  # this process may lack what the one that accepted the job has
         version = self._backend.find_version(claim.model, claim.version)
         assert version is not None  # noqa: S101 - a version with an unfinished job cannot be deleted
         signature = self._backend.manifest(version).signature

@@ -21,6 +21,7 @@ from crossfade.errors import (
     MalformedRequestError,
 )
 from crossfade.jobs.records import FINISHED, MEDIA_TYPES, RESERVED, Job, JobRequest, JobResult, State
+from crossfade.jobs.results import require_packages
 from crossfade.registry.acceptance import attribution
 from crossfade.registry.garbage import unmark
 from crossfade.registry.native_records import require_version
@@ -69,11 +70,13 @@ class JobStore:
 
         Raises:
             MalformedRequestError: The request makes no sense.
+            MissingExtraError: A package is not installed here.
             NotFoundError: The version or the file does not exist.
             SignatureMismatchError: The version has no probabilities.
             JobConflictError: The id is taken by another request.
         """
         _check(request)
+        require_packages(request)
         principal = attribution(principal, "")["principal"]
         text = _canonical(request)
         known = self._find(request.id)

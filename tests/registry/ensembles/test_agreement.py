@@ -163,6 +163,12 @@ def test_a_stacker_that_wants_something_else_is_refused(inputs):
     assert "the members give 1 columns" in refused("stack", REGRESSOR, stacker=changed(REGRESSOR, inputs=inputs))
 
 
+def test_a_stacker_is_no_member():
+    spec = EnsembleSpec("stack", (m("a"), m("b")), "a:1.0.0")
+    with pytest.raises(InvalidEnsembleError, match=r"`a:1\.0\.0` cannot both answer as a member"):
+        agree(spec, {"a:1.0.0": REGRESSOR, "b:1.0.0": REGRESSOR})
+
+
 @pytest.mark.parametrize("shape", [(-1, 2, 2), (-1, -1)])
 def test_members_of_a_stack_give_a_fixed_number_of_columns(shape):
     assert "no fixed number" in refused("stack", outputs(("predict", "FP64", shape)), stacker=REGRESSOR)

@@ -42,6 +42,12 @@ class Abort(Harmless):
         os.abort()
 
 
+class LastWords(Harmless):
+    def worst(self):
+        print("last words")
+        os.abort()
+
+
 class Exit(Harmless):
     def worst(self):
         os._exit(3)

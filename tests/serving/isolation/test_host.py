@@ -99,6 +99,14 @@ def answers(host):
         return False
 
 
+def test_what_it_prints_before_it_crashes_arrives_and_where_it_was(isolated, caplog):
+    caplog.set_level("INFO")
+    with pytest.raises(ModelCrashedError):
+        doubled(isolated(poison.LastWords()), POISON)
+    eventually(lambda: "last words" in caplog.text, 10)
+    eventually(lambda: "Fatal Python error: Aborted" in caplog.text, 10)
+
+
 def test_a_flood_of_output_is_slowed_down_and_shortened(isolated, caplog):
     caplog.set_level("INFO")
     host = isolated(poison.LogFlood(), hang_seconds=20.0)
@@ -179,7 +187,7 @@ def test_after_five_crashes_it_is_given_up(isolated, monkeypatch):
     for _ in range(hosts.CRASHES):
         with pytest.raises(ModelCrashedError):
             doubled(host, POISON)
-    with pytest.raises(NotServedError, match=r"quarantined: 5 crashes .* status 3"):
+    with pytest.raises(NotServedError, match=r"quarantined: it crashed or hung too often .* status 3"):
         doubled(host)
     assert len(told) == 1
     assert host.pid is None

@@ -29,6 +29,8 @@ def agree(spec: EnsembleSpec, signatures: Signatures) -> Signature:
     Raises:
         InvalidEnsembleError: They do not fit; names the version and what is in the way.
     """
+    if spec.stacker in {ref for member in spec.members for ref in (member.ref, member.substitute)} - {""}:
+        _refuse(spec.stacker, "cannot both answer as a member and be asked about the answers of all")
     voices = [ref for ref in spec.refs() if ref != spec.stacker]
     inputs = _joined_inputs({ref: signatures[ref] for ref in voices})
     used = {ref: used_outputs(spec.method, ref, signatures[ref]) for ref in voices}

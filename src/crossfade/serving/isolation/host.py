@@ -278,7 +278,7 @@ class IsolatedModel:
         self._not_before = now + self._pause * random.uniform(1.0, 1.5)  # noqa: S311 - not a secret
         _log.warning("`%s`: %s", self._ref, error.problem)
         if len(self._crashes) >= CRASHES and not self.given_up:
-            self.given_up = f"it is quarantined: {len(self._crashes)} crashes within a minute, lastly: {error.problem}"
+            self.given_up = f"it is quarantined: it crashed or hung too often within a minute, lastly: {error.problem}"
             self.on_given_up()
 
     def _drop(self) -> None:

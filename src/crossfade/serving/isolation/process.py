@@ -24,6 +24,8 @@ _KEPT_VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
 )
 """All that a model process sees of the server's environment, which holds secrets."""
+_TALKATIVE = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+"""What it prints before it crashes arrives, and so does where it was."""
 _BUFFER_BYTES = 4 * 2**20
 
 
@@ -169,7 +171,7 @@ class ModelProcess:
 
 def _environment(threads: int) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    return kept | {THREADS_VARIABLE: str(threads)}
+    return kept | _TALKATIVE | {THREADS_VARIABLE: str(threads)}
 
 
 def _signal_name(number: int) -> str:
