@@ -155,7 +155,7 @@ def test_a_failing_preprocessor_is_a_failed_prediction():
         def transform(self, inputs):
             raise ValueError("no\nsecond line")
 
-    with pytest.raises(PredictionError, match=r"ValueError: no$"):
+    with pytest.raises(PredictionError, match=r"ValueError: no\n"):
         pipeline({"predict": np.zeros(2)}, preprocessor=Broken()).predict(COLUMNS, WANTED)
 
 
