@@ -10,14 +10,14 @@ CrossfadeError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError
-│   ├── InvalidAnalysisError
+│   ├── InvalidAnalysisError, InvalidMetricError, InvalidMeasuresError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, LayerFullError
+│   ├── JobConflictError, LayerFullError, EventsGoneError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -45,6 +45,7 @@ from crossfade.errors.conflict import (
     AliasMovedError,
     BreakingChangeError,
     ConflictError,
+    EventsGoneError,
     IllegalTransitionError,
     JobConflictError,
     LayerFullError,
@@ -68,6 +69,8 @@ from crossfade.errors.invalid import (
     InvalidAnalysisError,
     InvalidEnsembleError,
     InvalidInputError,
+    InvalidMeasuresError,
+    InvalidMetricError,
     InvalidNameError,
     InvalidPageError,
     InvalidPathError,
@@ -143,6 +146,7 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "DrainingError",
+    "EventsGoneError",
     "ExperimentNotFoundError",
     "GoldenMismatchError",
     "HostNotAllowedError",
@@ -151,6 +155,8 @@ __all__ = [
     "InvalidAnalysisError",
     "InvalidEnsembleError",
     "InvalidInputError",
+    "InvalidMeasuresError",
+    "InvalidMetricError",
     "InvalidNameError",
     "InvalidPageError",
     "InvalidPathError",

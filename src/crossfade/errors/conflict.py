@@ -83,3 +83,11 @@ class LayerFullError(ConflictError):
     code = "layer_full"
     sentence = "layer `{layer}` has {free_percent} % of its units left, and `{experiment}` wants {wanted_percent} %"
     hint_template = "ask for a smaller `share`, stop an experiment of the layer, or use another layer"
+
+
+class EventsGoneError(ConflictError):
+    """Roll-ups cannot be made anew, because raw events were let go of in the meantime."""
+
+    code = "events_gone"
+    sentence = "`{experiment}` had {counted} exposures, and {kept} are kept: its roll-ups cannot be made anew"
+    hint_template = "declare metrics before an experiment starts, or measure these in a new experiment"
