@@ -277,3 +277,33 @@ job_parts = Table(
     Index("job_parts_by_digest", "digest"),
     comment="answers of the chunks that an unfinished job has done; the result is made of them",
 )
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of experiments"),
+    Column("model", String(64), nullable=False, server_default="", comment="whose traffic it takes; empty = a flag"),
+    Column("status", String(16), nullable=False),
+    Column("spec", Text, nullable=False, comment="canonical JSON, as it was asked"),
+    Column("routing", Text, comment="what serving knows about it; null = nothing, it has not started or has ended"),
+    Column("learned", Text, comment="state of a bandit's policy"),
+    Column("reason", Text, nullable=False, server_default="", comment="of the newest change of the status"),
+    Column("decision", Text, comment="JSON: what was decided at its end, and why"),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("started_at", String(27)),
+    Column("finished_at", String(27)),
+    Index("experiments_by_number", "number", unique=True),
+    Index("experiments_by_model", "model", "number"),
+    Index("experiments_by_status", "status", "number"),
+)
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of layers"),
+    Column("body", Text, nullable=False, comment="JSON: which of its slots belong to which experiment"),
+    Index("layers_by_number", "number", unique=True),
+)

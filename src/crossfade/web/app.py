@@ -38,7 +38,7 @@ def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:
         return control
     from crossfade.web.dataplane import DataPlane  # a command that serves nothing starts faster without it
 
-    return DataPlane(platform.runtime.predictions, http, control, bodies)
+    return DataPlane(platform.runtime.predictions, platform.runtime.flags, http, control, bodies)
 
 
 def create_control_plane(platform: Platform) -> FastAPI:
