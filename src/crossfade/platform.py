@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from crossfade.errors import DatabaseUnavailableError
+from crossfade.experiments.judging import Judge
+from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
@@ -22,6 +24,7 @@ from crossfade.storage.migrate import migrate
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.invalidation import AnswerInvalidation
 from crossfade.traffic.last_known_good import LastKnownGood
+from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.switch import AliasSwitch
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class Platform:
         switch: The only way that an alias moves: after every serving process has the version ready.
         invalidation: The way to make every process compute answers anew.
         jobs: Every verb on batch jobs.
+        experiments: Every verb on experiments and layers.
+        judge: From the evidence of an experiment to a decision, and to what follows.
         runtime: What serves predictions in this process, or None.
     """
 
@@ -51,6 +56,8 @@ class Platform:
     switch: AliasSwitch
     invalidation: AnswerInvalidation
     jobs: JobStore
+    experiments: ExperimentStore
+    judge: Judge
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
 
@@ -126,8 +133,22 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         switch = AliasSwitch(registry, fleet, settings.serving)
         invalidation = AnswerInvalidation(registry, database, fleet)
         jobs = JobStore(registry, database, settings.jobs)
+        experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
+        judge = Judge(experiments, database, switch)
         runtime = _start_serving(settings, database, registry, opening) if serve else None
-        return Platform(settings, database, registry, fleet, switch, invalidation, jobs, runtime, opening.pop_all())
+        return Platform(
+            settings,
+            database,
+            registry,
+            fleet,
+            switch,
+            invalidation,
+            jobs,
+            experiments,
+            judge,
+            runtime,
+            opening.pop_all(),
+        )
 
 
 def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:

@@ -9,7 +9,7 @@ CrossfadeError
 │   ├── RefusedInputError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
-│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError
+│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
 │   ├── InvalidAnalysisError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
@@ -17,7 +17,7 @@ CrossfadeError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, LayerFullError
+│   ├── JobConflictError, LayerFullError, ExperimentConflictError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -45,6 +45,7 @@ from crossfade.errors.conflict import (
     AliasMovedError,
     BreakingChangeError,
     ConflictError,
+    ExperimentConflictError,
     IllegalTransitionError,
     JobConflictError,
     LayerFullError,
@@ -72,6 +73,7 @@ from crossfade.errors.invalid import (
     InvalidPageError,
     InvalidPathError,
     InvalidRefError,
+    InvalidExperimentError,
     InvalidSegmentError,
     InvalidSemverError,
     MalformedRequestError,
@@ -143,6 +145,7 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "DrainingError",
+    "ExperimentConflictError",
     "ExperimentNotFoundError",
     "GoldenMismatchError",
     "HostNotAllowedError",
@@ -155,6 +158,7 @@ __all__ = [
     "InvalidPageError",
     "InvalidPathError",
     "InvalidRefError",
+    "InvalidExperimentError",
     "InvalidSegmentError",
     "InvalidSemverError",
     "JobConflictError",

@@ -83,3 +83,11 @@ class LayerFullError(ConflictError):
     code = "layer_full"
     sentence = "layer `{layer}` has {free_percent} % of its units left, and `{experiment}` wants {wanted_percent} %"
     hint_template = "ask for a smaller `share`, stop an experiment of the layer, or use another layer"
+
+
+class ExperimentConflictError(ConflictError):
+    """The experiment is not what the request takes it for."""
+
+    code = "experiment_conflict"
+    sentence = "experiment `{name}` {problem}"
+    hint_template = "see it with `crossfade experiments show {name}`"

@@ -112,6 +112,14 @@ class InvalidAllocationError(InvalidInputError):
     hint_template = "try it without a server: `crossfade experiments assign SPEC.json --unit SOMEBODY`"
 
 
+class InvalidExperimentError(InvalidInputError):
+    """An experiment cannot be as it is specified."""
+
+    code = "invalid_experiment"
+    sentence = "experiment `{name}` cannot be: {problem}"
+    hint_template = "see an example with `crossfade experiments create --help`"
+
+
 class InvalidSegmentError(InvalidInputError):
     """The condition of a segment cannot be used, or is not safe to ask of every request."""
 

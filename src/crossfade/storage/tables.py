@@ -286,7 +286,7 @@ experiments = Table(
     Column("model", String(64), nullable=False, server_default="", comment="whose traffic it takes; empty = a flag"),
     Column("status", String(16), nullable=False),
     Column("spec", Text, nullable=False, comment="canonical JSON, as it was asked"),
-    Column("routing", Text, comment="what serving knows about it; null = nothing, it has not started or has ended"),
+    Column("routing", Text, comment="what serving knows about it; null = it has not started"),
     Column("learned", Text, comment="state of a bandit's policy"),
     Column("reason", Text, nullable=False, server_default="", comment="of the newest change of the status"),
     Column("decision", Text, comment="JSON: what was decided at its end, and why"),
@@ -298,6 +298,9 @@ experiments = Table(
     Index("experiments_by_model", "model", "number"),
     Index("experiments_by_status", "status", "number"),
 )
+
+ROUTED = ("running", "paused")
+"""Statuses of an experiment that serving knows about."""
 
 layers = Table(
     "layers",

@@ -23,7 +23,7 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import REJECTED, RegisteredModel, Version
 from crossfade.storage.database import Database
 from crossfade.storage.migrate import migrate
-from crossfade.storage.tables import UNFINISHED, cache_generations, candidates, changes, experiments, jobs, layers
+from crossfade.storage.tables import ROUTED, UNFINISHED, cache_generations, candidates, changes, experiments, jobs, layers
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.routing import ExperimentRoute, Router, Traffic
 
@@ -185,7 +185,7 @@ class SnapshotSource:
         return Snapshot(revision, routes, traffic)
 
     def _traffic(self) -> Traffic:
-        running = select(experiments.c.routing).where(experiments.c.routing.is_not(None)).order_by(experiments.c.number)
+        running = select(experiments.c.routing).where(experiments.c.status.in_(ROUTED)).order_by(experiments.c.number)
         with self._database.read() as connection:
             routes = connection.scalars(running).all()
             bodies = connection.scalars(select(layers.c.body).order_by(layers.c.number)).all()
@@ -214,7 +214,7 @@ class SnapshotSource:
         requests = select(candidates).order_by(candidates.c.requested_at)
         invalidations = select(cache_generations)
         unfinished = select(jobs.c.model, jobs.c.semver).where(jobs.c.state.in_(UNFINISHED)).distinct()
-        running = select(experiments.c.model, experiments.c.routing).where(experiments.c.routing.is_not(None))
+        running = select(experiments.c.model, experiments.c.routing).where(experiments.c.status.in_(ROUTED))
         if names is not None:
             requests = requests.where(candidates.c.model.in_(names))
             invalidations = invalidations.where(cache_generations.c.model.in_(names))

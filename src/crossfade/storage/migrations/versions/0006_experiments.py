@@ -28,11 +28,7 @@ def upgrade() -> None:
         ),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("spec", sa.Text, nullable=False, comment="canonical JSON, as it was asked"),
-        sa.Column(
-            "routing",
-            sa.Text,
-            comment="what serving knows about it; null = nothing, it has not started or has ended",
-        ),
+        sa.Column("routing", sa.Text, comment="what serving knows about it; null = it has not started"),
         sa.Column("learned", sa.Text, comment="state of a bandit's policy"),
         sa.Column("reason", sa.Text, nullable=False, server_default="", comment="of the newest change of the status"),
         sa.Column("decision", sa.Text, comment="JSON: what was decided at its end, and why"),
