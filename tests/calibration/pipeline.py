@@ -1,4 +1,4 @@
-"""The whole way: simulated units become moments, moments evidence, and evidence a report; what is promised of reports."""
+"""The whole way: simulated units become moments, moments evidence, evidence a report; what is promised of reports."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -129,7 +129,7 @@ RAMP = ((0.9, 0.1), (0.7, 0.3), (0.5, 0.5))
 
 def ramp(experiments, seed=13, per_day=200):
     """A/A while the treatment's weight grows and so does everybody's mean: what pooling would take for an effect."""
-    metric, false, pooled = METRICS["mean"], {method: 0 for method in SPECS}, 0
+    metric, false, pooled = METRICS["mean"], dict.fromkeys(SPECS, 0), 0
     held = 0
     for number in range(experiments):
         random = np.random.default_rng([seed, number])

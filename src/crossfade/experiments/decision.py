@@ -38,11 +38,6 @@ class Findings:
     arrivals: tuple[Arrival, ...]
     now: datetime
 
-    @property
-    def treatments(self) -> tuple[str, ...]:
-        """All treatments and shadows, in order."""
-        return (*self.question.treatments, *self.question.shadows)
-
     def of(self, treatment: str, role: str = "") -> list[Comparison]:
         """Return the comparisons of one treatment, of one role or of all."""
         return [each for each in self.comparisons if each.treatment.variant == treatment and role in {"", each.role}]
@@ -65,7 +60,7 @@ def decide(findings: Findings) -> Decision:
         return Decision("stop", harm.treatment.variant, reason)
     if (early := _early(findings)) is not None:
         return early
-    verdicts = {name: _verdict(findings, name) for name in findings.treatments}
+    verdicts = {name: _verdict(findings, name) for name in findings.question.treatments}
     if not verdicts:
         return Decision("continue", "", "there is no treatment to compare")
     action = min((verdict[0] for verdict in verdicts.values()), key=_ORDER.index)
@@ -111,7 +106,8 @@ def _early(findings: Findings) -> Decision | None:
     ended = question.ended(findings.now)
     until = question.ends_at if ended and question.ends_at is not None else findings.now
     ran = math.inf if question.started_at is None else (until - question.started_at).total_seconds()
-    units = dict(findings.health.units)
+    expected = dict(findings.health.expected)  # a variant that is a shadow alone gets no units
+    units = {name: count for name, count in findings.health.units if expected[name] > 0 or name == question.against}
     fewest = min(units, key=lambda name: units[name])
     if ran < spec.minimum_runtime_seconds:
         least, remaining = words.duration(spec.minimum_runtime_seconds), spec.minimum_runtime_seconds - ran
@@ -222,7 +218,7 @@ def _continue(findings: Findings, about: str, reason: str) -> Decision:
             return _waiting(findings, about, reason, max(spec.planned_units - total, 0))
         remaining = (question.horizon - findings.now).total_seconds() if question.horizon else None
         return Decision("continue", about, reason, words.duration(remaining or 0.0), None, remaining)
-    predicted = list(_predicted(findings, (about,) if about else findings.treatments))
+    predicted = list(_predicted(findings, (about,) if about else findings.question.treatments))
     if not predicted or any(each.units is None for each in predicted):
         return Decision("continue", about, reason, "more units than can be said now")
     most = max(predicted, key=lambda each: each.units or 0)

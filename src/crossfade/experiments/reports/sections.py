@@ -126,7 +126,7 @@ def guardrails(report: AnalysisReport) -> Table:
 
 
 def _rankings(report: AnalysisReport) -> Table:
-    variants = (report.control, *report.treatments)
+    variants = tuple(name for name, _ in report.health.units)
     rows = []
     for each in report.rankings:
         chances = dict(each.chances)
