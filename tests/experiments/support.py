@@ -72,9 +72,7 @@ def evidence(metrics, *, weights=None, days=1, cut=None, **more):
     """
     weights = weights or {variant: 1 / len(rows) for rows in metrics.values() for variant in rows}
     found = [
-        cell
-        for metric, rows in metrics.items()
-        for cell in cells(metric, rows, days=days, cut=(cut or {}).get(metric))
+        cell for metric, rows in metrics.items() for cell in cells(metric, rows, days=days, cut=(cut or {}).get(metric))
     ]
     first = next(iter(metrics.values()))
     counts = {variant: len(rows) for variant, rows in first.items()}

@@ -17,10 +17,12 @@ Tone = Literal["good", "bad", "plain"]
 COLOURS: dict[Tone, str] = {"good": "#1f8a70", "bad": "#d1495b", "plain": "currentColor"}
 """Distinct from white and from near-black alike (contrast above 3); words beside them say the same."""
 _FONT = "font-family='system-ui,sans-serif' font-size='13'"
-_WIDTH, _LEFT, _RIGHT = 860, 250, 250
+_WIDTH, _LEFT, _RIGHT = 900, 230, 310
 _ROW, _TOP, _BOTTOM = 26, 12, 34
-_LONGEST = 34
-"""Characters of a label that fit; the whole of it is in its tooltip."""
+_LONGEST, _LONGEST_NOTE = 30, 42
+"""Characters of a label and of a note that fit; the whole of them is in their tooltips."""
+_DOTS = 60
+"""Looks up to which each has a dot."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def forest(bars: Sequence[Bar], *, title: str, form: Callable[[float], str] = "{
     low, high = _span([(bar.value, bar.lower, bar.upper) for bar in bars], zero)
     x = _scale(low, high, _LEFT, _WIDTH - _RIGHT)
     bottom = _TOP + _ROW * len(bars)
-    parts = list(_axis(low, high, x, bottom, form))
+    measured = any(bar.value is not None for bar in bars)
+    parts = list(_axis(low, high, x, bottom, form)) if measured else []
     parts.append(_line(x(zero), _TOP, x(zero), bottom, "stroke-width='1.5' stroke-opacity='.7'"))
     for place, bar in enumerate(bars):
         parts += _bar(bar, _TOP + _ROW * (place + 0.5), x, low, high)
@@ -104,11 +107,11 @@ def timeline(
         form: How a value of the axis is written.
         zero: Where the line of no effect is.
     """
-    height, left, right, bottom = 240, 86, 24, 206
+    height, left, right, bottom = 240, 86, 44, 206
     there = [point for point in points if point.value is not None]
     if not there:
         reason = "no look has an interval yet"
-        return _picture(height, title, reason, [_label(_WIDTH / 2, height / 2, reason, "middle")])
+        return _picture(2 * _BOTTOM, title, reason, [_label(_WIDTH / 2, _BOTTOM, reason, "middle")])
     low, high = _span([(point.value, point.lower, point.upper) for point in there], zero)
     y = _scale(low, high, bottom, _TOP)
     step = (_WIDTH - left - right) / max(len(points), 1)
@@ -122,8 +125,8 @@ def timeline(
         )
     ]
     every = max(1, math.ceil(len(points) / 8))
-    for place in range(0, len(points), every):
-        parts.append(_label(xs[place], height - 12, points[place].label, "middle"))
+    shown = range(0, len(points), every)
+    parts += [_label(xs[place], height - 12, points[place].label, "middle") for place in shown]
     parts.append(_line(left, y(zero), _WIDTH - right, y(zero), "stroke-width='1.5' stroke-opacity='.7'"))
     for run in _runs(points):
         parts += _band([(xs[place], points[place]) for place in run], y, low, high)
@@ -153,7 +156,10 @@ def _band(run: Sequence[tuple[float, Point]], y: Callable[[float], float], low: 
         for line, width in ((upper, 1), (lower, 1), (value, 2))
         if len(run) > 1
     ]
-    return [*parts, *(f"<circle cx='{x:.1f}' cy='{at:.1f}' r='2.5' fill='#3b7dd8'/>" for x, at in value)]
+    if len(run) == 1:
+        parts.append(_stroke(*lower[0], *upper[0], "#3b7dd8"))
+    dots = value if len(run) <= _DOTS else value[-1:]
+    return [*parts, *(f"<circle cx='{x:.1f}' cy='{at:.1f}' r='2.5' fill='#3b7dd8'/>" for x, at in dots)]
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:
@@ -161,11 +167,9 @@ def _path(points: Iterable[tuple[float, float]]) -> str:
 
 
 def _bar(bar: Bar, y: float, x: Callable[[float], float], low: float, high: float) -> list[str]:
-    cut = bar.label if len(bar.label) <= _LONGEST else f"{bar.label[: _LONGEST - 1]}…"
-    note = bar.note if len(bar.note) <= _LONGEST + 2 else f"{bar.note[: _LONGEST + 1]}…"
     parts = [
-        _label(_LEFT - 14, y + 4, cut, "end", bar.label),
-        _label(_WIDTH - _RIGHT + 14, y + 4, note, "start", bar.note),
+        _label(_LEFT - 14, y + 4, _cut(bar.label, _LONGEST), "end", bar.label),
+        _label(_WIDTH - _RIGHT + 14, y + 4, _cut(bar.note, _LONGEST_NOTE), "start", bar.note),
     ]
     if bar.value is None:
         return parts
@@ -181,6 +185,10 @@ def _bar(bar: Bar, y: float, x: Callable[[float], float], low: float, high: floa
     if low <= bar.value <= high:
         parts.append(f"<rect x='{x(bar.value) - 4:.1f}' y='{y - 4:.1f}' width='8' height='8' fill='{colour}'/>")
     return parts
+
+
+def _cut(words: str, longest: int) -> str:
+    return words if len(words) <= longest else f"{words[: longest - 1]}…"
 
 
 def _axis(

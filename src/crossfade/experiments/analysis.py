@@ -50,7 +50,7 @@ def analyze(evidence: Evidence, question: Question, now: datetime) -> AnalysisRe
     for metric in question.metrics:
         made, present = measure(metric, cells.get((metric.name, EVERYBODY, ""), ()), due, period_of, days)
         comparisons += made
-        if len(question.treatments) > 1:
+        if len(question.variants) > 2:
             rankings.append(_ranking(metric, present, question))
         segments += _segments(metric, cells, due, period_of)
     comparisons = _corrected(comparisons, question)
@@ -63,7 +63,7 @@ def analyze(evidence: Evidence, question: Question, now: datetime) -> AnalysisRe
         alpha=question.analysis.alpha,
         correction=question.analysis.corrects_by,
         control=question.against,
-        treatments=findings.treatments,
+        treatments=question.treatments,
         decision=decide(findings),
         health=checked,
         comparisons=tuple(comparisons),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from crossfade.experiments.analysis_spec import Action, Condition, Rule
-from crossfade.experiments.forecast import forecast, rate, reached
+from crossfade.experiments.forecast import Forecast, forecast, forecast_margin, rate, reached
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Comparison, Decision, Health, Ranking
 from crossfade.experiments.reports import words
@@ -38,11 +38,6 @@ class Findings:
     arrivals: tuple[Arrival, ...]
     now: datetime
 
-    @property
-    def treatments(self) -> tuple[str, ...]:
-        """All treatments and shadows, in order."""
-        return (*self.question.treatments, *self.question.shadows)
-
     def of(self, treatment: str, role: str = "") -> list[Comparison]:
         """Return the comparisons of one treatment, of one role or of all."""
         return [each for each in self.comparisons if each.treatment.variant == treatment and role in {"", each.role}]
@@ -65,7 +60,7 @@ def decide(findings: Findings) -> Decision:
         return Decision("stop", harm.treatment.variant, reason)
     if (early := _early(findings)) is not None:
         return early
-    verdicts = {name: _verdict(findings, name) for name in findings.treatments}
+    verdicts = {name: _verdict(findings, name) for name in findings.question.treatments}
     if not verdicts:
         return Decision("continue", "", "there is no treatment to compare")
     action = min((verdict[0] for verdict in verdicts.values()), key=_ORDER.index)
@@ -111,7 +106,8 @@ def _early(findings: Findings) -> Decision | None:
     ended = question.ended(findings.now)
     until = question.ends_at if ended and question.ends_at is not None else findings.now
     ran = math.inf if question.started_at is None else (until - question.started_at).total_seconds()
-    units = dict(findings.health.units)
+    expected = dict(findings.health.expected)  # a variant that is a shadow alone gets no units
+    units = {name: count for name, count in findings.health.units if expected[name] > 0 or name == question.against}
     fewest = min(units, key=lambda name: units[name])
     if ran < spec.minimum_runtime_seconds:
         least, remaining = words.duration(spec.minimum_runtime_seconds), spec.minimum_runtime_seconds - ran
@@ -222,25 +218,32 @@ def _continue(findings: Findings, about: str, reason: str) -> Decision:
             return _waiting(findings, about, reason, max(spec.planned_units - total, 0))
         remaining = (question.horizon - findings.now).total_seconds() if question.horizon else None
         return Decision("continue", about, reason, words.duration(remaining or 0.0), None, remaining)
-    treatments = (about,) if about else findings.treatments
-    predicted = []
-    for name in treatments:
-        primaries = findings.of(name, "primary")
-        made = (forecast(each, question, total, len(primaries)) for each in primaries if each.reading == "unclear")
-        predicted += [each for each in made if each is not None]
+    predicted = list(_predicted(findings, (about,) if about else findings.question.treatments))
     if not predicted or any(each.units is None for each in predicted):
         return Decision("continue", about, reason, "more units than can be said now")
     most = max(predicted, key=lambda each: each.units or 0)
-    aim = f"to see an effect of {words.percent(most.effect)} with a power of {spec.power:.0%}"
-    aim += "" if most.assumed else ", if the effect stays what it is now"
-    return _waiting(findings, about, reason, max((most.units or 0) - total, 0), aim)
+    return _waiting(findings, about, reason, max((most.units or 0) - total, 0), most.aim)
+
+
+def _predicted(findings: Findings, treatments: Iterable[str]) -> Iterator[Forecast]:
+    """Yield how many units it takes for every finding that is still open."""
+    total = findings.health.total
+    for name in treatments:
+        primaries = findings.of(name, "primary")
+        found = [
+            forecast(each, findings.question, total, len(primaries)) for each in primaries if each.reading == "unclear"
+        ]
+        if any(each.reading == "better" for each in primaries):
+            unproven = (each for each in findings.of(name, "guardrail") if not each.acceptable)
+            found = [forecast_margin(each, findings.question, total) for each in unproven]
+        yield from (each for each in found if each is not None)
 
 
 def _waiting(findings: Findings, about: str, reason: str, units: int | None, aim: str = "") -> Decision:
     """Return that it goes on, with how many units are missing and about how long they take."""
     per_second = rate(findings.arrivals, findings.now)
     seconds = units / per_second if per_second and units is not None else None
-    missing = "units" if units is None else f"about {words.rounded(units)} more units"
-    if seconds is not None:
-        missing += f", which takes about {words.duration(seconds)} as they arrive now"
-    return Decision("continue", about, reason, " ".join(filter(None, (missing, aim))), units, seconds)
+    missing = "more units" if units is None else f"about {words.rounded(units)} more units"
+    missing += f" {aim}" if aim else ""
+    missing += f"; that takes about {words.duration(seconds)} as they arrive now" if seconds is not None else ""
+    return Decision("continue", about, reason, missing, units, seconds)

@@ -11,14 +11,19 @@ import msgspec
 from crossfade.experiments.looking import end_of
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Comparison
+from crossfade.experiments.reports import words
 from crossfade.ledger.evidence import Arrival
+from crossfade.methods.stats.non_inferiority import NonInferiority
 from crossfade.methods.stats.power import MOST, Design, Population, power, units_needed
 from crossfade.methods.stats.sequential_power import always_valid_power, group_sequential_power
-from crossfade.methods.stats.values import Effect, NotEstimable
+from crossfade.methods.stats.values import Alternative, Effect, NotEstimable
 
 DAYS = 7
 """The rate of arrival is that of the last full days, so that a week-end counts as much as it should."""
 _LOOKS = 20
+
+Plan = tuple[Population, Design, Callable[[float, float], float]]
+"""What is known of the metric, how the experiment is judged, and the power by effect and units."""
 
 
 class Forecast(msgspec.Struct, frozen=True):
@@ -26,13 +31,11 @@ class Forecast(msgspec.Struct, frozen=True):
 
     Args:
         units: Of all variants, those there are included; None where it cannot be said.
-        effect: That is looked for, relative to the control.
-        assumed: Whether somebody named that effect; else it is the present one.
+        aim: What they would show, in words.
     """
 
     units: int | None
-    effect: float
-    assumed: bool
+    aim: str
 
 
 def rate(arrivals: tuple[Arrival, ...], now: datetime) -> float | None:
@@ -57,13 +60,31 @@ def forecast(comparison: Comparison, question: Question, total: int, family: int
     wanted = _wanted(comparison, question)
     if wanted is None:
         return None
-    effect, relative = wanted
-    population, design, reach = _plan(comparison, question, total, family)
+    spec, (effect, relative) = question.analysis, wanted
+    aim = f"to see an effect of {words.percent(relative)} with a power of {spec.power:.0%}"
+    aim += ", if the effect stays what it is now" if spec.smallest_effect is None else ""
+    plan = _plan(comparison, question, total, spec.alpha / family, "two-sided")
+    return Forecast(_units(plan, comparison, question, effect), aim)
+
+
+def forecast_margin(comparison: Comparison, question: Question, total: int) -> Forecast | None:
+    """Say how many units it takes to show that a guardrail is within its margin, if it is no different in truth."""
+    margin, baseline = comparison.non_inferiority, comparison.control.value
+    if not (isinstance(margin, NonInferiority) and isinstance(comparison.absolute, Effect) and baseline):
+        return None
+    if not margin.margin > 0:
+        return None
+    plan = _plan(comparison, question, total, question.analysis.alpha, "greater")
+    aim = f"to show that `{comparison.metric}` is within its margin, if nothing changed it"
+    return Forecast(_units(plan, comparison, question, margin.margin * abs(baseline)), aim)
+
+
+def _units(plan: Plan, comparison: Comparison, question: Question, effect: float) -> int | None:
+    population, design, reach = plan
     found = units_needed(population, effect, design, question.analysis.power, reach=lambda n: reach(effect, n))
-    units = None if isinstance(found, NotEstimable) or found >= MOST else found
-    if units is not None and comparison.paired:
-        units = math.ceil(units / 2)  # each unit has both
-    return Forecast(units, relative, question.analysis.smallest_effect is not None)
+    if isinstance(found, NotEstimable) or found >= MOST:
+        return None
+    return math.ceil(found / 2) if comparison.paired else found  # each unit has both
 
 
 def reached(comparison: Comparison, question: Question, total: int, family: int) -> float | None:
@@ -71,7 +92,7 @@ def reached(comparison: Comparison, question: Question, total: int, family: int)
     wanted = _wanted(comparison, question)
     if question.analysis.smallest_effect is None or wanted is None:
         return None
-    *_, reach = _plan(comparison, question, total, family)
+    *_, reach = _plan(comparison, question, total, question.analysis.alpha / family, "two-sided")
     return reach(wanted[0], 2 * comparison.control.units if comparison.paired else total)
 
 
@@ -85,13 +106,8 @@ def _wanted(comparison: Comparison, question: Question) -> tuple[float, float] |
     return (effect, effect / abs(baseline)) if 0 < effect < math.inf else None
 
 
-def _plan(
-    comparison: Comparison, question: Question, total: int, family: int
-) -> tuple[Population, Design, Callable[[float, float], float]]:
-    """Return what is known of the metric, of the design, and the power by effect and units.
-
-    The variance of one unit is the one that explains the present standard error, whatever kind the metric is.
-    """
+def _plan(comparison: Comparison, question: Question, total: int, alpha: float, alternative: Alternative) -> Plan:
+    """Return what is known; the variance of one unit is what explains the present standard error, of any metric."""
     spec, absolute = question.analysis, comparison.absolute
     n_control, n_treatment = comparison.control.units, comparison.treatment.units
     everybody = max(total, n_control + n_treatment)
@@ -99,7 +115,7 @@ def _plan(
         everybody = n_control + n_treatment
     error = absolute.standard_error if isinstance(absolute, Effect) else math.nan
     population = Population(comparison.control.value or 0.0, error**2 / (1 / n_control + 1 / n_treatment))
-    design = Design(spec.alpha / family, "two-sided", n_control / everybody, n_treatment / everybody)
+    design = Design(alpha, alternative, n_control / everybody, n_treatment / everybody)
 
     def reach(effect: float, n: float) -> float:
         if spec.method == "fixed":

@@ -26,6 +26,7 @@ from crossfade.methods.stats.values import Alternative, Effect, Estimate, NotEst
 
 SPARSE = 20
 """Expected successes or failures of a variant below which two proportions are compared exactly."""
+UNSEEN = NotEstimable("nobody saw the answers of a shadow, so they cannot have changed this")
 LARGEST_E = 1e300
 """Stands for all larger e-values, so that reports stay JSON."""
 
@@ -36,17 +37,20 @@ class Compared:
 
     Args:
         treatment: Its name.
-        shadow: Its place among the shadows; None for a variant that units got.
+        shadow: Its place among the shadows, if it is one.
+        seen: Whether units got it.
     """
 
     treatment: str
     shadow: int | None = None
+    seen: bool = True
 
     def both(self, samples: Samples, control: str, metric: MetricSpec) -> Pair | Paired:
-        """Return control and treatment, as known from these samples."""
-        if self.shadow is not None:
-            return paired(samples, control, self.shadow, metric)
-        return pair(samples, control, self.treatment, metric)
+        """Return control and treatment, as known from these samples: on the same units where that can be."""
+        found = None if self.shadow is None else paired(samples, control, self.shadow, metric)
+        if found is not None:
+            return found
+        return pair(samples, control, self.treatment, metric) if self.seen else Pair(UNSEEN, UNSEEN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +69,9 @@ class Seen:
 
 
 def everyone(question: Question) -> tuple[Compared, ...]:
-    """Return whom the control is compared with: treatments, then shadows."""
-    shadows = (Compared(name, place) for place, name in enumerate(question.shadows))
-    return (*(Compared(name) for name in question.treatments), *shadows)
+    """Return whom the control is compared with."""
+    places = {name: place for place, name in enumerate(question.shadows)}
+    return tuple(Compared(name, places.get(name), name in question.variants) for name in question.treatments)
 
 
 def measure(
@@ -112,17 +116,17 @@ def compare(
     last = seen[-1] if seen else now
     over_time = [effect_of(each, judged, metric, compared, schedule) for each in seen]
     effect = over_time[-1] if over_time else effect_of(last, judged, metric, compared, schedule)
-    of_control = _arm(present, metric, control)
+    of_control, on_same_units = _arm(present, metric, control), isinstance(now.both, Paired)
     return Comparison(
         metric=metric.name,
         kind=metric.kind,
         role=metric.role,
         direction=metric.direction,
         control=of_control,
-        treatment=_arm(present, metric, compared.treatment)
-        if compared.shadow is None
-        else Arm(compared.treatment, of_control.units, _value(now.both.treatment)),
-        paired=compared.shadow is not None,
+        treatment=Arm(compared.treatment, of_control.units, _value(now.both.treatment))
+        if on_same_units
+        else _arm(present, metric, compared.treatment),
+        paired=on_same_units,
         judged=judged,
         absolute=effect if judged == "absolute" else effect_of(last, "absolute", metric, compared, schedule),
         relative=_relative(last, metric, compared, schedule) if judged == "absolute" else effect,
@@ -130,7 +134,7 @@ def compare(
         e_value=_e_value(last, judged, effect, schedule),
         adjusted_p=None,
         reading="unknown",
-        variance_reduction=_reduction(last.both) if metric.covariate and compared.shadow is None else None,
+        variance_reduction=_reduction(last.both) if metric.covariate and not on_same_units else None,
         belief=_belief(now.both, metric, question),
         non_inferiority=_within_margin(last.both, metric, schedule),
         harm_p=_harm(now.both, metric, question),
@@ -148,7 +152,7 @@ def effect_of(
     test where few units did it, or few did not.
     """
     spec, control = schedule.question.analysis, schedule.question.against
-    plain = metric.kind == "proportion" and not metric.covariate and compared.shadow is None
+    plain = metric.kind == "proportion" and not metric.covariate and isinstance(seen.both, Pair)
     if spec.method == "fixed" and schedule.refusal is None and plain and scale == "absolute" and len(seen.samples) == 1:
         (period,) = seen.samples.values()
         if control in period and compared.treatment in period:

@@ -25,8 +25,8 @@ class Question(msgspec.Struct, frozen=True):
         metrics: Of the experiment.
         control: What treatments are compared against; the first variant by default.
         dimensions: Declared ones, for breakdowns.
-        shadows: Variants that answered beside the control without anybody seeing it. They are compared with the
-            control on the same units.
+        shadows: Variants that answered the control's requests without anybody seeing it, in the order of their columns
+            in the evidence. What depends on answers alone is compared on the same units; they need not be `variants`.
         analysis: How numbers are judged.
         decision: What follows from them.
         started_at: When the experiment started.
@@ -53,8 +53,9 @@ class Question(msgspec.Struct, frozen=True):
 
     @property
     def treatments(self) -> tuple[str, ...]:
-        """Variants that units got, other than the control."""
-        return tuple(name for name in self.variants if name != self.against)
+        """Everybody that is compared with the control: other variants, then shadows that are none."""
+        names = dict.fromkeys((*self.variants, *self.shadows))
+        return tuple(name for name in names if name != self.against)
 
     def ended(self, now: datetime) -> bool:
         """Whether no more units come."""
@@ -86,10 +87,13 @@ def _problems(question: Question) -> Iterator[str]:
         yield "there are no variants"
     if question.control and question.control not in question.variants:
         yield f"the control `{question.control}` is none of the variants"
+    if question.variants and question.against in question.shadows:
+        yield f"the control `{question.against}` cannot be its own shadow"
     metrics = [metric.name for metric in question.metrics]
     groups = (
         ("metric", metrics),
-        ("variant", [*question.variants, *question.shadows]),
+        ("variant", [*question.variants]),
+        ("shadow", [*question.shadows]),
         ("dimension", [*question.dimensions]),
     )
     for what, names in groups:

@@ -27,8 +27,6 @@ from crossfade.methods.stats.moments import Moments
 from crossfade.methods.stats.sketch import Sketch
 from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable, Scale
 
-NOBODY = NotEstimable("there are no units yet")
-
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -267,7 +265,7 @@ def quantile(sample: Sample, metric: MetricSpec) -> Estimate | NotEstimable:
     effect: float | NotEstimable = 1.0
     if not alone:
         if not 0 < share < 1:
-            return NotEstimable("the value that quantiles are clustered around lies outside of all values")
+            return NotEstimable("it is not known yet how much the values of a unit resemble each other")
         # the frozen cut is near the quantile, not at it, so it is measured against the variance at its own level
         effect = quantiles.design_effect(sample.moments, share)
     if isinstance(effect, NotEstimable):

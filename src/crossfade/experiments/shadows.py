@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from crossfade.experiments.samples import NOBODY, Samples, pooled, width_of
+from crossfade.experiments.samples import Samples, pooled, width_of
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.stats.gradient import (
     SIGNAL,
@@ -26,13 +26,13 @@ class Paired:
     """Control and shadow on the same units.
 
     Args:
-        moments: Of all units; None where there are none.
+        moments: Of all units.
         own: What the metric is of the control.
         other: What it is of the shadow.
         left_out: No units ever are: nothing is drawn, so weights do not matter.
     """
 
-    moments: Moments | None
+    moments: Moments
     own: Statistic
     other: Statistic
     left_out: int = 0
@@ -40,12 +40,12 @@ class Paired:
     @property
     def control(self) -> Estimate | NotEstimable:
         """Of the control."""
-        return NOBODY if self.moments is None else estimate(self.moments, self.own)
+        return estimate(self.moments, self.own)
 
     @property
     def treatment(self) -> Estimate | NotEstimable:
         """Of the shadow."""
-        return NOBODY if self.moments is None else estimate(self.moments, self.other)
+        return estimate(self.moments, self.other)
 
     def contrast(self, scale: Scale) -> Contrast | NotEstimable:
         """Compare them: the gradient of the difference, of the relative difference, or of the logarithm of the ratio.
@@ -53,8 +53,6 @@ class Paired:
         Source:
             The delta method; of a difference of means it is the paired t-test.
         """
-        if self.moments is None:
-            return NOBODY
         for statistic in (self.own, self.other):
             if (refusal := unusable(self.moments, statistic)) is not None:
                 return refusal
@@ -81,24 +79,28 @@ class Paired:
         return Contrast(scale, value, error, n - 1, n, n, control)
 
     def _clear(self, value: float, statistic: Statistic) -> bool:
-        found = estimate(self.moments, statistic) if self.moments is not None else NOBODY
+        found = estimate(self.moments, statistic)
         return isinstance(found, Estimate) and abs(value) > SIGNAL * math.sqrt(found.variance)
 
 
-def paired(samples: Samples, control: str, shadow: int, metric: MetricSpec) -> Paired:
+def paired(samples: Samples, control: str, shadow: int, metric: MetricSpec) -> Paired | None:
     """Return the control and one of its shadows, on all units of the control.
 
     Args:
-        samples: Whose moments have one further column for each shadow: the value, or the numerator of a ratio, that it
-            would have had. Requests are the same, so the denominator is.
+        samples: Whose moments have, after the covariate, one further column for each shadow (two for a ratio): what it
+            would have had.
         control: The variant that answered.
         shadow: Place of the shadow in the order of the experiment's shadows.
         metric: Which.
+
+    Returns:
+        None where there are no such columns, because the metric does not depend on answers alone.
     """
     sample = pooled(samples, control)
-    column = width_of(metric) + bool(metric.covariate) + shadow
-    if sample is None or metric.kind == "quantile" or column >= len(sample.moments.mean):
-        return Paired(None, Mean(0), Mean(0))
+    own = width_of(metric)
+    column = own * (1 + shadow) + bool(metric.covariate)
+    if sample is None or metric.kind == "quantile" or column + own > len(sample.moments.mean):
+        return None
     if metric.kind == "ratio":
-        return Paired(sample.moments, Ratio(0, 1), Ratio(column, 1))
+        return Paired(sample.moments, Ratio(0, 1), Ratio(column, column + 1))
     return Paired(sample.moments, Mean(0), Mean(column))

@@ -7,8 +7,8 @@ import re
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.reports.sections import Table, headline, method, tables
 
-_MEANING = re.compile(r"([\\*_\[\]{}()#+!|<>~&])")
-"""Characters that could mean something; a backslash before them makes them stand for themselves."""
+_MEANING = re.compile(r"([\\*\[\]#|<>~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+"""What could mean something; a backslash before it makes it stand for itself. Not the underscore inside of a word."""
 
 
 def page(report: AnalysisReport) -> str:

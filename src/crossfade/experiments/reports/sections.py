@@ -78,7 +78,11 @@ def _effect_row(each: Comparison) -> tuple[str, ...]:
     found = words.shown(each)
     tested = each.adjusted_p if each.adjusted_p is not None else each.p_value
     reason = f": {each.effect.reason}" if isinstance(each.effect, NotEstimable) else ""
-    reduced = f" (variance -{each.variance_reduction:.0%})" if (each.variance_reduction or 0) > 0.005 else ""
+    reduced = (
+        f" (variance {words.percent(-(each.variance_reduction or 0.0))})"
+        if (each.variance_reduction or 0) > 0.005
+        else ""
+    )
     return (
         f"{each.metric} ({each.role})",
         each.treatment.variant,
@@ -99,7 +103,7 @@ def beliefs(report: AnalysisReport) -> Table:
         (
             each.metric,
             each.treatment.variant,
-            f"{each.belief.chance_better:.1%}",
+            words.chance(each.belief.chance_better),
             words.number(each.belief.loss_of_treatment),
             words.number(each.belief.loss_of_control),
         )
@@ -122,11 +126,11 @@ def guardrails(report: AnalysisReport) -> Table:
 
 
 def _rankings(report: AnalysisReport) -> Table:
-    variants = (report.control, *report.treatments)
+    variants = tuple(name for name, _ in report.health.units)
     rows = []
     for each in report.rankings:
         chances = dict(each.chances)
-        cells = (f"{chances[name]:.1%}" if name in chances else words.ABSENT for name in variants)
+        cells = (words.chance(chances.get(name)) for name in variants)
         rows.append((each.metric, *cells, each.reason))
     return Table("Probability of being the best", ("metric", *variants, ""), tuple(rows))
 

@@ -43,12 +43,12 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     """Return a fraction as a percentage.
 
     Example:
-        >>> percent(0.0512, sign=True), percent(0.00012)
-        ('+5.12 %', '0.012 %')
+        >>> percent(0.05123, sign=True), percent(0.00012), percent(12.5)
+        ('+5.12 %', '0.012 %', '1,250 %')
     """
     if value is None or not math.isfinite(value):
         return number(value)
-    digits = number(value * 100)
+    digits = number(value * 100) if abs(value) >= 10 else f"{value * 100:.3g}"
     return f"{'+' if sign and value > 0 else ''}{digits} %"
 
 
@@ -62,6 +62,18 @@ def p(value: float | None) -> str:
     if value is None:
         return ABSENT
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def chance(value: float | None) -> str:
+    """Return a probability as a percentage that never says "certain".
+
+    Example:
+        >>> chance(0.5), chance(0.99999), chance(1e-9)
+        ('50.0 %', '> 99.9 %', '< 0.1 %')
+    """
+    if value is None:
+        return ABSENT
+    return "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else f"{value * 100:.1f} %"
 
 
 def rounded(count: int) -> str:
