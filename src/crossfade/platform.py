@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.jobs.store import JobStore
+from crossfade.ledger.ledger import Ledger
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -41,6 +42,7 @@ class Platform:
         switch: The only way that an alias moves: after every serving process has the version ready.
         invalidation: The way to make every process compute answers anew.
         jobs: Every verb on batch jobs.
+        ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         runtime: What serves predictions in this process, or None.
     """
 
@@ -51,6 +53,7 @@ class Platform:
     switch: AliasSwitch
     invalidation: AnswerInvalidation
     jobs: JobStore
+    ledger: Ledger
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
 
@@ -126,8 +129,12 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         switch = AliasSwitch(registry, fleet, settings.serving)
         invalidation = AnswerInvalidation(registry, database, fleet)
         jobs = JobStore(registry, database, settings.jobs)
-        runtime = _start_serving(settings, database, registry, opening) if serve else None
-        return Platform(settings, database, registry, fleet, switch, invalidation, jobs, runtime, opening.pop_all())
+        ledger = Ledger(database, settings.ledger, settings.ledger_folder)
+        opening.callback(ledger.close)
+        runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
+        return Platform(
+            settings, database, registry, fleet, switch, invalidation, jobs, ledger, runtime, opening.pop_all()
+        )
 
 
 def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:
@@ -139,11 +146,15 @@ def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:
             raise
 
 
-def _start_serving(settings: Settings, database: Database, registry: Registry, opening: ExitStack) -> ServingRuntime:
+def _start_serving(
+    settings: Settings, database: Database, registry: Registry, ledger: Ledger, opening: ExitStack
+) -> ServingRuntime:
     from crossfade.serving.runtime import ServingRuntime
 
     runtime = ServingRuntime(registry.backend, database, settings)
     opening.callback(runtime.close)
+    ledger.start()  # also for what processes that have ended left behind
+    runtime.measure_events(ledger.counts)
     runtime.start()
     return runtime
 

@@ -110,6 +110,7 @@ class AsyncClient:
     job = _Verb(verbs.job)
     cancel_job = _Verb(verbs.cancel_job)
     job_result = _Verb(verbs.job_result)
+    record_outcomes = _Verb(verbs.record_outcomes)
     invalidate_answers = _Verb(verbs.invalidate_answers)
     cache_status = _Verb(verbs.cache_status)
     collect_garbage = _Verb(verbs.collect_garbage)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
+from crossfade.errors import MalformedRequestError
 from crossfade.jobs.records import Job, JobRequest
+from crossfade.ledger.requests import Recorded, RecordRequest, ReportedOutcome
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.ensembles.document import EnsembleSpec
 from crossfade.registry.requests import (
@@ -204,6 +208,15 @@ def cancel_job(job: str, *, reason: str = "") -> Call[Job]:
 def job_result(job: str) -> Call[bytes]:
     """Return the answers of a batch job, in memory; `download_result` writes large ones to disk."""
     return Call("GET", f"{API}/jobs/{segment(job)}/result", lambda answer: answer.content, repeatable=True)
+
+
+def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> Call[Recorded]:
+    """Record what became of decisions or units: all of up to 10,000, or nothing. The same ids again change nothing."""
+    try:
+        body = msgspec.convert({"outcomes": outcomes}, RecordRequest)
+    except msgspec.ValidationError as error:
+        raise MalformedRequestError(problem=str(error)) from error
+    return Call("POST", f"{API}/outcomes", json_as(Recorded), body=body, repeatable=True)
 
 
 def invalidate_answers(ref: str, *, reason: str = "") -> Call[Invalidation]:

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfade.ledger.counts import EXPOSURE, EventCounts
+from crossfade.ledger.event_counts import EXPOSURE, EventCounts
 from crossfade.ledger.events import Exposure
 from crossfade.ledger.records import MAX_EXPOSURES, Began, Ended, Exposures, encode_record
 from crossfade.ledger.tally import Counted, Tally

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from crossfade.core.identity import new_id
 from crossfade.errors import LedgerUnavailableError
-from crossfade.ledger.counts import OUTCOME, EventCounts
+from crossfade.ledger.event_counts import OUTCOME, EventCounts
 from crossfade.ledger.events import Exposure, Outcome
 from crossfade.ledger.feed import ExposureFeed
 from crossfade.ledger.shipping import Fold, Shipper, nothing

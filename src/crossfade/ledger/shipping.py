@@ -19,7 +19,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from crossfade.errors import UnavailableError
-from crossfade.ledger.counts import EXPOSURE, OUTCOME, EventCounts
+from crossfade.ledger.event_counts import EXPOSURE, OUTCOME, EventCounts
 from crossfade.ledger.events import Exposure, Outcome
 from crossfade.ledger.feed import ExposureFeed, lock_path, tally_path
 from crossfade.ledger.gaps import Gap, note_gaps

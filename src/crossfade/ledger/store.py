@@ -15,7 +15,7 @@ from crossfade.storage.bulk import insert_new
 from crossfade.storage.tables import exposures, ledger_journals, outcomes
 
 Event = TypeVar("Event", Exposure, Outcome)
-MAX_ID = 128
+MAX_ID = 64
 MAX_NAME = 64
 MAX_UNIT = 512
 _LARGEST = 2**62
@@ -82,7 +82,7 @@ def storable(each: Exposure) -> bool:
         and isfinite(each.latency_seconds)
         and -_LARGEST < each.at_us < _LARGEST
         and -_LARGEST < each.revision < _LARGEST
-        and 0 < len(each.id) <= MAX_NAME
+        and 0 < len(each.id) <= MAX_ID
         and len(each.experiment) <= MAX_NAME
         and len(each.variant) <= MAX_NAME
         and len(each.model) <= MAX_NAME

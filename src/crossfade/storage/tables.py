@@ -304,11 +304,11 @@ exposures = Table(
 outcomes = Table(
     "outcomes",
     metadata,
-    Column("id", String(128), primary_key=True, comment="chosen by whoever reported it"),
+    Column("id", String(64), primary_key=True, comment="chosen by whoever reported it"),
     Column("at_us", BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
     Column("name", String(64), nullable=False),
     Column("value", Double, nullable=False),
-    Column("decision", String(128), nullable=False, comment="id of the exposure, or empty"),
+    Column("decision", String(64), nullable=False, comment="id of the exposure, or empty"),
     Column("experiment", String(64), nullable=False),
     Column("unit", Text, nullable=False),
     comment="raw events, kept for `ledger.retention_days`",

@@ -36,11 +36,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "outcomes",
-        sa.Column("id", sa.String(128), nullable=False, comment="chosen by whoever reported it"),
+        sa.Column("id", sa.String(64), nullable=False, comment="chosen by whoever reported it"),
         sa.Column("at_us", sa.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
         sa.Column("name", sa.String(64), nullable=False),
         sa.Column("value", sa.Double, nullable=False),
-        sa.Column("decision", sa.String(128), nullable=False, comment="id of the exposure, or empty"),
+        sa.Column("decision", sa.String(64), nullable=False, comment="id of the exposure, or empty"),
         sa.Column("experiment", sa.String(64), nullable=False),
         sa.Column("unit", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("id"),
