@@ -12,6 +12,7 @@ from crossfade.errors import DatabaseUnavailableError
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
+from crossfade.ledger.ledger import Ledger
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -46,6 +47,7 @@ class Platform:
         jobs: Every verb on batch jobs.
         experiments: Every verb on experiments and layers.
         judge: From the evidence of an experiment to a decision, and to what follows.
+        ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         runtime: What serves predictions in this process, or None.
     """
 
@@ -58,6 +60,7 @@ class Platform:
     jobs: JobStore
     experiments: ExperimentStore
     judge: Judge
+    ledger: Ledger
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
 
@@ -135,7 +138,9 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         jobs = JobStore(registry, database, settings.jobs)
         experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
         judge = Judge(experiments, database, switch)
-        runtime = _start_serving(settings, database, registry, opening) if serve else None
+        ledger = Ledger(database, settings.ledger, settings.ledger_folder)
+        opening.callback(ledger.close)
+        runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
         return Platform(
             settings,
             database,
@@ -146,6 +151,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             jobs,
             experiments,
             judge,
+            ledger,
             runtime,
             opening.pop_all(),
         )
@@ -160,11 +166,15 @@ def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:
             raise
 
 
-def _start_serving(settings: Settings, database: Database, registry: Registry, opening: ExitStack) -> ServingRuntime:
+def _start_serving(
+    settings: Settings, database: Database, registry: Registry, ledger: Ledger, opening: ExitStack
+) -> ServingRuntime:
     from crossfade.serving.runtime import ServingRuntime
 
     runtime = ServingRuntime(registry.backend, database, settings)
     opening.callback(runtime.close)
+    ledger.start()  # also for what processes that have ended left behind
+    runtime.measure_events(ledger.counts)
     runtime.start()
     return runtime
 

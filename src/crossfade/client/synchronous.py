@@ -129,6 +129,7 @@ class Client:
     decide_experiment = _Verb(verbs.decide_experiment)
     create_layer = _Verb(verbs.create_layer)
     layers = _Verb(verbs.layers)
+    record_outcomes = _Verb(verbs.record_outcomes)
     invalidate_answers = _Verb(verbs.invalidate_answers)
     cache_status = _Verb(verbs.cache_status)
     collect_garbage = _Verb(verbs.collect_garbage)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
@@ -14,7 +16,9 @@ from crossfade.experiments.record import Experiment
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
 from crossfade.experiments.spec import ExperimentSpec
+from crossfade.errors import MalformedRequestError
 from crossfade.jobs.records import Job, JobRequest
+from crossfade.ledger.requests import Recorded, RecordRequest, ReportedOutcome
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.ensembles.document import EnsembleSpec
 from crossfade.registry.requests import (
@@ -278,6 +282,15 @@ def layers() -> Call[tuple[Layer, ...]]:
 def _life_of(name: str, verb: str, reason: str) -> Call[Experiment]:
     path = f"{API}/experiments/{segment(name)}/{verb}"
     return Call("POST", path, json_as(Experiment), body=ReasonRequest(reason), repeatable=True)
+
+
+def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> Call[Recorded]:
+    """Record what became of decisions or units: all of up to 10,000, or nothing. The same ids again change nothing."""
+    try:
+        body = msgspec.convert({"outcomes": outcomes}, RecordRequest)
+    except msgspec.ValidationError as error:
+        raise MalformedRequestError(problem=str(error)) from error
+    return Call("POST", f"{API}/outcomes", json_as(Recorded), body=body, repeatable=True)
 
 
 def invalidate_answers(ref: str, *, reason: str = "") -> Call[Invalidation]:

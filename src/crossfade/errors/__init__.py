@@ -10,7 +10,7 @@ CrossfadeError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
-│   ├── InvalidAnalysisError
+│   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
@@ -25,6 +25,7 @@ CrossfadeError
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
+    ├── LedgerUnavailableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
     ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500), MemberSlowError
     ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
@@ -70,6 +71,7 @@ from crossfade.errors.invalid import (
     InvalidEnsembleError,
     InvalidInputError,
     InvalidNameError,
+    InvalidOutcomesError,
     InvalidPageError,
     InvalidPathError,
     InvalidRefError,
@@ -85,6 +87,7 @@ from crossfade.errors.invalid import (
     SettingsError,
     SignatureMismatchError,
     SignatureRequiredError,
+    TooManyOutcomesError,
     UnknownFlavorError,
     UnknownHashError,
     UnsupportedMediaTypeError,
@@ -106,6 +109,7 @@ from crossfade.errors.unavailable import (
     DatabaseUnavailableError,
     DeadlineExceededError,
     DrainingError,
+    LedgerUnavailableError,
     MemberSlowError,
     MissingExtraError,
     ModelCrashedError,
@@ -155,6 +159,7 @@ __all__ = [
     "InvalidEnsembleError",
     "InvalidInputError",
     "InvalidNameError",
+    "InvalidOutcomesError",
     "InvalidPageError",
     "InvalidPathError",
     "InvalidRefError",
@@ -164,6 +169,7 @@ __all__ = [
     "JobConflictError",
     "JobNotFoundError",
     "LayerFullError",
+    "LedgerUnavailableError",
     "LoadFailedError",
     "MalformedRequestError",
     "ManifestError",
@@ -190,6 +196,7 @@ __all__ = [
     "SignatureRequiredError",
     "StillReferencedError",
     "StorageFullError",
+    "TooManyOutcomesError",
     "UnavailableError",
     "UnknownFlavorError",
     "UnknownHashError",

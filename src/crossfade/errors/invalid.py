@@ -221,3 +221,19 @@ class NotAcceptableError(InvalidInputError):
     http_status = 406
     sentence = "the answer cannot be written as `{wanted}`: {problem}"
     hint_template = "leave out the `Accept` header to get JSON"
+
+
+class InvalidOutcomesError(InvalidInputError):
+    """A batch of outcomes cannot be recorded; none of it was."""
+
+    code = "invalid_outcomes"
+    sentence = "outcome {index} of the batch cannot be recorded: {problem}"
+    hint_template = "nothing of the batch was recorded: send it again without that one, or with it corrected"
+
+
+class TooManyOutcomesError(InvalidInputError):
+    """A batch has more outcomes than are recorded at a time."""
+
+    code = "too_many_outcomes"
+    sentence = "{count} outcomes in one batch; there may be {limit}"
+    hint_template = "send several batches"

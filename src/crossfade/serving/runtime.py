@@ -8,6 +8,7 @@ from pathlib import Path
 
 from crossfade.errors import NotServedError
 from crossfade.ledger.events import Exposure
+from crossfade.ledger.event_counts import EventCounts
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import trust_policy
 from crossfade.registry.requests import CacheStatus
@@ -120,6 +121,10 @@ class ServingRuntime:
     def share_measurements(self, folder: Path, place: str) -> None:
         """Add up metrics with the other workers of this server; see `Measurements.share`."""
         self._measurements.share(folder, place)
+
+    def measure_events(self, counts: EventCounts) -> None:
+        """Show what becomes of exposures and outcomes among the metrics."""
+        self._measurements.events = counts
 
     def await_ready(self, timeout: float) -> None:
         """Wait until every champion answers.

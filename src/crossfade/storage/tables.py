@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -309,4 +310,64 @@ layers = Table(
     Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of layers"),
     Column("body", Text, nullable=False, comment="JSON: which of its slots belong to which experiment"),
     Index("layers_by_number", "number", unique=True),
+)
+
+exposures = Table(
+    "exposures",
+    metadata,
+    Column("id", String(64), primary_key=True, comment="of the decision; sorts by time"),
+    Column("at_us", BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    Column("experiment", String(64), nullable=False),
+    Column("revision", BigInteger, nullable=False, comment="of the allocation"),
+    Column("variant", String(64), nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("propensity", Double, nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("score", Double),
+    Column("latency_seconds", Double, nullable=False),
+    Column("error", Boolean, nullable=False),
+    Column("fallback", Boolean, nullable=False),
+    Column("dimensions", Text, nullable=False, comment="JSON object"),
+    Column("context", Text, nullable=False, comment="JSON object"),
+    Column("shadows", Text, nullable=False, comment="JSON array of arrays"),
+    comment="raw events, kept for `ledger.retention_days`; no other index, which would cost more than the rest",
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("id", String(64), primary_key=True, comment="chosen by whoever reported it"),
+    Column("at_us", BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    Column("name", String(64), nullable=False),
+    Column("value", Double, nullable=False),
+    Column("decision", String(64), nullable=False, comment="id of the exposure, or empty"),
+    Column("experiment", String(64), nullable=False),
+    Column("unit", Text, nullable=False),
+    comment="raw events, kept for `ledger.retention_days`",
+)
+
+ledger_journals = Table(
+    "ledger_journals",
+    metadata,
+    Column("journal", String(64), primary_key=True),
+    Column("segment", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False, comment="bytes of the segment that are in the tables"),
+    Column("frames", BigInteger, nullable=False, comment="number of the last frame before it"),
+    Column("finished", Boolean, nullable=False, comment="nothing more will come"),
+    Column("seen_us", BigInteger, nullable=False, comment="when whoever writes or reads it was there last"),
+    comment="how far the journal of each process has been shipped, in the same transaction as its events",
+)
+
+ledger_gaps = Table(
+    "ledger_gaps",
+    metadata,
+    Column("experiment", String(64), nullable=False, comment="empty = any that ran between the two times"),
+    Column("reason", String(32), nullable=False),
+    Column("journal", String(64), nullable=False, comment="where they are missing"),
+    Column("count", BigInteger, comment="events; null = nobody can know how many"),
+    Column("first_us", BigInteger, nullable=False, comment="no event before it is missing"),
+    Column("last_us", BigInteger, nullable=False, comment="no event after it is missing"),
+    PrimaryKeyConstraint("experiment", "reason", "journal"),
+    comment="events that there have been and that are not in the tables; with a gap nothing is decided by itself",
 )

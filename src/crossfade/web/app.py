@@ -17,6 +17,7 @@ from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, 
 from crossfade.web.api.contract import schemas
 from crossfade.web.budget import BodyBudget
 from crossfade.web.guard import BodyGuard
+from crossfade.web.outcomes import OutcomeIntake, outcome_paths
 from crossfade.web.reference import render_reference
 from crossfade.web.security import ControlGuard
 
@@ -33,7 +34,8 @@ def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:
     """
     http = platform.settings.http
     bodies = bodies or BodyBudget(http)
-    control = ControlGuard(BodyGuard(create_control_plane(platform), http, bodies, blobs.reads_own_body), http)
+    control: ASGIApp = ControlGuard(BodyGuard(create_control_plane(platform), http, bodies, blobs.reads_own_body), http)
+    control = OutcomeIntake(platform.ledger, http, control, bodies)
     if platform.runtime is None:
         return control
     from crossfade.web.dataplane import DataPlane  # a command that serves nothing starts faster without it
@@ -61,6 +63,7 @@ def create_control_plane(platform: Platform) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+            document["paths"] |= outcome_paths()
             if platform.runtime is not None:
                 from crossfade.web.documentation import data_plane_paths  # as the data plane itself
 
