@@ -13,6 +13,7 @@ from crossfade.experiments.judging import Judge
 from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.ledger.ledger import Ledger
+from crossfade.ledger.rollups import fold
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -138,7 +139,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         jobs = JobStore(registry, database, settings.jobs)
         experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
         judge = Judge(experiments, database, switch)
-        ledger = Ledger(database, settings.ledger, settings.ledger_folder)
+        ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
         runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
         return Platform(
@@ -171,7 +172,7 @@ def _start_serving(
 ) -> ServingRuntime:
     from crossfade.serving.runtime import ServingRuntime
 
-    runtime = ServingRuntime(registry.backend, database, settings)
+    runtime = ServingRuntime(registry.backend, database, settings, record=ledger.expose)
     opening.callback(runtime.close)
     ledger.start()  # also for what processes that have ended left behind
     runtime.measure_events(ledger.counts)

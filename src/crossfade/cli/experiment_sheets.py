@@ -59,7 +59,9 @@ def layer_sheet(layers: Iterable[Layer]) -> Sheet:
             layer.spec.name,
             layer.spec.unit,
             ", ".join(
-                f"{name} {share:.4g}" for name, share in zip(layer.owners.names, layer.owners.shares, strict=True) if share
+                f"{name} {share:.4g}"
+                for name, share in zip(layer.owners.names, layer.owners.shares, strict=True)
+                if share
             ),
         )
         for layer in layers

@@ -12,11 +12,11 @@ import msgspec
 from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
+from crossfade.errors import MalformedRequestError
 from crossfade.experiments.record import Experiment
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
 from crossfade.experiments.spec import ExperimentSpec
-from crossfade.errors import MalformedRequestError
 from crossfade.jobs.records import Job, JobRequest
 from crossfade.ledger.requests import Recorded, RecordRequest, ReportedOutcome
 from crossfade.registry.comparison import ComparisonReport

@@ -10,14 +10,15 @@ CrossfadeError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
-│   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError
+│   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
+│   ├── InvalidMeasuresError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, LayerFullError, ExperimentConflictError
+│   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -46,6 +47,7 @@ from crossfade.errors.conflict import (
     AliasMovedError,
     BreakingChangeError,
     ConflictError,
+    EventsGoneError,
     ExperimentConflictError,
     IllegalTransitionError,
     JobConflictError,
@@ -69,13 +71,15 @@ from crossfade.errors.invalid import (
     InvalidAllocationError,
     InvalidAnalysisError,
     InvalidEnsembleError,
+    InvalidExperimentError,
     InvalidInputError,
+    InvalidMeasuresError,
+    InvalidMetricError,
     InvalidNameError,
     InvalidOutcomesError,
     InvalidPageError,
     InvalidPathError,
     InvalidRefError,
-    InvalidExperimentError,
     InvalidSegmentError,
     InvalidSemverError,
     MalformedRequestError,
@@ -149,6 +153,7 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "DrainingError",
+    "EventsGoneError",
     "ExperimentConflictError",
     "ExperimentNotFoundError",
     "GoldenMismatchError",
@@ -157,13 +162,15 @@ __all__ = [
     "InvalidAllocationError",
     "InvalidAnalysisError",
     "InvalidEnsembleError",
+    "InvalidExperimentError",
     "InvalidInputError",
+    "InvalidMeasuresError",
+    "InvalidMetricError",
     "InvalidNameError",
     "InvalidOutcomesError",
     "InvalidPageError",
     "InvalidPathError",
     "InvalidRefError",
-    "InvalidExperimentError",
     "InvalidSegmentError",
     "InvalidSemverError",
     "JobConflictError",

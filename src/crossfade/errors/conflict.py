@@ -91,3 +91,11 @@ class ExperimentConflictError(ConflictError):
     code = "experiment_conflict"
     sentence = "experiment `{name}` {problem}"
     hint_template = "see it with `crossfade experiments show {name}`"
+
+
+class EventsGoneError(ConflictError):
+    """Roll-ups cannot be made anew, because raw events were let go of in the meantime."""
+
+    code = "events_gone"
+    sentence = "`{experiment}` had {counted} exposures, and {kept} are kept: its roll-ups cannot be made anew"
+    hint_template = "declare metrics before an experiment starts, or measure these in a new experiment"

@@ -144,6 +144,22 @@ class InvalidAnalysisError(InvalidInputError):
     hint_template = "see what is expected with `crossfade experiments power --help`"
 
 
+class InvalidMetricError(InvalidInputError):
+    """A metric of an experiment makes no sense, or cannot be measured."""
+
+    code = "invalid_metric"
+    sentence = "metric `{name}`: {problem}"
+    hint_template = "see what a metric may be with `python -m pydoc crossfade.ledger.metrics`"
+
+
+class InvalidMeasuresError(InvalidInputError):
+    """What is to be measured of an experiment makes no sense as a whole."""
+
+    code = "invalid_measures"
+    sentence = "`{experiment}` cannot be measured so: {problem}"
+    hint_template = "see what can be measured with `python -m pydoc crossfade.ledger.metrics`"
+
+
 class PredictionError(InvalidInputError):
     """The model itself failed on inputs that fit its signature."""
 

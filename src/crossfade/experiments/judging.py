@@ -34,9 +34,7 @@ class Judge:
         clock: What time it is.
     """
 
-    def __init__(
-        self, store: ExperimentStore, database: Database, switch: AliasSwitch, clock: Clock = utc_now
-    ) -> None:
+    def __init__(self, store: ExperimentStore, database: Database, switch: AliasSwitch, clock: Clock = utc_now) -> None:
         self._store = store
         self._database = database
         self._switch = switch
@@ -52,9 +50,7 @@ class Judge:
         """
         return self._analyze(self._store.find(name))
 
-    def decide(
-        self, name: str, wanted: DecideRequest, *, principal: str = LOCAL, dry_run: bool = False
-    ) -> Experiment:
+    def decide(self, name: str, wanted: DecideRequest, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End an experiment by a decision: ship a variant to everybody, or keep what is.
 
         Args:

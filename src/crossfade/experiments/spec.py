@@ -155,7 +155,9 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             plain = msgspec.to_builtins(self, str_keys=True, builtin_types=(datetime,))
             spec = msgspec.convert(plain, ExperimentSpec)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-            raise InvalidExperimentError(name=str(self.name)[:80], problem=f"it is no specification ({error})") from error
+            raise InvalidExperimentError(
+                name=str(self.name)[:80], problem=f"it is no specification ({error})"
+            ) from error
         for problem in _problems(spec):
             raise InvalidExperimentError(name=spec.name[:80], problem=problem)
         spec.allocation().checked()

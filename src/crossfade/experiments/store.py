@@ -25,7 +25,7 @@ from crossfade.errors import (
 )
 from crossfade.experiments.record import LEGAL, Experiment, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
-from crossfade.ledger.measured import measure
+from crossfade.ledger.rebuilding import declare
 from crossfade.registry.acceptance import attribution
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.registry import LOCAL, Registry
@@ -287,7 +287,7 @@ class ExperimentStore:
         before = _running(connection)
         placed = before.place(spec.allocation().at(now))
         self._save_layers(connection, before, placed)
-        measure(connection, spec.measures())
+        declare(connection, spec.measures())
         unit = UNIT if not spec.layer else placed.layer(spec.layer).spec.unit
         route = ExperimentRoute(
             placed.experiment(spec.name),

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from crossfade.errors import NotServedError
-from crossfade.ledger.events import Exposure
 from crossfade.ledger.event_counts import EventCounts
+from crossfade.ledger.events import Exposure
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import trust_policy
 from crossfade.registry.requests import CacheStatus

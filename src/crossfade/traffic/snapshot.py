@@ -23,7 +23,16 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import REJECTED, RegisteredModel, Version
 from crossfade.storage.database import Database
 from crossfade.storage.migrate import migrate
-from crossfade.storage.tables import ROUTED, UNFINISHED, cache_generations, candidates, changes, experiments, jobs, layers
+from crossfade.storage.tables import (
+    ROUTED,
+    UNFINISHED,
+    cache_generations,
+    candidates,
+    changes,
+    experiments,
+    jobs,
+    layers,
+)
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.routing import ExperimentRoute, Router, Traffic
 

@@ -29,10 +29,10 @@ from crossfade.web.api.contract import (
 )
 
 routes = APIRouter(tags=["experiments"])
-_CHANGES = {"changes": True, "refuses": (NotFoundError, ConflictError)}
+_REFUSES = (NotFoundError, ConflictError)
 
 
-@routes.post("/experiments", **documented(Experiment, takes=ExperimentSpec, status=201, **_CHANGES))
+@routes.post("/experiments", **documented(Experiment, takes=ExperimentSpec, status=201, changes=True, refuses=_REFUSES))
 def create_experiment(
     platform: Open,
     principal: Principal,
@@ -68,7 +68,9 @@ def show_experiment(experiment: str, platform: Open) -> Response:
     return answer(platform.experiments.find(experiment))
 
 
-@routes.post("/experiments/{experiment}/start", **documented(Experiment, takes=ReasonRequest, **_CHANGES))
+@routes.post(
+    "/experiments/{experiment}/start", **documented(Experiment, takes=ReasonRequest, changes=True, refuses=_REFUSES)
+)
 def start_experiment(
     experiment: str,
     platform: Open,
@@ -82,7 +84,9 @@ def start_experiment(
     return _changed(request, "start", after, principal, dry_run=dry_run)
 
 
-@routes.post("/experiments/{experiment}/pause", **documented(Experiment, takes=ReasonRequest, **_CHANGES))
+@routes.post(
+    "/experiments/{experiment}/pause", **documented(Experiment, takes=ReasonRequest, changes=True, refuses=_REFUSES)
+)
 def pause_experiment(
     experiment: str,
     platform: Open,
@@ -96,7 +100,9 @@ def pause_experiment(
     return _changed(request, "pause", after, principal, dry_run=dry_run)
 
 
-@routes.post("/experiments/{experiment}/stop", **documented(Experiment, takes=ReasonRequest, **_CHANGES))
+@routes.post(
+    "/experiments/{experiment}/stop", **documented(Experiment, takes=ReasonRequest, changes=True, refuses=_REFUSES)
+)
 def stop_experiment(
     experiment: str,
     platform: Open,
@@ -110,7 +116,10 @@ def stop_experiment(
     return _changed(request, "stop", after, principal, dry_run=dry_run)
 
 
-@routes.post("/experiments/{experiment}/reweight", **documented(Experiment, takes=ReweightRequest, **_CHANGES))
+@routes.post(
+    "/experiments/{experiment}/reweight",
+    **documented(Experiment, takes=ReweightRequest, changes=True, refuses=_REFUSES),
+)
 def reweight_experiment(
     experiment: str,
     platform: Open,
@@ -133,9 +142,7 @@ def reweight_experiment(
 
 @routes.post(
     "/experiments/{experiment}/decide",
-    **documented(
-        Experiment, takes=DecideRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError)
-    ),
+    **documented(Experiment, takes=DecideRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError)),
 )
 def decide_experiment(
     experiment: str,
