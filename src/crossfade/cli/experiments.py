@@ -126,11 +126,13 @@ def show(session: Session, name: str) -> None:
 @click.argument("name")
 def analyze(session: Session, name: str) -> None:
     """Say what the evidence says, whether it can be trusted, what follows, and what is still missing."""
-    from crossfade.cli.analysis_view import report_sheet
+    from crossfade.cli.analysis_view import decision_sheet, effects_sheet
 
     with session.client() as client:
         report = client.analyze_experiment(name)
-    session.show(report, report_sheet(report))
+    session.show(report, decision_sheet(report))
+    if session.output.style not in {"json", "quiet"}:
+        session.show(report, effects_sheet(report))
     if report.decision.action in {"ship", "keep", "stop"}:
         session.hint(f"do it with `crossfade experiments decide {name}`")
     else:

@@ -180,7 +180,7 @@ def _problems(spec: ExperimentSpec) -> Iterator[str]:
     mirrored = [variant for variant in spec.variants if variant.name in spec.shadows and variant.name != spec.control]
     for variant in mirrored:
         if variant.weight:
-            yield f"`{variant.name[:80]}` is a shadow, and has a weight: a unit that sees it cannot be compared with itself"
+            yield f"`{variant.name[:80]}` is a shadow, and has a weight: nobody may see it"
     yield from _problems_of_model(spec)
 
 

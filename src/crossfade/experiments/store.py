@@ -256,8 +256,7 @@ class ExperimentStore:
             if not dry_run:
                 self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
                 _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
-            result = experiment_of(_row(connection, name))
-        return result
+            return experiment_of(_row(connection, name))
 
     # --- parts ---
 

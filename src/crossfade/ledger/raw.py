@@ -99,4 +99,5 @@ def units_after(connection: Connection, experiment: str, unit: str | None, limit
 
 
 def _exposure(row: Sequence[Any]) -> Exposure:
-    return Exposure(*row[:-3], _dimensions.decode(row[-3]), _context.decode(row[-2]), _shadows.decode(row[-1]))
+    values = (*row[:-3], _dimensions.decode(row[-3]), _context.decode(row[-2]), _shadows.decode(row[-1]))
+    return Exposure(*values)
