@@ -217,11 +217,8 @@ def test_shadows_are_paired(random):
     assert made.absolute.p_value < alone.pvalue
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("scale", ["relative", "log"])
+@pytest.mark.parametrize(("scale", "sign"), [("relative", 1.0), ("relative", -1.0), ("log", 1.0)])
 def test_relative_effects_of_shadows_are_as_certain_as_resampling_says(random, scale, sign):
-    if scale == "log" and sign < 0:
-        pytest.skip("nothing negative has a logarithm")
     rows = sign * paired_rows(random)
     asked = question(
         MetricSpec("loss"),
