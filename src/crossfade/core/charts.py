@@ -21,6 +21,8 @@ _WIDTH, _LEFT, _RIGHT = 900, 230, 310
 _ROW, _TOP, _BOTTOM = 26, 12, 34
 _LONGEST, _LONGEST_NOTE = 30, 42
 """Characters of a label and of a note that fit; the whole of them is in their tooltips."""
+_FARTHEST = 1e300
+"""Axes end here, so that distances on them are numbers."""
 _DOTS = 60
 """Looks up to which each has a dot."""
 
@@ -208,23 +210,22 @@ def _span(intervals: Iterable[tuple[float | None, float, float]], zero: float) -
     ends = [end for _, lower, upper in rows for end in (lower, upper) if math.isfinite(end)]
     low = max(min([zero, *values, *ends]), zero - most)
     high = min(max([zero, *values, *ends]), zero + most)
-    pad = 0.04 * (high - low) or max(abs(zero), 1.0) * 1e-3
+    low, high = _clip(low, -_FARTHEST, _FARTHEST), _clip(high, -_FARTHEST, _FARTHEST)
+    pad = 0.04 * (high - low) if high - low > 1 / _FARTHEST else 1e-3
     return low - pad, high + pad
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    # halves and quarters, because the whole distance of huge values would overflow
-    half = high / 2 - low / 2
-    return lambda value: start + (value / 2 - low / 2) / half * (end - start)
+    return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:
     """Return round values between two ends."""
-    rough = (high / 2 - low / 2) / count * 2
-    size = 10.0 ** math.floor(math.log10(rough)) if rough > 1e-300 else rough
+    rough = (high - low) / count
+    size = 10.0 ** math.floor(math.log10(rough))
     step = next((size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough), rough)
     first, last = math.ceil(low / step), math.floor(high / step)
-    return [place * step for place in range(first, last + 1)] if last - first < 50 else []
+    return [place * step for place in range(first, last + 1)]
 
 
 def _clip(value: float, low: float, high: float) -> float:

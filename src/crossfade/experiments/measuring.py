@@ -192,15 +192,18 @@ def _value(estimate: Estimate | NotEstimable) -> float | None:
 
 
 def _p_value(over_time: Sequence[Effect | NotEstimable], schedule: Schedule) -> float | None:
-    """Return the p-value so far: of the present look, or of the most convincing of planned looks.
+    """Return the p-value so far: of the present look, or of the most convincing planned look that points the same way.
 
     A planned look whose bound was crossed stays crossed. Always-valid p-values would, too, but the correction by
     e-values holds for those of one moment.
     """
-    p_values = [each.p_value for each in over_time if isinstance(each, Effect)]
-    if not p_values or not isinstance(over_time[-1], Effect):
+    last = over_time[-1] if over_time else None
+    if not isinstance(last, Effect):
         return None
-    return min(p_values) if schedule.question.analysis.method == "group_sequential" else p_values[-1]
+    if schedule.question.analysis.method != "group_sequential":
+        return last.p_value
+    found = [each for each in over_time if isinstance(each, Effect)]
+    return min(each.p_value for each in found if (each.effect > 0) == (last.effect > 0))
 
 
 def _e_value(seen: Seen, judged: Scale, effect: Effect | NotEstimable, schedule: Schedule) -> float | None:

@@ -162,7 +162,7 @@ def estimates(
     total = sum(period[name].n for period in samples.values() for name in names if name in period)
     left_out = total - sum(period[name].n for period in usable for name in names)
     if not usable:
-        return tuple(_absent(samples, name) for name in names), left_out
+        return (_absent(samples, names),) * len(names), left_out
     if metric.kind == "quantile":
         return tuple(_quantile(usable, name, names, metric) for name in names), left_out
     shares = _shares(usable, names)
@@ -170,9 +170,10 @@ def estimates(
     return tuple(_mean(usable, shares, name, metric, fitted) for name in names), left_out
 
 
-def _absent(samples: Samples, name: str) -> NotEstimable:
-    if not any(name in period and period[name].n for period in samples.values()):
-        return NotEstimable(f"`{name}` has no units yet")
+def _absent(samples: Samples, names: tuple[str, ...]) -> NotEstimable:
+    for name in names:
+        if not any(name in period and period[name].n for period in samples.values()):
+            return NotEstimable(f"`{name}` has no units yet")
     return NotEstimable("in no period of the same weights all variants have two units")
 
 
