@@ -15,7 +15,10 @@ NOUNS: dict[str, tuple[str, str]] = {
     "demo": ("crossfade.cli.demo:demo", "Watch real models being released, on real data."),
     "models": ("crossfade.cli.models:models", "Register, inspect, compare and move versions of models."),
     "predict": ("crossfade.cli.predict:predict", "Predict rows of a file or of stdin."),
-    "experiments": ("crossfade.cli.experiments:experiments", "Plan experiments, and see who would get what."),
+    "experiments": (
+        "crossfade.cli.experiments:experiments",
+        "Plan and rehearse experiments, evaluate policies.",
+    ),
     "jobs": ("crossfade.cli.jobs:jobs", "Have whole files predicted, and take the results."),
     "serve": ("crossfade.cli.serve:serve", "Start the server."),
     "replay": ("crossfade.cli.replay:replay", "Put captured predictions to another version."),

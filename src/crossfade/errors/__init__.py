@@ -10,7 +10,7 @@ CrossfadeError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError
-│   ├── InvalidAnalysisError
+│   ├── InvalidAnalysisError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
@@ -66,11 +66,14 @@ from crossfade.errors.invalid import (
     BodyTooSlowError,
     InvalidAllocationError,
     InvalidAnalysisError,
+    InvalidContextError,
+    InvalidDecisionLogError,
     InvalidEnsembleError,
     InvalidInputError,
     InvalidNameError,
     InvalidPageError,
     InvalidPathError,
+    InvalidPolicyError,
     InvalidRefError,
     InvalidSegmentError,
     InvalidSemverError,
@@ -149,11 +152,14 @@ __all__ = [
     "IllegalTransitionError",
     "InvalidAllocationError",
     "InvalidAnalysisError",
+    "InvalidContextError",
+    "InvalidDecisionLogError",
     "InvalidEnsembleError",
     "InvalidInputError",
     "InvalidNameError",
     "InvalidPageError",
     "InvalidPathError",
+    "InvalidPolicyError",
     "InvalidRefError",
     "InvalidSegmentError",
     "InvalidSemverError",
