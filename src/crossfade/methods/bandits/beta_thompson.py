@@ -45,8 +45,8 @@ class BetaThompson(ContextFreeSpec, frozen=True, kw_only=True, tag="beta_thompso
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least, most = min(self.successes, self.failures), max(self.successes, self.failures)
-        demand(least >= LEAST and most < math.inf, f"a prior has at least {LEAST} `successes` and `failures`")
+        usable = all(LEAST <= each < math.inf for each in (self.successes, self.failures))
+        demand(usable, f"a prior has at least {LEAST} `successes` and `failures`")
 
     def shares(self, tallies: tuple[Tally, ...]) -> Array:
         """Return how much of the traffic each variant deserves, before the floor."""

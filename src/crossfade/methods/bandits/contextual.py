@@ -184,7 +184,6 @@ def _number(feature: Feature, given: object) -> float:
         raise InvalidContextError(feature=feature.name, problem="it is missing and has no default")
     if not isinstance(given, int | float | np.number | np.bool_):
         raise InvalidContextError(feature=feature.name, problem=f"{str(given)[:40]!r} is no number")
-    number = float(given)
-    if not abs(number) <= LARGEST:
+    if not -LARGEST <= given <= LARGEST:
         raise InvalidContextError(feature=feature.name, problem=f"it is not between -{LARGEST:g} and {LARGEST:g}")
-    return number
+    return float(given)

@@ -46,7 +46,8 @@ class KLUCB(ContextFreeSpec, frozen=True, kw_only=True, tag="kl_ucb"):
     def index(self, tallies: tuple[Tally, ...]) -> Array:
         """Return what each rate could be at most; infinite without rewards."""
         n, mean = np.array([(each.n, each.mean) for each in tallies]).T
-        return np.where(n > 0, upper_bound(np.clip(mean, 0.0, 1.0), n, float(n.sum()), self.c), np.inf)
+        bound = upper_bound(np.clip(mean, 0.0, 1.0), np.where(n > 0, n, 1.0), float(n.sum()), self.c)
+        return np.where(n > 0, bound, np.inf)
 
 
 def upper_bound(mean: Array, n: Array, total: float, c: float = 0.0) -> Array:
@@ -54,7 +55,7 @@ def upper_bound(mean: Array, n: Array, total: float, c: float = 0.0) -> Array:
 
     Args:
         mean: Between 0 and 1, `(k,)`.
-        n: Rewards of each, `(k,)`.
+        n: Rewards of each, `(k,)`, above zero.
         total: Rewards of all.
         c: See `KLUCB`.
     """

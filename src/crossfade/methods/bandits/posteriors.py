@@ -43,8 +43,13 @@ def best_of_betas(successes: Array, failures: Array) -> Array:
     a, b = successes[:, None], failures[:, None]
     constant = np.array([log_beta(*pair) for pair in zip(successes, failures, strict=True)])[:, None]
     density = np.exp(a * log_rate + b * log_rest - constant)
+    # above one half through the complement, because rates next to 1 cannot be told from it
+    low, rate, rest = logit < 0, np.exp(log_rate), np.exp(log_rest)
     below = np.vstack(
-        [beta_cdf(np.exp(log_rate), float(s), float(f)) for s, f in zip(successes, failures, strict=True)]
+        [
+            np.concatenate([beta_cdf(rate[low], one, other), 1 - beta_cdf(rest[~low], other, one)])
+            for one, other in zip(successes.tolist(), failures.tolist(), strict=True)
+        ]
     )
     return _whole(share_of_best(density * weights, below))
 

@@ -51,12 +51,12 @@ class Log:
                 problem = f"{self.count} actions have {len(column)} {name}"
                 raise InvalidDecisionLogError(problem=problem)
         with np.errstate(invalid="ignore"):
-            refuse_rows(~(np.abs(self.rewards) <= LARGEST), "have no reward that is a usable number")
+            refuse_rows(~(np.abs(self.rewards) <= LARGEST), "no reward that is a usable number")
             usable = (self.propensities >= SMALLEST) & (self.propensities <= 1)
-            refuse_rows(~usable, "have a propensity that is not above 0 and at most 1")
+            refuse_rows(~usable, "a propensity that is not above 0 and at most 1")
             if self.features is not None:
                 largest = np.abs(self.features).max(axis=1, initial=0.0)  # NaN where one is NaN
-                refuse_rows(~(largest <= LARGEST), "have a feature that is no usable number")
+                refuse_rows(~(largest <= LARGEST), "a feature that is no usable number")
 
     @property
     def count(self) -> int:
@@ -121,7 +121,7 @@ def numbered(values: Sequence[Hashable]) -> tuple[list[Hashable], Places]:
 
 
 def refuse_rows(bad: NDArray[np.bool_], problem: str) -> None:
-    """Refuse a log in which rows are bad, and say which.
+    """Refuse a log in which rows have something bad, and say which.
 
     Raises:
         InvalidDecisionLogError: There is one.
@@ -129,5 +129,5 @@ def refuse_rows(bad: NDArray[np.bool_], problem: str) -> None:
     count = int(np.count_nonzero(bad))
     if count:
         first = int(bad.argmax()) + 1
-        rows = f"row {first} and {count - 1:,} more" if count > 1 else f"row {first}"
+        rows = f"row {first} and {count - 1:,} more have" if count > 1 else f"row {first} has"
         raise InvalidDecisionLogError(problem=f"{rows} {problem}")

@@ -69,6 +69,6 @@ def warnings(importance: Array) -> tuple[str, ...]:
             "those that actions were drawn by, or the policy does what the log could not do in some contexts"
         )
     share = float(importance.max()) / max(mean * count, 1e-300)
-    if share > HEAVY:
+    if share > max(HEAVY, 2 / count):
         found.append(f"one row has {share:.0%} of all importance: intervals may be too narrow")
     return tuple(found)

@@ -93,7 +93,7 @@ class Target:
         if taken.shape != (log.count,):
             raise InvalidDecisionLogError(problem=f"{log.count} rows have {len(taken)} probabilities")
         with np.errstate(invalid="ignore"):
-            refuse_rows(~((taken >= 0) & (taken <= 1)), "have a probability of the policy that is not between 0 and 1")
+            refuse_rows(~((taken >= 0) & (taken <= 1)), "a probability of the policy that is not between 0 and 1")
         return cls(taken, None, {})
 
     def of_action(self, place: int, rows: NDArray[np.intp] | slice = slice(None)) -> Array | float:
