@@ -9,7 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from crossfade.errors import DatabaseUnavailableError
+from crossfade.experiments.judging import Judge
+from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
+from crossfade.ledger.ledger import Ledger
+from crossfade.ledger.rollups import fold
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -22,6 +26,7 @@ from crossfade.storage.migrate import migrate
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.invalidation import AnswerInvalidation
 from crossfade.traffic.last_known_good import LastKnownGood
+from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.switch import AliasSwitch
 
 if TYPE_CHECKING:
@@ -41,6 +46,9 @@ class Platform:
         switch: The only way that an alias moves: after every serving process has the version ready.
         invalidation: The way to make every process compute answers anew.
         jobs: Every verb on batch jobs.
+        experiments: Every verb on experiments and layers.
+        judge: From the evidence of an experiment to a decision, and to what follows.
+        ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         runtime: What serves predictions in this process, or None.
     """
 
@@ -51,6 +59,9 @@ class Platform:
     switch: AliasSwitch
     invalidation: AnswerInvalidation
     jobs: JobStore
+    experiments: ExperimentStore
+    judge: Judge
+    ledger: Ledger
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
 
@@ -126,8 +137,25 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         switch = AliasSwitch(registry, fleet, settings.serving)
         invalidation = AnswerInvalidation(registry, database, fleet)
         jobs = JobStore(registry, database, settings.jobs)
-        runtime = _start_serving(settings, database, registry, opening) if serve else None
-        return Platform(settings, database, registry, fleet, switch, invalidation, jobs, runtime, opening.pop_all())
+        experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
+        judge = Judge(experiments, database, switch)
+        ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
+        opening.callback(ledger.close)
+        runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
+        return Platform(
+            settings,
+            database,
+            registry,
+            fleet,
+            switch,
+            invalidation,
+            jobs,
+            experiments,
+            judge,
+            ledger,
+            runtime,
+            opening.pop_all(),
+        )
 
 
 def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:
@@ -139,11 +167,15 @@ def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:
             raise
 
 
-def _start_serving(settings: Settings, database: Database, registry: Registry, opening: ExitStack) -> ServingRuntime:
+def _start_serving(
+    settings: Settings, database: Database, registry: Registry, ledger: Ledger, opening: ExitStack
+) -> ServingRuntime:
     from crossfade.serving.runtime import ServingRuntime
 
-    runtime = ServingRuntime(registry.backend, database, settings)
+    runtime = ServingRuntime(registry.backend, database, settings, record=ledger.expose)
     opening.callback(runtime.close)
+    ledger.start()  # also for what processes that have ended left behind
+    runtime.measure_events(ledger.counts)
     runtime.start()
     return runtime
 

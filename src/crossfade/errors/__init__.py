@@ -9,15 +9,16 @@ CrossfadeError
 │   ├── RefusedInputError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
-│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError
-│   ├── InvalidAnalysisError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
+│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
+│   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
+│   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, LayerFullError
+│   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -25,6 +26,7 @@ CrossfadeError
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
+    ├── LedgerUnavailableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
     ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500), MemberSlowError
     ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
@@ -45,6 +47,8 @@ from crossfade.errors.conflict import (
     AliasMovedError,
     BreakingChangeError,
     ConflictError,
+    EventsGoneError,
+    ExperimentConflictError,
     IllegalTransitionError,
     JobConflictError,
     LayerFullError,
@@ -69,8 +73,12 @@ from crossfade.errors.invalid import (
     InvalidContextError,
     InvalidDecisionLogError,
     InvalidEnsembleError,
+    InvalidExperimentError,
     InvalidInputError,
+    InvalidMeasuresError,
+    InvalidMetricError,
     InvalidNameError,
+    InvalidOutcomesError,
     InvalidPageError,
     InvalidPathError,
     InvalidPolicyError,
@@ -86,6 +94,7 @@ from crossfade.errors.invalid import (
     SettingsError,
     SignatureMismatchError,
     SignatureRequiredError,
+    TooManyOutcomesError,
     UnknownFlavorError,
     UnknownHashError,
     UnsupportedMediaTypeError,
@@ -107,6 +116,7 @@ from crossfade.errors.unavailable import (
     DatabaseUnavailableError,
     DeadlineExceededError,
     DrainingError,
+    LedgerUnavailableError,
     MemberSlowError,
     MissingExtraError,
     ModelCrashedError,
@@ -146,6 +156,8 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "DrainingError",
+    "EventsGoneError",
+    "ExperimentConflictError",
     "ExperimentNotFoundError",
     "GoldenMismatchError",
     "HostNotAllowedError",
@@ -155,8 +167,12 @@ __all__ = [
     "InvalidContextError",
     "InvalidDecisionLogError",
     "InvalidEnsembleError",
+    "InvalidExperimentError",
     "InvalidInputError",
+    "InvalidMeasuresError",
+    "InvalidMetricError",
     "InvalidNameError",
+    "InvalidOutcomesError",
     "InvalidPageError",
     "InvalidPathError",
     "InvalidPolicyError",
@@ -166,6 +182,7 @@ __all__ = [
     "JobConflictError",
     "JobNotFoundError",
     "LayerFullError",
+    "LedgerUnavailableError",
     "LoadFailedError",
     "MalformedRequestError",
     "ManifestError",
@@ -192,6 +209,7 @@ __all__ = [
     "SignatureRequiredError",
     "StillReferencedError",
     "StorageFullError",
+    "TooManyOutcomesError",
     "UnavailableError",
     "UnknownFlavorError",
     "UnknownHashError",
