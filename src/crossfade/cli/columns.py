@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfade.cli.rows import is_csv, read_json, read_text
 from crossfade.errors import InvalidDecisionLogError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ def read_columns(path: Path, names: Sequence[str]) -> Columns:
     """
     if path.suffix.lower() in {".parquet", ".pq"}:
         return _parquet(path, names)
+    from crossfade.cli.rows import is_csv, read_text
+
     text = read_text(path)
     return _csv(text, names) if is_csv(path, text) else _json(text, names, str(path))
 
@@ -93,6 +94,8 @@ def _csv(text: str, names: Sequence[str]) -> Columns:
 
 
 def _json(text: str, names: Sequence[str], path: str) -> Columns:
+    from crossfade.cli.rows import read_json
+
     rows = read_json(text, path) if text.strip() else []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InvalidDecisionLogError(problem="its rows are no JSON objects")
