@@ -1,4 +1,7 @@
-"""One decision of a contextual policy, and learning from one: d = 10 features, K = 5 variants, beside MABWiser."""
+"""One decision of a contextual policy, and learning from one: d = 10 features, K = 5 variants, beside MABWiser.
+
+MABWiser has no SquareCB; its LinGreedy, which has the same models and only takes the largest, stands beside it.
+"""
 
 from __future__ import annotations
 
