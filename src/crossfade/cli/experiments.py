@@ -11,6 +11,7 @@ import click
 from crossfade.cli.assigning import assign
 from crossfade.cli.experiment_sheets import experiment_sheet, layer_sheet, one_experiment
 from crossfade.cli.models import cursor_option, limit_option
+from crossfade.cli.off_policy import evaluate_policy
 from crossfade.cli.planning import power
 from crossfade.cli.session import Session, command
 
@@ -41,6 +42,7 @@ def experiments() -> None:
 
 
 experiments.add_command(assign)
+experiments.add_command(evaluate_policy)
 experiments.add_command(power)
 
 

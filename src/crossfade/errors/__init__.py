@@ -11,7 +11,7 @@ CrossfadeError
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
-│   ├── InvalidMeasuresError
+│   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
@@ -70,6 +70,8 @@ from crossfade.errors.invalid import (
     BodyTooSlowError,
     InvalidAllocationError,
     InvalidAnalysisError,
+    InvalidContextError,
+    InvalidDecisionLogError,
     InvalidEnsembleError,
     InvalidExperimentError,
     InvalidInputError,
@@ -79,6 +81,7 @@ from crossfade.errors.invalid import (
     InvalidOutcomesError,
     InvalidPageError,
     InvalidPathError,
+    InvalidPolicyError,
     InvalidRefError,
     InvalidSegmentError,
     InvalidSemverError,
@@ -161,6 +164,8 @@ __all__ = [
     "IllegalTransitionError",
     "InvalidAllocationError",
     "InvalidAnalysisError",
+    "InvalidContextError",
+    "InvalidDecisionLogError",
     "InvalidEnsembleError",
     "InvalidExperimentError",
     "InvalidInputError",
@@ -170,6 +175,7 @@ __all__ = [
     "InvalidOutcomesError",
     "InvalidPageError",
     "InvalidPathError",
+    "InvalidPolicyError",
     "InvalidRefError",
     "InvalidSegmentError",
     "InvalidSemverError",

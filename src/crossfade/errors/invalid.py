@@ -144,6 +144,30 @@ class InvalidAnalysisError(InvalidInputError):
     hint_template = "see what is expected with `crossfade experiments power --help`"
 
 
+class InvalidPolicyError(InvalidInputError):
+    """A bandit policy cannot be made, changed or read as it was asked for."""
+
+    code = "invalid_policy"
+    sentence = "this policy cannot be: {problem}"
+    hint_template = "see what a policy on a log would do with `crossfade experiments evaluate-policy --help`"
+
+
+class InvalidContextError(InvalidInputError):
+    """The context of a request lacks a declared feature, or holds one that is no usable number."""
+
+    code = "invalid_context"
+    sentence = "feature `{feature}`: {problem}"
+    hint_template = "send a number of about the size of 1, or give the feature a `default` in the policy"
+
+
+class InvalidDecisionLogError(InvalidInputError):
+    """Logged decisions and their rewards are ones that nothing can be learned from."""
+
+    code = "invalid_decision_log"
+    sentence = "the log of decisions cannot be used: {problem}"
+    hint_template = "see what it has to hold with `crossfade experiments evaluate-policy --help`"
+
+
 class InvalidMetricError(InvalidInputError):
     """A metric of an experiment makes no sense, or cannot be measured."""
 
