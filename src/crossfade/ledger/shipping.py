@@ -135,6 +135,8 @@ class Shipper:
             pass
         finished = time.monotonic() < self._give_up_at and self._attempt(self._finish_own)
         self._feed.close(delete=finished)
+        if finished and self._own.place.finished:
+            self._attempt(self._forget_own)
         for _, lock in self._adopted.values():
             lock.release()
 
@@ -201,6 +203,10 @@ class Shipper:
             self._finish(self._own, self._journal.segments())
         return True
 
+    def _forget_own(self) -> bool:
+        self._forget(self._own)
+        return False
+
     # --- processes that have ended ---
 
     def _ship_others(self) -> bool:
@@ -229,8 +235,8 @@ class Shipper:
         if not more:
             self._finish(shipment, segments)
             _, lock = self._adopted.pop(shipment.journal)
-            tally_path(self._folder, shipment.journal).unlink(missing_ok=True)
             lock.release(delete=True)
+            self._forget(shipment)
         return more
 
     def _adopt(self, journal: str) -> Shipment | None:
@@ -301,9 +307,13 @@ class Shipper:
                 move_place(connection, shipment.journal, place, _now_us())
                 self._note(connection, shipment, gaps)
             shipment.place = place
-        for number in segments:
+        paths = [self._folder / segment_name(shipment.journal, number) for number in segments]
+        for path in (*paths, tally_path(self._folder, shipment.journal)):
             with contextlib.suppress(FileNotFoundError):
-                self._filesystem.unlink(self._folder / segment_name(shipment.journal, number))
+                self._filesystem.unlink(path)
+
+    def _forget(self, shipment: Shipment) -> None:
+        """Forget a journal, after the last of its files is gone: what is left of it would look like a loss."""
         with self._database.write() as connection:
             forget_journals(connection, [shipment.journal])
 

@@ -19,6 +19,8 @@ from crossfade.ledger.gaps import EVERY
 SLOTS = 1024
 _NAME_BYTES = 64
 _HEAD = struct.Struct("<8s40sQ")
+_SYNCED = 6
+"""Where the number of frames is in the head, in words of eight bytes."""
 _MAGIC = b"CFTALLY1"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMES_AT = _HEAD.size
@@ -68,10 +70,9 @@ class Tally:
 
     def __init__(self) -> None:
         self._slots: dict[str, int] = {}
-        self._boot = this_boot().encode()
         self._file: mmap.mmap | None = None
         self._place(memoryview(bytearray(_SIZE)))
-        self.synced(0)
+        _HEAD.pack_into(self._memory, 0, _MAGIC, this_boot().encode(), 0)
         self.slot(EVERY)  # the first one holds what has no place of its own
 
     def slot(self, experiment: str) -> int:
@@ -90,7 +91,7 @@ class Tally:
 
     def synced(self, frames: int) -> None:
         """Note how many frames of the journal are durable."""
-        _HEAD.pack_into(self._memory, 0, _MAGIC, self._boot, frames)
+        self._head[_SYNCED] = frames  # one word at a time: whoever kills this process finds it whole
 
     def keep(self, path: Path) -> None:
         """Move to a new file; nobody may count meanwhile.
@@ -130,7 +131,8 @@ class Tally:
         numbers = memory[_NUMBERS_AT:].cast("Q")
         self.offered = numbers[:SLOTS]
         self.dropped = numbers[SLOTS:]
-        self._views = (numbers, self.offered, self.dropped, memory)
+        self._head = memory[: _HEAD.size].cast("Q")
+        self._views = (self._head, numbers, self.offered, self.dropped, memory)
 
     def _release(self) -> None:
         for view in self._views:
