@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crossfade.cli.assigning import assign
-from crossfade.cli.experiment_sheets import experiment_sheet, layer_sheet, one_experiment
+from crossfade.cli.experiment_sheets import bandit_sheet, experiment_sheet, layer_sheet, one_experiment
 from crossfade.cli.models import cursor_option, limit_option
 from crossfade.cli.off_policy import evaluate_policy
 from crossfade.cli.planning import power
@@ -172,6 +172,16 @@ def reweight(session: Session, name: str, weights: tuple[str, ...], coverage: fl
     call = verbs.reweight_experiment(name, wanted, coverage=coverage, reason=reason)
     with session.client() as client:
         session.change(client, call, one_experiment, _next)
+
+
+@command(experiments)
+@click.argument("name")
+def bandit(session: Session, name: str) -> None:
+    """Show what a bandit has learned: the weights that follow, and how likely each variant is the best."""
+    with session.client() as client:
+        report = client.bandit(name)
+    session.show(report, bandit_sheet(report))
+    session.hint(f"see the experiment with `crossfade experiments show {name}`")
 
 
 @command(experiments, "layer", changes=True)

@@ -127,6 +127,7 @@ class Client:
     reweight_experiment = _Verb(verbs.reweight_experiment)
     analyze_experiment = _Verb(verbs.analyze_experiment)
     decide_experiment = _Verb(verbs.decide_experiment)
+    bandit = _Verb(verbs.bandit)
     create_layer = _Verb(verbs.create_layer)
     layers = _Verb(verbs.layers)
     record_outcomes = _Verb(verbs.record_outcomes)

@@ -13,6 +13,7 @@ from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
 from crossfade.errors import MalformedRequestError
+from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
@@ -267,6 +268,11 @@ def decide_experiment(
     """End an experiment by a decision: what the analysis says, unless an action is named."""
     body = DecideRequest(action, variant, reason)
     return Call("POST", f"{API}/experiments/{segment(name)}/decide", json_as(Experiment), body=body)
+
+
+def bandit(name: str) -> Call[BanditReport]:
+    """Return what a bandit has learned: the weights that follow, and how likely each variant is the best."""
+    return Call("GET", f"{API}/experiments/{segment(name)}/bandit", json_as(BanditReport), repeatable=True)
 
 
 def create_layer(spec: LayerSpec) -> Call[Layer]:

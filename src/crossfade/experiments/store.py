@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -23,9 +24,11 @@ from crossfade.errors import (
     LoadFailedError,
     RejectedVersionError,
 )
+from crossfade.experiments.learned import first_learned, first_policy
 from crossfade.experiments.record import LEGAL, Experiment, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.ledger.rebuilding import declare
+from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.registry.acceptance import attribution
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.registry import LOCAL, Registry
@@ -42,6 +45,8 @@ from crossfade.traffic.routing import ExperimentRoute
 from crossfade.traffic.snapshot import EXPERIMENT, LAYER
 
 _KIND = "experiments"
+BANDIT = "bandit"
+"""The principal of weights that follow what was learned."""
 
 
 class ExperimentStore:
@@ -249,6 +254,8 @@ class ExperimentStore:
             row = _row(connection, name)
             if row.status not in ROUTED:
                 raise ExperimentConflictError(name=name, problem=f"is {row.status}, so it has no weights to change")
+            if weights and experiment_of(row).spec.bandit is not None:
+                raise ExperimentConflictError(name=name, problem="is a bandit: its weights follow what it learns")
             route, now = _route(row), self._clock()
             _refuse_weight_of_shadows(experiment_of(row).spec, weights or {})
             changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
@@ -257,6 +264,47 @@ class ExperimentStore:
                 self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
                 _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
             return experiment_of(_row(connection, name))
+
+    # --- what a bandit learns ---
+
+    def weights_of(self, row: Row[Any]) -> dict[str, float]:
+        """Return the weights that an experiment has now."""
+        return experiment_of(row).weights
+
+    def teach(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        learned: str,
+        *,
+        weights: Mapping[str, float] | None = None,
+        policy: ContextualPolicy | None = None,
+        decisions: int,
+        at: datetime,
+    ) -> None:
+        """Store what a bandit has learned, and what follows from it, in the transaction of whoever learns.
+
+        Args:
+            connection: From `Database.write`.
+            row: The experiment.
+            learned: What it knows now, as JSON.
+            weights: Its new weights; None leaves them.
+            policy: What draws variants from now on; None leaves it to slots.
+            decisions: How many it has learned from.
+            at: The present moment.
+        """
+        values: dict[str, object] = {"learned": learned}
+        route = _route(row)
+        if weights is not None:
+            changed = _running(connection).revise(row.name, weights, at=at).experiment(row.name)
+            values["routing"] = _encoded(msgspec.structs.replace(route, allocation=changed))
+        elif policy is not None and policy != route.policy:
+            allocation = msgspec.structs.replace(route.allocation, revision=route.allocation.revision + 1)
+            values["routing"] = _encoded(msgspec.structs.replace(route, allocation=allocation, policy=policy))
+        if "routing" in values:
+            details = {"weights": dict(weights or {}), "decisions": decisions}
+            self._change(connection, EXPERIMENT, row.model, row.name, "experiment.learn", BANDIT, details)
+        _set(connection, row.name, values)
 
     # --- parts ---
 
@@ -296,8 +344,9 @@ class ExperimentStore:
             dimensions=spec.dimensions,
             unit=unit,
             scored=spec.measures().scored,
+            policy=first_policy(spec, now),
         )
-        return {"routing": _encoded(route), "started_at": to_text(now)}
+        return {"routing": _encoded(route), "started_at": to_text(now), "learned": first_learned(spec, now)}
 
     def _end(
         self, name: str, status: Status, verdict: Verdict | None, said: Mapping[str, str], *, dry_run: bool

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from crossfade.errors import ConflictError, NotFoundError, UnsafeError
+from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment, Status
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
@@ -174,6 +175,12 @@ def report_experiment(experiment: str, platform: Open) -> Response:
     """Show the analysis as a page for people, with its pictures; it needs nothing from anywhere else."""
     page = platform.judge.analyze(experiment)._repr_html_()
     return HTMLResponse(f'<!doctype html><meta charset="utf-8"><title>{experiment}</title>{page}')
+
+
+@routes.get("/experiments/{experiment}/bandit", **documented(BanditReport, refuses=_REFUSES))
+def show_bandit(experiment: str, platform: Open) -> Response:
+    """Show what a bandit has learned: the weights that follow, and how likely each variant is the best."""
+    return answer(platform.learner.report(experiment))
 
 
 @routes.post("/layers", **documented(Layer, takes=LayerSpec, changes=True, refuses=(ConflictError,), status=201))
