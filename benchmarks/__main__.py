@@ -18,6 +18,7 @@ BENCHMARKS = {
     "listing": "benchmarks.listing",
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",
+    "outcomes": "benchmarks.outcomes",
 }
 """name -> module with a `run()` that yields results."""
 

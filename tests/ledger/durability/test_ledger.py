@@ -232,10 +232,14 @@ def test_a_full_spool_refuses_outcomes_until_the_database_is_back(sqlite, open_l
     folded.error = RuntimeError("the database is away")
     ledger = open_ledger(sqlite, max_spool_bytes=2**20, fold=folded)
     recorded = 0
-    with pytest.raises(LedgerUnavailableError, match="spool is full"):
+
+    def record_on():
+        nonlocal recorded
         for number in range(10_000):
-            batch = [an_outcome(f"{number}-{each}", unit="u" * 500) for each in range(50)]
-            recorded += ledger.record(batch)
+            recorded += ledger.record([an_outcome(f"{number}-{each}", unit="u" * 500) for each in range(50)])
+
+    with pytest.raises(LedgerUnavailableError, match="spool is full"):
+        record_on()
     assert 0 < recorded < 5_000
     for number in range(3_000):
         ledger.expose(an_exposure(number, unit="u" * 500))

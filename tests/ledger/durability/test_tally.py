@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -102,7 +101,7 @@ def test_a_full_disk_leaves_it_in_memory_and_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space"):
         tally.keep(tmp_path / "t")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     tally.keep(tmp_path / "t")
     assert read_tally(tmp_path / "t").offered == {"a": 1}
