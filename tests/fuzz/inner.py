@@ -28,8 +28,9 @@ from crossfade.errors import (
 from crossfade.jobs.chunks import Chunk, ReadTask, decode_chunk, encode_chunk
 from crossfade.jobs.reading import read_chunks
 from crossfade.ledger.events import Exposure, Outcome
+from crossfade.ledger.mending import mended
 from crossfade.ledger.records import Began, Ended, Exposures, Outcomes, decode_record, encode_record, salvage
-from crossfade.ledger.store import sound, storable
+from crossfade.ledger.store import sound
 from crossfade.registry.acceptance import check_golden, read_card, read_manifest
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.pages import number_cursor, page_of, text_cursor
@@ -278,9 +279,11 @@ def _events(payload: bytes) -> None:
         events = getattr(record, "events", [])
         exposures = [event for event in events if isinstance(event, Exposure)]
         outcomes = [event for event in events if isinstance(event, Outcome)]
-    kept = [event for event in exposures if storable(event)], [event for event in outcomes if sound(event)]
-    for event in (*kept[0], *kept[1]):
-        assert "\0" not in event.unit
+    for kept in filter(None, map(mended, exposures)):
+        assert mended(kept) == kept
+        assert "\0" not in kept.unit
+        msgspec.json.decode(msgspec.json.encode(kept.context), type=dict[str, float])
+    assert all("\0" not in event.unit for event in outcomes if sound(event))
 
 
 _MARKER = marker_of("fuzz.log")
