@@ -20,6 +20,7 @@ BENCHMARKS = {
     "assignment": "benchmarks.assignment",
     "bandits": "benchmarks.bandits",
     "analysis": "benchmarks.analysis",
+    "outcomes": "benchmarks.outcomes",
 }
 """name -> module with a `run()` that yields results."""
 
