@@ -161,6 +161,38 @@ def _ramped(random, per_day, *, forget=False):
     return Evidence("ramp", tuple(cells), tuple(arrivals), last_us=int(_NOW.timestamp() * 1e6))
 
 
+RARE = {
+    "90:10, rate of 1 %": (((0.9, 0.1),), lambda random, size: (random.random(size) < 0.01).astype(float)),
+    "90:10, heavy tail": (((0.9, 0.1),), lambda random, size: random.lognormal(0.0, 1.5, size)),
+    "canary from 1 %, rate of 2 %": (
+        ((0.99, 0.01), (0.95, 0.05), (0.8, 0.2), (0.5, 0.5)),
+        lambda random, size: (random.random(size) < 0.02).astype(float),
+    ),
+}
+
+
+def unequal(name, experiments, seed=16, per_day=1000):
+    """A/A of unequal variants and skewed values, where the smaller variant's variance is underestimated most."""
+    steps, draw = RARE[name]
+    false = dict.fromkeys(("always_valid", "group_sequential"), 0)
+    for number in range(experiments):
+        random, cells, arrivals = np.random.default_rng([seed, number]), [], []
+        for place, day in enumerate(_NAMES):
+            step = place * len(steps) // DAYS
+            sizes = random.multinomial(per_day, steps[step])
+            for arm, weight, size in zip(ARMS, steps[step], sizes, strict=True):
+                cells.append(Cell(step + 1, arm, day, EVERYBODY, "", "mean", Moments.of(draw(random, size))))
+                arrivals.append(Arrival(step + 1, arm, day, int(size), weight))
+        found = Evidence("unequal", tuple(cells), tuple(arrivals), last_us=int(_NOW.timestamp() * 1e6))
+        for method in false:
+            spec = AnalysisSpec(method=method, planned_units=per_day * DAYS, looks=LOOKS)
+            question = Question("unequal", ARMS, (METRICS["mean"],), analysis=spec, started_at=START, ends_at=_NOW)
+            (comparison,) = analyze(found, question, _NOW).comparisons
+            false[method] += seen(comparison)
+    for method, count in false.items():
+        yield at_most(f"pipeline, {name}, {method}: false positives", count / experiments, ALPHA, experiments)
+
+
 def guardrail(experiments, seed=14, margin=0.05, days=10, per_day=300):
     """A guardrail exactly at its margin, looked at every day: how often it is called acceptable at any look."""
     metric = MetricSpec("mean", role="guardrail", margin=margin)

@@ -32,6 +32,11 @@ def test_weights_that_change():
     keep(pipeline.ramp(10))
 
 
+@pytest.mark.parametrize("name", pipeline.RARE)
+def test_unequal_variants(name):
+    keep(pipeline.unequal(name, 12))
+
+
 def test_guardrails():
     keep(pipeline.guardrail(20))
 
