@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import msgspec
 import numpy as np
@@ -34,6 +35,16 @@ class Sample:
 
     moments: Moments
     sketch: Sketch | None = None
+
+    @classmethod
+    def of(cls, cells: list[Cell]) -> Sample:
+        """Return what cells say together, in one go: there may be thousands."""
+        sketches = [cell.sketch for cell in cells if cell.sketch is not None]
+        moments = [cell.moments for cell in cells]
+        return cls(
+            moments[0] if len(moments) == 1 else Moments.stack(moments).total(),
+            reduce(Sketch.merge, sketches) if sketches else None,
+        )
 
     @property
     def n(self) -> int:
@@ -126,12 +137,14 @@ def accumulate(
     waiting = sorted(by_day, reverse=True)
     so_far: dict[int, dict[str, Sample]] = defaultdict(dict)
     for day in days:
+        new: dict[tuple[int, str], list[Cell]] = defaultdict(list)
         while waiting and waiting[-1] <= day:
             for cell in by_day[waiting.pop()]:
-                period = so_far[period_of.get(cell.revision, -1 - cell.revision)]
-                new = Sample(cell.moments, cell.sketch)
-                period[cell.variant] = period[cell.variant].merge(new) if cell.variant in period else new
-        yield {period: dict(samples) for period, samples in so_far.items()}
+                new[period_of.get(cell.revision, -1 - cell.revision), cell.variant].append(cell)
+        for (number, variant), added in new.items():
+            period, sample = so_far[number], Sample.of(added)
+            period[variant] = period[variant].merge(sample) if variant in period else sample
+        yield {number: dict(samples) for number, samples in so_far.items()}
 
 
 def pooled(samples: Samples, variant: str) -> Sample | None:
