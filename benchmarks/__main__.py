@@ -18,6 +18,7 @@ BENCHMARKS = {
     "listing": "benchmarks.listing",
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",
+    "bandits": "benchmarks.bandits",
 }
 """name -> module with a `run()` that yields results."""
 

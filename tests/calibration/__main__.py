@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from tests.calibration import checks, pipeline
+from tests.calibration import checks, pipeline, policies
 from tests.calibration.streams import KINDS
 
 
@@ -33,6 +33,13 @@ def campaign(experiments: int) -> dict[str, Callable[[], Iterable[checks.Figure]
         "pipeline sample ratio": partial(pipeline.arrivals_as_they_should, 2 * experiments),
     }
     found |= {f"canary x{by}": partial(checks.sick_canary, by, most, experiments // 10) for by, most in sick.items()}
+    found["regret without context"] = partial(
+        policies.regret, policies.bernoulli_regret, policies.CONTEXT_FREE, max(experiments // 100, 2), 100_000
+    )
+    found["regret with context"] = partial(
+        policies.regret, policies.linear_regret, policies.LINEAR, max(experiments // 100, 2), 10_000
+    )
+    found["off-policy"] = partial(policies.coverage, experiments // 2)
     return found
 
 

@@ -162,6 +162,8 @@ def sentence(comparison: Comparison) -> str:
 def within(comparison: Comparison) -> str:
     """Say whether a guardrail is within its margin."""
     found, name = comparison.non_inferiority, f"`{comparison.treatment.variant}` on `{comparison.metric}`"
+    if comparison.spotless:
+        return f"`{comparison.treatment.variant}` had no `{comparison.metric}` in {comparison.treatment.units:,} units"
     if found is None:
         return f"{name} is {READINGS[comparison.reading]}, and has no margin"
     if isinstance(found, NotEstimable):
