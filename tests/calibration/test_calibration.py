@@ -25,7 +25,11 @@ def test_coverage_and_power(name):
 
 @pytest.mark.parametrize("name", pipeline.METRICS)
 def test_from_units_to_reports(name):
-    keep(pipeline.pipeline(name, 8))
+    keep(pipeline.pipeline(name, 30, methods=("always_valid", "fixed")))
+
+
+def test_from_units_to_reports_at_planned_looks():
+    keep(pipeline.pipeline("mean", 12, methods=("group_sequential",)))
 
 
 def test_weights_that_change():
@@ -34,7 +38,7 @@ def test_weights_that_change():
 
 @pytest.mark.parametrize("name", pipeline.RARE)
 def test_unequal_variants(name):
-    keep(pipeline.unequal(name, 12))
+    keep(pipeline.unequal(name, 6))
 
 
 def test_guardrails():
