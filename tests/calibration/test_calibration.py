@@ -25,11 +25,11 @@ def test_coverage_and_power(name):
 
 @pytest.mark.parametrize("name", pipeline.METRICS)
 def test_from_units_to_reports(name):
-    keep(pipeline.pipeline(name, 30, methods=("always_valid", "fixed")))
+    keep(pipeline.pipeline(name, 15, methods=("always_valid", "fixed")))
 
 
 def test_from_units_to_reports_at_planned_looks():
-    keep(pipeline.pipeline("mean", 12, methods=("group_sequential",)))
+    keep(pipeline.pipeline("mean", 8, methods=("group_sequential",)))
 
 
 def test_weights_that_change():
