@@ -15,6 +15,9 @@ from crossfade.storage.blobs.folder import FolderBlobStore
 from crossfade.storage.database import open_database
 from crossfade.storage.migrate import migrate
 from crossfade.testing.drafts import publish
+from crossfade.traffic.allocation.allocations import Allocations
+from crossfade.traffic.allocation.specs import AllocationSpec, VariantSpec
+from crossfade.traffic.routing import ExperimentRoute, Traffic
 
 FAST = ServingSettings(snapshot_poll_seconds=0.005, heartbeat_seconds=0.5, ready_timeout_seconds=20)
 """Settings under which tests do not wait longer than they must."""
@@ -96,3 +99,27 @@ async def soon(condition, seconds=10.0):
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         await asyncio.sleep(0.001)
+
+
+HALVES = {"old": 0.5, "new": 0.5}
+
+
+def allocate(name, weights=HALVES, **options):
+    """Return what is asked for of one experiment."""
+    return AllocationSpec(name, tuple(VariantSpec(variant, weight) for variant, weight in weights.items()), **options)
+
+
+def route_of(allocation, model="m", **options):
+    """Return an experiment as serving knows it; its variants are answered by `1.0.0`, `1.0.1` and so on."""
+    versions = {variant.name: f"1.0.{number}" for number, variant in enumerate(allocation.spec.variants)}
+    return ExperimentRoute(allocation, **{"model": model, "versions": versions if model else {}} | options)
+
+
+def traffic_of(*specs, layers=(), **options):
+    """Return the traffic of experiments that were placed in this order."""
+    placed = Allocations()
+    for layer in layers:
+        placed = placed.add_layer(layer)
+    for spec in specs:
+        placed = placed.place(spec)
+    return Traffic(placed.layers, tuple(route_of(allocation, **options) for allocation in placed.experiments))

@@ -118,7 +118,7 @@ class ExperimentStore:
         """
         spec = spec.checked()
         principal = attribution(principal, "")["principal"]
-        self._versions(spec)
+        self._versions(spec.model, {variant.name: variant.version for variant in spec.variants})
         text = canonical_json(spec).decode()
         with self._database.write() as connection:
             known = _find(connection, spec.name)
@@ -126,7 +126,7 @@ class ExperimentStore:
                 if known.spec != text:
                     raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
                 return experiment_of(known), False
-            if spec.layer and spec.layer not in {layer.spec.name for layer in _layers(connection)}:
+            if spec.layer:
                 Allocations(_layers(connection)).layer(spec.layer)
             now = self._clock()
             revision = self._commit(connection, spec, "create", principal, {}) if not dry_run else 0
@@ -173,6 +173,7 @@ class ExperimentStore:
 
         Raises:
             ExperimentConflictError: It is over, or a version cannot be loaded.
+            RejectedVersionError, VersionNotFoundError, AliasNotFoundError: A variant has no version to answer with.
             LayerFullError: Its layer has not so many units left.
             InvalidAllocationError: It cannot be beside what runs.
         """
@@ -181,9 +182,12 @@ class ExperimentStore:
         if found.status is Status.RUNNING:
             return found
         _require(found, Status.RUNNING)
-        versions = self._versions(found.spec)
-        if found.versions:  # after a pause the same versions go on, whatever aliases point to now
-            versions = {v: self._registry.resolve(f"{found.model}:{s}") for v, s in found.versions.items()}
+        # after a pause the same versions go on, whatever aliases point to now
+        asked = found.versions or {variant.name: variant.version for variant in found.spec.variants}
+        versions = self._versions(found.model, asked)
+        if found.model and self._registry.model(found.model).unloaded:  # no process would ever make them ready
+            problem = f"cannot start: somebody asked not to serve `{found.model}`"
+            raise ExperimentConflictError(name=name, problem=problem)
         with ExitStack() as ready:
             for version in {} if dry_run else {version.ref: version for version in versions.values()}.values():
                 self._make_ready(ready, name, version, principal)
@@ -308,14 +312,13 @@ class ExperimentStore:
 
     # --- parts ---
 
-    def _versions(self, spec: ExperimentSpec) -> dict[str, Version]:
-        """Return the version behind each variant, now."""
+    def _versions(self, model: str, asked: Mapping[str, str]) -> dict[str, Version]:
+        """Return the version behind each variant, now, from what each asks for."""
         found = {}
-        for variant in spec.variants if spec.model else ():
-            version = self._registry.resolve(_ref(spec.model, variant.version))
+        for variant, wanted in asked.items() if model else ():
+            found[variant] = version = self._registry.resolve(_ref(model, wanted))
             if version.stage == REJECTED:
-                raise RejectedVersionError(ref=version.ref, name=spec.model, alias=variant.name)
-            found[variant.name] = version
+                raise RejectedVersionError(ref=version.ref, name=model, alias=variant)
         return found
 
     def _make_ready(self, ready: ExitStack, name: str, version: Version, principal: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from crossfade.core.clock import utc_now
+from crossfade.core.identity import new_id
 from crossfade.errors import InvalidContextError
 from crossfade.methods.bandits.draw import draw, number_of
 from crossfade.methods.bandits.policy import ContextualPolicy
@@ -75,7 +76,7 @@ class Asker(msgspec.Struct, frozen=True, gc=False):
         unit: The `unit_id`.
         context: What else is known, as JSON: what segments look at.
         experiment: The only one that may decide, when the request names one.
-        request_id: What the client calls the request.
+        request_id: What experiments draw by that are not sticky; empty for anything.
     """
 
     unit: str | None = None
@@ -157,7 +158,10 @@ class Router:
 
 def _assigned(decider: tuple[Decide, ExperimentRoute], asker: Asker) -> Assignment:
     decide, experiment = decider
-    decision = decide(asker.unit, asker.context, asker.request_id or None)
+    request_id = asker.request_id
+    if not (request_id or experiment.allocation.spec.sticky):
+        request_id = new_id()  # whoever wants requests to be drawn need not number them
+    decision = decide(asker.unit, asker.context, request_id)
     answers = decision.enrolled or decision.reason is Reason.OVERRIDE
     return Assignment(decision, experiment.versions[decision.variant] if answers else None, experiment)
 
