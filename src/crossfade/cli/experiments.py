@@ -64,6 +64,20 @@ create.help += f"\n\nFor example:\n{_EXAMPLE}"
 
 
 @command(experiments, changes=True)
+@click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@reason_option
+def amend(session: Session, spec: Path, reason: str) -> None:
+    """Change an experiment to what SPEC says; once it has started, what its numbers depend on stays."""
+    from crossfade.cli.documents import read_spec
+    from crossfade.client import verbs
+    from crossfade.experiments.spec import ExperimentSpec
+
+    call = verbs.amend_experiment(read_spec(spec, ExperimentSpec), reason=reason)
+    with session.client() as client:
+        session.change(client, call, one_experiment, _next)
+
+
+@command(experiments, changes=True)
 @click.argument("name")
 @reason_option
 def start(session: Session, name: str, reason: str) -> None:

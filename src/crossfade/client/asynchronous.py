@@ -111,6 +111,7 @@ class AsyncClient:
     cancel_job = _Verb(verbs.cancel_job)
     job_result = _Verb(verbs.job_result)
     create_experiment = _Verb(verbs.create_experiment)
+    amend_experiment = _Verb(verbs.amend_experiment)
     experiments = _Verb(verbs.experiments)
     experiment = _Verb(verbs.experiment)
     start_experiment = _Verb(verbs.start_experiment)

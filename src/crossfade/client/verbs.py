@@ -222,6 +222,12 @@ def create_experiment(spec: ExperimentSpec) -> Call[Experiment]:
     return Call("POST", f"{API}/experiments", json_as(Experiment), body=spec, repeatable=True)
 
 
+def amend_experiment(spec: ExperimentSpec, *, reason: str = "") -> Call[Experiment]:
+    """Change an experiment that has not ended. Once it has started, what its numbers depend on stays."""
+    path = f"{API}/experiments/{segment(spec.name)}"
+    return Call("PUT", path, json_as(Experiment), {"reason": reason}, body=spec, repeatable=True)
+
+
 def experiments(*, model: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Call[Page[Experiment]]:
     """List experiments, newest first."""
     params = {"model": model, "status": status, "cursor": cursor, "limit": limit}

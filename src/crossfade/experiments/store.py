@@ -24,8 +24,9 @@ from crossfade.errors import (
     LoadFailedError,
     RejectedVersionError,
 )
-from crossfade.experiments.learned import first_learned, first_policy
-from crossfade.experiments.record import LEGAL, Experiment, Status, Verdict, experiment_of, route_of
+from crossfade.experiments.amending import check_amendment, relearned
+from crossfade.experiments.learned import Learned, drawing, first_learned
+from crossfade.experiments.record import ENDED, LEGAL, Experiment, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.ledger.rebuilding import declare
 from crossfade.methods.bandits.policy import ContextualPolicy
@@ -269,6 +270,45 @@ class ExperimentStore:
                 _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
             return experiment_of(_row(connection, name))
 
+    def amend(
+        self, spec: ExperimentSpec, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False
+    ) -> Experiment:
+        """Change an experiment that has not ended; what its numbers depend on stays once it has started.
+
+        Args:
+            spec: All of it, as it shall be. The weights of a bandit follow what it has learned, whatever this says.
+            reason: Why, for the audit log.
+            principal: Who asks.
+            dry_run: Only check.
+
+        Raises:
+            InvalidInputError: It cannot be, or would be another experiment.
+            ExperimentConflictError: It is over, or a new version cannot be loaded.
+            LayerFullError: Its layer has not so many units left.
+        """
+        spec, said = spec.checked(), attribution(principal, reason)
+        found = self.find(spec.name)
+        if found.status in ENDED:
+            raise ExperimentConflictError(name=spec.name, problem=f"is {found.status.value}, and cannot change")
+        versions = self._versions(spec)
+        fresh = [version for name, version in versions.items() if name not in found.versions]
+        started = found.started_at is not None
+        with ExitStack() as ready:
+            for version in fresh if started and not dry_run else []:
+                self._make_ready(ready, spec.name, version, principal)
+            with self._database.write() as connection:
+                row = _row(connection, spec.name)
+                if row.status != found.status:
+                    raise ExperimentConflictError(name=spec.name, problem="has changed meanwhile; look again")
+                values = self._amended(connection, row, spec, versions) if started else {}
+                details = {"spec": msgspec.json.decode(canonical_json(spec)), **said}
+                self._change(connection, EXPERIMENT, row.model, row.name, "experiment.amend", principal, details)
+                _set(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
+                result = experiment_of(_row(connection, spec.name))
+                if dry_run:
+                    connection.rollback()
+        return result
+
     # --- what a bandit learns ---
 
     def weights_of(self, row: Row[Any]) -> dict[str, float]:
@@ -334,6 +374,9 @@ class ExperimentStore:
             return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
         spec = experiment_of(row).spec
         now = self._clock()
+        learned = first_learned(spec, now, _other(connection, spec))
+        if learned is not None and spec.bandit is not None and spec.bandit.warm_from:
+            learned, spec = relearned(learned, spec)
         before = _running(connection)
         placed = before.place(spec.allocation().at(now))
         self._save_layers(connection, before, placed)
@@ -347,9 +390,27 @@ class ExperimentStore:
             dimensions=spec.dimensions,
             unit=unit,
             scored=spec.measures().scored,
-            policy=first_policy(spec, now),
+            policy=drawing(learned),
         )
-        return {"routing": _encoded(route), "started_at": to_text(now), "learned": first_learned(spec, now)}
+        text = None if learned is None else msgspec.json.encode(learned).decode()
+        return {"routing": _encoded(route), "started_at": to_text(now), "learned": text}
+
+    def _amended(
+        self, connection: Connection, row: Row[Any], spec: ExperimentSpec, versions: Mapping[str, Version]
+    ) -> dict[str, object]:
+        before, route, now = _running(connection), _route(row), self._clock()
+        check_amendment(experiment_of(row).spec, spec)
+        values: dict[str, object] = {}
+        policy = route.policy
+        if row.learned is not None:
+            learned, spec = relearned(msgspec.json.decode(row.learned, type=Learned), spec)
+            values["learned"] = msgspec.json.encode(learned).decode()
+            policy = learned.policy if isinstance(learned.policy, ContextualPolicy) else None
+        after = before.amend(spec.allocation(), at=now)
+        self._save_layers(connection, before, after)
+        pinned = {name: route.versions.get(name, version.version) for name, version in versions.items()}
+        changed = msgspec.structs.replace(route, allocation=after.experiment(spec.name), versions=pinned, policy=policy)
+        return values | {"routing": _encoded(changed)}
 
     def _end(
         self, name: str, status: Status, verdict: Verdict | None, said: Mapping[str, str], *, dry_run: bool
@@ -452,6 +513,16 @@ def _running(connection: Connection) -> Allocations:
     query = select(experiments).where(experiments.c.status.in_(ROUTED)).order_by(experiments.c.number)
     routes = [_route(row) for row in connection.execute(query)]
     return Allocations(_layers(connection), tuple(route.allocation for route in routes))
+
+
+def _other(connection: Connection, spec: ExperimentSpec) -> Learned | None:
+    """Return what the bandit knows that another one shall be warm from."""
+    if spec.bandit is None or not spec.bandit.warm_from:
+        return None
+    text = _row(connection, spec.bandit.warm_from).learned
+    if text is None:
+        raise ExperimentConflictError(name=spec.bandit.warm_from, problem="has learned nothing to begin with")
+    return msgspec.json.decode(text, type=Learned)
 
 
 def _route(row: Row[Any]) -> ExperimentRoute:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
-from crossfade.errors import ConflictError, NotFoundError, UnsafeError
+from crossfade.errors import ConflictError, InvalidExperimentError, NotFoundError, UnsafeError
 from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment, Status
 from crossfade.experiments.report import AnalysisReport
@@ -23,6 +23,7 @@ from crossfade.web.api.contract import (
     Limit,
     Open,
     Principal,
+    Reason,
     answer,
     body,
     documented,
@@ -67,6 +68,23 @@ def list_experiments(
 def show_experiment(experiment: str, platform: Open) -> Response:
     """Show an experiment: its specification, its status, the weights of its variants now."""
     return answer(platform.experiments.find(experiment))
+
+
+@routes.put("/experiments/{experiment}", **documented(Experiment, takes=ExperimentSpec, changes=True, refuses=_REFUSES))
+def amend_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ExperimentSpec, body(ExperimentSpec)],
+    reason: Reason = "",
+    dry_run: DryRun = False,
+) -> Response:
+    """Change an experiment that has not ended. Once it has started, what its numbers depend on stays."""
+    if wanted.name != experiment:
+        raise InvalidExperimentError(name=experiment, problem=f"its specification is of `{wanted.name[:80]}`")
+    after = platform.experiments.amend(wanted, reason=reason, principal=principal, dry_run=dry_run)
+    return _changed(request, "amend", after, principal, dry_run=dry_run)
 
 
 @routes.post(
