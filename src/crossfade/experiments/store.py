@@ -290,7 +290,8 @@ class ExperimentStore:
         found = self.find(spec.name)
         if found.status in ENDED:
             raise ExperimentConflictError(name=spec.name, problem=f"is {found.status.value}, and cannot change")
-        versions = self._versions(spec)
+        asked = {variant.name: found.versions.get(variant.name, variant.version) for variant in spec.variants}
+        versions = self._versions(spec.model, asked)
         fresh = [version for name, version in versions.items() if name not in found.versions]
         started = found.started_at is not None
         with ExitStack() as ready:
