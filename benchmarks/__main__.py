@@ -18,7 +18,9 @@ BENCHMARKS = {
     "listing": "benchmarks.listing",
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",
+    "bandits": "benchmarks.bandits",
     "analysis": "benchmarks.analysis",
+    "outcomes": "benchmarks.outcomes",
 }
 """name -> module with a `run()` that yields results."""
 

@@ -219,6 +219,26 @@ class CaptureSettings(_Section):
     retention_seconds: Seconds = Field(7 * 86_400.0, description="age at which a file is deleted")
 
 
+class LedgerSettings(_Section):
+    """Exposures and outcomes: how they get from here to the database, and how long they are kept there."""
+
+    folder: str = Field("", description="where they wait for the database; default `ledger` in `home`")
+    max_spool_bytes: int = Field(
+        2**30, ge=2**20, description="of files there; then outcomes are refused, exposures dropped"
+    )
+    poll_seconds: Seconds = Field(0.5, description="how often events are brought to the database")
+    retention_days: int = Field(
+        400, ge=1, le=36_500, description="older events are deleted from the database, and older outcomes refused"
+    )
+
+
+class ExperimentSettings(_Section):
+    """Experiments: what happens to them by itself."""
+
+    poll_seconds: Seconds = Field(5.0, description="how often bandits learn and decisions are looked at, at most")
+    lease_seconds: Seconds = Field(30.0, description="silence after which another process does it")
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -257,6 +277,8 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     capture: CaptureSettings = CaptureSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    experiments: ExperimentSettings = ExperimentSettings()
     grpc: GrpcSettings = GrpcSettings()
     log: LogSettings = LogSettings()
 
@@ -298,6 +320,11 @@ class Settings(BaseSettings):
     def capture_folder(self) -> Path:
         """Where captured predictions are, with the default filled in."""
         return Path(self.capture.folder or self.home / "captures").absolute()
+
+    @property
+    def ledger_folder(self) -> Path:
+        """Where events wait for the database, with the default filled in."""
+        return Path(self.ledger.folder or self.home / "ledger").absolute()
 
     @property
     def blobs_url(self) -> str:

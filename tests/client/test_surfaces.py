@@ -84,8 +84,8 @@ EVERYTHING = TABLE | JOBS
 
 BEYOND = Surfaces(
     routes=("show_status", "show_cache", "invalidate_answers"),
-    client=("status", "cache_status", "invalidate_answers", "send", "close"),
-    commands=("cache", "demo", "experiments", "replay", "serve", "doctor", "settings"),
+    client=("status", "cache_status", "invalidate_answers", "record_outcomes", "send", "close"),
+    commands=("cache", "demo", "experiments", "ledger", "outcomes", "replay", "serve", "doctor", "settings"),
 )
 """What is not about models and versions."""
 

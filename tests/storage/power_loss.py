@@ -94,6 +94,16 @@ class PowerLossFileSystem:
         self._step("fsync")
         self._handles[handle].durable = bytes(self._handles[handle].content)
 
+    def sync_data(self, handle: int) -> None:
+        self._step("sync_data")
+        self._handles[handle].durable = bytes(self._handles[handle].content)
+
+    def truncate(self, path: Path, size: int) -> None:
+        self._step("truncate", path)
+        file = self._file(path)
+        del file.content[size:]
+        file.durable = bytes(file.content)
+
     def close(self, handle: int) -> None:
         self._step("close")
         del self._handles[handle]

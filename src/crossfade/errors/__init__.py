@@ -9,15 +9,16 @@ CrossfadeError
 │   ├── RefusedInputError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
-│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError
-│   ├── InvalidAnalysisError, InvalidMetricError, InvalidMeasuresError
+│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
+│   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
+│   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, LayerFullError, EventsGoneError
+│   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -25,6 +26,7 @@ CrossfadeError
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
+    ├── LedgerUnavailableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
     ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500), MemberSlowError
     ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
@@ -46,6 +48,7 @@ from crossfade.errors.conflict import (
     BreakingChangeError,
     ConflictError,
     EventsGoneError,
+    ExperimentConflictError,
     IllegalTransitionError,
     JobConflictError,
     LayerFullError,
@@ -67,13 +70,18 @@ from crossfade.errors.invalid import (
     BodyTooSlowError,
     InvalidAllocationError,
     InvalidAnalysisError,
+    InvalidContextError,
+    InvalidDecisionLogError,
     InvalidEnsembleError,
+    InvalidExperimentError,
     InvalidInputError,
     InvalidMeasuresError,
     InvalidMetricError,
     InvalidNameError,
+    InvalidOutcomesError,
     InvalidPageError,
     InvalidPathError,
+    InvalidPolicyError,
     InvalidRefError,
     InvalidSegmentError,
     InvalidSemverError,
@@ -86,6 +94,7 @@ from crossfade.errors.invalid import (
     SettingsError,
     SignatureMismatchError,
     SignatureRequiredError,
+    TooManyOutcomesError,
     UnknownFlavorError,
     UnknownHashError,
     UnsupportedMediaTypeError,
@@ -107,6 +116,7 @@ from crossfade.errors.unavailable import (
     DatabaseUnavailableError,
     DeadlineExceededError,
     DrainingError,
+    LedgerUnavailableError,
     MemberSlowError,
     MissingExtraError,
     ModelCrashedError,
@@ -147,25 +157,32 @@ __all__ = [
     "DeniedError",
     "DrainingError",
     "EventsGoneError",
+    "ExperimentConflictError",
     "ExperimentNotFoundError",
     "GoldenMismatchError",
     "HostNotAllowedError",
     "IllegalTransitionError",
     "InvalidAllocationError",
     "InvalidAnalysisError",
+    "InvalidContextError",
+    "InvalidDecisionLogError",
     "InvalidEnsembleError",
+    "InvalidExperimentError",
     "InvalidInputError",
     "InvalidMeasuresError",
     "InvalidMetricError",
     "InvalidNameError",
+    "InvalidOutcomesError",
     "InvalidPageError",
     "InvalidPathError",
+    "InvalidPolicyError",
     "InvalidRefError",
     "InvalidSegmentError",
     "InvalidSemverError",
     "JobConflictError",
     "JobNotFoundError",
     "LayerFullError",
+    "LedgerUnavailableError",
     "LoadFailedError",
     "MalformedRequestError",
     "ManifestError",
@@ -192,6 +209,7 @@ __all__ = [
     "SignatureRequiredError",
     "StillReferencedError",
     "StorageFullError",
+    "TooManyOutcomesError",
     "UnavailableError",
     "UnknownFlavorError",
     "UnknownHashError",

@@ -85,6 +85,14 @@ class LayerFullError(ConflictError):
     hint_template = "ask for a smaller `share`, stop an experiment of the layer, or use another layer"
 
 
+class ExperimentConflictError(ConflictError):
+    """The experiment is not what the request takes it for."""
+
+    code = "experiment_conflict"
+    sentence = "experiment `{name}` {problem}"
+    hint_template = "see it with `crossfade experiments show {name}`"
+
+
 class EventsGoneError(ConflictError):
     """Roll-ups cannot be made anew, because raw events were let go of in the meantime."""
 

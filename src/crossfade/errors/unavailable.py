@@ -46,6 +46,16 @@ class StorageFullError(UnavailableError):
     hint_template = "free space there; nothing was registered"
 
 
+class LedgerUnavailableError(UnavailableError):
+    """Outcomes cannot be made durable now."""
+
+    code = "ledger_unavailable"
+    sentence = "outcomes cannot be recorded now: {problem}"
+    hint_template = (
+        "nothing of the batch counts as recorded: send it again, and look at the disk with `crossfade doctor`"
+    )
+
+
 class ServerUnreachableError(UnavailableError):
     """A Crossfade server does not answer."""
 

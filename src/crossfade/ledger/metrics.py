@@ -138,6 +138,13 @@ class Measures(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         """Shadows that are compared with the control on the same requests."""
         return tuple(name for name in self.shadows if name != self.control)
 
+    @property
+    def scored(self) -> bool:
+        """Whether the score of answers is needed: then classifiers are asked for probabilities, too."""
+        return any(metric.loss or SCORE in {metric.source, metric.denominator} for metric in self.metrics) or any(
+            metric.covariate == SHADOW_SCORE for metric in self.metrics
+        )
+
     def checked(self) -> Measures:
         """Return a copy that shares nothing with the caller, after all checks.
 

@@ -13,11 +13,12 @@ from crossfade.ledger.arrivals import read_arrivals
 from crossfade.ledger.cells import decoded_moments, decoded_sketch
 from crossfade.ledger.counts import REFUSED, read_counts
 from crossfade.ledger.evidence import Cell, Evidence
+from crossfade.ledger.gaps import incomplete
 from crossfade.ledger.measured import Measured, load
 from crossfade.ledger.waiting import count_waiting
 from crossfade.methods.stats.sketch import Sketch
 from crossfade.storage.database import Database
-from crossfade.storage.tables import ledger_gaps, rollups
+from crossfade.storage.tables import rollups
 
 
 def read_evidence(source: Database | Connection, experiment: str) -> Evidence:
@@ -35,7 +36,7 @@ def read_evidence(source: Database | Connection, experiment: str) -> Evidence:
         >>> read_evidence(database, "flights").exposures  # doctest: +SKIP
         327346
     """
-    if isinstance(source, Database):
+    if not isinstance(source, Connection):
         with source.read() as connection:
             return read_evidence(connection, experiment)
     measured = load(source, [experiment]).get(experiment)
@@ -53,7 +54,7 @@ def read_evidence(source: Database | Connection, experiment: str) -> Evidence:
         early=counts.get("early", 0),
         orphans=count_waiting(source, experiment),
         refused=tuple(sorted(refused.items())),
-        incomplete=_gaps(source, experiment),
+        incomplete=incomplete(source, experiment, measured.first_us or 0),
         first_us=measured.first_us,
         last_us=measured.last_us,
     )
@@ -92,11 +93,3 @@ def _decoded(rows: Sequence[Row[Any]], columns: int, cut: float | None, *, quant
 
 def _order(cell: Cell) -> tuple[int, str, str, str, str, str]:
     return cell.revision, cell.day, cell.variant, cell.dimension, cell.value, cell.metric
-
-
-def _gaps(connection: Connection, experiment: str) -> tuple[str, ...]:
-    """Return why events of an experiment are missing, in words."""
-    where = (ledger_gaps.c.experiment == experiment) & (ledger_gaps.c["count"] > 0)
-    columns = (ledger_gaps.c.reason, ledger_gaps.c["count"])
-    rows = connection.execute(select(*columns).where(where).order_by(ledger_gaps.c.reason))
-    return tuple(f"{reason}: {count}" for reason, count in rows)

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from crossfade.core.breaker import BreakerState
+from crossfade.ledger.event_counts import EventCounts
 from crossfade.serving.cache import ResponseCache
 from crossfade.serving.counters import Counters, Distribution
 from crossfade.serving.loader import Loader
@@ -27,7 +28,9 @@ class Measurements(Collector):
 
     Attributes:
         unserved: Requests that no version was there to answer.
-        traces, captured_rows: How many, by what became of them.
+        traces, captured_rows, shadows: How many, by what became of them.
+        exposures: (experiment, variant) -> requests that took part.
+        events: What became of exposures and outcomes.
     """
 
     def __init__(
@@ -39,6 +42,9 @@ class Measurements(Collector):
     ) -> None:
         self.traces: Mapping[str, int] = {}
         self.captured_rows: Mapping[str, int] = {}
+        self.shadows: Mapping[str, int] = {}
+        self.exposures: Mapping[tuple[str, str], int] = {}
+        self.events = EventCounts()
         self.unserved = Counters()
         self._cache = cache
         self._slots = slots
@@ -91,10 +97,34 @@ class Measurements(Collector):
             "Rows of captured predictions: `written`, `failed` to be, or `dropped` as too much waited.",
             self.captured_rows,
         )
+        yield from self._of_experiments()
+        yield from _of_events(self.events)
 
     def of_versions(self, slots: list[Slot]) -> Iterator[Metric]:
         """Yield what these versions have done in this process."""
         return _of_versions(slots, self._cache is not None, {})
+
+    def _of_experiments(self) -> Iterator[Metric]:
+        exposures = CounterMetricFamily(
+            "crossfade_exposures", "Requests that took part in an experiment.", labels=("experiment", "variant")
+        )
+        for labels, count in dict(self.exposures).items():
+            exposures.add_metric(labels, count)
+        yield exposures
+        fallbacks = CounterMetricFamily(
+            "crossfade_assignment_fallbacks",
+            "Requests that could not be assigned: without the unit, without the context, or of an experiment that does "
+            "not run (then without its name).",
+            labels=("experiment", "reason"),
+        )
+        for (experiment, reason), count in self._follower.tally.counts().items():
+            fallbacks.add_metric((experiment, reason.value), count)
+        yield fallbacks
+        yield _by_result(
+            "crossfade_shadow_requests",
+            "Copies of requests for shadows: `answered`, `failed`, `shed` for want of time, or `absent`: not ready.",
+            self.shadows,
+        )
 
     def _of_process(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("crossfade_slots", "Versions in the process by state.", labels=("state",))
@@ -254,6 +284,32 @@ def _of_cache(cache: ResponseCache | None) -> Iterator[Metric]:
         for operation, breaker in cache.shared.breakers.items():
             breakers.add_metric((operation,), breaker.state is not BreakerState.CLOSED)
     yield from (entries, size, evictions, unkept, problems, breakers)
+
+
+def _of_events(events: EventCounts) -> Iterator[Metric]:
+    for name, documentation, counts in (
+        ("acked", "Promised: outcomes that are durable, exposures that were taken.", events.acked),
+        ("spooled", "Written to the journal of the process.", events.spooled),
+        ("shipped", "Brought to the database, each for the first time.", events.shipped),
+        ("dropped", "Exposures that were lost for want of room: their experiments are incomplete.", events.dropped),
+    ):
+        metric = CounterMetricFamily(f"crossfade_events_{name}", documentation, labels=("kind",))
+        for kind, count in counts.copy().items():
+            metric.add_metric((kind,), count)
+        yield metric
+    yield GaugeMetricFamily(
+        "crossfade_spool_bytes", "Of journals that wait for the database.", value=events.spool_bytes
+    )
+    yield GaugeMetricFamily(
+        "crossfade_events_unshipped_age_seconds",
+        "How long the oldest event has waited for the database.",
+        value=events.oldest_unshipped_seconds(),
+    )
+    yield CounterMetricFamily(
+        "crossfade_log_truncated_bytes",
+        "Of journals, that were no whole records: the torn end of a process that was killed, or damage.",
+        value=events.truncated_bytes,
+    )
 
 
 def _by_result(name: str, documentation: str, counts: Mapping[str, int]) -> Metric:

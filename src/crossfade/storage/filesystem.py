@@ -36,6 +36,12 @@ class FileSystem(Protocol):
     def fsync(self, handle: int) -> None:
         """Return when the contents of the file survive a power cut."""
 
+    def sync_data(self, handle: int) -> None:
+        """Return when the contents of the file survive a power cut; its times may not."""
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cut a file to its first `size` bytes, and return when that survives a power cut."""
+
     def close(self, handle: int) -> None:
         """Close a handle of `open_new`."""
 
@@ -72,7 +78,8 @@ class LocalFileSystem:
 
     def open_new(self, path: Path) -> int:
         """Create a file; see `FileSystem`."""
-        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        # append: after a file was cut, what follows must not leave a hole
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def write(self, handle: int, data: bytes | memoryview) -> None:
         """Append all of `data`; see `FileSystem`."""
@@ -83,6 +90,19 @@ class LocalFileSystem:
     def fsync(self, handle: int) -> None:
         """Make contents durable; see `FileSystem`."""
         os.fsync(handle)
+
+    def sync_data(self, handle: int) -> None:
+        """Make contents durable; see `FileSystem`."""
+        os.fdatasync(handle)
+
+    def truncate(self, path: Path, size: int) -> None:
+        """Cut a file; see `FileSystem`."""
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.ftruncate(handle, size)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def close(self, handle: int) -> None:
         """Close a handle; see `FileSystem`."""

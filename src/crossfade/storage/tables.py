@@ -10,7 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
+    Double,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -280,49 +280,100 @@ job_parts = Table(
     comment="answers of the chunks that an unfinished job has done; the result is made of them",
 )
 
-exposures = Table(  # STAND-IN until the journal's own is merged
-    "exposures",
+experiments = Table(
+    "experiments",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("at_us", BigInteger, nullable=False),
-    Column("experiment", String(64), nullable=False),
-    Column("revision", BigInteger, nullable=False),
-    Column("variant", String(64), nullable=False),
-    Column("unit", Text, nullable=False),
-    Column("propensity", Float, nullable=False),
-    Column("model", String(64), nullable=False),
-    Column("version", String(64), nullable=False),
-    Column("score", Float),
-    Column("latency_seconds", Float, nullable=False),
-    Column("error", Boolean, nullable=False),
-    Column("fallback", Boolean, nullable=False),
-    Column("dimensions", Text, nullable=False),
-    Column("context", Text, nullable=False),
-    Column("shadows", Text, nullable=False),
-    Index("exposures_by_unit", "experiment", "unit"),
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of experiments"),
+    Column("model", String(64), nullable=False, server_default="", comment="whose traffic it takes; empty = a flag"),
+    Column("status", String(16), nullable=False),
+    Column("spec", Text, nullable=False, comment="canonical JSON, as it was asked"),
+    Column("routing", Text, comment="what serving knows about it; null = it has not started"),
+    Column("learned", Text, comment="state of a bandit's policy"),
+    Column("reason", Text, nullable=False, server_default="", comment="of the newest change of the status"),
+    Column("decision", Text, comment="JSON: what was decided at its end, and why"),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("started_at", String(27)),
+    Column("finished_at", String(27)),
+    Index("experiments_by_number", "number", unique=True),
+    Index("experiments_by_model", "model", "number"),
+    Index("experiments_by_status", "status", "number"),
 )
 
-outcomes = Table(  # STAND-IN until the journal's own is merged
+ROUTED = ("running", "paused")
+"""Statuses of an experiment that serving knows about."""
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of layers"),
+    Column("body", Text, nullable=False, comment="JSON: which of its slots belong to which experiment"),
+    Index("layers_by_number", "number", unique=True),
+)
+
+exposures = Table(
+    "exposures",
+    metadata,
+    Column("id", String(64), primary_key=True, comment="of the decision; sorts by time"),
+    Column("at_us", BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    Column("experiment", String(64), nullable=False),
+    Column("revision", BigInteger, nullable=False, comment="of the allocation"),
+    Column("variant", String(64), nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("propensity", Double, nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("score", Double),
+    Column("latency_seconds", Double, nullable=False),
+    Column("error", Boolean, nullable=False),
+    Column("fallback", Boolean, nullable=False),
+    Column("dimensions", Text, nullable=False, comment="JSON object"),
+    Column("context", Text, nullable=False, comment="JSON object"),
+    Column("shadows", Text, nullable=False, comment="JSON array of arrays"),
+    Index("exposures_by_unit", "experiment", "unit"),
+    comment="raw events, kept for `ledger.retention_days`",
+)
+
+outcomes = Table(
     "outcomes",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("at_us", BigInteger, nullable=False),
+    Column("id", String(64), primary_key=True, comment="chosen by whoever reported it"),
+    Column("at_us", BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
     Column("name", String(64), nullable=False),
-    Column("value", Float, nullable=False),
-    Column("decision", String(64), nullable=False),
+    Column("value", Double, nullable=False),
+    Column("decision", String(64), nullable=False, comment="id of the exposure, or empty"),
     Column("experiment", String(64), nullable=False),
     Column("unit", Text, nullable=False),
     Index("outcomes_by_decision", "decision"),
     Index("outcomes_by_unit", "experiment", "unit"),
+    comment="raw events, kept for `ledger.retention_days`",
 )
 
-ledger_gaps = Table(  # STAND-IN until the journal's own is merged
+ledger_journals = Table(
+    "ledger_journals",
+    metadata,
+    Column("journal", String(64), primary_key=True),
+    Column("segment", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False, comment="bytes of the segment that are in the tables"),
+    Column("frames", BigInteger, nullable=False, comment="number of the last frame before it"),
+    Column("finished", Boolean, nullable=False, comment="nothing more will come"),
+    Column("seen_us", BigInteger, nullable=False, comment="when whoever writes or reads it was there last"),
+    comment="how far the journal of each process has been shipped, in the same transaction as its events",
+)
+
+ledger_gaps = Table(
     "ledger_gaps",
     metadata,
-    Column("experiment", String(64), nullable=False),
-    Column("reason", String(64), nullable=False),
-    Column("count", BigInteger, nullable=False),
-    PrimaryKeyConstraint("experiment", "reason"),
+    Column("experiment", String(64), nullable=False, comment="empty = any that ran between the two times"),
+    Column("reason", String(32), nullable=False),
+    Column("journal", String(64), nullable=False, comment="where they are missing"),
+    Column("count", BigInteger, comment="events; null = nobody can know how many"),
+    Column("first_us", BigInteger, nullable=False, comment="no event before it is missing"),
+    Column("last_us", BigInteger, nullable=False, comment="no event after it is missing"),
+    PrimaryKeyConstraint("experiment", "reason", "journal"),
+    comment="events that there have been and that are not in the tables; with a gap nothing is decided by itself",
 )
 
 measures = Table(
@@ -383,7 +434,7 @@ arrivals = Table(
     Column("variant", String(64), nullable=False),
     Column("day", String(10), nullable=False),
     Column("units", BigInteger, nullable=False),
-    Column("weight", Float, nullable=False, comment="propensity of the variant under that revision"),
+    Column("weight", Double, nullable=False, comment="propensity of the variant under that revision"),
     PrimaryKeyConstraint("experiment", "revision", "variant", "day"),
     comment="how many units came",
 )
@@ -406,8 +457,18 @@ waiting_outcomes = Table(
     Column("subject", Text, nullable=False, comment="the unit, or the decision"),
     Column("at_us", BigInteger, nullable=False),
     Column("name", String(64), nullable=False),
-    Column("value", Float, nullable=False),
+    Column("value", Double, nullable=False),
     Index("waiting_outcomes_by_subject", "experiment", "subject"),
     Index("waiting_outcomes_by_time", "at_us"),
     comment="outcomes whose exposure is not known yet",
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False, comment="grows with every new holder; fences older ones off"),
+    Column("expires_at", String(27), nullable=False, comment="when another process may take it"),
+    comment="what only one process at a time may do",
 )

@@ -13,15 +13,16 @@ from starlette.types import ASGIApp
 import crossfade
 from crossfade.platform import Platform
 from crossfade.web import problems
-from crossfade.web.api import aliases, blobs, cache, jobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, system, versions
 from crossfade.web.api.contract import schemas
 from crossfade.web.budget import BodyBudget
 from crossfade.web.guard import BodyGuard
+from crossfade.web.outcomes import OutcomeIntake, outcome_paths
 from crossfade.web.reference import render_reference
 from crossfade.web.security import ControlGuard
 
 API = "/api/v1"
-_PARTS = (models, versions, aliases, blobs, jobs, cache, system)
+_PARTS = (models, versions, aliases, blobs, jobs, experiments, cache, system)
 
 
 def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:
@@ -33,12 +34,13 @@ def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:
     """
     http = platform.settings.http
     bodies = bodies or BodyBudget(http)
-    control = ControlGuard(BodyGuard(create_control_plane(platform), http, bodies, blobs.reads_own_body), http)
+    control: ASGIApp = ControlGuard(BodyGuard(create_control_plane(platform), http, bodies, blobs.reads_own_body), http)
+    control = OutcomeIntake(platform.ledger, http, control, bodies)
     if platform.runtime is None:
         return control
     from crossfade.web.dataplane import DataPlane  # a command that serves nothing starts faster without it
 
-    return DataPlane(platform.runtime.predictions, http, control, bodies)
+    return DataPlane(platform.runtime.predictions, platform.runtime.flags, http, control, bodies)
 
 
 def create_control_plane(platform: Platform) -> FastAPI:
@@ -61,6 +63,7 @@ def create_control_plane(platform: Platform) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+            document["paths"] |= outcome_paths()
             if platform.runtime is not None:
                 from crossfade.web.documentation import data_plane_paths  # as the data plane itself
 

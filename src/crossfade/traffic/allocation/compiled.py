@@ -11,6 +11,7 @@ from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
+from crossfade.ledger.admission import MAX_UNIT
 from crossfade.traffic.allocation.allocation import HOLDOUT, Allocation, Layer
 from crossfade.traffic.allocation.conditions import Test
 from crossfade.traffic.allocation.decisions import Decision, Reason, Tally
@@ -53,6 +54,7 @@ class CompiledExperiment:
         gates: What a unit has to pass: the layer, if there is one, and before it its root, if that has a holdout.
         at: The moment.
         tally: Where fallbacks are counted.
+        paused: Whether everybody gets the fallback for now, testers too.
 
     Attributes:
         closed: What everybody gets, when nothing is drawn.
@@ -61,15 +63,18 @@ class CompiledExperiment:
         decide: The whole decision.
     """
 
-    def __init__(self, allocation: Allocation, gates: Sequence[Gate], at: datetime, tally: Tally) -> None:
+    def __init__(
+        self, allocation: Allocation, gates: Sequence[Gate], at: datetime, tally: Tally, *, paused: bool = False
+    ) -> None:
         self.name = allocation.spec.name
         self.gates = gates
         self._allocation = allocation
         self._tally = tally
         self._values = {variant.name: variant.value for variant in allocation.spec.variants}
-        self.overrides = {unit: self._override(variant) for unit, variant in allocation.spec.overrides.items()}
+        overrides = {} if paused else allocation.spec.overrides
+        self.overrides = {unit: self._override(variant) for unit, variant in overrides.items()}
         self.excluded = self._fallback(Reason.EXCLUDED, "its layer keeps the unit for other experiments")
-        self.closed = self._closed(at)
+        self.closed = self._fallback(Reason.PAUSED, "it is paused") if paused else self._closed(at)
         self._draw = self._drawn(), allocation.owners.table(), seed_of(allocation.spec.drawn_by)
         self.enter = self._enter()
         self.decide = self._decide()
@@ -174,12 +179,8 @@ class CompiledExperiment:
         missing = self._missing_unit(UNIT)
 
         def decide(unit: str | None, context: Context | None = None, request_id: str | None = None) -> Decision:  # noqa: ARG001
-            if unit:
-                try:
-                    return decisions[table[digest(unit.encode(), seed) >> SHIFT]]
-                except (AttributeError, UnicodeEncodeError):
-                    pass
-            return missing()
+            data = encoded(unit)
+            return missing() if data is None else decisions[table[digest(data, seed) >> SHIFT]]
 
         return decide
 
@@ -197,10 +198,7 @@ class CompiledExperiment:
                 return overrides[unit]
             if closed is not None:
                 return closed
-            try:
-                data = unit.encode() if unit else b""
-            except (AttributeError, UnicodeEncodeError):
-                data = b""
+            data = encoded(unit) or b""
             if not data and unit_needed:
                 return missing()
             for seed, table, stops in gates:
@@ -224,10 +222,13 @@ class CompiledExperiment:
 
 
 def encoded(text: Any) -> bytes | None:
-    """Return the UTF-8 of a unit; None when it is empty, no text, or half of a surrogate pair."""
+    """Return the UTF-8 of a unit; None when it is none that the ledger could keep.
+
+    That is: empty, no text, too long, or with characters that cannot be shown, such as NUL or half of a surrogate pair.
+    """
     try:
-        return text.encode() or None
-    except (AttributeError, UnicodeEncodeError):
+        return text.encode() if 0 < len(text) <= MAX_UNIT and text.isprintable() else None
+    except (AttributeError, TypeError):
         return None
 
 

@@ -71,6 +71,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment", "revision", "variant", "day", "dimension", "value", "metric"),
         comment="count, means and co-moments of units; what an analysis reads",
     )
+    _create_counts()
+
+
+def _create_counts() -> None:
     op.create_table(
         "arrivals",
         sa.Column("experiment", sa.String(64), nullable=False),
@@ -78,7 +82,7 @@ def upgrade() -> None:
         sa.Column("variant", sa.String(64), nullable=False),
         sa.Column("day", sa.String(10), nullable=False),
         sa.Column("units", sa.BigInteger, nullable=False),
-        sa.Column("weight", sa.Float, nullable=False, comment="propensity of the variant under that revision"),
+        sa.Column("weight", sa.Double, nullable=False, comment="propensity of the variant under that revision"),
         sa.PrimaryKeyConstraint("experiment", "revision", "variant", "day"),
         comment="how many units came",
     )
@@ -97,7 +101,7 @@ def upgrade() -> None:
         sa.Column("subject", sa.Text, nullable=False, comment="the unit, or the decision"),
         sa.Column("at_us", sa.BigInteger, nullable=False),
         sa.Column("name", sa.String(64), nullable=False),
-        sa.Column("value", sa.Float, nullable=False),
+        sa.Column("value", sa.Double, nullable=False),
         sa.PrimaryKeyConstraint("id"),
         comment="outcomes whose exposure is not known yet",
     )
