@@ -19,6 +19,7 @@ BENCHMARKS = {
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",
     "outcomes": "benchmarks.outcomes",
+    "bandits": "benchmarks.bandits",
 }
 """name -> module with a `run()` that yields results."""
 

@@ -9,8 +9,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from crossfade.errors import DatabaseUnavailableError
+from crossfade.experiments.judging import Judge
+from crossfade.experiments.learning import Learner
+from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.ledger.ledger import Ledger
+from crossfade.ledger.rollups import fold
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -19,13 +23,16 @@ from crossfade.serving.predictor import Predictor, PredictorInfo
 from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.database import Database, open_database
+from crossfade.storage.lease import Lease
 from crossfade.storage.migrate import migrate
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.invalidation import AnswerInvalidation
 from crossfade.traffic.last_known_good import LastKnownGood
+from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.switch import AliasSwitch
 
 if TYPE_CHECKING:
+    from crossfade.experiments.conductor import Conductor
     from crossfade.jobs.runner import JobRunner
     from crossfade.serving.runtime import ServingRuntime
 
@@ -42,6 +49,9 @@ class Platform:
         switch: The only way that an alias moves: after every serving process has the version ready.
         invalidation: The way to make every process compute answers anew.
         jobs: Every verb on batch jobs.
+        experiments: Every verb on experiments and layers.
+        judge: From the evidence of an experiment to a decision, and to what follows.
+        learner: Lets bandits learn, and says what they know.
         ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         runtime: What serves predictions in this process, or None.
     """
@@ -53,6 +63,9 @@ class Platform:
     switch: AliasSwitch
     invalidation: AnswerInvalidation
     jobs: JobStore
+    experiments: ExperimentStore
+    judge: Judge
+    learner: Learner
     ledger: Ledger
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
@@ -84,6 +97,14 @@ class Platform:
         if self.runtime is None:
             raise RuntimeError("only a platform that serves can run jobs")
         return JobRunner(self.registry, self.database, self.runtime.predictions, self.settings)
+
+    def conductor(self) -> Conductor:
+        """Return what attends to experiments by itself; whoever starts it closes it before the platform."""
+        from crossfade.experiments.conductor import LEASE, Conductor
+
+        settings = self.settings.experiments
+        lease = Lease(self.database, LEASE, settings.lease_seconds)
+        return Conductor(self.experiments, self.judge, self.learner, lease, settings)
 
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""
@@ -129,11 +150,26 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         switch = AliasSwitch(registry, fleet, settings.serving)
         invalidation = AnswerInvalidation(registry, database, fleet)
         jobs = JobStore(registry, database, settings.jobs)
-        ledger = Ledger(database, settings.ledger, settings.ledger_folder)
+        experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
+        judge = Judge(experiments, database, switch)
+        learner = Learner(experiments, database)
+        ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
         runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
         return Platform(
-            settings, database, registry, fleet, switch, invalidation, jobs, ledger, runtime, opening.pop_all()
+            settings,
+            database,
+            registry,
+            fleet,
+            switch,
+            invalidation,
+            jobs,
+            experiments,
+            judge,
+            learner,
+            ledger,
+            runtime,
+            opening.pop_all(),
         )
 
 
@@ -151,7 +187,7 @@ def _start_serving(
 ) -> ServingRuntime:
     from crossfade.serving.runtime import ServingRuntime
 
-    runtime = ServingRuntime(registry.backend, database, settings)
+    runtime = ServingRuntime(registry.backend, database, settings, record=ledger.expose)
     opening.callback(runtime.close)
     ledger.start()  # also for what processes that have ended left behind
     runtime.measure_events(ledger.counts)

@@ -1,6 +1,7 @@
 """`make calibrate`: error rates, coverage and power by simulation, 2,500 experiments each; fails when a promise broke.
 
-`ARGS="--experiments 500"` takes fewer, `ARGS="mean"` only what has this in its name.
+`ARGS="--experiments 500"` takes fewer, `ARGS="mean"` only what has this in its name. `ARGS="pipeline"` is the whole way
+from units to reports, for an hour of one processor; everything else takes minutes.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from tests.calibration import checks
+from tests.calibration import checks, pipeline, policies
 from tests.calibration.streams import KINDS
 
 
@@ -24,7 +25,20 @@ def campaign(experiments: int) -> dict[str, Callable[[], Iterable[checks.Figure]
         f"canary healthy {rate}": partial(checks.healthy_canary, rate, experiments) for rate in (0.001, 0.01, 0.1)
     }
     sick = {10: 6, 3: 17, 2: 40, 1.5: 115}
+    found |= {f"pipeline {name}": partial(pipeline.pipeline, name, experiments) for name in pipeline.METRICS}
+    found |= {
+        "pipeline ramp": partial(pipeline.ramp, experiments),
+        "pipeline guardrail": partial(pipeline.guardrail, experiments // 2),
+        "pipeline sample ratio": partial(pipeline.arrivals_as_they_should, 2 * experiments),
+    }
     found |= {f"canary x{by}": partial(checks.sick_canary, by, most, experiments // 10) for by, most in sick.items()}
+    found["regret without context"] = partial(
+        policies.regret, policies.bernoulli_regret, policies.CONTEXT_FREE, max(experiments // 100, 2), 100_000
+    )
+    found["regret with context"] = partial(
+        policies.regret, policies.linear_regret, policies.LINEAR, max(experiments // 100, 2), 10_000
+    )
+    found["off-policy"] = partial(policies.coverage, experiments // 2)
     return found
 
 

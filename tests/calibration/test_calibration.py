@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossfade.methods.stats.error_rate import ErrorRate
-from tests.calibration import checks
+from tests.calibration import checks, pipeline
 from tests.calibration.streams import KINDS, simulate
 
 
@@ -21,6 +21,23 @@ def test_false_positives(name):
 @pytest.mark.parametrize("name", KINDS)
 def test_coverage_and_power(name):
     keep(checks.coverage_and_power(name, 150))
+
+
+@pytest.mark.parametrize("name", pipeline.METRICS)
+def test_from_units_to_reports(name):
+    keep(pipeline.pipeline(name, 8))
+
+
+def test_weights_that_change():
+    keep(pipeline.ramp(10))
+
+
+def test_guardrails():
+    keep(pipeline.guardrail(20))
+
+
+def test_arrivals_as_they_should():
+    keep(pipeline.arrivals_as_they_should(100))
 
 
 def test_many_metrics():

@@ -12,8 +12,8 @@ from crossfade.errors import MissingExtraError
 from crossfade.serving import capture as capture_module
 from crossfade.serving.capture import Capture
 from crossfade.serving.capture_files import find_files, read_file, write_file
+from crossfade.serving.holding import Terms
 from crossfade.serving.observing import open_observer
-from crossfade.serving.prediction import Terms
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.tracing import TraceContext
 from crossfade.settings import CaptureRules, CaptureSettings, Settings

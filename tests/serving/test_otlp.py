@@ -11,8 +11,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from crossfade.core.identity import ModelRef
 from crossfade.errors import CrossfadeError, MissingExtraError, PredictionError, SettingsError
 from crossfade.serving import tracing
+from crossfade.serving.holding import Terms
 from crossfade.serving.otlp import open_sender
-from crossfade.serving.prediction import Terms
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.tracing import TraceContext
 from crossfade.settings import CacheSettings, Settings, TelemetrySettings

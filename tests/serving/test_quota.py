@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crossfade.core.identity import ModelRef
 from crossfade.errors import CrossfadeError, QuotaExceededError, SignatureMismatchError
-from crossfade.serving.prediction import Terms
+from crossfade.serving.holding import Terms
 from crossfade.serving.quota import Quota
 from crossfade.serving.waiting import Priority
 from crossfade.settings import ModelRules

@@ -19,8 +19,13 @@ from crossfade.core.identity import ModelRef
 from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec, row_count
 from crossfade.errors import ModelNotFoundError, NotServedError, VersionNotFoundError
 from crossfade.serving.counters import Counters
-from crossfade.serving.prediction import DEFAULT_TERMS, Prediction, Terms
+from crossfade.serving.enrolment import Enroller
+from crossfade.serving.flags import FlagService
+from crossfade.serving.holding import DEFAULT_TERMS, Prediction, Terms
+from crossfade.serving.slots import SlotTable
 from crossfade.settings import HttpSettings
+from crossfade.traffic.routing import Asker
+from crossfade.traffic.snapshot import Snapshot
 from crossfade.web.budget import BodyBudget
 from crossfade.web.dataplane import DataPlane
 from crossfade.web.protocol import guarded_protocol
@@ -70,6 +75,12 @@ class SmallHeldVersion:
         pass
 
 
+class SmallFollower:
+    """The part of `SnapshotFollower` that flags need; no experiment runs."""
+
+    snapshot = Snapshot()
+
+
 class SmallPredictions:
     """What the data plane asks of `PredictionService`, over a few functions."""
 
@@ -92,7 +103,15 @@ class SmallPredictions:
             raise VersionNotFoundError(ref=str(ref), name=ref.name)
         return model
 
-    async def hold(self, ref: ModelRef, terms: Terms = DEFAULT_TERMS) -> SmallHeldVersion:
+    def experimented(self, _ref: ModelRef) -> bool:
+        return False
+
+    async def hold(
+        self,
+        ref: ModelRef,
+        terms: Terms = DEFAULT_TERMS,
+        asker: Asker | None = None,
+    ) -> SmallHeldVersion:
         model = await self.find(ref)
         if not model.ready:
             raise NotServedError(ref=str(ref), problem=model.problem)
@@ -167,7 +186,8 @@ def small_app(
     settings: HttpSettings, predictions: SmallPredictions | None = None, control: ASGIApp = control
 ) -> DataPlane:
     predictions = predictions or SmallPredictions(small_models())
-    return DataPlane(predictions, settings, control, BodyBudget(settings))  # type: ignore[arg-type]
+    flags = FlagService(SmallFollower(), Enroller(SlotTable(), lambda _exposure: None))  # type: ignore[arg-type]
+    return DataPlane(predictions, flags, settings, control, BodyBudget(settings))  # type: ignore[arg-type]
 
 
 def serve(port: int, settings: HttpSettings) -> None:

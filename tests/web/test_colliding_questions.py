@@ -126,7 +126,9 @@ class World:
         http = HttpSettings()
         self.clients = [
             httpx.AsyncClient(
-                transport=httpx.ASGITransport(DataPlane(runtime.predictions, http, control, BodyBudget(http))),
+                transport=httpx.ASGITransport(
+                    DataPlane(runtime.predictions, runtime.flags, http, control, BodyBudget(http))
+                ),
                 base_url="http://localhost",
             )
             for runtime in runtimes

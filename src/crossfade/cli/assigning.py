@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,32 +68,17 @@ def _row(decided: tuple[str | None, Decision]) -> tuple[str, ...]:
 def _allocations(path: Path) -> Allocations:
     import msgspec
 
+    from crossfade.cli.documents import read_document
     from crossfade.traffic.allocation.allocations import Allocations, AllocationsSpec
     from crossfade.traffic.allocation.specs import AllocationSpec
 
-    document = _document(path)
+    document = read_document(path)
     try:
         if isinstance(document, dict) and "experiments" in document:
             return Allocations.of(msgspec.convert(document, AllocationsSpec))
         return Allocations.of(AllocationsSpec((msgspec.convert(document, AllocationSpec),)))
     except (msgspec.ValidationError, RecursionError) as error:
         raise InvalidAllocationError(name=path.name, problem=f"it is no specification ({error})") from error
-
-
-def _document(path: Path) -> Any:
-    """Return what a file holds, by its ending."""
-    import msgspec
-
-    content = path.read_bytes()
-    try:
-        if path.suffix in {".yaml", ".yml"}:
-            return msgspec.yaml.decode(content)
-        return tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
-    except ImportError as error:
-        problem = "reading YAML needs the package `pyyaml`; JSON and TOML need none"
-        raise InvalidAllocationError(name=path.name, problem=problem) from error
-    except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidAllocationError(name=path.name, problem=f"it cannot be read ({error})") from error
 
 
 def _context(text: str) -> dict[str, Any]:

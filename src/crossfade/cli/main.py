@@ -15,7 +15,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "demo": ("crossfade.cli.demo:demo", "Watch real models being released, on real data."),
     "models": ("crossfade.cli.models:models", "Register, inspect, compare and move versions of models."),
     "predict": ("crossfade.cli.predict:predict", "Predict rows of a file or of stdin."),
-    "experiments": ("crossfade.cli.experiments:experiments", "Plan experiments, and see who would get what."),
+    "experiments": ("crossfade.cli.experiments:experiments", "Compare versions on live traffic: start, watch, judge."),
     "jobs": ("crossfade.cli.jobs:jobs", "Have whole files predicted, and take the results."),
     "outcomes": ("crossfade.cli.outcomes:outcomes", "Record what became of decisions."),
     "ledger": ("crossfade.cli.ledger:ledger", "Take exposures and outcomes out as files."),

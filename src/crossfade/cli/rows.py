@@ -31,17 +31,34 @@ def read_rows(path: Path, texts: frozenset[str] = frozenset()) -> Any:
     """
     if path.suffix.lower() in {".parquet", ".pq"}:
         return _parquet(path)
+    text = read_text(path)
+    return _csv(text, texts) if is_csv(path, text) else read_json(text, str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file or of stdin.
+
+    Raises:
+        MalformedRequestError: It is not UTF-8.
+    """
     content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MalformedRequestError(problem=f"`{path}` is not UTF-8 text") from error
-    if path.suffix.lower() == ".csv" or (path == STDIN and not text.lstrip().startswith(("[", "{"))):
-        return _csv(text, texts)
-    return _json(text, str(path))
 
 
-def _json(text: str, name: str) -> Any:
+def is_csv(path: Path, text: str) -> bool:
+    """Tell CSV from JSON: by the ending, and what comes over stdin by how it begins."""
+    return path.suffix.lower() == ".csv" or (path == STDIN and not text.lstrip().startswith(("[", "{")))
+
+
+def read_json(text: str, name: str) -> Any:
+    """Return what JSON or JSON lines hold; of an object with `rows`, these.
+
+    Raises:
+        MalformedRequestError: It is neither.
+    """
     try:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError:

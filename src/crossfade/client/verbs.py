@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,6 +13,11 @@ from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
 from crossfade.errors import MalformedRequestError
+from crossfade.experiments.learned import BanditReport
+from crossfade.experiments.record import Experiment
+from crossfade.experiments.report import AnalysisReport
+from crossfade.experiments.requests import DecideRequest, ReweightRequest
+from crossfade.experiments.spec import ExperimentSpec
 from crossfade.jobs.records import Job, JobRequest
 from crossfade.ledger.requests import Recorded, RecordRequest, ReportedOutcome
 from crossfade.registry.comparison import ComparisonReport
@@ -38,6 +43,8 @@ from crossfade.registry.requests import (
 from crossfade.registry.verification import VerifyReport
 from crossfade.registry.versions import AliasMove, Card, Manifest, Page, RegisteredModel, StageChange, Version
 from crossfade.storage.blobs.port import Blob
+from crossfade.traffic.allocation.allocation import Layer
+from crossfade.traffic.allocation.specs import LayerSpec
 from crossfade.traffic.invalidation import Invalidation
 from crossfade.traffic.switch import SwitchReport
 
@@ -208,6 +215,85 @@ def cancel_job(job: str, *, reason: str = "") -> Call[Job]:
 def job_result(job: str) -> Call[bytes]:
     """Return the answers of a batch job, in memory; `download_result` writes large ones to disk."""
     return Call("GET", f"{API}/jobs/{segment(job)}/result", lambda answer: answer.content, repeatable=True)
+
+
+def create_experiment(spec: ExperimentSpec) -> Call[Experiment]:
+    """Write an experiment down. Asking again with the same specification changes nothing."""
+    return Call("POST", f"{API}/experiments", json_as(Experiment), body=spec, repeatable=True)
+
+
+def amend_experiment(spec: ExperimentSpec, *, reason: str = "") -> Call[Experiment]:
+    """Change an experiment that has not ended. Once it has started, what its numbers depend on stays."""
+    path = f"{API}/experiments/{segment(spec.name)}"
+    return Call("PUT", path, json_as(Experiment), {"reason": reason}, body=spec, repeatable=True)
+
+
+def experiments(*, model: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Call[Page[Experiment]]:
+    """List experiments, newest first."""
+    params = {"model": model, "status": status, "cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/experiments", json_as(Page[Experiment]), params, repeatable=True)
+
+
+def experiment(name: str) -> Call[Experiment]:
+    """Return an experiment: its specification, its status, the weights of its variants now."""
+    return Call("GET", f"{API}/experiments/{segment(name)}", json_as(Experiment), repeatable=True)
+
+
+def start_experiment(name: str, *, reason: str = "") -> Call[Experiment]:
+    """Let units take part, the first time or after a pause, once every process has the versions ready."""
+    return _life_of(name, "start", reason)
+
+
+def pause_experiment(name: str, *, reason: str = "") -> Call[Experiment]:
+    """Give everybody the champion for now; units keep their slots."""
+    return _life_of(name, "pause", reason)
+
+
+def stop_experiment(name: str, *, reason: str = "") -> Call[Experiment]:
+    """End an experiment without a decision; everybody gets the champion."""
+    return _life_of(name, "stop", reason)
+
+
+def reweight_experiment(
+    name: str, weights: dict[str, float] | None = None, *, coverage: float | None = None, reason: str = ""
+) -> Call[Experiment]:
+    """Change weights or coverage. No unit leaves a variant whose part does not shrink."""
+    body = ReweightRequest(weights, coverage, reason)
+    return Call("POST", f"{API}/experiments/{segment(name)}/reweight", json_as(Experiment), body=body, repeatable=True)
+
+
+def analyze_experiment(name: str) -> Call[AnalysisReport]:
+    """Return what the evidence says: effects, health, and what follows, with the reason in words."""
+    path = f"{API}/experiments/{segment(name)}/analysis"
+    return Call("GET", path, json_as(AnalysisReport), repeatable=True)
+
+
+def decide_experiment(
+    name: str, action: Literal["", "ship", "keep"] = "", *, variant: str = "", reason: str = ""
+) -> Call[Experiment]:
+    """End an experiment by a decision: what the analysis says, unless an action is named."""
+    body = DecideRequest(action, variant, reason)
+    return Call("POST", f"{API}/experiments/{segment(name)}/decide", json_as(Experiment), body=body)
+
+
+def bandit(name: str) -> Call[BanditReport]:
+    """Return what a bandit has learned: the weights that follow, and how likely each variant is the best."""
+    return Call("GET", f"{API}/experiments/{segment(name)}/bandit", json_as(BanditReport), repeatable=True)
+
+
+def create_layer(spec: LayerSpec) -> Call[Layer]:
+    """Make a layer: each unit is in one of its experiments at most. The same again changes nothing."""
+    return Call("POST", f"{API}/layers", json_as(Layer), body=spec, repeatable=True)
+
+
+def layers() -> Call[tuple[Layer, ...]]:
+    """List layers: which of their units belong to which experiment."""
+    return Call("GET", f"{API}/layers", json_as(tuple[Layer, ...]), repeatable=True)
+
+
+def _life_of(name: str, verb: str, reason: str) -> Call[Experiment]:
+    path = f"{API}/experiments/{segment(name)}/{verb}"
+    return Call("POST", path, json_as(Experiment), body=ReasonRequest(reason), repeatable=True)
 
 
 def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> Call[Recorded]:

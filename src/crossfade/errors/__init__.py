@@ -9,15 +9,16 @@ CrossfadeError
 │   ├── RefusedInputError
 │   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
-│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError
-│   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError
+│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
+│   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
+│   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, LayerFullError
+│   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -46,6 +47,8 @@ from crossfade.errors.conflict import (
     AliasMovedError,
     BreakingChangeError,
     ConflictError,
+    EventsGoneError,
+    ExperimentConflictError,
     IllegalTransitionError,
     JobConflictError,
     LayerFullError,
@@ -67,12 +70,18 @@ from crossfade.errors.invalid import (
     BodyTooSlowError,
     InvalidAllocationError,
     InvalidAnalysisError,
+    InvalidContextError,
+    InvalidDecisionLogError,
     InvalidEnsembleError,
+    InvalidExperimentError,
     InvalidInputError,
+    InvalidMeasuresError,
+    InvalidMetricError,
     InvalidNameError,
     InvalidOutcomesError,
     InvalidPageError,
     InvalidPathError,
+    InvalidPolicyError,
     InvalidRefError,
     InvalidSegmentError,
     InvalidSemverError,
@@ -147,18 +156,26 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "DrainingError",
+    "EventsGoneError",
+    "ExperimentConflictError",
     "ExperimentNotFoundError",
     "GoldenMismatchError",
     "HostNotAllowedError",
     "IllegalTransitionError",
     "InvalidAllocationError",
     "InvalidAnalysisError",
+    "InvalidContextError",
+    "InvalidDecisionLogError",
     "InvalidEnsembleError",
+    "InvalidExperimentError",
     "InvalidInputError",
+    "InvalidMeasuresError",
+    "InvalidMetricError",
     "InvalidNameError",
     "InvalidOutcomesError",
     "InvalidPageError",
     "InvalidPathError",
+    "InvalidPolicyError",
     "InvalidRefError",
     "InvalidSegmentError",
     "InvalidSemverError",

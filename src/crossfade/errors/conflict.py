@@ -83,3 +83,19 @@ class LayerFullError(ConflictError):
     code = "layer_full"
     sentence = "layer `{layer}` has {free_percent} % of its units left, and `{experiment}` wants {wanted_percent} %"
     hint_template = "ask for a smaller `share`, stop an experiment of the layer, or use another layer"
+
+
+class ExperimentConflictError(ConflictError):
+    """The experiment is not what the request takes it for."""
+
+    code = "experiment_conflict"
+    sentence = "experiment `{name}` {problem}"
+    hint_template = "see it with `crossfade experiments show {name}`"
+
+
+class EventsGoneError(ConflictError):
+    """Roll-ups cannot be made anew, because raw events were let go of in the meantime."""
+
+    code = "events_gone"
+    sentence = "`{experiment}` had {counted} exposures, and {kept} are kept: its roll-ups cannot be made anew"
+    hint_template = "declare metrics before an experiment starts, or measure these in a new experiment"

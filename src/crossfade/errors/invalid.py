@@ -112,6 +112,14 @@ class InvalidAllocationError(InvalidInputError):
     hint_template = "try it without a server: `crossfade experiments assign SPEC.json --unit SOMEBODY`"
 
 
+class InvalidExperimentError(InvalidInputError):
+    """An experiment cannot be as it is specified."""
+
+    code = "invalid_experiment"
+    sentence = "experiment `{name}` cannot be: {problem}"
+    hint_template = "see an example with `crossfade experiments create --help`"
+
+
 class InvalidSegmentError(InvalidInputError):
     """The condition of a segment cannot be used, or is not safe to ask of every request."""
 
@@ -134,6 +142,46 @@ class InvalidAnalysisError(InvalidInputError):
     code = "invalid_analysis"
     sentence = "this cannot be computed: {problem}"
     hint_template = "see what is expected with `crossfade experiments power --help`"
+
+
+class InvalidPolicyError(InvalidInputError):
+    """A bandit policy cannot be made, changed or read as it was asked for."""
+
+    code = "invalid_policy"
+    sentence = "this policy cannot be: {problem}"
+    hint_template = "see what a policy on a log would do with `crossfade experiments evaluate-policy --help`"
+
+
+class InvalidContextError(InvalidInputError):
+    """The context of a request lacks a declared feature, or holds one that is no usable number."""
+
+    code = "invalid_context"
+    sentence = "feature `{feature}`: {problem}"
+    hint_template = "send a number of about the size of 1, or give the feature a `default` in the policy"
+
+
+class InvalidDecisionLogError(InvalidInputError):
+    """Logged decisions and their rewards are ones that nothing can be learned from."""
+
+    code = "invalid_decision_log"
+    sentence = "the log of decisions cannot be used: {problem}"
+    hint_template = "see what it has to hold with `crossfade experiments evaluate-policy --help`"
+
+
+class InvalidMetricError(InvalidInputError):
+    """A metric of an experiment makes no sense, or cannot be measured."""
+
+    code = "invalid_metric"
+    sentence = "metric `{name}`: {problem}"
+    hint_template = "see what a metric may be with `python -m pydoc crossfade.ledger.metrics`"
+
+
+class InvalidMeasuresError(InvalidInputError):
+    """What is to be measured of an experiment makes no sense as a whole."""
+
+    code = "invalid_measures"
+    sentence = "`{experiment}` cannot be measured so: {problem}"
+    hint_template = "see what can be measured with `python -m pydoc crossfade.ledger.metrics`"
 
 
 class PredictionError(InvalidInputError):

@@ -68,7 +68,7 @@ class ExperimentNotFoundError(NotFoundError):
 
     code = "experiment_not_found"
     sentence = "there is no experiment `{name}`"
-    hint_template = "{suggestion}see how one is written with `crossfade experiments assign --help`"
+    hint_template = "{suggestion}list them with `crossfade experiments list`"
 
     def __init__(self, *, name: str, suggestion: str = "") -> None:
         super().__init__(name=name, suggestion=suggestion)

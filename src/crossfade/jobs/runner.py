@@ -32,7 +32,8 @@ from crossfade.jobs.chunks import READER, Chunk, ReadTask, decode_chunk
 from crossfade.jobs.claims import Claim, Claims, LostClaimError, holder_of
 from crossfade.jobs.results import Answers, Layout, render, require_packages
 from crossfade.registry.registry import Registry
-from crossfade.serving.prediction import PredictionService, Terms
+from crossfade.serving.holding import Terms
+from crossfade.serving.prediction import PredictionService
 from crossfade.serving.predictor import wanted_output
 from crossfade.serving.waiting import Priority
 from crossfade.settings import Settings

@@ -11,6 +11,8 @@ EVERYBODY = ""
 """The dimension whose only value, the empty one, holds all units."""
 OTHER = "(other)"
 """The value of units whose own came after the most that one dimension may have."""
+UNKNOWN = "(unknown)"
+"""The value of units whose context did not have the dimension's attribute."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,1 +1,1 @@
-"""Published algorithms, usable alone: arrays in, frozen results out, each with its source; no family needs another."""
+"""Published algorithms, usable alone: arrays in, frozen results out, each with its source."""

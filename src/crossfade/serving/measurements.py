@@ -28,7 +28,8 @@ class Measurements(Collector):
 
     Attributes:
         unserved: Requests that no version was there to answer.
-        traces, captured_rows: How many, by what became of them.
+        traces, captured_rows, shadows: How many, by what became of them.
+        exposures: (experiment, variant) -> requests that took part.
         events: What became of exposures and outcomes.
     """
 
@@ -41,6 +42,8 @@ class Measurements(Collector):
     ) -> None:
         self.traces: Mapping[str, int] = {}
         self.captured_rows: Mapping[str, int] = {}
+        self.shadows: Mapping[str, int] = {}
+        self.exposures: Mapping[tuple[str, str], int] = {}
         self.events = EventCounts()
         self.unserved = Counters()
         self._cache = cache
@@ -94,11 +97,34 @@ class Measurements(Collector):
             "Rows of captured predictions: `written`, `failed` to be, or `dropped` as too much waited.",
             self.captured_rows,
         )
+        yield from self._of_experiments()
         yield from _of_events(self.events)
 
     def of_versions(self, slots: list[Slot]) -> Iterator[Metric]:
         """Yield what these versions have done in this process."""
         return _of_versions(slots, self._cache is not None, {})
+
+    def _of_experiments(self) -> Iterator[Metric]:
+        exposures = CounterMetricFamily(
+            "crossfade_exposures", "Requests that took part in an experiment.", labels=("experiment", "variant")
+        )
+        for labels, count in dict(self.exposures).items():
+            exposures.add_metric(labels, count)
+        yield exposures
+        fallbacks = CounterMetricFamily(
+            "crossfade_assignment_fallbacks",
+            "Requests that could not be assigned: without the unit, without the context, or of an experiment that does "
+            "not run (then without its name).",
+            labels=("experiment", "reason"),
+        )
+        for (experiment, reason), count in self._follower.tally.counts().items():
+            fallbacks.add_metric((experiment, reason.value), count)
+        yield fallbacks
+        yield _by_result(
+            "crossfade_shadow_requests",
+            "Copies of requests for shadows: `answered`, `failed`, `shed` for want of time, or `absent`: not ready.",
+            self.shadows,
+        )
 
     def _of_process(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("crossfade_slots", "Versions in the process by state.", labels=("state",))

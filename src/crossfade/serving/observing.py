@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import Tensors, row_count
 from crossfade.errors import CrossfadeError, DatabaseUnavailableError
-from crossfade.serving.cache import VersionAnswers
-from crossfade.serving.prediction import DEFAULT_TERMS, HeldVersion, Prediction, Terms
+from crossfade.serving.holding import DEFAULT_TERMS, Grant, HeldVersion, Prediction, Terms
 from crossfade.serving.slots import Slot
 from crossfade.serving.tracing import CURRENT, Trace, Tracer
 from crossfade.settings import Settings
@@ -53,11 +52,9 @@ class Observer:
         """What became of captured rows."""
         return {} if self.capture is None else self.capture.rows
 
-    def hold(
-        self, slot: Slot, alias: str | None, fallback: bool, revision: int, answers: VersionAnswers | None
-    ) -> HeldVersion:
+    def hold(self, slot: Slot, grant: Grant) -> HeldVersion:
         """Hold on to a version for one request that is looked at."""
-        return _ObservedVersion(self, slot, alias, fallback, revision, answers)
+        return _ObservedVersion(self, slot, grant)
 
     def close(self) -> None:
         """Let what was seen reach where it goes, as far as a few seconds suffice."""
@@ -100,16 +97,8 @@ def _open_capture(settings: Settings, database: Database) -> Capture | None:
 class _ObservedVersion(HeldVersion):
     __slots__ = ("_observer",)
 
-    def __init__(
-        self,
-        observer: Observer,
-        slot: Slot,
-        alias: str | None,
-        fallback: bool,
-        revision: int,
-        answers: VersionAnswers | None,
-    ) -> None:
-        super().__init__(slot, alias, fallback, revision, answers)
+    def __init__(self, observer: Observer, slot: Slot, grant: Grant) -> None:
+        super().__init__(slot, grant)
         self._observer = observer
 
     def question(self, terms: Terms, head: bytes, body: bytes) -> None:
@@ -153,8 +142,8 @@ class _ObservedVersion(HeldVersion):
             "crossfade.model.name": slot.name,
             "crossfade.model.version": slot.version,
             "crossfade.model.digest": slot.digest,
-            "crossfade.fallback": self._fallback,
-            "crossfade.snapshot.revision": self._revision,
+            "crossfade.fallback": self._grant.fallback,
+            "crossfade.snapshot.revision": self._grant.revision,
         }
         if not trace.error:
             trace.facts["crossfade.rows"] = row_count(tensors)

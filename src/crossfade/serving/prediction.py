@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
 
 import msgspec
 
-from crossfade.core.identity import ModelRef
-from crossfade.core.tensors import Signature, Tensors, row_count
+from crossfade.core.identity import CHAMPION, ModelRef
+from crossfade.core.tensors import Signature
 from crossfade.errors import (
     AliasNotFoundError,
     CrossfadeError,
@@ -25,24 +22,23 @@ from crossfade.errors import (
     ModelNotFoundError,
     NotServedError,
     QuotaExceededError,
-    SignatureMismatchError,
     UnavailableError,
     VersionNotFoundError,
 )
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Version
-from crossfade.serving.cache import ResponseCache, VersionAnswers
+from crossfade.serving.cache import ResponseCache
 from crossfade.serving.counters import Counters
+from crossfade.serving.enrolment import Enroller
+from crossfade.serving.holding import DEFAULT_TERMS, Grant, HeldVersion, Holder, Terms
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.quota import Quota
-from crossfade.serving.replies import Question, Reply
 from crossfade.serving.slots import Slot, SlotTable, State
-from crossfade.serving.tracing import TraceContext
-from crossfade.serving.waiting import Priority
 from crossfade.settings import ServingSettings
 from crossfade.storage.database import Database
 from crossfade.traffic.follower import SnapshotFollower
+from crossfade.traffic.routing import Asker
 from crossfade.traffic.snapshot import Route
 from crossfade.traffic.unloading import set_unloaded
 
@@ -54,26 +50,6 @@ _LOOK_SECONDS = 0.01
 _LOOK_UPS = 4
 """Questions to the registry at a time about versions that are not here; whoever asks for more is told what is known
 here, so that a flood of unknown names costs the registry and the threads of this process next to nothing."""
-
-
-class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """An answer.
-
-    Args:
-        model: Who answered.
-        version: Its semver.
-        outputs: The wanted outputs.
-        alias: The alias that was asked, or None when it was a version.
-        fallback: Whether a former version answered in the stead of the alias's own.
-        revision: Of the snapshot that decided.
-    """
-
-    model: str
-    version: str
-    outputs: Tensors
-    alias: str | None = None
-    fallback: bool = False
-    revision: int = -1
 
 
 class ServedVersion(msgspec.Struct, frozen=True):
@@ -100,128 +76,6 @@ class ServedVersion(msgspec.Struct, frozen=True):
     counters: Counters = _NO_COUNTERS
 
 
-class Terms(msgspec.Struct, frozen=True, gc=False):
-    """What a client asks for besides the answer.
-
-    Args:
-        timeout_seconds: How long it may take, counted from when the request was read; by default as the settings say.
-        priority: Who goes first when a model is busy, and who is turned away.
-        trace: The client's place in its trace, if it has one.
-    """
-
-    timeout_seconds: float | None = None
-    priority: Priority = Priority.ONLINE
-    trace: TraceContext | None = None
-
-
-DEFAULT_TERMS = Terms()
-
-
-class HeldVersion:
-    """One request's hold on the one version that answers it; use it as a context manager, on the event loop.
-
-    Whatever fails inside the block counts as a failed request of the version.
-
-    Attributes:
-        signature: What the request is decoded by and checked against.
-    """
-
-    __slots__ = ("_alias", "_answers", "_fallback", "_revision", "_slot", "_started", "signature")
-
-    def __init__(
-        self, slot: Slot, alias: str | None, fallback: bool, revision: int, answers: VersionAnswers | None
-    ) -> None:
-        self._started = time.monotonic()
-        self._answers = answers
-        self._slot = slot
-        self._alias = alias
-        self._fallback = fallback
-        self._revision = revision
-        self.signature = slot.signature
-
-    async def predict(
-        self,
-        tensors: Tensors,
-        wanted: frozenset[str] | None = None,
-        terms: Terms = DEFAULT_TERMS,
-        request_id: str = "",  # noqa: ARG002 - for those who look at it
-    ) -> Prediction:
-        """Answer a request.
-
-        Args:
-            tensors: Inputs by name.
-            wanted: Names of outputs; all when not given.
-            terms: How long it may take, and who goes first.
-            request_id: What the client calls it, or knows it by.
-
-        Raises:
-            SignatureMismatchError: The inputs do not fit, or there is no such output.
-            PredictionError: The model failed on them.
-            OverloadedError: The model is too busy to answer in time.
-            DeadlineExceededError: It did not answer in time.
-        """
-        slot = self._slot
-        try:
-            checked = slot.signature.check(tensors)
-            names = _wanted(slot, wanted)
-        except SignatureMismatchError as error:
-            facts: dict[str, Any] = error.facts | {"ref": slot.ref}
-            raise SignatureMismatchError(**facts) from error
-        deadline = self._started + (terms.timeout_seconds or slot.timeout_seconds)
-        if self._answers is None or terms.priority is Priority.BATCH:  # a large file would push out what is asked often
-            outputs = await slot.predict(checked, names, deadline, terms.priority)
-        else:
-            outputs = await self._answers.predict(slot, checked, names, deadline, terms.priority)
-        self._count(row_count(checked))
-        return Prediction(slot.name, slot.version, outputs, self._alias, self._fallback, self._revision)
-
-    def question(self, terms: Terms, head: bytes, body: bytes) -> Question | None:
-        """Return what a whole request is remembered by; None where nothing is kept, or where somebody looks at it.
-
-        Args:
-            terms: Only requests without terms of their own are remembered: a trace is part of the answer.
-            head: What besides the body decides how it is read.
-            body: Of the request.
-        """
-        if self._answers is None or terms is not DEFAULT_TERMS:
-            return None
-        return self._answers.question(self._fallback, head, body)
-
-    def recall(self, question: Question) -> Reply | None:
-        """Return the answer that the same request got a moment ago, and count it; or None."""
-        assert self._answers is not None  # noqa: S101 - it has given the question
-        reply = self._answers.recall(self._slot, question)
-        if reply is not None:
-            self._count(reply.rows)
-        return reply
-
-    def remember(self, question: Question, reply: Reply) -> None:
-        """Keep an answer for the same request."""
-        assert self._answers is not None  # noqa: S101 - it has given the question
-        self._answers.remember(question, reply)
-
-    def _count(self, rows: int) -> None:
-        now = time.monotonic()
-        self._slot.counters.count_answer(rows, now - self._started, now)
-        self._slot.counters.fallbacks += self._fallback
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Let go, and count a failure."""
-        self._slot.release()
-        if isinstance(error, Exception):
-            status = error.http_status if isinstance(error, CrossfadeError) else 500
-            self._slot.counters.count_error(status, time.monotonic() - self._started)
-
-
-Hold = Callable[[Slot, str | None, bool, int, VersionAnswers | None], HeldVersion]
-"""As `HeldVersion` is made."""
-
-
 class PredictionService:
     """Answers predictions. Its coroutines run on one event loop.
 
@@ -233,7 +87,7 @@ class PredictionService:
         database: Where the wish to load or unload a model is kept.
         settings: How long loading may take, and how many requests a model answers.
         cache: Where answers are kept, or None.
-        hold: How a version is held for a request; another way where requests are looked at.
+        holder: How a version is held for a request; by default exposures to experiments are not kept.
     """
 
     def __init__(
@@ -245,9 +99,9 @@ class PredictionService:
         database: Database,
         settings: ServingSettings,
         cache: ResponseCache | None = None,
-        hold: Hold = HeldVersion,
+        holder: Holder | None = None,
     ) -> None:
-        self._hold = hold
+        self._holder = holder or Holder(Enroller(slots, lambda _exposure: None))
         self._follower = follower
         self._slots = slots
         self._measurements = measurements
@@ -259,12 +113,17 @@ class PredictionService:
         self._draining = False
         self._look_ups = 0
 
-    async def hold(self, ref: ModelRef, terms: Terms = DEFAULT_TERMS) -> HeldVersion:
+    def experimented(self, ref: ModelRef) -> bool:
+        """Tell whether an experiment may decide who answers: only then it matters who asks."""
+        return ref.alias == CHAMPION and ref.name in self._follower.snapshot.router.models
+
+    async def hold(self, ref: ModelRef, terms: Terms = DEFAULT_TERMS, asker: Asker | None = None) -> HeldVersion:
         """Choose who answers a request, and hold on to it until the `with` block ends.
 
         Args:
             ref: A version or an alias; a bare name means the champion.
             terms: Of the request; they change nothing but how a refusal is counted.
+            asker: Who asks, where an experiment may decide; see `experimented`.
 
         Raises:
             ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
@@ -276,15 +135,19 @@ class PredictionService:
             ...     prediction = await held.predict(decode(body, held.signature))
         """
         snapshot = self._follower.snapshot
+        assigned = None
+        if asker is not None and ref.alias == CHAMPION:
+            assigned = snapshot.router.route(ref.name, asker)
         try:
-            slot, fallback = self._take(snapshot.route(ref.name), ref)
+            slot, fallback = self._take(snapshot.route(ref.name), ref, None if assigned is None else assigned.version)
         except CrossfadeError as error:
             refusal = await self._refusal(ref, error)
             self._measurements.unserved.count_error(refusal.http_status)
             raise refusal from None
         self._count_in(slot, terms)
         answers = None if self._cache is None else self._cache.of(slot, snapshot)
-        return self._hold(slot, ref.alias, fallback, snapshot.revision, answers)
+        grant = Grant(ref.alias, fallback, snapshot.revision, answers)
+        return self._holder.hold(slot, grant, assigned, asker)
 
     def _count_in(self, slot: Slot, terms: Terms) -> None:
         """Count a request against the quota of its model; one that is too many lets go of the slot."""
@@ -380,6 +243,7 @@ class PredictionService:
 
     async def close(self) -> None:
         """Release what the event loop holds. Requests must have ended before."""
+        await self._holder.enroller.close()
         if self._cache is not None:
             await self._cache.close()
 
@@ -387,8 +251,14 @@ class PredictionService:
         """Render the metrics of this server in the Prometheus text format; not on the event loop."""
         return self._measurements.render()
 
-    def _take(self, route: Route, ref: ModelRef) -> tuple[Slot, bool]:
+    def _take(self, route: Route, ref: ModelRef, variant: str | None = None) -> tuple[Slot, bool]:
         """Lease who answers, and tell whether it does so in another's stead."""
+        if variant is not None:
+            slot = self._slots.take(route.name, variant)
+            if slot is not None:
+                return slot, False
+            slot, _ = self._take(route, ref)
+            return slot, True
         version = _semver(route, ref) or self._numbered(ref)
         slot = self._slots.take(route.name, version)
         if slot is not None:
@@ -448,14 +318,6 @@ def _semver(route: Route, ref: ModelRef) -> str | None:
     if version is None:
         raise AliasNotFoundError(name=route.name, alias=ref.alias)
     return version
-
-
-def _wanted(slot: Slot, wanted: frozenset[str] | None) -> frozenset[str]:
-    if wanted is None:
-        return slot.outputs
-    if not wanted <= slot.outputs:
-        slot.signature.output(next(iter(wanted - slot.outputs)))
-    return wanted
 
 
 def _served(route: Route, slot: Slot) -> ServedVersion:

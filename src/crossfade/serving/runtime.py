@@ -8,16 +8,20 @@ from pathlib import Path
 
 from crossfade.errors import NotServedError
 from crossfade.ledger.event_counts import EventCounts
+from crossfade.ledger.events import Exposure
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import trust_policy
 from crossfade.registry.requests import CacheStatus
 from crossfade.serving.cache import cache_status, open_response_cache
+from crossfade.serving.enrolment import Enroller, Record
+from crossfade.serving.flags import FlagService
+from crossfade.serving.holding import HeldVersion, Holder
 from crossfade.serving.isolation.nursery import open_nursery
 from crossfade.serving.loader import Loader
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.observing import open_observer
 from crossfade.serving.opening import Opener, VersionOpener
-from crossfade.serving.prediction import HeldVersion, PredictionService
+from crossfade.serving.prediction import PredictionService
 from crossfade.serving.slots import SlotTable
 from crossfade.settings import Settings
 from crossfade.storage.database import Database
@@ -30,6 +34,10 @@ from crossfade.traffic.snapshot import Snapshot
 _LOOK_SECONDS = 0.01
 
 
+def _keep_nothing(_exposure: Exposure) -> None:
+    """Stand in for a ledger where there is none."""
+
+
 class ServingRuntime:
     """Follows the registry, holds what it asks for, and reports to the other processes.
 
@@ -38,9 +46,11 @@ class ServingRuntime:
         database: What is followed.
         settings: All settings; `serving`, `registry` and `cache` matter here.
         opener: Loads a version; by default from the backend, as far as the settings trust it.
+        record: Keeps exposures to experiments; must not block, and must not raise.
 
     Attributes:
         predictions: What answers.
+        flags: What evaluates flags.
         open_model: Loads a version for a while, apart from what is served.
 
     Example:
@@ -49,7 +59,12 @@ class ServingRuntime:
     """
 
     def __init__(
-        self, backend: RegistryBackend, database: Database, settings: Settings, opener: Opener | None = None
+        self,
+        backend: RegistryBackend,
+        database: Database,
+        settings: Settings,
+        opener: Opener | None = None,
+        record: Record = _keep_nothing,
     ) -> None:
         serving = settings.serving
         self.slots = SlotTable()
@@ -67,6 +82,9 @@ class ServingRuntime:
         if self._observer is not None:
             self._measurements.traces = self._observer.traces
             self._measurements.captured_rows = self._observer.captured_rows
+        enroller = Enroller(self.slots, record)
+        self._measurements.shadows = enroller.shadows
+        self._measurements.exposures = enroller.exposures
         self.predictions = PredictionService(
             self.follower,
             self.slots,
@@ -75,8 +93,9 @@ class ServingRuntime:
             database,
             serving,
             self._cache,
-            HeldVersion if self._observer is None else self._observer.hold,
+            Holder(enroller, HeldVersion if self._observer is None else self._observer.hold),
         )
+        self.flags = FlagService(self.follower, enroller)
         self.follower.subscribe(self._apply)
         self.slots.subscribe(self._heartbeat.report_soon)
 

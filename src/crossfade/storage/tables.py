@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -279,6 +280,39 @@ job_parts = Table(
     comment="answers of the chunks that an unfinished job has done; the result is made of them",
 )
 
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of experiments"),
+    Column("model", String(64), nullable=False, server_default="", comment="whose traffic it takes; empty = a flag"),
+    Column("status", String(16), nullable=False),
+    Column("spec", Text, nullable=False, comment="canonical JSON, as it was asked"),
+    Column("routing", Text, comment="what serving knows about it; null = it has not started"),
+    Column("learned", Text, comment="state of a bandit's policy"),
+    Column("reason", Text, nullable=False, server_default="", comment="of the newest change of the status"),
+    Column("decision", Text, comment="JSON: what was decided at its end, and why"),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("started_at", String(27)),
+    Column("finished_at", String(27)),
+    Index("experiments_by_number", "number", unique=True),
+    Index("experiments_by_model", "model", "number"),
+    Index("experiments_by_status", "status", "number"),
+)
+
+ROUTED = ("running", "paused")
+"""Statuses of an experiment that serving knows about."""
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of layers"),
+    Column("body", Text, nullable=False, comment="JSON: which of its slots belong to which experiment"),
+    Index("layers_by_number", "number", unique=True),
+)
+
 exposures = Table(
     "exposures",
     metadata,
@@ -298,7 +332,8 @@ exposures = Table(
     Column("dimensions", Text, nullable=False, comment="JSON object"),
     Column("context", Text, nullable=False, comment="JSON object"),
     Column("shadows", Text, nullable=False, comment="JSON array of arrays"),
-    comment="raw events, kept for `ledger.retention_days`; no other index, which would cost more than the rest",
+    Index("exposures_by_unit", "experiment", "unit"),
+    comment="raw events, kept for `ledger.retention_days`",
 )
 
 outcomes = Table(
@@ -311,6 +346,8 @@ outcomes = Table(
     Column("decision", String(64), nullable=False, comment="id of the exposure, or empty"),
     Column("experiment", String(64), nullable=False),
     Column("unit", Text, nullable=False),
+    Index("outcomes_by_decision", "decision"),
+    Index("outcomes_by_unit", "experiment", "unit"),
     comment="raw events, kept for `ledger.retention_days`",
 )
 
@@ -337,4 +374,99 @@ ledger_gaps = Table(
     Column("last_us", BigInteger, nullable=False, comment="no event after it is missing"),
     PrimaryKeyConstraint("experiment", "reason", "journal"),
     comment="events that there have been and that are not in the tables; with a gap nothing is decided by itself",
+)
+
+measures = Table(
+    "measures",
+    metadata,
+    Column("experiment", String(64), primary_key=True),
+    Column("body", Text, nullable=False, comment="JSON: `Measures`"),
+    Column("frozen", Text, nullable=False, comment="JSON: what was fixed by the first events, such as cuts"),
+    Column("first_us", BigInteger, comment="time of the first exposure"),
+    Column("last_us", BigInteger, comment="time of the newest event"),
+    comment="what is measured of each experiment",
+)
+
+units = Table(
+    "units",
+    metadata,
+    Column("experiment", String(64), nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("variant", String(64), nullable=False, comment="of the first exposure, as everything up to `dimensions`"),
+    Column("revision", BigInteger, nullable=False),
+    Column("first_us", BigInteger, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("dimensions", Text, nullable=False, comment="JSON array: a value for each declared dimension"),
+    Column("multiple", Boolean, nullable=False, comment="seen in two variants: counts nowhere"),
+    Column("state", LargeBinary, nullable=False, comment="float64: sums of the unit, in the order of the metrics"),
+    Column("buckets", LargeBinary, nullable=False, comment="pairs of int32: bucket of a quantile, values in it"),
+    PrimaryKeyConstraint("experiment", "unit"),
+    Index("units_by_cell", "experiment", "variant", "revision", "first_us"),
+    comment="one row per unit of each experiment: what roll-ups are the sums of",
+)
+
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("experiment", String(64), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("variant", String(64), nullable=False),
+    Column("day", String(10), nullable=False, comment="of the first exposure, UTC"),
+    Column("dimension", Text, nullable=False, comment="empty = everybody"),
+    Column("value", Text, nullable=False),
+    Column("metric", String(64), nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("mean", LargeBinary, nullable=False, comment="float64 of each column"),
+    Column("m2", LargeBinary, nullable=False, comment="float64 of each pair of columns"),
+    Column("peak", LargeBinary, nullable=False, comment="float64: the largest that each column's m2 has been"),
+    Column("sketch", LargeBinary, nullable=False, comment="int64: buckets, then how many values are in each"),
+    PrimaryKeyConstraint("experiment", "revision", "variant", "day", "dimension", "value", "metric"),
+    comment="count, means and co-moments of units; what an analysis reads",
+)
+
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("experiment", String(64), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("variant", String(64), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("weight", Double, nullable=False, comment="propensity of the variant under that revision"),
+    PrimaryKeyConstraint("experiment", "revision", "variant", "day"),
+    comment="how many units came",
+)
+
+ledger_counts = Table(
+    "ledger_counts",
+    metadata,
+    Column("experiment", String(64), nullable=False, comment="empty = of none that is known"),
+    Column("name", String(64), nullable=False, comment="such as `exposures`, or `refused/` and a reason"),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("experiment", "name"),
+    comment="how many events there were, and what became of them",
+)
+
+waiting_outcomes = Table(
+    "waiting_outcomes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("experiment", String(64), nullable=False, comment="empty = they wait for a decision"),
+    Column("subject", Text, nullable=False, comment="the unit, or the decision"),
+    Column("at_us", BigInteger, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("value", Double, nullable=False),
+    Index("waiting_outcomes_by_subject", "experiment", "subject"),
+    Index("waiting_outcomes_by_time", "at_us"),
+    comment="outcomes whose exposure is not known yet",
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False, comment="grows with every new holder; fences older ones off"),
+    Column("expires_at", String(27), nullable=False, comment="when another process may take it"),
+    comment="what only one process at a time may do",
 )

@@ -10,12 +10,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from crossfade.core.clock import utc_now
 from crossfade.errors import DatabaseUnavailableError, UnavailableError
 from crossfade.registry.port import RegistryBackend
 from crossfade.settings import ServingSettings
 from crossfade.storage.database import Database
+from crossfade.traffic.allocation.decisions import Tally
 from crossfade.traffic.last_known_good import LastKnownGood
+from crossfade.traffic.routing import Router
 from crossfade.traffic.snapshot import Snapshot, SnapshotSource
 
 _log = logging.getLogger(__name__)
@@ -34,6 +38,7 @@ class SnapshotFollower:
 
     Attributes:
         snapshot: The one in use: read it once per request.
+        tally: Counts assignments that had to fall back.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class SnapshotFollower:
         kept: LastKnownGood | None = None,
     ) -> None:
         self.snapshot = Snapshot()
+        self.tally = Tally()
         self._kept = kept
         self._from_file = False
         self._source = SnapshotSource(backend, database, keep_previous=settings.keep_previous)
@@ -105,9 +111,19 @@ class SnapshotFollower:
             self._thread.join()
 
     def _use(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        self.snapshot = self._routed(snapshot)
         for listener in self._listeners:
-            listener(snapshot)
+            listener(self.snapshot)
+
+    def _routed(self, snapshot: Snapshot) -> Snapshot:
+        return replace(snapshot, router=Router(snapshot.traffic, utc_now(), self.tally))
+
+    def _turn(self) -> None:
+        """Compile the routes again when a schedule or a ramp wants it; the database need not be there for that."""
+        due_at = self.snapshot.router.due_at
+        if due_at is not None and due_at <= utc_now():
+            with self._one_at_a_time:
+                self.snapshot = self._routed(self.snapshot)
 
     def _begin_with_kept(self) -> bool:
         found = None if self._kept is None else self._kept.find()
@@ -122,6 +138,7 @@ class SnapshotFollower:
     def _poll(self) -> None:
         away = False
         while not self._ending.wait(self._poll_seconds):
+            self._turn()
             try:
                 self.refresh()
             except Exception as error:  # noqa: BLE001 - fail-static: the last good snapshot keeps answering

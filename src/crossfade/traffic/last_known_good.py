@@ -16,12 +16,13 @@ import msgspec
 
 from crossfade.core.hashing import sha256
 from crossfade.storage.filesystem import LocalFileSystem, make_durable_folder
+from crossfade.traffic.routing import Traffic
 from crossfade.traffic.snapshot import Route, Snapshot
 
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "last-known-good.json"
-_FORMAT = 1
+_FORMAT = 2
 _TOUCH_SECONDS = 30.0
 """How often the file says that it is still the newest; its age is known that exactly."""
 
@@ -31,6 +32,7 @@ class _Kept(msgspec.Struct, frozen=True):
     database: str
     revision: int
     models: dict[str, Route]
+    traffic: Traffic
 
 
 class LastKnownGood:
@@ -49,7 +51,9 @@ class LastKnownGood:
 
     def keep(self, snapshot: Snapshot) -> None:
         """Write a snapshot, whole or not at all. A disk that is full or broken is logged: serving goes on."""
-        data = msgspec.json.encode(_Kept(_FORMAT, self._database, snapshot.revision, dict(snapshot.models)))
+        data = msgspec.json.encode(
+            _Kept(_FORMAT, self._database, snapshot.revision, dict(snapshot.models), snapshot.traffic)
+        )
         temporary = self._path.with_name(f".{FILE_NAME}.{os.getpid()}")
         try:
             make_durable_folder(self._filesystem, self._path.parent)
@@ -86,4 +90,4 @@ class LastKnownGood:
             return None
         if kept.format != _FORMAT or kept.database != self._database or kept.revision < 0:
             return None
-        return Snapshot(kept.revision, kept.models), age
+        return Snapshot(kept.revision, kept.models, kept.traffic), age

@@ -23,13 +23,26 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import REJECTED, RegisteredModel, Version
 from crossfade.storage.database import Database
 from crossfade.storage.migrate import migrate
-from crossfade.storage.tables import UNFINISHED, cache_generations, candidates, changes, jobs
+from crossfade.storage.tables import (
+    ROUTED,
+    UNFINISHED,
+    cache_generations,
+    candidates,
+    changes,
+    experiments,
+    jobs,
+    layers,
+)
+from crossfade.traffic.allocation.allocation import Layer
+from crossfade.traffic.routing import ExperimentRoute, Router, Traffic
 
 _HISTORY = 100
 """Alias moves looked at to find former versions."""
 _FORMER = 5
 """Former versions of an alias that may answer in its stead."""
 _PAGE = 500
+EXPERIMENT, LAYER = "experiment", "layer"
+"""Kinds of changes after which traffic is read anew."""
 
 
 class Role(IntEnum):
@@ -37,11 +50,13 @@ class Role(IntEnum):
 
     ACTIVE = 0
     """An alias points to it."""
-    CANDIDATE = 1
+    VARIANT = 1
+    """An experiment sends requests to it."""
+    CANDIDATE = 2
     """An alias is about to point to it."""
-    JOB = 2
+    JOB = 3
     """A batch job is not finished that it answers."""
-    WARM = 3
+    WARM = 4
     """It was champion, and a rollback shall be fast."""
 
 
@@ -91,9 +106,19 @@ class Route(msgspec.Struct, frozen=True):
         return max(self.generations.get(version, 0), self.generations.get("", 0))
 
 
+_NO_TRAFFIC = Traffic()
+_NO_ROUTER = Router(_NO_TRAFFIC)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The routes of all models at one revision.
+
+    Args:
+        revision: See above.
+        models: Name -> route.
+        traffic: The experiments that run.
+        router: The same, compiled for the present.
 
     It holds at least every change up to `revision`; a model that changed while it was read may be newer, and is read
     again at the next revision. The pointers of one model always come from one read.
@@ -105,11 +130,13 @@ class Snapshot:
 
     revision: int = -1
     models: Mapping[str, Route] = field(default_factory=dict)
+    traffic: Traffic = _NO_TRAFFIC
+    router: Router = field(default=_NO_ROUTER, compare=False, repr=False)
 
     @cached_property
     def digest(self) -> str:
         """The same for the same routes, whatever the revision."""
-        return sha256(canonical_json(self.models))
+        return sha256(canonical_json([self.models, self.traffic]))
 
     def route(self, name: str) -> Route:
         """Return the route of a model.
@@ -146,22 +173,35 @@ class SnapshotSource:
         """Build everything."""
         notes = self._notes()
         found = (self._route(model, notes.get(model.name, _Notes())) for model in self._all_models())
-        return Snapshot(revision, {route.name: route for route in found})
+        return Snapshot(revision, {route.name: route for route in found}, self._traffic())
 
     def follow(self, known: Snapshot, revision: int) -> Snapshot:
         """Build `known` anew for the models that changed after it."""
         changed = self._changed(known.revision, revision)
-        if not changed:
-            return Snapshot(revision, known.models)
-        notes = self._notes(changed)
+        names = sorted({name for _, name in changed if name})
+        moved = any(kind in {EXPERIMENT, LAYER} for kind, _ in changed)
+        traffic = self._traffic() if moved else known.traffic
+        if not names:
+            return Snapshot(revision, known.models, traffic)
+        notes = self._notes(names)
         routes = dict(known.models)
-        for name in changed:
+        for name in names:
             model = self._backend.find_model(name)
             if model is None:
                 routes.pop(name, None)
             else:
                 routes[name] = self._route(model, notes.get(name, _Notes()))
-        return Snapshot(revision, routes)
+        return Snapshot(revision, routes, traffic)
+
+    def _traffic(self) -> Traffic:
+        running = select(experiments.c.routing).where(experiments.c.status.in_(ROUTED)).order_by(experiments.c.number)
+        with self._database.read() as connection:
+            routes = connection.scalars(running).all()
+            bodies = connection.scalars(select(layers.c.body).order_by(layers.c.number)).all()
+        return Traffic(
+            tuple(msgspec.json.decode(body, type=Layer) for body in bodies),
+            tuple(msgspec.json.decode(route, type=ExperimentRoute) for route in routes if route is not None),
+        )
 
     def _all_models(self) -> Iterable[RegisteredModel]:
         cursor = ""
@@ -172,19 +212,23 @@ class SnapshotSource:
             if not cursor:
                 return
 
-    def _changed(self, after: int, until: int) -> list[str]:
-        query = select(changes.c.model).where(changes.c.revision > after, changes.c.revision <= until).distinct()
+    def _changed(self, after: int, until: int) -> list[tuple[str, str]]:
+        """Return (kind, model) of everything that changed."""
+        query = select(changes.c.kind, changes.c.model)
+        query = query.where(changes.c.revision > after, changes.c.revision <= until).distinct()
         with self._database.read() as connection:
-            return [name for name in connection.scalars(query) if name]
+            return [(row.kind, row.model) for row in connection.execute(query)]
 
     def _notes(self, names: list[str] | None = None) -> dict[str, _Notes]:
         requests = select(candidates).order_by(candidates.c.requested_at)
         invalidations = select(cache_generations)
         unfinished = select(jobs.c.model, jobs.c.semver).where(jobs.c.state.in_(UNFINISHED)).distinct()
+        running = select(experiments.c.model, experiments.c.routing).where(experiments.c.status.in_(ROUTED))
         if names is not None:
             requests = requests.where(candidates.c.model.in_(names))
             invalidations = invalidations.where(cache_generations.c.model.in_(names))
             unfinished = unfinished.where(jobs.c.model.in_(names))
+            running = running.where(experiments.c.model.in_(names))
         notes: defaultdict[str, _Notes] = defaultdict(_Notes)
         with self._database.read() as connection:
             for row in connection.execute(requests):
@@ -193,6 +237,8 @@ class SnapshotSource:
                 notes[row.model].generations[row.semver] = row.generation
             for row in connection.execute(unfinished.order_by(jobs.c.model, jobs.c.semver)):
                 notes[row.model].jobs.append(row.semver)
+            for row in connection.execute(running.order_by(experiments.c.number)):
+                notes[row.model].variants.extend(msgspec.json.decode(row.routing, type=_Versions).versions.values())
         return notes
 
     def _route(self, model: RegisteredModel, notes: _Notes) -> Route:
@@ -203,6 +249,7 @@ class SnapshotSource:
         wanted = dict.fromkeys(former.get(CHAMPION, ())[: self._keep_previous], Role.WARM)
         wanted |= dict.fromkeys(notes.jobs, Role.JOB)
         wanted |= dict.fromkeys(requested, Role.CANDIDATE)
+        wanted |= dict.fromkeys(notes.variants, Role.VARIANT)
         wanted |= dict.fromkeys(model.aliases.values(), Role.ACTIVE)
         urgent = sorted(wanted, key=lambda semver: (wanted[semver], semver != champion))
         found = {} if model.unloaded else {semver: reading.usable(semver) for semver in urgent}
@@ -230,11 +277,21 @@ class SnapshotSource:
 
 @dataclass(frozen=True)
 class _Notes:
-    """What the database says about one model besides its record: wishes (semver -> when), invalidations, and jobs."""
+    """What the database says about one model besides its record.
+
+    Wishes (semver -> when), invalidations, and the semvers that jobs and experiments need.
+    """
 
     requested: dict[str, str] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     jobs: list[str] = field(default_factory=list)
+    variants: list[str] = field(default_factory=list)
+
+
+class _Versions(msgspec.Struct):
+    """The part of an `ExperimentRoute` that routes of models are made of."""
+
+    versions: dict[str, str] = {}
 
 
 class _Reading:

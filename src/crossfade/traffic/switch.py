@@ -6,7 +6,6 @@ broken version never answers anybody. See `docs/decisions/0002-aliases-move-thro
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,16 +21,13 @@ from crossfade.errors import (
     LoadFailedError,
     NotReadyError,
     RejectedVersionError,
-    UnavailableError,
 )
 from crossfade.registry.acceptance import attribution
 from crossfade.registry.registry import LOCAL, Registry
 from crossfade.registry.versions import REJECTED, AliasMove, Version
 from crossfade.settings import ServingSettings
-from crossfade.traffic.candidates import Candidate
-from crossfade.traffic.fleet import READY, Fleet
-
-_log = logging.getLogger(__name__)
+from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.readiness import Readiness
 
 FOLLOW_SECONDS = 5.0
 """How long a switch waits for processes to follow the move; they follow without being waited for, too."""
@@ -79,7 +75,7 @@ class AliasSwitch:
     def __init__(self, registry: Registry, fleet: Fleet, settings: ServingSettings) -> None:
         self._registry = registry
         self._fleet = fleet
-        self._ready_timeout = settings.ready_timeout_seconds
+        self._readiness = Readiness(fleet, settings.ready_timeout_seconds)
 
     def move(
         self,
@@ -206,42 +202,12 @@ class AliasSwitch:
     @contextmanager
     def _proven(self, wish: _Wish, source: str | None) -> Iterator[None]:
         """Make every process ready for the wish, and keep it so until the block ends."""
-        if wish.target is None or wish.semver == source or not self._fleet.members():
+        if wish.target is None or wish.semver == source:
             yield
             return
-        candidate, settled = self._announce(wish.target, wish.principal)
         try:
-            while not settled:
-                self._fleet.wait_ready(candidate, self._ready_timeout, registered_at=wish.target.created_at)
-                settled = self._fleet.is_candidate(candidate)
-                if not settled:  # another switch asked for it after us, and has withdrawn since
-                    candidate = self._ask(wish.target, wish.principal)
-            yield
+            with self._readiness.of(wish.target, wish.principal):
+                yield
         except LoadFailedError as error:
             facts = error.facts
             raise NotReadyError(ref=facts["ref"], name=wish.name, alias=wish.alias, problem=facts["problem"]) from error
-        finally:
-            self._withdraw(candidate, wish.principal)
-
-    def _announce(self, target: Version, principal: str) -> tuple[Candidate, bool]:
-        """Ask every process for a version; tells, too, whether each has it ready already and will keep it.
-
-        When it was ready everywhere at one revision and the request is the next, no process ever follows a revision at
-        which nobody wishes for it: there is nothing to wait for.
-        """
-        revision = self._fleet.revision()
-        ready = all(
-            process.revision >= revision and process.slots.get(target.ref, ("", ""))[0] == READY
-            for process in self._fleet.members()
-        )
-        candidate = self._ask(target, principal)
-        return candidate, ready and candidate.revision == revision + 1
-
-    def _ask(self, target: Version, principal: str) -> Candidate:
-        return self._fleet.add_candidate(target.model, target.version, principal=principal)
-
-    def _withdraw(self, candidate: Candidate, principal: str) -> None:
-        try:
-            self._fleet.remove_candidate(candidate, principal=principal)
-        except UnavailableError as error:  # the move is decided either way; a later sweep removes the row
-            _log.warning("the candidate %s could not be withdrawn: %s", candidate.ref, error)

@@ -10,7 +10,7 @@ from starlette.types import Receive
 
 from crossfade.core.identity import ModelRef
 from crossfade.errors import DeadlineExceededError, MalformedRequestError
-from crossfade.serving.prediction import DEFAULT_TERMS, Terms
+from crossfade.serving.holding import DEFAULT_TERMS, Prediction, Terms
 from crossfade.serving.protocol.parquet import parquet_to_stream
 from crossfade.serving.tracing import parse_traceparent
 from crossfade.serving.waiting import Priority
@@ -23,8 +23,6 @@ from crossfade.web.paths import Route
 Header = tuple[bytes, bytes]
 
 JSON: Header = (b"content-type", b"application/json")
-FALLBACK = {"fallback": True}
-"""Says in an answer that a former version answered in the stead of the alias's own."""
 
 LONGEST_TIMEOUT_MS = 3_600_000
 _PARQUET_READERS = 2
@@ -161,3 +159,36 @@ def packed_answer(call: Call, body: bytes, headers: tuple[Header, ...]) -> Answe
     if coding is None:
         return Answer(body, 200, headers)
     return Answer(packed, 200, (*headers, (b"content-encoding", coding), (b"vary", b"accept-encoding")))
+
+
+def identity_parameters(prediction: Prediction) -> dict[str, str | bool] | None:
+    """Return what an answer of the Open Inference Protocol says about who gave it, and why; None for nothing.
+
+    `fallback` says that another version answered in the stead of the one that should have.
+    """
+    decision = prediction.decision
+    if decision is None:
+        return {"fallback": True} if prediction.fallback else None
+    said: dict[str, str | bool] = {
+        "experiment": decision.experiment,
+        "variant": decision.variant,
+        "reason": decision.reason.value,
+        "why": decision.words,
+    }
+    if prediction.decision_id:
+        said["decision_id"] = prediction.decision_id
+    if prediction.fallback:
+        said["fallback"] = True
+    return said
+
+
+def identity_headers(prediction: Prediction) -> tuple[Header, ...]:
+    """Say what answered, and why, where the body has no place for it."""
+    said = {"model": prediction.model, "version": prediction.version, **(identity_parameters(prediction) or {})}
+    said.pop("why", None)  # may hold what no header can
+    if "decision_id" in said:
+        said["decision"] = said.pop("decision_id")
+    return tuple(
+        (f"x-crossfade-{name}".encode(), b"true" if value is True else str(value).encode())
+        for name, value in said.items()
+    )

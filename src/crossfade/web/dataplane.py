@@ -1,8 +1,8 @@
 """The data plane: predictions, health and metrics as one bare ASGI application in front of the control plane.
 
 A prediction passes no framework, no middleware, no task of its own and no log line. Errors of the Open Inference
-Protocol are `{"error": "..."}`, those of MLflow's routes `{"error_code", "message"}`, all others are problem documents
-(RFC 9457).
+Protocol are `{"error": "..."}`, those of MLflow's routes `{"error_code", "message"}`, those of OpenFeature's
+`{"errorCode", "errorDetails"}`, all others are problem documents (RFC 9457).
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossfade.core.identity import new_id
 from crossfade.errors import SignatureMismatchError
+from crossfade.serving.flags import FlagService
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
 from crossfade.web.callers import CallerCheck
 from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header
+from crossfade.web.flags import Flags
 from crossfade.web.guard import ClientGoneError
 from crossfade.web.inference import Inference
 from crossfade.web.invocations import Invocations
@@ -32,7 +34,7 @@ _MAX_KNOWN_PATHS = 1024
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _PROBLEM = (b"content-type", b"application/problem+json")
 
-PARTS = (Inference, Repository, Invocations)
+PARTS = (Inference, Repository, Invocations, Flags)
 """Their methods are the actions of `web.paths`."""
 _MLFLOW_CODES = {
     403: "PERMISSION_DENIED",
@@ -49,13 +51,19 @@ class DataPlane:
 
     Args:
         predictions: What answers predictions.
+        flags: What evaluates flags.
         settings: Limits, and the names this server answers for.
         control: The control plane.
         bodies: Counts the large bodies of both planes.
     """
 
     def __init__(
-        self, predictions: PredictionService, settings: HttpSettings, control: ASGIApp, bodies: BodyBudget
+        self,
+        predictions: PredictionService,
+        flags: FlagService,
+        settings: HttpSettings,
+        control: ASGIApp,
+        bodies: BodyBudget,
     ) -> None:
         self._callers = CallerCheck(settings)
         reader = BodyReader(settings, bodies)
@@ -63,6 +71,7 @@ class DataPlane:
             Inference(predictions, settings, reader),
             Repository(predictions, settings, reader, self._callers),
             Invocations(predictions, settings, reader),
+            Flags(flags, reader),
         )
         self._bodies = bodies
         self._control = control
@@ -122,6 +131,10 @@ def _refusal(problem: Problem, family: Family, *headers: Header) -> Answer:
         return Answer(orjson.dumps({"error": text}), problem.status, (JSON, *headers))
     if family == "mlflow":
         return _mlflow_refusal(problem, headers)
+    if family == "ofrep":
+        code = "PARSE_ERROR" if problem.status in {400, 413, 415, 422} else "GENERAL"
+        status = 400 if problem.status == 422 else problem.status
+        return Answer(orjson.dumps({"errorCode": code, "errorDetails": problem.detail}), status, (JSON, *headers))
     return Answer(msgspec.json.encode(problem), problem.status, (_PROBLEM, *headers))
 
 

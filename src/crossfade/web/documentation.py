@@ -28,6 +28,7 @@ from crossfade.errors import (
 from crossfade.serving.protocol.columnar import FILE, PARQUET, STREAM
 from crossfade.serving.protocol.formats import NPY, RAW
 from crossfade.serving.protocol.oip import InferDocument, Parameters
+from crossfade.traffic.allocation.evaluation import Flag, FlagFailure
 from crossfade.web.api.contract import refusals, schema_of
 from crossfade.web.calls import LONGEST_TIMEOUT_MS
 from crossfade.web.dataplane import PARTS
@@ -39,6 +40,7 @@ _REF = {"type": "string", "pattern": "^[A-Za-z0-9_.@:+-]{1,160}$"}
 _NAMES = {
     "model": "any spelling of a reference without a slash: `churn`, `churn@challenger`, `churn:1.2.0`",
     "version": "a semver",
+    "flag": "the name of an experiment",
 }
 
 
@@ -53,6 +55,26 @@ class MlflowRefusal(msgspec.Struct):
 
     error_code: str
     message: str
+
+
+class FlagRefusal(msgspec.Struct, rename="camel"):
+    """A refusal in the words of OpenFeature."""
+
+    error_code: str
+    error_details: str
+    key: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class FlagQuestion(msgspec.Struct):
+    """Whom flags are for: `targetingKey` is the `unit_id`, everything else is what segments look at."""
+
+    context: dict[str, Any] = {}
+
+
+class FlagAnswers(msgspec.Struct):
+    """Every flag."""
+
+    flags: tuple[Flag | FlagFailure, ...]
 
 
 class ServerMetadata(msgspec.Struct):
@@ -102,10 +124,23 @@ class InferAnswer(msgspec.Struct):
 
 
 class Rows(msgspec.Struct, forbid_unknown_fields=True):
-    """Rows to predict: objects, or arrays for a version whose single input is a tensor."""
+    """Rows to predict: objects, or arrays for a version whose single input is a tensor. Experiments ask who asks."""
 
     rows: list[dict[str, Any] | list[Any] | str | float | bool | None]
     probabilities: bool = False
+    unit_id: str | int | None = None
+    context: dict[str, Any] | None = None
+    experiment: str | None = None
+
+
+class Decided(msgspec.Struct):
+    """What an experiment decided for the request, and why; outcomes name the `decision_id` of whoever takes part."""
+
+    name: str
+    variant: str
+    reason: str
+    why: str
+    decision_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class RowsAnswer(msgspec.Struct):
@@ -117,6 +152,7 @@ class RowsAnswer(msgspec.Struct):
     predictions: list[Any]
     alias: str | msgspec.UnsetType = msgspec.UNSET
     fallback: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    experiment: Decided | msgspec.UnsetType = msgspec.UNSET
     non_finite: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     classes: list[bool | int | float | str] | msgspec.UnsetType = msgspec.UNSET
     probabilities: list[list[float | None]] | msgspec.UnsetType = msgspec.UNSET
@@ -247,6 +283,8 @@ ACTIONS: dict[str, Action] = {
         {_JSON: Rows, RAW: None, **_FILES},
         (*_PREDICTS, UnsupportedMediaTypeError, NotAcceptableError),
     ),
+    "evaluate_flag": Action({_JSON: Flag}, {_JSON: FlagQuestion}, (*_BODY, NotFoundError)),
+    "evaluate_flags": Action({_JSON: FlagAnswers}, {_JSON: FlagQuestion}, _BODY),
     "invocations": Action(
         {_JSON: InvocationAnswer}, {_JSON: Invocation, "text/csv": None}, (*_PREDICTS, UnsupportedMediaTypeError)
     ),
@@ -258,6 +296,8 @@ _EXAMPLES = {
     "predict": {"rows": [[1.0, 2.0]]},
     "invocations": {"inputs": [[1.0, 2.0]]},
 }
+_TAGS = {"oip": "Open Inference Protocol", "plain": "predictions", "mlflow": "MLflow", "ofrep": "OpenFeature"}
+_REFUSALS = {"oip": ProtocolRefusal, "mlflow": MlflowRefusal, "ofrep": FlagRefusal}
 _MILLISECONDS = {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS}
 _PREDICT_PARAMETERS = (
     (
@@ -267,6 +307,9 @@ _PREDICT_PARAMETERS = (
     ),
     ("X-Request-Priority", "who goes first under load", {"enum": ["online", "batch", "shadow"]}),
     ("traceparent", "the caller's place in its trace", {"type": "string"}),
+    ("X-Unit-ID", "who asks: what experiments are sticky to", {"type": "string"}),
+    ("X-Experiment-ID", "the only experiment that may decide who answers", {"type": "string"}),
+    ("X-Context", "what segments of experiments look at: a JSON object", {"type": "string"}),
 )
 
 
@@ -283,7 +326,7 @@ def _operation(path: str, name: str) -> dict[str, Any]:
     family = family_of(path) or "plain"
     method = next(getattr(part, name) for part in PARTS if hasattr(part, name))
     operation: dict[str, Any] = {
-        "tags": [{"oip": "Open Inference Protocol", "plain": "predictions", "mlflow": "MLflow"}[family]],
+        "tags": [_TAGS[family]],
         "summary": name.replace("_", " ").capitalize(),
         "description": (method.__doc__ or "").strip(),
         "operationId": _identifier(path, name),
@@ -323,12 +366,13 @@ def _parameters(path: str, name: str) -> list[dict[str, Any]]:
 def _responses(action: Action, family: Family) -> dict[str, Any]:
     content = _content(action.answers)
     media_types: dict[str, Any] = {MEDIA_TYPE: {"schema": schema_of(Problem)}}
-    if family != "plain":
-        kind = ProtocolRefusal if family == "oip" else MlflowRefusal
-        media_types[_JSON] = {"schema": schema_of(kind)}
+    if family in _REFUSALS:
+        media_types[_JSON] = {"schema": schema_of(_REFUSALS[family])}
     responses = refusals((DeniedError, *action.refuses), media_types)
     if family == "mlflow":
         _as_mlflow_says(responses)
+    if family == "ofrep" and "422" in responses:
+        responses["400"] = responses.pop("422")
     if action.waits:
         waiting = {"description": "Not ready", "content": content | responses.get("503", {}).get("content", {})}
         responses["503"] = waiting

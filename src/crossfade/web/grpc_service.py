@@ -14,13 +14,15 @@ from typing import Any
 
 import msgspec
 
-from crossfade.core.identity import ModelRef
-from crossfade.serving.prediction import PredictionService, Terms
+from crossfade.core.identity import ModelRef, new_id
+from crossfade.serving.holding import Terms
+from crossfade.serving.prediction import PredictionService
+from crossfade.serving.protocol.askers import asker_of_parameters, names_asker
 from crossfade.serving.protocol.messages import message_class
-from crossfade.serving.protocol.remote import decode_message, encode_message
+from crossfade.serving.protocol.remote import decode_message, decode_parameters, encode_message
 from crossfade.settings import HttpSettings
 from crossfade.web.callers import CallerCheck
-from crossfade.web.calls import FALLBACK, known_as, terms_of
+from crossfade.web.calls import identity_parameters, known_as, terms_of
 from crossfade.web.descriptions import Descriptions
 from crossfade.web.paths import parse_ref
 
@@ -132,7 +134,11 @@ class GrpcService:
 
     async def _model_infer(self, call: RemoteCall) -> Any:
         message, terms = call.message, call.terms
-        with await self._predictions.hold(parse_ref(message.model_name, message.model_version), terms) as held:
+        ref = parse_ref(message.model_name, message.model_version)
+        asker = None
+        if self._predictions.experimented(ref) or names_asker(call.headers):
+            asker = asker_of_parameters(decode_parameters(message.parameters), call.headers, message.id or new_id())
+        with await self._predictions.hold(ref, terms, asker) as held:
             request, raw = decode_message(message, held.signature, self._max_rows)
             request_id = request.id or known_as(terms)
             prediction = await held.predict(request.tensors, frozenset(request.wanted) or None, terms, request_id)
@@ -143,7 +149,7 @@ class GrpcService:
             {name: prediction.outputs[name] for name in names},
             request_id=request_id,
             raw=raw,
-            parameters=FALLBACK if prediction.fallback else None,
+            parameters=identity_parameters(prediction),
         )
 
 

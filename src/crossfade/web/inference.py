@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import row_count
 from crossfade.errors import MalformedRequestError
-from crossfade.serving.prediction import HeldVersion, Prediction, PredictionService, Terms
+from crossfade.serving.holding import HeldVersion, Terms
+from crossfade.serving.prediction import PredictionService
 from crossfade.serving.protocol.answers import encode_answer
+from crossfade.serving.protocol.askers import decode_asker, names_asker
 from crossfade.serving.protocol.columnar import STREAM
 from crossfade.serving.protocol.formats import answer_format, decode_body, encode_binary, is_parquet
-from crossfade.serving.protocol.oip import InferRequest, decode_request
+from crossfade.serving.protocol.oip import InferRequest, decode_request, json_length
 from crossfade.serving.protocol.rows import encode_rows
 from crossfade.serving.replies import Reply
 from crossfade.settings import HttpSettings
-from crossfade.web.calls import FALLBACK, JSON, Answer, BodyReader, Call, Header, known_as, packed_answer, terms_of
+from crossfade.traffic.allocation.decisions import Decision
+from crossfade.traffic.routing import Asker
+from crossfade.web.calls import (
+    JSON,
+    Answer,
+    BodyReader,
+    Call,
+    Header,
+    identity_headers,
+    identity_parameters,
+    known_as,
+    packed_answer,
+    terms_of,
+)
 
 _BINARY: Header = (b"content-type", b"application/octet-stream")
 
@@ -37,7 +54,8 @@ class Inference:
         terms = terms_of(call.headers)
         body = await self._bodies.read(call)
         header_length = call.headers.get(b"inference-header-content-length")
-        with await self._predictions.hold(call.ref, terms) as held:
+        asker = self._asker(call, body, terms, header_length)
+        with await self._predictions.hold(call.ref, terms, asker) as held:
             question = held.question(terms, header_length or b"", body)
             reply = None if question is None else held.recall(question)
             if reply is None:
@@ -60,27 +78,40 @@ class Inference:
             body, content_type = await self._bodies.read_parquet(call, self._max_rows), STREAM.encode()
         else:
             body = await self._bodies.read(call)
-        with await self._predictions.hold(call.ref, terms) as held:
+        asker = self._asker(call, body, terms)
+        with await self._predictions.hold(call.ref, terms, asker) as held:
             signature = held.signature
             request = decode_body(content_type, body, signature, self._max_rows, probabilities=probabilities)
             prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, request_id)
         if kind is not None:
-            headers = ((b"content-type", kind.encode()), *_identity_headers(prediction))
+            headers = ((b"content-type", kind.encode()), *identity_headers(prediction))
             return packed_answer(call, encode_binary(kind, prediction.outputs, request), headers)
-        identity: dict[str, str | bool] = {"model": prediction.model, "version": prediction.version}
+        identity: dict[str, Any] = {"model": prediction.model, "version": prediction.version}
         if prediction.alias is not None:
             identity["alias"] = prediction.alias
         if prediction.fallback:
             identity["fallback"] = True
+        if prediction.decision is not None:
+            identity["experiment"] = _described(prediction.decision, prediction.decision_id)
         identity["request_id"] = request_id
         return packed_answer(call, encode_rows(identity, prediction.outputs, request, signature), (JSON,))
 
+    def _asker(self, call: Call, body: bytes, terms: Terms, header_length: bytes | None = None) -> Asker | None:
+        """Return who asks; None where no experiment wants to know."""
+        if not (self._predictions.experimented(call.ref) or names_asker(call.headers)):
+            return None
+        text = body if header_length is None else body[: json_length(header_length, len(body))]
+        return decode_asker(call.headers, text, known_as(terms) or new_id())
 
-def _identity_headers(prediction: Prediction) -> tuple[Header, ...]:
-    """Say what answered where the body has no place for it."""
-    model: Header = (b"x-crossfade-model", prediction.model.encode())
-    version: Header = (b"x-crossfade-version", prediction.version.encode())
-    return (model, version, (b"x-crossfade-fallback", b"true")) if prediction.fallback else (model, version)
+
+def _described(decision: Decision, decision_id: str) -> dict[str, str]:
+    said = {
+        "name": decision.experiment,
+        "variant": decision.variant,
+        "reason": decision.reason.value,
+        "why": decision.words,
+    }
+    return said | {"decision_id": decision_id} if decision_id else said
 
 
 async def _predict(held: HeldVersion, request: InferRequest, terms: Terms) -> Reply:
@@ -93,7 +124,7 @@ async def _predict(held: HeldVersion, request: InferRequest, terms: Terms) -> Re
         {name: prediction.outputs[name] for name in names},
         request_id=request_id or request.id,
         binary=request.binary,
-        parameters=FALLBACK if prediction.fallback else None,
+        parameters=identity_parameters(prediction),
     )
     return Reply(body, json_bytes, row_count(request.tensors))
 

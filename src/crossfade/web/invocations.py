@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import crossfade
-from crossfade.core.identity import ModelRef
+from crossfade.core.identity import ModelRef, new_id
 from crossfade.errors import ModelNotNamedError
 from crossfade.serving.prediction import PredictionService
+from crossfade.serving.protocol.askers import decode_asker, names_asker
 from crossfade.serving.protocol.invocations import decode_invocation, encode_predictions
 from crossfade.settings import HttpSettings
-from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header, known_as, packed_answer, terms_of
+from crossfade.web.calls import (
+    JSON,
+    Answer,
+    BodyReader,
+    Call,
+    Header,
+    identity_headers,
+    known_as,
+    packed_answer,
+    terms_of,
+)
 
 _TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -35,10 +46,15 @@ class Invocations:
         """Answer a request to the model of the path, of the settings, or the only one."""
         content_type, terms = call.headers.get(b"content-type", b""), terms_of(call.headers)
         body = await self._bodies.read(call)
-        with await self._predictions.hold(call.route.ref or self._default or self._only_model(), terms) as held:
+        ref = call.route.ref or self._default or self._only_model()
+        asker = None
+        if self._predictions.experimented(ref) or names_asker(call.headers):
+            asker = decode_asker(call.headers, None, known_as(terms) or new_id())
+        with await self._predictions.hold(ref, terms, asker) as held:
             request = decode_invocation(content_type, body, held.signature, self._max_rows)
             prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, known_as(terms))
-        return packed_answer(call, encode_predictions(prediction.outputs, request), (JSON,))
+        headers = identity_headers(prediction) if prediction.decision is not None else ()
+        return packed_answer(call, encode_predictions(prediction.outputs, request), (JSON, *headers))
 
     async def ping(self, _call: Call) -> Answer:
         """Tell whether every champion answers; 503 when not."""

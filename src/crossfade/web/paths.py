@@ -7,7 +7,7 @@ of a `ModelRef` that has no slash: `churn`, `churn@challenger`, `churn:1.2.0`.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import unquote
 
 import msgspec
@@ -15,7 +15,8 @@ import msgspec
 from crossfade.core.identity import ModelRef, check_name
 from crossfade.errors import InvalidRefError, NotFoundError
 
-Family = Literal["oip", "plain", "mlflow"]
+Family = Literal["oip", "plain", "mlflow", "ofrep"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 TABLE: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v2", "server"),
@@ -36,6 +37,8 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("POST", "/v2/repository/models/{model}/load", "load"),
     ("POST", "/v2/repository/models/{model}/unload", "unload"),
     ("POST", "/api/v1/predict/{model}", "predict"),
+    ("POST", "/ofrep/v1/evaluate/flags", "evaluate_flags"),
+    ("POST", "/ofrep/v1/evaluate/flags/{flag}", "evaluate_flag"),
     ("POST", "/invocations", "invocations"),
     ("POST", "/models/{model}/invocations", "invocations"),
     ("GET", "/ping", "ping"),
@@ -47,7 +50,7 @@ TABLE: tuple[tuple[str, str, str], ...] = (
 )
 """Method, path, and the name of a method of a part of `web.dataplane.DataPlane`; the first match counts."""
 _OWNED = re.compile(
-    r"/(?:(?P<oip>v2)|(?P<plain>api/v1/predict|healthz|readyz|metrics)"
+    r"/(?:(?P<oip>v2)|(?P<ofrep>ofrep)|(?P<plain>api/v1/predict|healthz|readyz|metrics)"
     r"|(?P<mlflow>(models/[^/]+/)?invocations|ping|health|version))(/|$)"
 )
 _SEGMENT = re.compile(r"[A-Za-z0-9_.@:+-]{1,160}")
@@ -59,14 +62,16 @@ class Route(msgspec.Struct, frozen=True):
     Args:
         action: The name of a method of a part of `web.dataplane.DataPlane`.
         method: GET (HEAD then works too) or POST.
-        family: How errors are written: Open Inference Protocol, problem documents, or MLflow's.
+        family: How errors are written: Open Inference Protocol, problem documents, MLflow's, or OpenFeature's.
         ref: The model or version that the path names.
+        key: The flag that the path names.
     """
 
     action: str
     method: str
     family: Family
     ref: ModelRef | None = None
+    key: str = ""
 
 
 _ROUTES = [(tuple(path.split("/")[1:]), method, action) for method, path, action in TABLE]
@@ -77,7 +82,7 @@ def family_of(path: str) -> Family | None:
     owned = _OWNED.match(path)
     if owned is None:
         return None
-    return "oip" if owned["oip"] else "plain" if owned["plain"] else "mlflow"
+    return next(family for family in FAMILIES if owned[family])
 
 
 def find_route(path: str) -> Route:
@@ -96,7 +101,7 @@ def find_route(path: str) -> Route:
         for pattern, method, action in _ROUTES:
             found = _match(pattern, segments)
             if found is not None:
-                return Route(action, method, family_of(path) or "plain", _ref(found))
+                return Route(action, method, family_of(path) or "plain", _ref(found), found.get("{flag}", ""))
     raise NotFoundError(what=path[:200])
 
 

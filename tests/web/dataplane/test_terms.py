@@ -2,7 +2,7 @@
 
 import pytest
 
-from crossfade.serving.prediction import DEFAULT_TERMS, Terms
+from crossfade.serving.holding import DEFAULT_TERMS, Terms
 from crossfade.serving.waiting import Priority
 from tests.web.dataplane.requests import ROW, X, assert_oip_error, assert_problem, infer
 

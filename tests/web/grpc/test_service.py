@@ -223,7 +223,7 @@ async def test_a_trace_arrives_with_and_without_a_deadline(client, predictions):
 async def test_a_call_whose_deadline_passes_is_let_go(channel, predictions):
     left = asyncio.Event()
 
-    async def hold(_ref, _terms):
+    async def hold(_ref, _terms, _asker):
         try:
             await asyncio.sleep(60)
         finally:
@@ -271,7 +271,7 @@ async def test_refusals_have_codes_and_sentences(channel, request_, code, words)
     ],
 )
 async def test_every_family_of_errors_has_its_code(channel, predictions, fault, code, retry_after):
-    async def fail(_ref, _terms):
+    async def fail(_ref, _terms, _asker):
         raise fault
 
     predictions.hold = fail

@@ -42,16 +42,34 @@ def probability_best(means: Sequence[float] | Array, deviations: Sequence[float]
     require(bool((spread > 0).all()) and bool(np.isfinite(spread).all()), "deviations are above zero")
     center = center - center.mean()  # only differences matter, and small numbers keep their digits
     breaks = np.unique(center[:, None] + spread[:, None] * _BREAKS)
+    x, weights = quadrature(breaks)
+    z = (x[None, :] - center[:, None]) / spread[:, None]
+    return share_of_best(normal_density(z) / spread[:, None] * weights, normal_cdf(z))
+
+
+def quadrature(breaks: Array) -> tuple[Array, Array]:
+    """Return nodes and weights that integrate what is smooth between breaks: Gauss-Legendre on each interval.
+
+    Args:
+        breaks: Ends of the intervals, ascending, `(m,)`.
+    """
     points, weights = _nodes()
     half, middle = np.diff(breaks) / 2, (breaks[1:] + breaks[:-1]) / 2
-    x = (middle[:, None] + half[:, None] * points).ravel()
-    z = (x[None, :] - center[:, None]) / spread[:, None]
-    density = normal_density(z) / spread[:, None] * (half[:, None] * weights).ravel()
-    below = normal_cdf(z)
+    return (middle[:, None] + half[:, None] * points).ravel(), (half[:, None] * weights).ravel()
+
+
+def share_of_best(mass: Array, below: Array) -> Array:
+    """Return the probability that each of several independent values is the largest.
+
+    Args:
+        mass: Density of each at the nodes, times the weights of the nodes, `(k, m)`.
+        below: Probability of each to be below the nodes, `(k, m)`.
+    """
+    ones = np.ones_like(below[:1])
     # the product over all others: from the left times from the right, because dividing by one of them may divide by 0
-    from_left = np.cumprod(np.vstack([np.ones_like(x), below[:-1]]), axis=0)
-    from_right = np.cumprod(np.vstack([np.ones_like(x), below[:0:-1]]), axis=0)[::-1]
-    found: Array = (density * from_left * from_right).sum(axis=1)
+    from_left = np.cumprod(np.vstack([ones, below[:-1]]), axis=0)
+    from_right = np.cumprod(np.vstack([ones, below[:0:-1]]), axis=0)[::-1]
+    found: Array = (mass * from_left * from_right).sum(axis=1)
     return np.minimum(found, 1.0)
 
 

@@ -48,13 +48,27 @@ class Sketch:
         Raises:
             InvalidAnalysisError: A value is missing or infinite.
         """
+        keys, counts = np.unique(cls.buckets(values), return_counts=True)
+        return cls(keys, counts.astype(np.int64))
+
+    @classmethod
+    def buckets(cls, values: ArrayLike) -> NDArray[np.int64]:
+        """Return the key of the bucket that each value falls into.
+
+        Raises:
+            InvalidAnalysisError: A value is missing or infinite.
+        """
         array = np.asarray(values, dtype=np.float64).ravel()
         require(bool(np.isfinite(array).all()), "a value is missing or infinite")
         size = np.abs(array)
         exponent = np.log(np.maximum(size, cls.SMALLEST) / cls.SMALLEST) / cls._LOG
         key = np.where(size > cls.SMALLEST, np.sign(array) * np.maximum(np.ceil(exponent), 1), 0)
-        keys, counts = np.unique(key.astype(np.int64), return_counts=True)
-        return cls(keys, counts.astype(np.int64))
+        return key.astype(np.int64)
+
+    @classmethod
+    def right_edge(cls, key: int) -> float:
+        """Return the value that all values of a bucket are at most."""
+        return cls._edges(key)[1]
 
     @property
     def n(self) -> int:
@@ -96,8 +110,9 @@ class Sketch:
         inside = np.where(right <= value, 1.0, inside)
         return float((inside * self.counts).sum() / self.n)
 
-    def _edges(self, key: int) -> tuple[float, float]:
+    @classmethod
+    def _edges(cls, key: int) -> tuple[float, float]:
         if key == 0:
             return 0.0, 0.0
-        near, far = (self.SMALLEST * math.exp(self._LOG * (abs(key) - step)) for step in (1, 0))
+        near, far = (cls.SMALLEST * math.exp(cls._LOG * (abs(key) - step)) for step in (1, 0))
         return (near, far) if key > 0 else (-far, -near)

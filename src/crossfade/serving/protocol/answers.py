@@ -25,7 +25,7 @@ def encode_answer(
     *,
     request_id: str | None = None,
     binary: frozenset[str] = frozenset(),
-    parameters: dict[str, bool] | None = None,
+    parameters: dict[str, str | bool] | None = None,
 ) -> tuple[bytes, int | None]:
     """Encode the answer to an infer request.
 

@@ -93,7 +93,7 @@ def decode_request(body: bytes, header_length: bytes | None, signature: Signatur
         >>> decode_request(body, None, Signature((spec,), ()), 100).tensors["x"].tolist()
         [[1.0, 2.0]]
     """
-    json_bytes = _json_length(header_length, len(body))
+    json_bytes = json_length(header_length, len(body))
     if json_bytes == 0:
         names = frozenset(output.name for output in signature.outputs)
         return InferRequest(None, {}, decode_raw(body, signature, max_rows), (), names)
@@ -114,7 +114,12 @@ def decode_request(body: bytes, header_length: bytes | None, signature: Signatur
     return InferRequest(document.id, parameters, tensors, wanted, binary)
 
 
-def _json_length(header: bytes | None, body_bytes: int) -> int:
+def json_length(header: bytes | None, body_bytes: int) -> int:
+    """Return how many bytes of a body are JSON; -1 for an empty body.
+
+    Raises:
+        MalformedRequestError: `Inference-Header-Content-Length` says what cannot be.
+    """
     if header is None:
         return body_bytes or -1
     length = int(header) if header.isdigit() and len(header) < 16 else -1

@@ -97,8 +97,20 @@ def decode_message(message: Any, signature: Signature, max_rows: int) -> tuple[I
     return InferRequest(message.id, {}, tensors, wanted, frozenset()), bool(raw)
 
 
+def decode_parameters(parameters: Any) -> dict[str, Any]:
+    """Return the parameters of a message, each as the type that it was sent as; those without a value are left out."""
+    kinds = {name: parameter.WhichOneof("choice") for name, parameter in parameters.items()}
+    return {name: getattr(parameters[name], kind) for name, kind in kinds.items() if kind}
+
+
 def encode_message(
-    model: str, version: str, outputs: Tensors, *, request_id: str, raw: bool, parameters: dict[str, bool] | None = None
+    model: str,
+    version: str,
+    outputs: Tensors,
+    *,
+    request_id: str,
+    raw: bool,
+    parameters: dict[str, str | bool] | None = None,
 ) -> Any:
     """Return the `ModelInferResponse` with these outputs.
 
@@ -116,7 +128,7 @@ def encode_message(
     """
     answer = message_class("ModelInferResponse")(model_name=model, model_version=version, id=request_id)
     for key, value in (parameters or {}).items():
-        answer.parameters[key].bool_param = value
+        setattr(answer.parameters[key], "bool_param" if isinstance(value, bool) else "string_param", value)
     described = [(name, datatype_of(array.dtype), array) for name, array in outputs.items()]
     raw = raw or any(datatype not in _CONTENTS for _, datatype, _ in described)
     for name, datatype, array in described:

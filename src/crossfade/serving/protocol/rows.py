@@ -2,13 +2,14 @@
 
 Request, any of:
     `{"rows": [{"distance": 733, "carrier": "UA"}], "probabilities": true}`, or only the list of rows. A version with
-    a single tensor as its input also takes rows that are arrays: `{"rows": [[0.1, 0.2, 0.3]]}`.
+    a single tensor as its input also takes rows that are arrays: `{"rows": [[0.1, 0.2, 0.3]]}`. Where experiments run,
+    `unit_id`, `context` and `experiment` say who asks, see `askers`.
 
 Answer:
     `{"model", "version", "alias"?, "request_id", "predictions": [one per row], "classes"?, "probabilities"?: [one
     array per row, in the order of "classes"]}`. A prediction that is not a finite number is null, and then
     `"non_finite": true` is there too. `"fallback": true` says that a former version answered, because the one behind
-    the alias is not ready.
+    the alias is not ready. Where an experiment was about the request, `"experiment"` says what it decided.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class RowsRequest(msgspec.Struct, frozen=True):
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
     rows: msgspec.Raw
     probabilities: bool = False
+    # who asks: `serving.protocol.askers` reads these before a version is chosen
+    unit_id: Any = None
+    context: Any = None
+    experiment: Any = None
 
 
 _decode_document = msgspec.json.Decoder(_Document).decode
@@ -91,11 +96,11 @@ def ask_for(tensors: Tensors, signature: Signature, *, probabilities: bool) -> R
     return RowsRequest(tensors, LABELS if LABELS in names else names[0], probabilities)
 
 
-def encode_rows(identity: dict[str, str | bool], outputs: Tensors, request: RowsRequest, signature: Signature) -> bytes:
+def encode_rows(identity: dict[str, Any], outputs: Tensors, request: RowsRequest, signature: Signature) -> bytes:
     """Encode the answer.
 
     Args:
-        identity: What answered: `model`, `version`, `request_id`, perhaps `alias` and `fallback`.
+        identity: What answered: `model`, `version`, `request_id`, perhaps `alias`, `fallback` and `experiment`.
         outputs: Holds the request's `wanted`.
         request: What was asked.
         signature: Of the version that answered.

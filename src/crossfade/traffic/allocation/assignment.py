@@ -7,7 +7,7 @@ again. Compiling costs about a tenth of a millisecond for each experiment.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -53,6 +53,7 @@ class Assigner:
         allocations: What to decide by.
         at: The moment; aware.
         tally: Where decisions that fall back are counted.
+        paused: Experiments that give everybody the fallback for now.
 
     Attributes:
         due_at: When a schedule or a ramp wants it to be compiled again; None for never.
@@ -69,13 +70,25 @@ class Assigner:
 
     __slots__ = ("_overridden", "_shared", "_single", "due_at", "experiments", "tally")
 
-    def __init__(self, allocations: Allocations, at: datetime, tally: Tally | None = None) -> None:
+    def __init__(
+        self,
+        allocations: Allocations,
+        at: datetime,
+        tally: Tally | None = None,
+        paused: Collection[str] = (),
+    ) -> None:
         self.tally = Tally() if tally is None else tally
         self.due_at = min((moment for e in allocations.experiments for moment in _turns(e.spec, at)), default=None)
         gates = _gates(allocations)
         by_layer: defaultdict[str, list[CompiledExperiment]] = defaultdict(list)
         compiled = [
-            CompiledExperiment(allocation.at(at), gates.get(allocation.spec.layer, ()), at, self.tally)
+            CompiledExperiment(
+                allocation.at(at),
+                gates.get(allocation.spec.layer, ()),
+                at,
+                self.tally,
+                paused=allocation.spec.name in paused,
+            )
             for allocation in allocations.experiments
         ]
         for experiment in compiled:

@@ -53,6 +53,7 @@ class CompiledExperiment:
         gates: What a unit has to pass: the layer, if there is one, and before it its root, if that has a holdout.
         at: The moment.
         tally: Where fallbacks are counted.
+        paused: Whether everybody gets the fallback for now, testers too.
 
     Attributes:
         closed: What everybody gets, when nothing is drawn.
@@ -61,15 +62,18 @@ class CompiledExperiment:
         decide: The whole decision.
     """
 
-    def __init__(self, allocation: Allocation, gates: Sequence[Gate], at: datetime, tally: Tally) -> None:
+    def __init__(
+        self, allocation: Allocation, gates: Sequence[Gate], at: datetime, tally: Tally, *, paused: bool = False
+    ) -> None:
         self.name = allocation.spec.name
         self.gates = gates
         self._allocation = allocation
         self._tally = tally
         self._values = {variant.name: variant.value for variant in allocation.spec.variants}
-        self.overrides = {unit: self._override(variant) for unit, variant in allocation.spec.overrides.items()}
+        overrides = {} if paused else allocation.spec.overrides
+        self.overrides = {unit: self._override(variant) for unit, variant in overrides.items()}
         self.excluded = self._fallback(Reason.EXCLUDED, "its layer keeps the unit for other experiments")
-        self.closed = self._closed(at)
+        self.closed = self._fallback(Reason.PAUSED, "it is paused") if paused else self._closed(at)
         self._draw = self._drawn(), allocation.owners.table(), seed_of(allocation.spec.drawn_by)
         self.enter = self._enter()
         self.decide = self._decide()

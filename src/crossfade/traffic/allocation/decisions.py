@@ -24,6 +24,8 @@ class Reason(StrEnum):
     """Somebody said that this unit gets this variant."""
     SCHEDULE = "schedule"
     """The experiment has not started yet, or it has ended."""
+    PAUSED = "paused"
+    """The experiment gives everybody the fallback for now."""
     HOLDOUT = "holdout"
     """The unit takes part in nothing here."""
     EXCLUDED = "excluded"
@@ -36,11 +38,13 @@ class Reason(StrEnum):
     """The request does not say who asks."""
     MISSING_CONTEXT = "missing_context"
     """There is a segment, and the request has no context to look at."""
+    NOT_RUNNING = "not_running"
+    """The request names an experiment that does not run on this model."""
     ERROR = "error"
     """The context could not be compared: it holds something that JSON does not have."""
 
 
-COUNTED = frozenset({Reason.MISSING_UNIT, Reason.MISSING_CONTEXT, Reason.ERROR})
+COUNTED = frozenset({Reason.MISSING_UNIT, Reason.MISSING_CONTEXT, Reason.NOT_RUNNING, Reason.ERROR})
 """What a caller has to repair; everything else is as intended."""
 
 

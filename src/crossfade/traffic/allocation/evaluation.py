@@ -24,6 +24,7 @@ _REASONS = {
     Reason.TARGETING_MATCH: "TARGETING_MATCH",
     Reason.OVERRIDE: "TARGETING_MATCH",
     Reason.SCHEDULE: "DISABLED",
+    Reason.PAUSED: "DISABLED",
 }
 """In the words of OpenFeature; everything else is `DEFAULT`: the fallback."""
 _ERRORS = {

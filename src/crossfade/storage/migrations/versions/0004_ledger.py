@@ -32,8 +32,9 @@ def upgrade() -> None:
         sa.Column("context", sa.Text, nullable=False, comment="JSON object"),
         sa.Column("shadows", sa.Text, nullable=False, comment="JSON array of arrays"),
         sa.PrimaryKeyConstraint("id"),
-        comment="raw events, kept for `ledger.retention_days`; no other index, which would cost more than the rest",
+        comment="raw events, kept for `ledger.retention_days`",
     )
+    op.create_index("exposures_by_unit", "exposures", ["experiment", "unit"])
     op.create_table(
         "outcomes",
         sa.Column("id", sa.String(64), nullable=False, comment="chosen by whoever reported it"),
@@ -46,6 +47,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         comment="raw events, kept for `ledger.retention_days`",
     )
+    op.create_index("outcomes_by_decision", "outcomes", ["decision"])
+    op.create_index("outcomes_by_unit", "outcomes", ["experiment", "unit"])
     op.create_table(
         "ledger_journals",
         sa.Column("journal", sa.String(64), nullable=False),

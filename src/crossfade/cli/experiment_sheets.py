@@ -1,0 +1,94 @@
+"""Experiments and layers as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from crossfade.cli.output import Sheet, facts, moment
+
+if TYPE_CHECKING:
+    from crossfade.experiments.learned import BanditReport
+    from crossfade.experiments.record import Experiment
+    from crossfade.traffic.allocation.allocation import Layer
+
+
+def experiment_sheet(experiments: Iterable[Experiment]) -> Sheet:
+    """Experiments, one per row."""
+    rows = [
+        (
+            item.name,
+            item.status.value,
+            item.kind,
+            item.model,
+            _weights(item),
+            f"{item.coverage:.4g}",
+            moment(item.started_at),
+        )
+        for item in experiments
+    ]
+    headings = ("experiment", "status", "kind", "model", "weights", "coverage", "started")
+    return Sheet(headings, rows, empty="no experiments yet")
+
+
+def one_experiment(item: Experiment) -> Sheet:
+    """An experiment."""
+    verdict = item.verdict
+    pairs = [
+        ("experiment", item.name),
+        ("status", f"{item.status.value}: {item.reason}" if item.reason else item.status.value),
+        ("kind", item.kind),
+        ("model", item.model),
+        ("description", item.spec.description),
+        *((f"variant {variant.name}", _variant(item, variant.name)) for variant in item.spec.variants),
+        ("coverage", f"{item.coverage:.4g}"),
+        ("layer", f"{item.spec.layer}, {item.spec.share:.4g} of its units" if item.spec.layer else ""),
+        ("metrics", ", ".join(f"{metric.name} ({metric.role})" for metric in item.spec.metrics)),
+        ("analysis", item.spec.analysis.method),
+        ("decision", "" if verdict is None else f"{verdict.action} {verdict.variant}: {verdict.reason}"),
+        ("created", f"{moment(item.created_at)} by {item.created_by}"),
+        ("started", moment(item.started_at)),
+        ("finished", moment(item.finished_at)),
+    ]
+    return facts(pairs, name=item.name)
+
+
+def bandit_sheet(report: BanditReport) -> Sheet:
+    """What a bandit knows."""
+    late = f", and {report.late:,} came too late" if report.late else ""
+    pairs = [
+        ("experiment", report.experiment),
+        ("policy", report.kind),
+        *((f"weight {name}", f"{weight:.4g}") for name, weight in report.weights.items()),
+        *((f"chance that {name} is best", f"{chance:.1%}") for name, chance in report.chances.items()),
+        ("learned", f"{report.decisions:,} decisions until {moment(report.learned_until)}{late}"),
+    ]
+    return facts(pairs, name=report.experiment)
+
+
+def layer_sheet(layers: Iterable[Layer]) -> Sheet:
+    """Layers, one per row."""
+    rows = [
+        (
+            layer.spec.name,
+            layer.spec.unit,
+            ", ".join(
+                f"{name} {share:.4g}"
+                for name, share in zip(layer.owners.names, layer.owners.shares, strict=True)
+                if share
+            ),
+        )
+        for layer in layers
+    ]
+    return Sheet(("layer", "unit", "units"), rows, empty="no layers yet")
+
+
+def _variant(item: Experiment, name: str) -> str:
+    asked = next(variant.version for variant in item.spec.variants if variant.name == name)
+    version = item.versions.get(name, asked)
+    shadow = ", shadow" if name in item.spec.shadows else ""
+    return ", ".join(filter(None, (f"{item.weights.get(name, 0.0):.4g}", version))) + shadow
+
+
+def _weights(item: Experiment) -> str:
+    return ", ".join(f"{name} {weight:.4g}" for name, weight in item.weights.items())

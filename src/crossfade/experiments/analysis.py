@@ -1,0 +1,191 @@
+"""`analyze`: from the evidence of an experiment to a report, and to what follows from it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from crossfade.experiments.analysis_spec import Correction
+from crossfade.experiments.decision import Findings, decide
+from crossfade.experiments.health import health
+from crossfade.experiments.looking import Schedule, schedule
+from crossfade.experiments.measuring import compare, everyone, measure
+from crossfade.experiments.question import Question
+from crossfade.experiments.report import AnalysisReport, Comparison, Ranking, Reading, Segment
+from crossfade.experiments.samples import Samples, accumulate, estimates, periods
+from crossfade.ledger.evidence import EVERYBODY, Cell, Evidence
+from crossfade.ledger.metrics import Direction, MetricSpec
+from crossfade.methods.stats.best_arm import probability_best
+from crossfade.methods.stats.multiplicity import benjamini_hochberg, holm
+from crossfade.methods.stats.values import Effect, Estimate, NotEstimable
+
+Part = tuple[str, str, str]
+"""Metric, dimension and value."""
+
+
+def analyze(evidence: Evidence, question: Question, now: datetime) -> AnalysisReport:
+    """Say what the evidence of an experiment means.
+
+    A pure function: the same evidence gives the same report. Whatever cannot be estimated says why.
+
+    Args:
+        evidence: From roll-ups.
+        question: Who is compared by what, how it is judged, and what follows.
+        now: The present time.
+
+    Raises:
+        InvalidAnalysisError: The question contradicts itself.
+        MissingExtraError: scipy is not installed.
+    """
+    question = question.checked()
+    arrivals = tuple(each for each in evidence.arrivals if each.variant in question.variants)
+    cells = _by_part(evidence.cells, question)
+    days = tuple(sorted({each.day for each in arrivals} | {cell.day for part in cells.values() for cell in part}))
+    period_of = periods(arrivals, question.variants)
+    due = schedule(question, arrivals, now)
+    comparisons, rankings, segments = [], [], []
+    for metric in question.metrics:
+        made, present = measure(metric, cells.get((metric.name, EVERYBODY, ""), ()), due, period_of, days)
+        comparisons += made
+        if len(question.variants) > 2:
+            rankings.append(_ranking(metric, present, question))
+        segments += _segments(metric, cells, due, period_of)
+    comparisons = _corrected(comparisons, question)
+    checked = health(evidence, question, now)
+    findings = Findings(question, comparisons, rankings, checked, arrivals, now)
+    return AnalysisReport(
+        experiment=question.experiment,
+        at=now,
+        method=question.analysis.method,
+        alpha=question.analysis.alpha,
+        correction=question.analysis.corrects_by,
+        control=question.against,
+        treatments=question.treatments,
+        decision=decide(findings),
+        health=checked,
+        comparisons=tuple(comparisons),
+        rankings=tuple(rankings),
+        segments=tuple(segments),
+        notes=tuple(_notes(question, period_of, comparisons)),
+    )
+
+
+def _by_part(cells: Iterable[Cell], question: Question) -> dict[Part, list[Cell]]:
+    """Sort cells, and leave out those of variants, metrics and dimensions that nobody asked about."""
+    metrics = {metric.name for metric in question.metrics}
+    dimensions = {EVERYBODY, *question.dimensions}
+    found: dict[Part, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.variant in question.variants and cell.metric in metrics and cell.dimension in dimensions:
+            found[cell.metric, cell.dimension, cell.value].append(cell)
+    return found
+
+
+def _corrected(comparisons: Sequence[Comparison], question: Question) -> list[Comparison]:
+    """Adjust the p-values of each role for how many there are, and read them.
+
+    Roles are families of their own: looking at a further secondary metric must not hide what a primary one shows.
+    """
+    spec, found = question.analysis, list(comparisons)
+    for role in ("primary", "secondary", "guardrail"):
+        places = [place for place, each in enumerate(found) if each.role == role and each.p_value is not None]
+        adjusted = _adjust([found[place].p_value or 0.0 for place in places], spec.corrects_by)
+        for place, p_value in zip(places, adjusted, strict=True):
+            each = found[place]
+            reading = _reading(each.effect, p_value, spec.alpha, each.direction)
+            found[place] = msgspec.structs.replace(each, adjusted_p=p_value, reading=reading)
+    return found
+
+
+def _adjust(p_values: list[float], correction: Correction) -> list[float]:
+    """Return adjusted p-values.
+
+    Always-valid p-values of one moment are 1 / e-value, and for those the step-up rule of Benjamini and Hochberg is
+    e-BH, which holds for any dependence.
+    """
+    if not p_values or correction == "none":
+        return p_values
+    found = holm(p_values) if correction == "holm" else benjamini_hochberg(p_values)
+    return [float(each) for each in found]
+
+
+def _reading(effect: Effect | NotEstimable, p_value: float, alpha: float, direction: Direction) -> Reading:
+    if isinstance(effect, NotEstimable):
+        return "unknown"
+    if p_value > alpha:
+        return "unclear"
+    return "better" if (effect.effect > 0) == (direction == "up") else "worse"
+
+
+def _ranking(metric: MetricSpec, present: Samples, question: Question) -> Ranking:
+    """Return how likely each variant is the best, with flat priors, on the periods that all variants share."""
+    found, _ = estimates(present, question.variants, metric)
+    sign = 1.0 if metric.direction == "up" else -1.0
+    known = [each for each in found if isinstance(each, Estimate) and each.variance > 0]
+    if len(known) < len(found):
+        refusals = [each.reason for each in found if isinstance(each, NotEstimable)]
+        return Ranking(metric.name, reason=refusals[0] if refusals else "the values of a variant do not vary")
+    chances = probability_best([sign * each.value for each in known], [each.variance**0.5 for each in known])
+    return Ranking(metric.name, tuple(zip(question.variants, map(float, chances), strict=True)))
+
+
+def _segments(
+    metric: MetricSpec, cells: dict[Part, list[Cell]], due: Schedule, period_of: dict[int, int]
+) -> list[Segment]:
+    """Compare within every segment, at the present look only; corrected over all of them."""
+    parts = sorted(part for part in cells if part[0] == metric.name and part[1] != EVERYBODY)
+    spec, found = due.question.analysis, []
+    for _, dimension, value in parts:
+        here = cells[metric.name, dimension, value]
+        (samples,) = accumulate(here, period_of, due.days[-1:] or (max(cell.day for cell in here),))
+        looked = [samples] if due.days else []
+        made = (compare(each, metric, looked, samples, due.present) for each in everyone(due.question))
+        found += [(dimension, value, each) for each in made]
+    p_values = [each.p_value for _, _, each in found]
+    adjusted = iter(_adjust([p_value for p_value in p_values if p_value is not None], spec.corrects_by))
+    segments = []
+    for (dimension, value, each), p_value in zip(found, p_values, strict=True):
+        corrected = None if p_value is None else next(adjusted)
+        reading = "unknown" if corrected is None else _reading(each.effect, corrected, spec.alpha, metric.direction)
+        segments.append(
+            Segment(
+                dimension,
+                value,
+                metric.name,
+                each.control,
+                each.treatment,
+                each.judged,
+                each.effect,
+                corrected,
+                reading,
+            )
+        )
+    return segments
+
+
+def _notes(question: Question, period_of: dict[int, int], comparisons: Sequence[Comparison]) -> Iterable[str]:
+    changed = len(set(period_of.values()))
+    if changed > 1:
+        yield (
+            f"The weights of the variants changed: there are {changed} periods of different weights. Effects compare "
+            "variants within periods and weight the periods by their units. The plain values of variants are not "
+            "comparable, because the variants got different mixtures of days."
+        )
+    if question.adaptive:
+        yield (
+            "The weights followed the outcomes, as those of a bandit do. Plain means of adaptively collected data are "
+            "biased; effects are compared within periods of the same weights, where units were still drawn at random."
+        )
+    left_out = max((each.left_out for each in comparisons), default=0)
+    if left_out:
+        yield f"Up to {left_out:,} units are in no comparison: in their period a variant had hardly any units."
+    if any(look.note and look.effect is not None for each in comparisons for look in each.looks):
+        yield "The intervals of some looks do not meet: an effect changes over time. See the timelines."
+    if question.analysis.method == "always_valid" and any(metric.window_seconds is None for metric in question.metrics):
+        yield (
+            "Outcomes count whenever they arrive. Late ones also change what earlier days show; the present look is "
+            "computed from all that is known now."
+        )

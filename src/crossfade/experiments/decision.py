@@ -1,0 +1,249 @@
+"""`decide`: what follows from a report, by rules that are data, with the reason in words and what is still missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from crossfade.experiments.analysis_spec import Action, Condition, Rule
+from crossfade.experiments.forecast import Forecast, forecast, forecast_margin, rate, reached
+from crossfade.experiments.question import Question
+from crossfade.experiments.report import Comparison, Decision, Health, Ranking
+from crossfade.experiments.reports import words
+from crossfade.ledger.evidence import Arrival
+
+_ORDER: tuple[Action, ...] = ("ship", "review", "continue", "keep", "stop")
+"""Of what follows for single treatments: the first that any of them has is what follows for the experiment."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What decisions are made from.
+
+    Args:
+        question: What was asked.
+        comparisons: Corrected.
+        rankings: Who is likely the best.
+        health: Whether the data can be trusted.
+        arrivals: For how fast units come.
+        now: The present time.
+    """
+
+    question: Question
+    comparisons: Sequence[Comparison]
+    rankings: Sequence[Ranking]
+    health: Health
+    arrivals: tuple[Arrival, ...]
+    now: datetime
+
+    def of(self, treatment: str, role: str = "") -> list[Comparison]:
+        """Return the comparisons of one treatment, of one role or of all."""
+        return [each for each in self.comparisons if each.treatment.variant == treatment and role in {"", each.role}]
+
+
+def decide(findings: Findings) -> Decision:
+    """Return what follows. A pure function: asked again with the same findings it answers the same.
+
+    Nothing is decided while the data cannot be trusted, nor before the minimum runtime and units; only a guardrail that
+    is clearly harmed stops an experiment at any time.
+    """
+    blocking = findings.health.blocking
+    harm = _harm(findings)
+    if blocking:
+        return _blocked(findings, harm)
+    if harm is not None:
+        reason = (
+            f"{words.sentence(harm)}; the guardrail is worse with p = {words.p(harm.harm_p)}, at whatever time one asks"
+        )
+        return Decision("stop", harm.treatment.variant, reason)
+    if (early := _early(findings)) is not None:
+        return early
+    verdicts = {name: _verdict(findings, name) for name in findings.question.treatments}
+    if not verdicts:
+        return Decision("continue", "", "there is no treatment to compare")
+    action = min((verdict[0] for verdict in verdicts.values()), key=_ORDER.index)
+    concerned = [name for name, verdict in verdicts.items() if verdict[0] == action]
+    if action == "stop" and len(concerned) < len(verdicts):
+        action = "keep"
+    chosen = _best(findings, concerned) if action == "ship" else concerned[0]
+    about = chosen if len(verdicts) == 1 or action in {"ship", "review"} else ""
+    reason = verdicts[chosen][1] if about else "; ".join(verdict[1] for verdict in verdicts.values())
+    if action != "continue":
+        return Decision(action, about, reason)
+    return _continue(findings, about, reason)
+
+
+def _harm(findings: Findings) -> Comparison | None:
+    """Return the guardrail that is most clearly harmed, if one is."""
+    harmed = [
+        each
+        for each in findings.comparisons
+        if each.role == "guardrail" and each.harm_p is not None and each.harm_p < findings.question.decision.harm_alpha
+    ]
+    return min(harmed, key=lambda each: each.harm_p or 0.0) if harmed else None
+
+
+def _blocked(findings: Findings, harm: Comparison | None) -> Decision:
+    blocking = findings.health.blocking
+    passing = all(problem.waits for problem in blocking) and harm is None
+    reason = "; ".join(problem.words for problem in blocking)
+    if harm is not None:
+        reason += f". Look now: if the data are right, a guardrail is harmed: {words.sentence(harm)}"
+    return Decision(
+        "continue" if passing else "review",
+        harm.treatment.variant if harm is not None else "",
+        reason,
+        missing="data that can be trusted",
+        blocked_by=tuple(dict.fromkeys(problem.code for problem in blocking)),
+    )
+
+
+def _early(findings: Findings) -> Decision | None:
+    """Return that it is too early, if it is; of an experiment that has ended, that it was too short."""
+    spec, question = findings.question.decision, findings.question
+    ended = question.ended(findings.now)
+    until = question.ends_at if ended and question.ends_at is not None else findings.now
+    ran = math.inf if question.started_at is None else (until - question.started_at).total_seconds()
+    expected = dict(findings.health.expected)  # a variant that is a shadow alone gets no units
+    units = {name: count for name, count in findings.health.units if expected[name] > 0 or name == question.against}
+    fewest = min(units, key=lambda name: units[name])
+    if ran < spec.minimum_runtime_seconds:
+        least, remaining = words.duration(spec.minimum_runtime_seconds), spec.minimum_runtime_seconds - ran
+        if ended:
+            return Decision("review", "", f"it ended after {words.duration(ran)}, and {least} are the least")
+        reason = f"it has run for {words.duration(ran)}, and {least} are the least"
+        return Decision("continue", "", reason, words.duration(remaining), None, remaining)
+    if units[fewest] >= spec.minimum_units:
+        return None
+    reason = f"`{fewest}` has {units[fewest]:,} units, and {spec.minimum_units:,} are the least"
+    if ended:
+        return Decision("review", "", reason)
+    share = units[fewest] / findings.health.total
+    return _waiting(findings, "", reason, math.ceil((spec.minimum_units - units[fewest]) / share) if share else None)
+
+
+def _verdict(findings: Findings, treatment: str) -> tuple[Action, str]:
+    """Return what follows for one treatment, and why."""
+    at_end = _at_end(findings, treatment)
+    for rule in findings.question.decision.rules:
+        if rule.at_end and not at_end:
+            continue
+        if all(_holds(condition, findings.of(treatment, condition.metrics)) for condition in rule.conditions):
+            return rule.action, _why(findings, treatment, rule, at_end)
+    return "continue", _undecided(findings, treatment)
+
+
+def _holds(condition: Condition, comparisons: Iterable[Comparison]) -> bool:
+    found = [
+        each.acceptable if condition.finding == "acceptable" else each.reading == condition.finding
+        for each in comparisons
+    ]
+    return {"all": all(found), "any": any(found), "none": not any(found)}[condition.match]
+
+
+def _at_end(findings: Findings, treatment: str) -> str:
+    """Return why no more is to be expected of the treatment; empty while more is."""
+    question, total = findings.question, findings.health.total
+    spec, horizon = question.analysis, question.horizon
+    if question.ended(findings.now):
+        return "the experiment has ended"
+    if spec.planned_units is not None and total >= spec.planned_units and _looked(findings):
+        return f"the planned {spec.planned_units:,} units are there"
+    if horizon is not None and findings.now >= horizon and _looked(findings):
+        return "the planned time is over"
+    primaries = findings.of(treatment, "primary")
+    powers = [reached(each, question, total, len(primaries)) for each in primaries]
+    if powers and all(each is not None and each >= spec.power for each in powers):
+        effect = words.percent(spec.smallest_effect or 0.0)
+        return f"an effect of {effect} would be seen by now with a power of {spec.power:.0%}"
+    return ""
+
+
+def _looked(findings: Findings) -> bool:
+    """Whether planned looks have caught up with the units: they wait for a day to end."""
+    if findings.question.analysis.method == "always_valid":
+        return True
+    looks = [each.looks for each in findings.comparisons]
+    planned = findings.question.analysis.planned_units
+    if planned is None or findings.question.analysis.method == "fixed":
+        return all(looks)
+    days = {look[-1].day for look in looks if look}
+    until = max(days, default="")
+    return sum(arrival.units for arrival in findings.arrivals if arrival.day <= until) >= planned
+
+
+def _why(findings: Findings, treatment: str, rule: Rule, at_end: str) -> str:
+    """Return the sentences that made the rule hold."""
+    shown: dict[tuple[str, str], str] = {}
+    for condition in rule.conditions:
+        for each in findings.of(treatment, condition.metrics):
+            told = condition.finding in {"acceptable", each.reading}
+            if told and condition.match != "none":
+                shown[each.metric, each.treatment.variant] = (
+                    words.within(each) if condition.finding == "acceptable" else words.sentence(each)
+                )
+    parts = list(shown.values())
+    if rule.at_end:
+        parts.insert(0, at_end)
+        unproven = [each for each in findings.of(treatment, "guardrail") if not each.acceptable]
+        parts += [words.within(each) for each in unproven]
+        if not rule.conditions:
+            parts += [words.sentence(each) for each in findings.of(treatment, "primary")]
+    return "; ".join(dict.fromkeys(parts)) or f"the rules say `{rule.action}`"
+
+
+def _undecided(findings: Findings, treatment: str) -> str:
+    primaries = findings.of(treatment, "primary")
+    better = [each for each in primaries if each.reading == "better"]
+    if better:
+        open_guardrails = [each for each in findings.of(treatment, "guardrail") if not each.acceptable]
+        return "; ".join([*map(words.sentence, better), *map(words.within, open_guardrails)])
+    return "; ".join(map(words.sentence, primaries)) or "there is no primary metric, so nothing can be decided"
+
+
+def _best(findings: Findings, candidates: Sequence[str]) -> str:
+    """Return the treatment that is most likely the best by the first primary metric."""
+    primary = next((each.metric for each in findings.comparisons if each.role == "primary"), "")
+    chances = dict(next((each.chances for each in findings.rankings if each.metric == primary), ()))
+    return max(candidates, key=lambda name: chances.get(name, 0.0))
+
+
+def _continue(findings: Findings, about: str, reason: str) -> Decision:
+    question, total = findings.question, findings.health.total
+    spec = question.analysis
+    if spec.method != "always_valid":
+        if spec.planned_units is not None:
+            return _waiting(findings, about, reason, max(spec.planned_units - total, 0))
+        remaining = (question.horizon - findings.now).total_seconds() if question.horizon else None
+        return Decision("continue", about, reason, words.duration(remaining or 0.0), None, remaining)
+    predicted = list(_predicted(findings, (about,) if about else findings.question.treatments))
+    if not predicted or any(each.units is None for each in predicted):
+        return Decision("continue", about, reason, "more units than can be said now")
+    most = max(predicted, key=lambda each: each.units or 0)
+    return _waiting(findings, about, reason, max((most.units or 0) - total, 0), most.aim)
+
+
+def _predicted(findings: Findings, treatments: Iterable[str]) -> Iterator[Forecast]:
+    """Yield how many units it takes for every finding that is still open."""
+    total = findings.health.total
+    for name in treatments:
+        primaries = findings.of(name, "primary")
+        found = [
+            forecast(each, findings.question, total, len(primaries)) for each in primaries if each.reading == "unclear"
+        ]
+        if any(each.reading == "better" for each in primaries):
+            unproven = (each for each in findings.of(name, "guardrail") if not each.acceptable)
+            found = [forecast_margin(each, findings.question, total) for each in unproven]
+        yield from (each for each in found if each is not None)
+
+
+def _waiting(findings: Findings, about: str, reason: str, units: int | None, aim: str = "") -> Decision:
+    """Return that it goes on, with how many units are missing and about how long they take."""
+    per_second = rate(findings.arrivals, findings.now)
+    seconds = units / per_second if per_second and units is not None else None
+    missing = "more units" if units is None else f"about {words.rounded(units)} more units"
+    missing += f" {aim}" if aim else ""
+    missing += f"; that takes about {words.duration(seconds)} as they arrive now" if seconds is not None else ""
+    return Decision("continue", about, reason, missing, units, seconds)

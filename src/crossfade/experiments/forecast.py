@@ -1,0 +1,129 @@
+"""How much longer an experiment takes: units that are still needed, and the time in which they come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from crossfade.experiments.looking import end_of
+from crossfade.experiments.question import Question
+from crossfade.experiments.report import Comparison
+from crossfade.experiments.reports import words
+from crossfade.ledger.evidence import Arrival
+from crossfade.methods.stats.non_inferiority import NonInferiority
+from crossfade.methods.stats.power import MOST, Design, Population, power, units_needed
+from crossfade.methods.stats.sequential_power import always_valid_power, group_sequential_power
+from crossfade.methods.stats.values import Alternative, Effect, NotEstimable
+
+DAYS = 7
+"""The rate of arrival is that of the last full days, so that a week-end counts as much as it should."""
+_LOOKS = 20
+
+Plan = tuple[Population, Design, Callable[[float, float], float]]
+"""What is known of the metric, how the experiment is judged, and the power by effect and units."""
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """How many units it takes to see an effect.
+
+    Args:
+        units: Of all variants, those there are included; None where it cannot be said.
+        aim: What they would show, in words.
+    """
+
+    units: int | None
+    aim: str
+
+
+def rate(arrivals: tuple[Arrival, ...], now: datetime) -> float | None:
+    """Return how many units come in a second, by the last full days; None before there is a full one."""
+    full = sorted({arrival.day for arrival in arrivals if end_of(arrival.day) <= now})[-DAYS:]
+    if not full:
+        return None
+    # days on which nobody came count, too
+    span = (end_of(full[-1]) - end_of(full[0])).total_seconds() + 86_400
+    return sum(arrival.units for arrival in arrivals if arrival.day in full) / span
+
+
+def forecast(comparison: Comparison, question: Question, total: int, family: int) -> Forecast | None:
+    """Say how many units it takes to see the smallest effect worth seeing, or else the present one.
+
+    Args:
+        comparison: Of the primary metric.
+        question: What was asked.
+        total: Units of all variants now.
+        family: How many comparisons share alpha.
+    """
+    wanted = _wanted(comparison, question)
+    if wanted is None:
+        return None
+    spec, (effect, relative) = question.analysis, wanted
+    aim = f"to see an effect of {words.percent(relative)} with a power of {spec.power:.0%}"
+    aim += ", if the effect stays what it is now" if spec.smallest_effect is None else ""
+    plan = _plan(comparison, question, total, spec.alpha / family, "two-sided")
+    return Forecast(_units(plan, comparison, question, effect), aim)
+
+
+def forecast_margin(comparison: Comparison, question: Question, total: int) -> Forecast | None:
+    """Say how many units it takes to show that a guardrail is within its margin, if it is no different in truth."""
+    margin, baseline = comparison.non_inferiority, comparison.control.value
+    if not (isinstance(margin, NonInferiority) and isinstance(comparison.absolute, Effect) and baseline):
+        return None
+    if not margin.margin > 0:
+        return None
+    plan = _plan(comparison, question, total, question.analysis.alpha, "greater")
+    aim = f"to show that `{comparison.metric}` is within its margin, if nothing changed it"
+    return Forecast(_units(plan, comparison, question, margin.margin * abs(baseline)), aim)
+
+
+def _units(plan: Plan, comparison: Comparison, question: Question, effect: float) -> int | None:
+    population, design, reach = plan
+    found = units_needed(population, effect, design, question.analysis.power, reach=lambda n: reach(effect, n))
+    if isinstance(found, NotEstimable) or found >= MOST:
+        return None
+    return math.ceil(found / 2) if comparison.paired else found  # each unit has both
+
+
+def reached(comparison: Comparison, question: Question, total: int, family: int) -> float | None:
+    """Return the power that there is by now to see the smallest effect worth seeing; None where none was named."""
+    wanted = _wanted(comparison, question)
+    if question.analysis.smallest_effect is None or wanted is None:
+        return None
+    *_, reach = _plan(comparison, question, total, question.analysis.alpha / family, "two-sided")
+    return reach(wanted[0], 2 * comparison.control.units if comparison.paired else total)
+
+
+def _wanted(comparison: Comparison, question: Question) -> tuple[float, float] | None:
+    """Return the effect that is looked for, absolute and relative to the control."""
+    absolute, baseline = comparison.absolute, comparison.control.value
+    if not isinstance(absolute, Effect) or not baseline or not absolute.standard_error > 0:
+        return None
+    smallest = question.analysis.smallest_effect
+    effect = abs(absolute.effect) if smallest is None else smallest * abs(baseline)
+    return (effect, effect / abs(baseline)) if 0 < effect < math.inf else None
+
+
+def _plan(comparison: Comparison, question: Question, total: int, alpha: float, alternative: Alternative) -> Plan:
+    """Return what is known; the variance of one unit is what explains the present standard error, of any metric."""
+    spec, absolute = question.analysis, comparison.absolute
+    n_control, n_treatment = comparison.control.units, comparison.treatment.units
+    everybody = max(total, n_control + n_treatment)
+    if comparison.paired:
+        everybody = n_control + n_treatment
+    error = absolute.standard_error if isinstance(absolute, Effect) else math.nan
+    population = Population(comparison.control.value or 0.0, error**2 / (1 / n_control + 1 / n_treatment))
+    design = Design(alpha, alternative, n_control / everybody, n_treatment / everybody)
+
+    def reach(effect: float, n: float) -> float:
+        if spec.method == "fixed":
+            return power(population, effect, n, design)
+        if spec.method == "group_sequential":
+            return group_sequential_power(population, effect, n, design, times=spec.looks, spending=spec.spending)
+        return always_valid_power(
+            population, effect, n, design, times=_LOOKS, tuning=spec.tuning, smallest=spec.smallest_units
+        )
+
+    return population, design, reach

@@ -1,0 +1,102 @@
+"""`Judge`: from the evidence of an experiment to a decision, and from a decision to what follows.
+
+`decide` is the one function by which a decision acts: it moves the alias through the switch, then ends the experiment.
+"""
+
+from __future__ import annotations
+
+from crossfade.core.clock import Clock, utc_now
+from crossfade.core.identity import CHAMPION
+from crossfade.errors import ExperimentConflictError
+from crossfade.experiments.analysis import analyze
+from crossfade.experiments.record import ENDED, Experiment, Status, Verdict
+from crossfade.experiments.report import AnalysisReport
+from crossfade.experiments.requests import DecideRequest
+from crossfade.experiments.store import ExperimentStore
+from crossfade.ledger.reading import read_evidence
+from crossfade.registry.registry import LOCAL
+from crossfade.storage.database import Database
+from crossfade.traffic.switch import AliasSwitch
+
+AUTO = "auto"
+"""The principal of decisions that act by themselves."""
+_ACTS = {"ship": "ship", "keep": "keep", "stop": "keep"}
+"""What is done for what an analysis says; everything else needs a person or more data."""
+
+
+class Judge:
+    """Judges the experiments of a platform.
+
+    Args:
+        store: The experiments.
+        database: Where roll-ups are.
+        switch: Moves aliases.
+        clock: What time it is.
+    """
+
+    def __init__(self, store: ExperimentStore, database: Database, switch: AliasSwitch, clock: Clock = utc_now) -> None:
+        self._store = store
+        self._database = database
+        self._switch = switch
+        self._clock = clock
+
+    def analyze(self, name: str) -> AnalysisReport:
+        """Return what the evidence says now.
+
+        Raises:
+            ExperimentNotFoundError: There is no such experiment.
+            ExperimentConflictError: It has not started.
+            MissingExtraError: scipy is not installed.
+        """
+        return self._analyze(self._store.find(name))
+
+    def decide(self, name: str, wanted: DecideRequest, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
+        """End an experiment by a decision: ship a variant to everybody, or keep what is.
+
+        Args:
+            name: The experiment.
+            wanted: What shall follow; when it does not say, what the analysis says.
+            principal: Who decides.
+            dry_run: Only check, and say what would follow.
+
+        Raises:
+            ExperimentConflictError: It does not run, the analysis says to wait or to look, or there is nothing to ship.
+            NotReadyError: A process cannot make the shipped version ready; everything stays as it is.
+        """
+        found = self._store.find(name)
+        if found.status in ENDED or found.status is Status.DRAFT:
+            raise ExperimentConflictError(name=name, problem=f"is {found.status.value}, so there is nothing to decide")
+        verdict = self._verdict(found, wanted, principal)
+        if verdict.action == "ship" and found.model:
+            self._ship(found, verdict, principal, dry_run=dry_run)
+        return self._store.conclude(name, verdict, principal=principal, dry_run=dry_run)
+
+    def _analyze(self, found: Experiment) -> AnalysisReport:
+        if found.started_at is None:
+            raise ExperimentConflictError(name=found.name, problem="has not started, so there is nothing to analyze")
+        question = found.spec.question(found.started_at, found.finished_at)
+        return analyze(read_evidence(self._database, found.name), question, self._clock())
+
+    def _verdict(self, found: Experiment, wanted: DecideRequest, principal: str) -> Verdict:
+        if wanted.action:
+            variant = wanted.variant if wanted.action == "ship" else ""
+            if wanted.action == "ship" and variant not in found.weights:
+                raise ExperimentConflictError(name=found.name, problem=f"has no variant `{variant[:80]}` to ship")
+            return Verdict(wanted.action, variant, wanted.reason or "decided by a person", principal)
+        decision = self._analyze(found).decision
+        action = _ACTS.get(decision.action)
+        if action is None:
+            missing = f"; missing: {decision.missing}" if decision.missing else ""
+            problem = f"is not decided ({decision.action}): {decision.reason}{missing}"
+            raise ExperimentConflictError(name=found.name, problem=problem)
+        return Verdict(action, decision.variant if action == "ship" else "", decision.reason, principal)
+
+    def _ship(self, found: Experiment, verdict: Verdict, principal: str, *, dry_run: bool) -> None:
+        self._switch.move(
+            found.model,
+            CHAMPION,
+            found.versions[verdict.variant],
+            reason=f"experiment {found.name}: {verdict.reason}"[:2000],
+            principal=principal,
+            dry_run=dry_run,
+        )

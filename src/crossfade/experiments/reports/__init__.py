@@ -1,0 +1,1 @@
+"""How an analysis is told: in words, tables, Markdown, HTML and pictures."""

@@ -1,0 +1,275 @@
+"""From the cells of the evidence to one estimate of each variant, by periods in which the weights were the same.
+
+When weights change, variants get different mixtures of days; pooling them would let the days pass for an effect
+(Simpson's paradox). Within a period of the same weights units are drawn alike, so variants are compared within periods,
+and the periods are weighted by their units. With weights by units the sum over periods is the same martingale that
+always-valid intervals are about; weights by precision would change with every look.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from crossfade.ledger.evidence import Arrival, Cell
+from crossfade.ledger.metrics import MetricSpec
+from crossfade.methods.stats import quantiles
+from crossfade.methods.stats.contrast import contrast
+from crossfade.methods.stats.cuped import Adjustment, adjusted, adjustment
+from crossfade.methods.stats.distributions import Array
+from crossfade.methods.stats.gradient import Mean, Ratio, Statistic, estimate, linearize, quadratic
+from crossfade.methods.stats.moments import Moments
+from crossfade.methods.stats.sketch import Sketch
+from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable, Scale
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What is known of the units of one variant in one period."""
+
+    moments: Moments
+    sketch: Sketch | None = None
+
+    @property
+    def n(self) -> int:
+        """How many units."""
+        return int(self.moments.n)
+
+    def merge(self, other: Sample) -> Sample:
+        """Return what is known of the units of both."""
+        sketch = self.sketch
+        if other.sketch is not None:
+            sketch = other.sketch if sketch is None else sketch.merge(other.sketch)
+        return Sample(self.moments.merge(other.moments), sketch)
+
+
+Samples = Mapping[int, Mapping[str, Sample]]
+"""Period -> variant -> what is known."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Control and treatment, as estimated.
+
+    Args:
+        control: Of the one.
+        treatment: Of the other.
+        left_out: Units of periods in which one of the two had fewer than two.
+    """
+
+    control: Estimate | NotEstimable
+    treatment: Estimate | NotEstimable
+    left_out: int = 0
+
+    def contrast(self, scale: Scale) -> Contrast | NotEstimable:
+        """Compare them."""
+        return contrast(self.control, self.treatment, scale)
+
+
+def periods(arrivals: Iterable[Arrival], variants: tuple[str, ...]) -> dict[int, int]:
+    """Return revision -> period: revisions that split units among the variants alike belong to one."""
+    weights: dict[int, dict[str, float]] = defaultdict(dict)
+    for arrival in arrivals:
+        if arrival.variant in variants:
+            weights[arrival.revision][arrival.variant] = arrival.weight
+    known: dict[tuple[float, ...], int] = {}
+    found = {}
+    for revision in sorted(weights):
+        given = [weights[revision].get(variant, 0.0) for variant in variants]
+        total = math.fsum(given)
+        split = tuple(round(weight / total, 6) for weight in given) if total > 0 else (float(revision),)
+        found[revision] = known.setdefault(split, len(known))
+    return found
+
+
+def accumulate(
+    cells: Iterable[Cell], period_of: Mapping[int, int], days: Iterable[str]
+) -> Iterator[dict[int, dict[str, Sample]]]:
+    """Yield what is known at the end of each day of the units that were first exposed until then.
+
+    Args:
+        cells: Of one metric, in one part of the experiment.
+        period_of: Revision -> period; a revision that is not there is a period of its own.
+        days: Ascending.
+    """
+    by_day: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        by_day[cell.day].append(cell)
+    waiting = sorted(by_day, reverse=True)
+    so_far: dict[int, dict[str, Sample]] = defaultdict(dict)
+    for day in days:
+        while waiting and waiting[-1] <= day:
+            for cell in by_day[waiting.pop()]:
+                period = so_far[period_of.get(cell.revision, -1 - cell.revision)]
+                new = Sample(cell.moments, cell.sketch)
+                period[cell.variant] = period[cell.variant].merge(new) if cell.variant in period else new
+        yield {period: dict(samples) for period, samples in so_far.items()}
+
+
+def pooled(samples: Samples, variant: str) -> Sample | None:
+    """Return what is known of a variant in all periods together, which no other variant is compared with."""
+    found = [period[variant] for period in samples.values() if variant in period]
+    if not found:
+        return None
+    total = found[0]
+    for each in found[1:]:
+        total = total.merge(each)
+    return total
+
+
+def statistic_of(metric: MetricSpec) -> Statistic:
+    """Return what a metric is of its columns."""
+    return Ratio(0, 1) if metric.kind == "ratio" else Mean(0)
+
+
+def width_of(metric: MetricSpec) -> int:
+    """Return how many columns come before the covariate."""
+    return 2 if metric.kind in {"ratio", "quantile"} else 1
+
+
+def value_of(sample: Sample | None, metric: MetricSpec) -> float | None:
+    """Return the plain value of a sample, without any adjustment."""
+    if sample is None or not sample.n:
+        return None
+    if metric.kind == "quantile":
+        return sample.sketch.quantile(metric.level or 0.5) if sample.sketch is not None and sample.sketch.n else None
+    value, _ = linearize(statistic_of(metric), sample.moments.mean)
+    return value if math.isfinite(value) else None
+
+
+def pair(samples: Samples, control: str, treatment: str, metric: MetricSpec) -> Pair:
+    """Estimate two variants, on the periods in which both had units."""
+    (of_control, of_treatment), left_out = estimates(samples, (control, treatment), metric)
+    return Pair(of_control, of_treatment, left_out)
+
+
+def estimates(
+    samples: Samples, names: tuple[str, ...], metric: MetricSpec
+) -> tuple[tuple[Estimate | NotEstimable, ...], int]:
+    """Estimate variants so that they can be compared with each other; also say how many units were left out.
+
+    Source:
+        Post-stratification: Miratrix, Sekhon, Yu, JRSS B 75 (2013). Periods of constant weights are strata within which
+        assignment is random whatever weights depended on, as in the adaptively weighted designs of Zhang, Janson,
+        Murphy (NeurIPS 2020).
+    """
+    usable = [period for period in samples.values() if all(name in period and period[name].n > 1 for name in names)]
+    total = sum(period[name].n for period in samples.values() for name in names if name in period)
+    left_out = total - sum(period[name].n for period in usable for name in names)
+    if not usable:
+        return (_absent(samples, names),) * len(names), left_out
+    if metric.kind == "quantile":
+        return tuple(_quantile(usable, name, names, metric) for name in names), left_out
+    shares = _shares(usable, names)
+    fitted = _adjustment(usable, shares, names, metric)
+    return tuple(_mean(usable, shares, name, metric, fitted) for name in names), left_out
+
+
+def _absent(samples: Samples, names: tuple[str, ...]) -> NotEstimable:
+    for name in names:
+        if not any(name in period and period[name].n for period in samples.values()):
+            return NotEstimable(f"`{name}` has no units yet")
+    return NotEstimable("in no period of the same weights all variants have two units")
+
+
+def _shares(usable: list[Mapping[str, Sample]], names: tuple[str, ...]) -> Array:
+    units = np.array([sum(period[name].n for name in names) for period in usable], dtype=np.float64)
+    shares: Array = units / units.sum()
+    return shares
+
+
+def _mean(
+    usable: list[Mapping[str, Sample]], shares: Array, name: str, metric: MetricSpec, fitted: Adjustment | None
+) -> Estimate | NotEstimable:
+    cells = [period[name].moments for period in usable]
+    moments, statistic = _weighted(cells, shares), statistic_of(metric)
+    found = estimate(moments, statistic) if fitted is None else adjusted(moments, statistic, fitted)
+    if isinstance(found, NotEstimable) or len(cells) == 1:
+        return found
+    _, gradient = linearize(statistic, moments.mean)
+    parts = np.array([quadratic(cell, gradient, gradient) for cell in cells]) * shares**2
+    return msgspec.structs.replace(found, df=_degrees(parts, np.array([int(cell.n) - 1 for cell in cells])))
+
+
+def _weighted(cells: list[Moments], shares: Array) -> Moments:
+    """Return moments whose mean is the weighted mean of the cells' means, and whose variance is that of this mean."""
+    if len(cells) == 1:
+        return cells[0]
+    n = sum(int(cell.n) for cell in cells)
+    mean = sum((share * cell.mean for share, cell in zip(shares, cells, strict=True)), np.zeros(cells[0].mean.shape))
+    variance = sum(
+        (share**2 * cell.covariance / int(cell.n) for share, cell in zip(shares, cells, strict=True)),
+        np.zeros(cells[0].m2.shape),
+    )
+    return Moments(np.asarray(n), mean, variance * n * (n - 1))
+
+
+def _degrees(parts: Array, df: Array) -> float:
+    """Return the degrees of freedom of a sum of variances (Satterthwaite)."""
+    total = float(parts.sum())
+    if not total > 0:
+        return float(df.sum())
+    return 1 / float(((parts / total) ** 2 / df).sum())
+
+
+def _adjustment(
+    usable: list[Mapping[str, Sample]], shares: Array, names: tuple[str, ...], metric: MetricSpec
+) -> Adjustment | None:
+    if not metric.covariate:
+        return None
+    within = [Moments.stack([period[name].moments for name in names]).within() for period in usable]
+    mean = sum((share * each.mean for share, each in zip(shares, within, strict=True)), np.zeros(within[0].mean.shape))
+    together = Moments(np.asarray(sum(int(each.n) for each in within)), mean, np.sum([each.m2 for each in within], 0))
+    return adjustment(together, statistic_of(metric), (Mean(width_of(metric)),))
+
+
+def _quantile(
+    usable: list[Mapping[str, Sample]], name: str, names: tuple[str, ...], metric: MetricSpec
+) -> Estimate | NotEstimable:
+    """Return the mean of the periods' quantiles, of those periods that have enough values of every variant."""
+    by_period = [{each: quantile(period[each], metric) for each in names} for period in usable]
+    complete = [
+        place
+        for place, found in enumerate(by_period)
+        if not any(isinstance(each, NotEstimable) for each in found.values())
+    ]
+    if not complete:
+        return by_period[-1][name] if isinstance(by_period[-1][name], NotEstimable) else _first_refusal(by_period[-1])
+    shares = _shares([usable[place] for place in complete], names)
+    found = [by_period[place][name] for place in complete]
+    parts = [each for each in found if isinstance(each, Estimate)]
+    if len(parts) == 1:
+        return parts[0]
+    values, variances = (np.array([getattr(each, field) for each in parts]) for field in ("value", "variance"))
+    df = _degrees(shares**2 * variances, np.array([each.df for each in parts]))
+    return Estimate.plain(
+        float(shares @ values), float(shares**2 @ variances), sum(usable[place][name].n for place in complete), df
+    )
+
+
+def _first_refusal(found: Mapping[str, Estimate | NotEstimable]) -> NotEstimable:
+    return next(each for each in found.values() if isinstance(each, NotEstimable))
+
+
+def quantile(sample: Sample, metric: MetricSpec) -> Estimate | NotEstimable:
+    """Estimate a quantile of single values; values of the same unit may resemble each other."""
+    if sample.sketch is None or not sample.sketch.n:
+        return NotEstimable("there are no values yet")
+    level, mean = metric.level or 0.5, sample.moments.mean
+    share = float(mean[0] / mean[1]) if mean[1] > 0 else 0.0
+    alone = bool(sample.moments.m2[1, 1] == 0 and mean[1] == 1)  # one value of every unit: nothing to resemble
+    effect: float | NotEstimable = 1.0
+    if not alone:
+        if not 0 < share < 1:
+            return NotEstimable("it is not known yet how much the values of a unit resemble each other")
+        # the frozen cut is near the quantile, not at it, so it is measured against the variance at its own level
+        effect = quantiles.design_effect(sample.moments, share)
+    if isinstance(effect, NotEstimable):
+        return effect
+    found = quantiles.of_sketch(sample.sketch, level, design_effect=effect)
+    return found if isinstance(found, NotEstimable) else msgspec.structs.replace(found, n=sample.n)

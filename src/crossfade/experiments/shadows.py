@@ -1,0 +1,106 @@
+"""Shadows: variants that answered the same requests as the control, so differences are within units: paired."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from crossfade.experiments.samples import Samples, pooled, width_of
+from crossfade.ledger.metrics import MetricSpec
+from crossfade.methods.stats.gradient import (
+    SIGNAL,
+    Mean,
+    Ratio,
+    Statistic,
+    estimate,
+    linearize,
+    quadratic,
+    unusable,
+)
+from crossfade.methods.stats.moments import Moments
+from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable, Scale
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Control and shadow on the same units.
+
+    Args:
+        moments: Of all units.
+        own: What the metric is of the control.
+        other: What it is of the shadow.
+        left_out: No units ever are: nothing is drawn, so weights do not matter.
+    """
+
+    moments: Moments
+    own: Statistic
+    other: Statistic
+    left_out: int = 0
+
+    @property
+    def control(self) -> Estimate | NotEstimable:
+        """Of the control."""
+        return estimate(self.moments, self.own)
+
+    @property
+    def treatment(self) -> Estimate | NotEstimable:
+        """Of the shadow."""
+        return estimate(self.moments, self.other)
+
+    def contrast(self, scale: Scale) -> Contrast | NotEstimable:
+        """Compare them: the gradient of the difference, of the relative difference, or of the logarithm of the ratio.
+
+        Source:
+            The delta method; of a difference of means it is the paired t-test.
+        """
+        for statistic in (self.own, self.other):
+            if (refusal := unusable(self.moments, statistic)) is not None:
+                return refusal
+        (control, of_control), (treatment, of_treatment) = (
+            linearize(statistic, self.moments.mean) for statistic in (self.own, self.other)
+        )
+        if scale == "absolute":
+            value, gradient = treatment - control, of_treatment - of_control
+        elif scale == "relative":
+            if not self._clear(control, self.own):
+                return NotEstimable("the control cannot be told from zero, so nothing is relative to it")
+            value = (treatment - control) / abs(control)
+            slope = math.copysign(1.0, control) * treatment / control**2
+            gradient = of_treatment / abs(control) - slope * of_control
+        else:
+            if not (
+                min(control, treatment) > 0 and self._clear(control, self.own) and self._clear(treatment, self.other)
+            ):
+                return NotEstimable("a variant is not clearly above zero, so it has no logarithm")
+            value, gradient = math.log(treatment / control), of_treatment / treatment - of_control / control
+        error, n = math.sqrt(max(quadratic(self.moments, gradient, gradient), 0.0)), int(self.moments.n)
+        if not error > 0:
+            return NotEstimable("the differences within units do not vary")
+        return Contrast(scale, value, error, n - 1, n, n, control)
+
+    def _clear(self, value: float, statistic: Statistic) -> bool:
+        found = estimate(self.moments, statistic)
+        return isinstance(found, Estimate) and abs(value) > SIGNAL * math.sqrt(found.variance)
+
+
+def paired(samples: Samples, control: str, shadow: int, metric: MetricSpec) -> Paired | None:
+    """Return the control and one of its shadows, on all units of the control.
+
+    Args:
+        samples: Whose moments have, after the covariate, one further column for each shadow (two for a ratio): what it
+            would have had.
+        control: The variant that answered.
+        shadow: Place of the shadow in the order of the experiment's shadows.
+        metric: Which.
+
+    Returns:
+        None where there are no such columns, because the metric does not depend on answers alone.
+    """
+    sample = pooled(samples, control)
+    own = width_of(metric)
+    column = own * (1 + shadow) + bool(metric.covariate)
+    if sample is None or metric.kind == "quantile" or column + own > len(sample.moments.mean):
+        return None
+    if metric.kind == "ratio":
+        return Paired(sample.moments, Ratio(0, 1), Ratio(column, column + 1))
+    return Paired(sample.moments, Mean(0), Mean(column))

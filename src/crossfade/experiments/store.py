@@ -1,0 +1,551 @@
+"""`ExperimentStore`: what people do with experiments: write one down, start, pause, reweight, stop it, and its layers.
+
+Every change is one transaction: the experiment, its layer, the revision that processes follow, and the audit entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+
+from crossfade.core.clock import Clock, utc_now
+from crossfade.core.hashing import canonical_json
+from crossfade.core.identity import ModelRef, Semver, check_name
+from crossfade.errors import (
+    ExperimentConflictError,
+    ExperimentNotFoundError,
+    InvalidExperimentError,
+    InvalidSemverError,
+    LoadFailedError,
+    RejectedVersionError,
+)
+from crossfade.experiments.amending import check_amendment, relearned
+from crossfade.experiments.learned import Learned, drawing, first_learned
+from crossfade.experiments.record import ENDED, LEGAL, Experiment, Status, Verdict, experiment_of, route_of
+from crossfade.experiments.spec import ExperimentSpec
+from crossfade.ledger.rebuilding import declare
+from crossfade.methods.bandits.policy import ContextualPolicy
+from crossfade.registry.acceptance import attribution
+from crossfade.registry.pages import check_limit, number_cursor, page_of
+from crossfade.registry.registry import LOCAL, Registry
+from crossfade.registry.versions import REJECTED, Page, Version
+from crossfade.storage.changes import commit_change
+from crossfade.storage.database import Database
+from crossfade.storage.tables import ROUTED, experiments, layers
+from crossfade.storage.times import to_text
+from crossfade.traffic.allocation.allocation import Layer
+from crossfade.traffic.allocation.allocations import Allocations, not_found
+from crossfade.traffic.allocation.specs import UNIT, LayerSpec
+from crossfade.traffic.readiness import Readiness
+from crossfade.traffic.routing import ExperimentRoute
+from crossfade.traffic.snapshot import EXPERIMENT, LAYER
+
+_KIND = "experiments"
+BANDIT = "bandit"
+"""The principal of weights that follow what was learned."""
+
+
+class ExperimentStore:
+    """The experiments of a platform.
+
+    Args:
+        registry: Where versions are.
+        database: Where experiments are.
+        readiness: Makes processes load versions before traffic is sent to them.
+        clock: What time it is.
+
+    Example:
+        >>> store.create(spec)  # doctest: +SKIP
+        >>> store.start("late_flights").status  # doctest: +SKIP
+        <Status.RUNNING: 'running'>
+    """
+
+    def __init__(self, registry: Registry, database: Database, readiness: Readiness, clock: Clock = utc_now) -> None:
+        self._registry = registry
+        self._database = database
+        self._readiness = readiness
+        self._clock = clock
+
+    # --- looking ---
+
+    def find(self, name: str) -> Experiment:
+        """Return an experiment.
+
+        Raises:
+            ExperimentNotFoundError: There is none of this name.
+        """
+        with self._database.read() as connection:
+            return experiment_of(_row(connection, name))
+
+    def list(self, *, model: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Page[Experiment]:
+        """List experiments, newest first.
+
+        Raises:
+            InvalidPageError: The cursor or the limit is wrong.
+        """
+        where: ColumnElement[bool] = experiments.c.number < number_cursor(_KIND, cursor)
+        if model:
+            where &= experiments.c.model == check_name(model)
+        if status:
+            where &= experiments.c.status == status
+        query = select(experiments).where(where).order_by(experiments.c.number.desc()).limit(check_limit(limit) + 1)
+        with self._database.read() as connection:
+            rows: Sequence[Row[Any]] = connection.execute(query).all()
+        page = page_of(_KIND, rows, limit, lambda row: row.number)
+        return Page(tuple(map(experiment_of, page.items)), page.next_cursor)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """List the layers, in the order in which they were made."""
+        with self._database.read() as connection:
+            return _layers(connection)
+
+    # --- before it runs ---
+
+    def create(self, spec: ExperimentSpec, *, principal: str = LOCAL, dry_run: bool = False) -> tuple[Experiment, bool]:
+        """Write an experiment down.
+
+        Returns:
+            The experiment, and whether it is new: the same specification again changes nothing.
+
+        Raises:
+            InvalidInputError: It cannot be.
+            ExperimentConflictError: The name is taken by another specification.
+            ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: It names what there is not.
+        """
+        spec = spec.checked()
+        principal = attribution(principal, "")["principal"]
+        self._versions(spec)
+        text = canonical_json(spec).decode()
+        with self._database.write() as connection:
+            known = _find(connection, spec.name)
+            if known is not None:
+                if known.spec != text:
+                    raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
+                return experiment_of(known), False
+            if spec.layer and spec.layer not in {layer.spec.name for layer in _layers(connection)}:
+                Allocations(_layers(connection)).layer(spec.layer)
+            now = self._clock()
+            revision = self._commit(connection, spec, "create", principal, {}) if not dry_run else 0
+            connection.execute(
+                insert(experiments).values(
+                    name=spec.name,
+                    number=revision,
+                    model=spec.model,
+                    status=Status.DRAFT.value,
+                    spec=text,
+                    created_at=to_text(now),
+                    created_by=principal,
+                )
+            )
+            created = experiment_of(_row(connection, spec.name))
+            if dry_run:
+                connection.rollback()
+        return created, True
+
+    def create_layer(self, spec: LayerSpec, *, principal: str = LOCAL, dry_run: bool = False) -> Layer:
+        """Make a layer for experiments that share their units; the same again changes nothing.
+
+        Raises:
+            InvalidAllocationError: It cannot be, or there is another one of this name.
+            UnknownHashError: Its hash is not known here.
+        """
+        principal = attribution(principal, "")["principal"]
+        with self._database.write() as connection:
+            known = Allocations(_layers(connection))
+            same = next((layer for layer in known.layers if layer.spec == spec.checked()), None)
+            if same is not None:
+                return same
+            layer = known.add_layer(spec).layers[-1]
+            if not dry_run:
+                number = self._change(connection, LAYER, "", spec.name, "layer.create", principal, {})
+                body = canonical_json(layer).decode()
+                connection.execute(insert(layers).values(name=spec.name, number=number, body=body))
+        return layer
+
+    # --- its life ---
+
+    def start(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Experiment:
+        """Let units take part: the first time, or after a pause. Versions are loaded everywhere before.
+
+        Raises:
+            ExperimentConflictError: It is over, or a version cannot be loaded.
+            LayerFullError: Its layer has not so many units left.
+            InvalidAllocationError: It cannot be beside what runs.
+        """
+        said = attribution(principal, reason)
+        found = self.find(name)
+        if found.status is Status.RUNNING:
+            return found
+        _require(found, Status.RUNNING)
+        versions = self._versions(found.spec)
+        if found.versions:  # after a pause the same versions go on, whatever aliases point to now
+            versions = {v: self._registry.resolve(f"{found.model}:{s}") for v, s in found.versions.items()}
+        with ExitStack() as ready:
+            for version in {} if dry_run else {version.ref: version for version in versions.values()}.values():
+                self._make_ready(ready, name, version, principal)
+            return self._transition(
+                name,
+                Status.RUNNING,
+                said,
+                lambda connection, row: self._begin(connection, row, versions),
+                dry_run=dry_run,
+            )
+
+    def pause(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Experiment:
+        """Give everybody the champion for now. Units keep their slots.
+
+        Raises:
+            ExperimentConflictError: It does not run.
+        """
+        said = attribution(principal, reason)
+
+        def pause(_connection: Connection, row: Row[Any]) -> dict[str, object]:
+            return {"routing": _encoded(msgspec.structs.replace(_route(row), paused=True))}
+
+        return self._transition(name, Status.PAUSED, said, pause, dry_run=dry_run)
+
+    def stop(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Experiment:
+        """End it without a decision. Everybody gets the champion, and its layer gets its units back.
+
+        Raises:
+            ExperimentConflictError: It is over already.
+        """
+        return self._end(name, Status.STOPPED, None, attribution(principal, reason), dry_run=dry_run)
+
+    def conclude(self, name: str, verdict: Verdict, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
+        """End it with a decision; whoever calls this has moved the traffic already.
+
+        Raises:
+            ExperimentConflictError: It is over already, or has never run.
+        """
+        said = attribution(principal, verdict.reason)
+        return self._end(name, Status.DECIDED, verdict, said, dry_run=dry_run)
+
+    def reweight(
+        self,
+        name: str,
+        weights: Mapping[str, float] | None = None,
+        *,
+        coverage: float | None = None,
+        reason: str = "",
+        principal: str = LOCAL,
+        dry_run: bool = False,
+    ) -> Experiment:
+        """Change weights, coverage, or both. No unit leaves a variant whose part does not shrink.
+
+        Args:
+            name: The experiment.
+            weights: Variant -> weight, of all variants; they sum to 1.
+            coverage: Fraction of its units that takes part.
+            reason: Why, for the audit log.
+            principal: Who asks.
+            dry_run: Only check.
+
+        Raises:
+            ExperimentConflictError: It does not run.
+            InvalidAllocationError: The weights cannot be.
+        """
+        said = attribution(principal, reason)
+        with self._database.write() as connection:
+            row = _row(connection, name)
+            if row.status not in ROUTED:
+                raise ExperimentConflictError(name=name, problem=f"is {row.status}, so it has no weights to change")
+            if weights and experiment_of(row).spec.bandit is not None:
+                raise ExperimentConflictError(name=name, problem="is a bandit: its weights follow what it learns")
+            route, now = _route(row), self._clock()
+            _refuse_weight_of_shadows(experiment_of(row).spec, weights or {})
+            changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
+            details = {"weights": dict(weights or {}), "coverage": coverage, "revision": changed.revision, **said}
+            if not dry_run:
+                self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
+                _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
+            return experiment_of(_row(connection, name))
+
+    def amend(
+        self, spec: ExperimentSpec, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False
+    ) -> Experiment:
+        """Change an experiment that has not ended; what its numbers depend on stays once it has started.
+
+        Args:
+            spec: All of it, as it shall be. The weights of a bandit follow what it has learned, whatever this says.
+            reason: Why, for the audit log.
+            principal: Who asks.
+            dry_run: Only check.
+
+        Raises:
+            InvalidInputError: It cannot be, or would be another experiment.
+            ExperimentConflictError: It is over, or a new version cannot be loaded.
+            LayerFullError: Its layer has not so many units left.
+        """
+        spec, said = spec.checked(), attribution(principal, reason)
+        found = self.find(spec.name)
+        if found.status in ENDED:
+            raise ExperimentConflictError(name=spec.name, problem=f"is {found.status.value}, and cannot change")
+        versions = self._versions(spec)
+        fresh = [version for name, version in versions.items() if name not in found.versions]
+        started = found.started_at is not None
+        with ExitStack() as ready:
+            for version in fresh if started and not dry_run else []:
+                self._make_ready(ready, spec.name, version, principal)
+            with self._database.write() as connection:
+                row = _row(connection, spec.name)
+                if row.status != found.status:
+                    raise ExperimentConflictError(name=spec.name, problem="has changed meanwhile; look again")
+                values = self._amended(connection, row, spec, versions) if started else {}
+                details = {"spec": msgspec.json.decode(canonical_json(spec)), **said}
+                self._change(connection, EXPERIMENT, row.model, row.name, "experiment.amend", principal, details)
+                _set(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
+                result = experiment_of(_row(connection, spec.name))
+                if dry_run:
+                    connection.rollback()
+        return result
+
+    # --- what a bandit learns ---
+
+    def weights_of(self, row: Row[Any]) -> dict[str, float]:
+        """Return the weights that an experiment has now."""
+        return experiment_of(row).weights
+
+    def teach(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        learned: str,
+        *,
+        weights: Mapping[str, float] | None = None,
+        policy: ContextualPolicy | None = None,
+        decisions: int,
+        at: datetime,
+    ) -> None:
+        """Store what a bandit has learned, and what follows from it, in the transaction of whoever learns.
+
+        Args:
+            connection: From `Database.write`.
+            row: The experiment.
+            learned: What it knows now, as JSON.
+            weights: Its new weights; None leaves them.
+            policy: What draws variants from now on; None leaves it to slots.
+            decisions: How many it has learned from.
+            at: The present moment.
+        """
+        values: dict[str, object] = {"learned": learned}
+        route = _route(row)
+        if weights is not None:
+            changed = _running(connection).revise(row.name, weights, at=at).experiment(row.name)
+            values["routing"] = _encoded(msgspec.structs.replace(route, allocation=changed))
+        elif policy is not None and policy != route.policy:
+            allocation = msgspec.structs.replace(route.allocation, revision=route.allocation.revision + 1)
+            values["routing"] = _encoded(msgspec.structs.replace(route, allocation=allocation, policy=policy))
+        if "routing" in values:
+            details = {"weights": dict(weights or {}), "decisions": decisions}
+            self._change(connection, EXPERIMENT, row.model, row.name, "experiment.learn", BANDIT, details)
+        _set(connection, row.name, values)
+
+    # --- parts ---
+
+    def _versions(self, spec: ExperimentSpec) -> dict[str, Version]:
+        """Return the version behind each variant, now."""
+        found = {}
+        for variant in spec.variants if spec.model else ():
+            version = self._registry.resolve(_ref(spec.model, variant.version))
+            if version.stage == REJECTED:
+                raise RejectedVersionError(ref=version.ref, name=spec.model, alias=variant.name)
+            found[variant.name] = version
+        return found
+
+    def _make_ready(self, ready: ExitStack, name: str, version: Version, principal: str) -> None:
+        try:
+            ready.enter_context(self._readiness.of(version, principal))
+        except LoadFailedError as error:
+            problem = f"cannot start: `{version.ref}` is not ready everywhere: {error.facts['problem']}"
+            raise ExperimentConflictError(name=name, problem=problem) from error
+
+    def _begin(self, connection: Connection, row: Row[Any], versions: Mapping[str, Version]) -> dict[str, object]:
+        route = route_of(row)
+        if route is not None:
+            return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
+        spec = experiment_of(row).spec
+        now = self._clock()
+        learned = first_learned(spec, now, _other(connection, spec))
+        if learned is not None and spec.bandit is not None and spec.bandit.warm_from:
+            learned, spec = relearned(learned, spec)
+        before = _running(connection)
+        placed = before.place(spec.allocation().at(now))
+        self._save_layers(connection, before, placed)
+        declare(connection, spec.measures())
+        unit = UNIT if not spec.layer else placed.layer(spec.layer).spec.unit
+        route = ExperimentRoute(
+            placed.experiment(spec.name),
+            model=spec.model,
+            versions={variant: version.version for variant, version in versions.items()},
+            shadows=spec.shadows,
+            dimensions=spec.dimensions,
+            unit=unit,
+            scored=spec.measures().scored,
+            policy=drawing(learned),
+        )
+        text = None if learned is None else msgspec.json.encode(learned).decode()
+        return {"routing": _encoded(route), "started_at": to_text(now), "learned": text}
+
+    def _amended(
+        self, connection: Connection, row: Row[Any], spec: ExperimentSpec, versions: Mapping[str, Version]
+    ) -> dict[str, object]:
+        before, route, now = _running(connection), _route(row), self._clock()
+        check_amendment(experiment_of(row).spec, spec)
+        values: dict[str, object] = {}
+        policy = route.policy
+        if row.learned is not None:
+            learned, spec = relearned(msgspec.json.decode(row.learned, type=Learned), spec)
+            values["learned"] = msgspec.json.encode(learned).decode()
+            policy = learned.policy if isinstance(learned.policy, ContextualPolicy) else None
+        after = before.amend(spec.allocation(), at=now)
+        self._save_layers(connection, before, after)
+        pinned = {name: route.versions.get(name, version.version) for name, version in versions.items()}
+        changed = msgspec.structs.replace(route, allocation=after.experiment(spec.name), versions=pinned, policy=policy)
+        return values | {"routing": _encoded(changed)}
+
+    def _end(
+        self, name: str, status: Status, verdict: Verdict | None, said: Mapping[str, str], *, dry_run: bool
+    ) -> Experiment:
+        def end(connection: Connection, row: Row[Any]) -> dict[str, object]:
+            if row.status in ROUTED:
+                before = _running(connection)
+                self._save_layers(connection, before, before.remove(name))
+            decision = None if verdict is None else msgspec.json.encode(verdict).decode()
+            return {"decision": decision, "finished_at": to_text(self._clock())}
+
+        return self._transition(name, status, said, end, dry_run=dry_run)
+
+    def _transition(
+        self,
+        name: str,
+        status: Status,
+        said: Mapping[str, str],
+        change: Callable[[Connection, Row[Any]], dict[str, object]],
+        *,
+        dry_run: bool,
+    ) -> Experiment:
+        with self._database.write() as connection:
+            row = _row(connection, name)
+            found = experiment_of(row)
+            if found.status is status:
+                return found
+            _require(found, status)
+            values = change(connection, row) | {"status": status.value, "reason": said["reason"]}
+            details = {"reason": said["reason"], "from": found.status.value}
+            self._change(
+                connection, EXPERIMENT, row.model, name, f"experiment.{status.value}", said["principal"], details
+            )
+            _set(connection, name, values)
+            result = experiment_of(_row(connection, name))
+            if dry_run:
+                connection.rollback()
+        return result
+
+    def _save_layers(self, connection: Connection, before: Allocations, after: Allocations) -> None:
+        for old, new in zip(before.layers, after.layers, strict=True):
+            if old is not new:
+                body = canonical_json(new).decode()
+                connection.execute(update(layers).where(layers.c.name == new.spec.name).values(body=body))
+
+    def _commit(
+        self, connection: Connection, spec: ExperimentSpec, verb: str, principal: str, details: Mapping[str, object]
+    ) -> int:
+        return self._change(connection, EXPERIMENT, spec.model, spec.name, f"experiment.{verb}", principal, details)
+
+    def _change(
+        self,
+        connection: Connection,
+        kind: str,
+        model: str,
+        subject: str,
+        action: str,
+        principal: str,
+        details: Mapping[str, object],
+    ) -> int:
+        return commit_change(
+            connection,
+            kind=kind,
+            model=model,
+            subject=subject,
+            principal=principal,
+            action=action,
+            details=details,
+            now=self._clock(),
+        )
+
+
+def _find(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(select(experiments).where(experiments.c.name == name)).one_or_none()
+
+
+def _row(connection: Connection, name: str) -> Row[Any]:
+    row = _find(connection, name) if 0 < len(name) <= 64 and "\0" not in name else None
+    if row is None:
+        raise _unknown(connection, name)
+    return row
+
+
+def _unknown(connection: Connection, name: str) -> ExperimentNotFoundError:
+    newest = select(experiments.c.name).order_by(experiments.c.number.desc()).limit(1000)
+    return not_found(name, list(connection.scalars(newest)))
+
+
+def _set(connection: Connection, name: str, values: Mapping[str, object]) -> None:
+    connection.execute(update(experiments).where(experiments.c.name == name).values(**values))
+
+
+def _layers(connection: Connection) -> tuple[Layer, ...]:
+    bodies = connection.scalars(select(layers.c.body).order_by(layers.c.number))
+    return tuple(msgspec.json.decode(body, type=Layer) for body in bodies)
+
+
+def _running(connection: Connection) -> Allocations:
+    """Return everything that units are assigned by now."""
+    query = select(experiments).where(experiments.c.status.in_(ROUTED)).order_by(experiments.c.number)
+    routes = [_route(row) for row in connection.execute(query)]
+    return Allocations(_layers(connection), tuple(route.allocation for route in routes))
+
+
+def _other(connection: Connection, spec: ExperimentSpec) -> Learned | None:
+    """Return what the bandit knows that another one shall be warm from."""
+    if spec.bandit is None or not spec.bandit.warm_from:
+        return None
+    text = _row(connection, spec.bandit.warm_from).learned
+    if text is None:
+        raise ExperimentConflictError(name=spec.bandit.warm_from, problem="has learned nothing to begin with")
+    return msgspec.json.decode(text, type=Learned)
+
+
+def _route(row: Row[Any]) -> ExperimentRoute:
+    route = route_of(row)
+    assert route is not None  # noqa: S101 - whatever has started has one
+    return route
+
+
+def _encoded(route: ExperimentRoute) -> str:
+    return msgspec.json.encode(route).decode()
+
+
+def _require(found: Experiment, status: Status) -> None:
+    if status not in LEGAL[found.status]:
+        problem = f"is {found.status.value}, and cannot become {status.value}"
+        raise ExperimentConflictError(name=found.name, problem=problem)
+
+
+def _refuse_weight_of_shadows(spec: ExperimentSpec, weights: Mapping[str, float]) -> None:
+    for name in spec.shadows:
+        if name != spec.control and weights.get(name):
+            raise InvalidExperimentError(name=spec.name, problem=f"`{name}` is a shadow, and cannot have a weight")
+
+
+def _ref(model: str, version: str) -> ModelRef:
+    try:
+        return ModelRef(model, version=str(Semver.parse(version)))
+    except InvalidSemverError:
+        return ModelRef(model, alias=version)

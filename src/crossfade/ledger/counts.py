@@ -1,0 +1,51 @@
+"""How many events there were, and what became of those that could not be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sqlalchemy import Connection, delete, select
+
+from crossfade.storage.tables import ledger_counts
+from crossfade.storage.upsert import upsert
+
+NOBODY = ""
+"""The experiment of events that belong to none that is measured."""
+REFUSED = "refused/"
+"""What the names of refusals begin with."""
+
+
+UNKNOWN_EXPERIMENT = "unknown_experiment"
+"""Why events belong to `NOBODY`."""
+
+
+class Counts:
+    """Counts to be added: by experiment and name."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, experiment: str, name: str, count: int = 1) -> None:
+        """Count something, or take it back with a count below zero."""
+        if count:
+            self._counts[experiment, name] += count
+
+    def refuse(self, experiment: str, reason: str, count: int = 1) -> None:
+        """Count events that cannot be used."""
+        self.add(experiment, REFUSED + reason, count)
+
+    def write(self, connection: Connection) -> None:
+        """Add them to what is stored."""
+        rows = [{"experiment": key[0], "name": key[1], "count": count} for key, count in sorted(self._counts.items())]
+        upsert(connection, ledger_counts, [row for row in rows if row["count"]], add="count")
+
+
+def read_counts(connection: Connection, experiment: str) -> dict[str, int]:
+    """Return all counts of an experiment that are not zero."""
+    query = select(ledger_counts.c.name, ledger_counts.c.count).where(ledger_counts.c.experiment == experiment)
+    return {name: count for name, count in connection.execute(query) if count}
+
+
+def forget_counts(connection: Connection, experiment: str) -> None:
+    """Begin to count anew."""
+    connection.execute(delete(ledger_counts).where(ledger_counts.c.experiment == experiment))

@@ -1,0 +1,227 @@
+"""`HeldVersion`: one request's hold on the one version that answers it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from crossfade.core.tensors import Tensors, row_count
+from crossfade.errors import CrossfadeError, MalformedRequestError, SignatureMismatchError
+from crossfade.serving.cache import VersionAnswers
+from crossfade.serving.enrolment import Enroller, Enrolment, scored_outputs
+from crossfade.serving.replies import Question, Reply
+from crossfade.serving.slots import Slot
+from crossfade.serving.tracing import TraceContext
+from crossfade.serving.waiting import Priority
+from crossfade.traffic.allocation.decisions import Decision
+from crossfade.traffic.routing import Asker, Assignment
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    """An answer.
+
+    Args:
+        model: Who answered.
+        version: Its semver.
+        outputs: The wanted outputs.
+        alias: The alias that was asked, or None when it was a version.
+        fallback: Whether another version answered in the stead of the one that should have.
+        revision: Of the snapshot that decided.
+        decision: What an experiment decided, if one was about this request.
+        decision_id: What outcomes name, when the request takes part in the experiment; else empty.
+    """
+
+    model: str
+    version: str
+    outputs: Tensors
+    alias: str | None = None
+    fallback: bool = False
+    revision: int = -1
+    decision: Decision | None = None
+    decision_id: str = ""
+
+
+class Terms(msgspec.Struct, frozen=True, gc=False):
+    """What a client asks for besides the answer.
+
+    Args:
+        timeout_seconds: How long it may take, counted from when the request was read; by default as the settings say.
+        priority: Who goes first when a model is busy, and who is turned away.
+        trace: The client's place in its trace, if it has one.
+    """
+
+    timeout_seconds: float | None = None
+    priority: Priority = Priority.ONLINE
+    trace: TraceContext | None = None
+
+
+DEFAULT_TERMS = Terms()
+
+
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """Why a version answers a request, and what of.
+
+    Args:
+        alias: The alias that was asked, or None when it was a version.
+        fallback: Whether it answers in the stead of another one.
+        revision: Of the snapshot that decided.
+        answers: What is kept of its answers, or None.
+        decision: Of the experiment that was about the request, if there was one.
+        enrolment: What becomes its exposure, when it takes part.
+    """
+
+    alias: str | None
+    fallback: bool
+    revision: int
+    answers: VersionAnswers | None = None
+    decision: Decision | None = None
+    enrolment: Enrolment | None = None
+
+
+class HeldVersion:
+    """One request's hold on the one version that answers it; use it as a context manager, on the event loop.
+
+    Whatever fails inside the block counts as a failed request of the version.
+
+    Attributes:
+        signature: What the request is decoded by and checked against.
+    """
+
+    __slots__ = ("_enrolment", "_grant", "_slot", "_started", "signature")
+
+    def __init__(self, slot: Slot, grant: Grant) -> None:
+        self._started = time.monotonic()
+        self._slot = slot
+        self._grant = grant
+        self._enrolment = grant.enrolment
+        self.signature = slot.signature
+
+    async def predict(
+        self,
+        tensors: Tensors,
+        wanted: frozenset[str] | None = None,
+        terms: Terms = DEFAULT_TERMS,
+        request_id: str = "",  # noqa: ARG002 - for those who look at it
+    ) -> Prediction:
+        """Answer a request.
+
+        Args:
+            tensors: Inputs by name.
+            wanted: Names of outputs; all when not given.
+            terms: How long it may take, and who goes first.
+            request_id: What the client calls it, or knows it by.
+
+        Raises:
+            SignatureMismatchError: The inputs do not fit, or there is no such output.
+            PredictionError: The model failed on them.
+            OverloadedError: The model is too busy to answer in time.
+            DeadlineExceededError: It did not answer in time.
+        """
+        slot = self._slot
+        try:
+            checked = slot.signature.check(tensors)
+            names = _wanted(slot, wanted)
+        except SignatureMismatchError as error:
+            facts: dict[str, Any] = error.facts | {"ref": slot.ref}
+            raise SignatureMismatchError(**facts) from error
+        grant, answers, enrolment = self._grant, self._grant.answers, self._enrolment
+        if enrolment is not None and enrolment.scored:
+            names |= scored_outputs(slot)
+        deadline = self._started + (terms.timeout_seconds or slot.timeout_seconds)
+        # a large file would push out what is asked often
+        if answers is None or terms.priority is Priority.BATCH:
+            outputs = await slot.predict(checked, names, deadline, terms.priority)
+        else:
+            outputs = await answers.predict(slot, checked, names, deadline, terms.priority)
+        self._count(row_count(checked))
+        decision_id = ""
+        if enrolment is not None:
+            self._enrolment, decision_id = None, enrolment.id
+            enrolment.answered(slot, checked, outputs, time.monotonic() - self._started, self._grant.fallback)
+        return Prediction(
+            slot.name, slot.version, outputs, grant.alias, grant.fallback, grant.revision, grant.decision, decision_id
+        )
+
+    def question(self, terms: Terms, head: bytes, body: bytes) -> Question | None:
+        """Return what a whole request is remembered by; None where nothing is kept, or where somebody looks at it.
+
+        Args:
+            terms: Only requests without terms of their own are remembered: a trace is part of the answer, and so is
+                what an experiment decided.
+            head: What besides the body decides how it is read.
+            body: Of the request.
+        """
+        answers = self._grant.answers
+        if answers is None or terms is not DEFAULT_TERMS or self._grant.decision is not None:
+            return None
+        return answers.question(self._grant.fallback, head, body)
+
+    def recall(self, question: Question) -> Reply | None:
+        """Return the answer that the same request got a moment ago, and count it; or None."""
+        assert self._grant.answers is not None  # noqa: S101 - it has given the question
+        reply = self._grant.answers.recall(self._slot, question)
+        if reply is not None:
+            self._count(reply.rows)
+        return reply
+
+    def remember(self, question: Question, reply: Reply) -> None:
+        """Keep an answer for the same request."""
+        assert self._grant.answers is not None  # noqa: S101 - it has given the question
+        self._grant.answers.remember(question, reply)
+
+    def _count(self, rows: int) -> None:
+        now = time.monotonic()
+        self._slot.counters.count_answer(rows, now - self._started, now)
+        self._slot.counters.fallbacks += self._grant.fallback
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go, and count a failure."""
+        self._slot.release()
+        if isinstance(error, Exception):
+            status = error.http_status if isinstance(error, CrossfadeError) else 500
+            seconds = time.monotonic() - self._started
+            self._slot.counters.count_error(status, seconds)
+            if self._enrolment is not None and not isinstance(error, MalformedRequestError):
+                self._enrolment.failed(self._slot, seconds, self._grant.fallback)
+
+
+class Holder:
+    """Makes a `HeldVersion` of each request.
+
+    Args:
+        enroller: For requests that take part in an experiment.
+        held: Another class, or what makes one, where requests are looked at.
+
+    Attributes:
+        enroller: The same.
+    """
+
+    def __init__(self, enroller: Enroller, held: Callable[[Slot, Grant], HeldVersion] = HeldVersion) -> None:
+        self.enroller = enroller
+        self._held = held
+
+    def hold(
+        self, slot: Slot, grant: Grant, assignment: Assignment | None = None, asker: Asker | None = None
+    ) -> HeldVersion:
+        """Hold on to a leased slot for one request, and enrol it when an experiment decided so."""
+        if assignment is not None and asker is not None:
+            enrolment = self.enroller.enrol(assignment, asker)
+            grant = msgspec.structs.replace(grant, decision=assignment.decision, enrolment=enrolment)
+        return self._held(slot, grant)
+
+
+def _wanted(slot: Slot, wanted: frozenset[str] | None) -> frozenset[str]:
+    if wanted is None:
+        return slot.outputs
+    if not wanted <= slot.outputs:
+        slot.signature.output(next(iter(wanted - slot.outputs)))
+    return wanted

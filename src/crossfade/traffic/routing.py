@@ -1,0 +1,190 @@
+"""`Traffic`: the experiments that run, as a snapshot holds them; `Router`: the same, compiled for one moment.
+
+A request for the champion of a model goes through the experiments on that model, in the order in which they started:
+the first one that the unit takes part in decides which version answers. Whoever takes part in none gets the champion.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from crossfade.core.clock import utc_now
+from crossfade.errors import InvalidContextError
+from crossfade.methods.bandits.draw import draw, number_of
+from crossfade.methods.bandits.policy import ContextualPolicy
+from crossfade.traffic.allocation.allocation import Allocation, Layer
+from crossfade.traffic.allocation.allocations import Allocations
+from crossfade.traffic.allocation.assignment import Assigner
+from crossfade.traffic.allocation.compiled import Context, Decide
+from crossfade.traffic.allocation.decisions import Decision, Reason, Tally
+from crossfade.traffic.allocation.hashing import seed_of
+from crossfade.traffic.allocation.specs import UNIT
+
+
+class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What serving has to know about one experiment.
+
+    Args:
+        allocation: Who takes part, and who gets which variant.
+        model: The model whose traffic it takes; empty when it only answers as a flag.
+        versions: Variant -> the semver behind it.
+        shadows: Variants that get a copy of every request that is decided here; their answers are recorded only.
+        dimensions: Attributes of the context that exposures keep.
+        unit: What a unit is: `unit_id`, or the attribute of the context that its layer draws by.
+        scored: Whether a metric needs the score of answers.
+        paused: Whether everybody gets the champion for now. Units keep their slots.
+        policy: Draws the variant of whoever takes part, by the context of the request; None: slots say it.
+    """
+
+    allocation: Allocation
+    model: str = ""
+    versions: Mapping[str, str] = {}
+    shadows: tuple[str, ...] = ()
+    dimensions: tuple[str, ...] = ()
+    unit: str = UNIT
+    scored: bool = False
+    paused: bool = False
+    policy: ContextualPolicy | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return self.allocation.spec.name
+
+
+class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every experiment that has started and not ended, and the layers that they share units in."""
+
+    layers: tuple[Layer, ...] = ()
+    experiments: tuple[ExperimentRoute, ...] = ()
+
+    def allocations(self) -> Allocations:
+        """Return what units are assigned by."""
+        return Allocations(self.layers, tuple(experiment.allocation for experiment in self.experiments))
+
+
+class Asker(msgspec.Struct, frozen=True, gc=False):
+    """Who asks for a prediction.
+
+    Args:
+        unit: The `unit_id`.
+        context: What else is known, as JSON: what segments look at.
+        experiment: The only one that may decide, when the request names one.
+        request_id: What the client calls the request.
+    """
+
+    unit: str | None = None
+    context: Mapping[str, Any] | None = None
+    experiment: str = ""
+    request_id: str = ""
+
+
+class Assignment(msgspec.Struct, frozen=True, gc=False):
+    """What was decided for one request.
+
+    Args:
+        decision: Who answers, and why.
+        version: The semver that shall answer; None: the champion.
+        route: The experiment that decided; None when the one that was named does not run.
+    """
+
+    decision: Decision
+    version: str | None = None
+    route: ExperimentRoute | None = None
+
+
+class Router:
+    """Decides which version of a model answers a request, by one revision of everything, at one moment.
+
+    Args:
+        traffic: What runs.
+        at: The moment; aware.
+        tally: Where decisions that fall back are counted.
+
+    Attributes:
+        assigner: Decides for flags, too.
+        due_at: When to compile again, because a schedule or a ramp wants it; None for never.
+        experiments: Name -> what runs.
+        models: Those that an experiment may decide for.
+
+    Example:
+        >>> Router(Traffic()).route("churn", Asker("user-1")) is None
+        True
+    """
+
+    __slots__ = ("_tally", "assigner", "due_at", "experiments", "models")
+
+    def __init__(self, traffic: Traffic, at: datetime | None = None, tally: Tally | None = None) -> None:
+        self._tally = Tally() if tally is None else tally
+        paused = frozenset(experiment.name for experiment in traffic.experiments if experiment.paused)
+        self.assigner = Assigner(traffic.allocations(), at or utc_now(), self._tally, paused)
+        self.due_at = self.assigner.due_at
+        self.experiments = {experiment.name: experiment for experiment in traffic.experiments}
+        models: defaultdict[str, dict[str, tuple[Decide, ExperimentRoute]]] = defaultdict(dict)
+        for experiment in filter(lambda experiment: experiment.model, traffic.experiments):
+            decide = self.assigner.experiments[experiment.name]
+            if experiment.policy is not None:
+                decide = _drawn_by(experiment.policy, experiment, decide, self._tally)
+            models[experiment.model][experiment.name] = decide, experiment
+        self.models: Mapping[str, Mapping[str, tuple[Decide, ExperimentRoute]]] = dict(models)
+
+    def route(self, model: str, asker: Asker) -> Assignment | None:
+        """Return what was decided; None when no experiment is about this model and none was named."""
+        deciders = self.models.get(model)
+        if asker.experiment:
+            named = None if deciders is None else deciders.get(asker.experiment)
+            return self._not_running(asker.experiment) if named is None else _assigned(named, asker)
+        if not deciders:
+            return None
+        first = None
+        for decider in deciders.values():
+            assignment = _assigned(decider, asker)
+            if assignment.version is not None:
+                return assignment
+            first = first or assignment
+        return first
+
+    def _not_running(self, experiment: str) -> Assignment:
+        self._tally.add("", Reason.NOT_RUNNING)  # whoever asks may invent names without end
+        words = "no experiment of this name runs on this model"
+        return Assignment(Decision(experiment[:80], "", Reason.NOT_RUNNING, words))
+
+
+def _assigned(decider: tuple[Decide, ExperimentRoute], asker: Asker) -> Assignment:
+    decide, experiment = decider
+    decision = decide(asker.unit, asker.context, asker.request_id or None)
+    answers = decision.enrolled or decision.reason is Reason.OVERRIDE
+    return Assignment(decision, experiment.versions[decision.variant] if answers else None, experiment)
+
+
+def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Decide, tally: Tally) -> Decide:
+    """Let a policy draw the variant of whoever takes part; who that is stays as it was.
+
+    The draw is a hash of the unit, or of the request where nothing is sticky, so that it can be repeated.
+    """
+    scorer, name, revision = policy.scorer(), experiment.name, experiment.allocation.revision
+    values = {variant.name: variant.value for variant in experiment.allocation.spec.variants}
+    seed = seed_of(f"policy/{experiment.allocation.spec.drawn_by}")
+    sticky = experiment.allocation.spec.sticky
+
+    def decide_by_policy(unit: str | None, context: Context | None, request_id: str | None) -> Decision:
+        decision = decide(unit, context, request_id)
+        if not decision.enrolled:
+            return decision
+        try:
+            probabilities = scorer(context or {})
+        except InvalidContextError as error:
+            tally.add(name, Reason.ERROR)
+            words = f"the policy cannot judge the context: {error.message}"
+            return Decision(name, decision.variant, Reason.ERROR, words, revision=revision, value=decision.value)
+        place = draw(probabilities, number_of((unit if sticky else request_id) or "", seed))
+        chosen, propensity = scorer.variants[place], probabilities[place]
+        words = f"the policy gives `{chosen}` a probability of {propensity:.4g} for this context"
+        return Decision(name, chosen, Reason.SPLIT, words, True, propensity, revision, values[chosen])
+
+    return decide_by_policy

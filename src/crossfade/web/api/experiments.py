@@ -1,0 +1,230 @@
+"""Experiments: write one down, let it run, look at the evidence, decide; and layers that experiments share units in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse
+
+from crossfade.errors import ConflictError, InvalidExperimentError, NotFoundError, UnsafeError
+from crossfade.experiments.learned import BanditReport
+from crossfade.experiments.record import Experiment, Status
+from crossfade.experiments.report import AnalysisReport
+from crossfade.experiments.requests import DecideRequest, ReweightRequest
+from crossfade.experiments.spec import ExperimentSpec
+from crossfade.registry.requests import ReasonRequest, Rehearsal
+from crossfade.registry.versions import Page
+from crossfade.traffic.allocation.allocation import Layer
+from crossfade.traffic.allocation.specs import LayerSpec
+from crossfade.web.api.contract import (
+    Cursor,
+    DryRun,
+    Limit,
+    Open,
+    Principal,
+    Reason,
+    answer,
+    body,
+    documented,
+    log_change,
+)
+
+routes = APIRouter(tags=["experiments"])
+_REFUSES = (NotFoundError, ConflictError)
+
+
+@routes.post("/experiments", **documented(Experiment, takes=ExperimentSpec, status=201, changes=True, refuses=_REFUSES))
+def create_experiment(
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ExperimentSpec, body(ExperimentSpec)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Write an experiment down. The same specification again answers 200 instead of 201."""
+    made, new = platform.experiments.create(wanted, principal=principal, dry_run=dry_run)
+    if dry_run:
+        return answer(Rehearsal(f"write down experiment {made.name} with {len(made.weights)} variants"))
+    if new:
+        log_change(request, "experiment.create", principal, experiment=made.name)
+    return answer(made, 201 if new else 200)
+
+
+@routes.get("/experiments", **documented(Page[Experiment]))
+def list_experiments(
+    platform: Open,
+    model: Annotated[str, Query(description="only those on this model", max_length=64)] = "",
+    status: Annotated[Status | None, Query(description="only those with this status")] = None,
+    cursor: Cursor = "",
+    limit: Limit = 100,
+) -> Response:
+    """List experiments, newest first."""
+    where = "" if status is None else status.value
+    return answer(platform.experiments.list(model=model, status=where, cursor=cursor, limit=limit))
+
+
+@routes.get("/experiments/{experiment}", **documented(Experiment, refuses=(NotFoundError,)))
+def show_experiment(experiment: str, platform: Open) -> Response:
+    """Show an experiment: its specification, its status, the weights of its variants now."""
+    return answer(platform.experiments.find(experiment))
+
+
+@routes.put("/experiments/{experiment}", **documented(Experiment, takes=ExperimentSpec, changes=True, refuses=_REFUSES))
+def amend_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ExperimentSpec, body(ExperimentSpec)],
+    reason: Reason = "",
+    dry_run: DryRun = False,
+) -> Response:
+    """Change an experiment that has not ended. Once it has started, what its numbers depend on stays."""
+    if wanted.name != experiment:
+        raise InvalidExperimentError(name=experiment, problem=f"its specification is of `{wanted.name[:80]}`")
+    after = platform.experiments.amend(wanted, reason=reason, principal=principal, dry_run=dry_run)
+    return _changed(request, "amend", after, principal, dry_run=dry_run)
+
+
+@routes.post(
+    "/experiments/{experiment}/start", **documented(Experiment, takes=ReasonRequest, changes=True, refuses=_REFUSES)
+)
+def start_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Let units take part, the first time or after a pause, once every process has the versions ready."""
+    after = platform.experiments.start(experiment, reason=wanted.reason, principal=principal, dry_run=dry_run)
+    return _changed(request, "start", after, principal, dry_run=dry_run)
+
+
+@routes.post(
+    "/experiments/{experiment}/pause", **documented(Experiment, takes=ReasonRequest, changes=True, refuses=_REFUSES)
+)
+def pause_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Give everybody the champion for now. Units keep their slots, and get their variant again after the pause."""
+    after = platform.experiments.pause(experiment, reason=wanted.reason, principal=principal, dry_run=dry_run)
+    return _changed(request, "pause", after, principal, dry_run=dry_run)
+
+
+@routes.post(
+    "/experiments/{experiment}/stop", **documented(Experiment, takes=ReasonRequest, changes=True, refuses=_REFUSES)
+)
+def stop_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """End an experiment without a decision; everybody gets the champion."""
+    after = platform.experiments.stop(experiment, reason=wanted.reason, principal=principal, dry_run=dry_run)
+    return _changed(request, "stop", after, principal, dry_run=dry_run)
+
+
+@routes.post(
+    "/experiments/{experiment}/reweight",
+    **documented(Experiment, takes=ReweightRequest, changes=True, refuses=_REFUSES),
+)
+def reweight_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ReweightRequest, body(ReweightRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Change weights or coverage. No unit leaves a variant whose part does not shrink."""
+    after = platform.experiments.reweight(
+        experiment,
+        wanted.weights,
+        coverage=wanted.coverage,
+        reason=wanted.reason,
+        principal=principal,
+        dry_run=dry_run,
+    )
+    return _changed(request, "reweight", after, principal, dry_run=dry_run)
+
+
+@routes.post(
+    "/experiments/{experiment}/decide",
+    **documented(Experiment, takes=DecideRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError)),
+)
+def decide_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[DecideRequest, body(DecideRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """End an experiment by a decision: what the analysis says, or what the body says."""
+    after = platform.judge.decide(experiment, wanted, principal=principal, dry_run=dry_run)
+    if dry_run and after.verdict is not None:
+        verdict = after.verdict
+        return answer(Rehearsal(f"{verdict.action} {verdict.variant or after.spec.control}: {verdict.reason}"))
+    return _changed(request, "decide", after, principal, dry_run=False)
+
+
+@routes.get("/experiments/{experiment}/analysis", **documented(AnalysisReport, refuses=(NotFoundError, ConflictError)))
+def analyze_experiment(experiment: str, platform: Open) -> Response:
+    """Say what the evidence says: effects, health, and what follows, with the reason in words."""
+    return answer(platform.judge.analyze(experiment))
+
+
+@routes.get(
+    "/experiments/{experiment}/report",
+    **documented(bytes, media_types=("text/html",), refuses=(NotFoundError, ConflictError)),
+)
+def report_experiment(experiment: str, platform: Open) -> Response:
+    """Show the analysis as a page for people, with its pictures; it needs nothing from anywhere else."""
+    page = platform.judge.analyze(experiment)._repr_html_()
+    return HTMLResponse(f'<!doctype html><meta charset="utf-8"><title>{experiment}</title>{page}')
+
+
+@routes.get("/experiments/{experiment}/bandit", **documented(BanditReport, refuses=_REFUSES))
+def show_bandit(experiment: str, platform: Open) -> Response:
+    """Show what a bandit has learned: the weights that follow, and how likely each variant is the best."""
+    return answer(platform.learner.report(experiment))
+
+
+@routes.post("/layers", **documented(Layer, takes=LayerSpec, changes=True, refuses=(ConflictError,), status=201))
+def create_layer(
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[LayerSpec, body(LayerSpec)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Make a layer: each unit is in one of its experiments at most. The same again changes nothing."""
+    layer = platform.experiments.create_layer(wanted, principal=principal, dry_run=dry_run)
+    if dry_run:
+        return answer(Rehearsal(f"make layer {layer.spec.name}"))
+    log_change(request, "layer.create", principal, layer=layer.spec.name)
+    return answer(layer, 201)
+
+
+@routes.get("/layers", **documented(tuple[Layer, ...]))
+def list_layers(platform: Open) -> Response:
+    """List layers: which of their units belong to which experiment."""
+    return answer(platform.experiments.layers())
+
+
+def _changed(request: Request, verb: str, after: Experiment, principal: str, *, dry_run: bool) -> Response:
+    if dry_run:
+        return answer(Rehearsal(f"{verb} experiment {after.name}, which would be {after.status.value} then"))
+    log_change(request, f"experiment.{verb}", principal, experiment=after.name, status=after.status.value)
+    return answer(after)

@@ -1,0 +1,325 @@
+"""What follows from the numbers."""
+
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+
+from crossfade.experiments.analysis import analyze
+from crossfade.experiments.analysis_spec import AnalysisSpec, Condition, DecisionSpec, Rule
+from crossfade.experiments.decision import Findings, decide
+from crossfade.experiments.report import Arm, Comparison, Health, Problem, Ranking
+from crossfade.ledger.evidence import Evidence
+from crossfade.ledger.metrics import MetricSpec
+from crossfade.methods.stats.non_inferiority import NonInferiority
+from crossfade.methods.stats.values import Effect, NotEstimable
+from tests.experiments.support import START, after, arrivals, evidence, question
+
+EVEN = {"control": 0.5, "treatment": 0.5}
+EFFECTS = {"better": 0.1, "worse": -0.1, "unclear": 0.01}
+
+
+def comparison(reading="unclear", *, role="primary", metric="m", treatment="treatment", shown=None, harm=None):
+    effect = EFFECTS.get(reading)
+    found = (
+        NotEstimable("too few")
+        if effect is None
+        else Effect("absolute", effect, effect - 0.05, effect + 0.05, 0.01, 0.02, 0.05, "two-sided", 2000)
+    )
+    margin = None if shown is None else NonInferiority(shown, 0.05, -0.01 if shown else -0.08, 0.01, 0.05)
+    return Comparison(
+        metric=metric,
+        kind="mean",
+        role=role,
+        direction="up",
+        control=Arm("control", 1000, 1.0),
+        treatment=Arm(treatment, 1000, 1.0 + (effect or 0.0)),
+        paired=False,
+        judged="absolute",
+        absolute=found,
+        relative=NotEstimable("no"),
+        p_value=0.01,
+        e_value=None,
+        adjusted_p=0.01,
+        reading=reading,
+        variance_reduction=None,
+        belief=NotEstimable("no"),
+        non_inferiority=margin,
+        harm_p=harm,
+        left_out=0,
+        looks=(),
+    )
+
+
+def guardrail(reading="unclear", *, shown=True, **more):
+    return comparison(reading, role="guardrail", metric="g", shown=shown, **more)
+
+
+def healthy(units=1000, treatments=("treatment",), problems=()):
+    names = ("control", *treatments)
+    counts = tuple((name, units) for name in names)
+    return Health(tuple(problems), counts, tuple((name, float(units)) for name in names), 1.0, 1.0, 0.0)
+
+
+def decided(*comparisons, now=None, health=None, rankings=(), units=1000, **more):
+    treatments = tuple(dict.fromkeys(each.treatment.variant for each in comparisons)) or ("treatment",)
+    asked = question("m", "g", variants=("control", *treatments), **more)
+    came = tuple(arrivals(dict.fromkeys(("control", *treatments), units), dict.fromkeys(asked.variants, 0.5), days=5))
+    health = health or healthy(units, treatments)
+    return decide(Findings(asked, comparisons, rankings, health, came, now or after(5)))
+
+
+@pytest.mark.parametrize(
+    ("primary", "of_guardrail", "shown", "at_end", "action"),
+    [
+        ("better", "unclear", True, False, "ship"),
+        ("better", "better", True, False, "ship"),
+        ("better", "unclear", False, False, "continue"),
+        ("better", "unclear", False, True, "review"),
+        ("better", "worse", False, False, "review"),
+        ("better", "worse", True, False, "review"),
+        ("worse", "unclear", True, False, "stop"),
+        ("worse", "worse", False, False, "stop"),
+        ("unclear", "worse", False, False, "stop"),
+        ("unclear", "unclear", True, False, "continue"),
+        ("unclear", "unclear", True, True, "keep"),
+        ("unclear", "unclear", False, True, "keep"),
+        ("unknown", "unknown", False, False, "continue"),
+        ("unknown", "unknown", False, True, "keep"),
+    ],
+)
+def test_what_follows_from_one_treatment(primary, of_guardrail, shown, at_end, action):
+    found = decided(
+        comparison(primary), guardrail(of_guardrail, shown=shown), ends_at=after(4.9) if at_end else after(30)
+    )
+    assert found.action == action
+    assert found.reason
+    assert bool(found.missing) == (action == "continue")
+    if action == "ship":
+        assert found.variant == "treatment"
+
+
+def test_contradicting_primaries_are_for_a_person():
+    found = decided(comparison("better"), comparison("worse", metric="g"))
+    assert found.action == "review"
+    assert "significantly better on `m`" in found.reason
+    assert "significantly worse on `g`" in found.reason
+
+
+def test_the_reason_has_the_numbers():
+    found = decided(comparison("better"), guardrail())
+    assert "95 % interval +0.05 to +0.15" in found.reason
+    assert "within its margin of 5 %" in found.reason
+
+
+def test_a_guardrail_without_a_margin_must_only_not_be_worse():
+    assert decided(comparison("better"), guardrail(shown=None)).action == "ship"
+    assert decided(comparison("better"), guardrail("unknown", shown=None)).action == "continue"
+
+
+@pytest.mark.parametrize("reading", ["better", "worse", "unclear"])
+def test_nothing_is_decided_before_the_minimum_runtime(reading):
+    found = decided(comparison(reading), guardrail(), now=after(2))
+    assert found.action == "continue"
+    assert found.missing == "1 day"
+    assert found.missing_seconds == 86_400.0
+
+
+@pytest.mark.parametrize("reading", ["better", "worse", "unclear"])
+def test_nothing_is_decided_before_the_minimum_units(reading):
+    found = decided(comparison(reading), guardrail(), units=40)
+    assert found.action == "continue"
+    assert found.missing_units == 120  # of both variants
+    assert "about 120 more units" in found.missing
+    assert "7 days" in found.missing or "8 days" in found.missing
+
+
+def test_what_ended_too_early_is_for_a_person():
+    assert decided(comparison("better"), guardrail(), now=after(5), ends_at=after(1)).action == "review"
+    assert decided(comparison("better"), guardrail(), units=40, ends_at=after(4)).action == "review"
+
+
+def test_a_guardrail_that_is_clearly_harmed_stops_at_any_time():
+    found = decided(comparison("unclear"), guardrail("worse", harm=0.0005), now=after(0.01), units=40)
+    assert (found.action, found.variant) == ("stop", "treatment")
+    assert "0.0005" in found.reason
+    assert decided(comparison(), guardrail("worse", harm=0.002), now=after(0.01)).action == "continue"
+
+
+def test_only_guardrails_stop_early():
+    assert decided(comparison("worse", harm=None), now=after(0.01)).action == "continue"
+
+
+@pytest.mark.parametrize(
+    ("code", "waits", "action"),
+    [("sample_ratio", False, "review"), ("stale", True, "continue"), ("incomplete", True, "continue")],
+)
+def test_data_that_cannot_be_trusted_decide_nothing(code, waits, action):
+    for reading, harm in itertools.product(("better", "worse", "unclear"), (None, 1e-9)):
+        problem = Problem(code, "the words of it", blocks=True, waits=waits)
+        found = decided(comparison(reading), guardrail(harm=harm), health=healthy(problems=[problem]))
+        assert found.action == ("review" if harm else action)
+        assert found.blocked_by == (code,)
+        assert "the words of it" in found.reason
+        assert ("Look now" in found.reason) == bool(harm)
+
+
+def test_problems_that_do_not_block_do_not_block():
+    problem = Problem("orphans", "some")
+    assert decided(comparison("better"), guardrail(), health=healthy(problems=[problem])).action == "ship"
+
+
+def both(first, second):
+    return (comparison(first, treatment="b"), comparison(second, treatment="c"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "at_end", "action", "variant"),
+    [
+        ("better", "unclear", False, "ship", "b"),
+        ("unclear", "better", False, "ship", "c"),
+        ("better", "worse", False, "ship", "b"),
+        ("worse", "worse", False, "stop", ""),
+        ("worse", "unclear", False, "continue", ""),
+        ("worse", "unclear", True, "keep", ""),
+        ("unclear", "unclear", True, "keep", ""),
+    ],
+)
+def test_of_several_treatments_one_that_is_better_ships(first, second, at_end, action, variant):
+    found = decided(*both(first, second), ends_at=after(4.9) if at_end else after(30))
+    assert (found.action, found.variant) == (action, variant)
+
+
+def test_of_several_that_are_better_the_likely_best_ships():
+    chances = (("control", 0.0), ("b", 0.3), ("c", 0.7))
+    assert decided(*both("better", "better"), rankings=[Ranking("m", chances)]).variant == "c"
+    assert decided(*both("better", "better")).variant == "b"
+
+
+def test_rules_of_ones_own_come_first_to_last():
+    rules = (
+        Rule("ship", (Condition("primary", "all", "better"), Condition("guardrail", "none", "worse"))),
+        Rule("continue"),
+    )
+    mine = DecisionSpec(rules=rules)
+    assert decided(comparison("better"), guardrail(shown=False), decision=mine).action == "ship"
+    assert decided(comparison("worse"), guardrail(), decision=mine).action == "continue"
+    assert decided(comparison("worse"), decision=DecisionSpec(rules=())).action == "continue"
+
+
+def test_all_of_nothing_holds_and_any_of_nothing_does_not():
+    mine = DecisionSpec(rules=(Rule("review", (Condition("secondary", "all", "better"),)),))
+    assert decided(comparison(), decision=mine).action == "review"
+    mine = DecisionSpec(rules=(Rule("review", (Condition("secondary", "any", "better"),)),))
+    assert decided(comparison(), decision=mine).action == "continue"
+
+
+def test_without_treatments_there_is_nothing_to_decide():
+    asked = question("m", variants=("control",))
+    health = Health((), (("control", 1000),), (("control", 1000.0),), None, None, 0.0)
+    assert decide(Findings(asked, (), (), health, (), after(5))).action == "continue"
+
+
+# ------------------------------------------------------------------------------------------------------- from raw data
+
+
+def report(effect=0.0, *, days=6, n=3000, guard=0.0, asked=None, now=None, seed=2, **spec):
+    random = np.random.default_rng(seed)
+    rows = {
+        "revenue": {"control": random.gamma(4.0, 1.0, n), "treatment": random.gamma(4.0, 1.0, n) * (1 + effect)},
+        "errors": {"control": random.random(n) < 0.1, "treatment": random.random(n) < 0.1 * (1 + guard)},
+    }
+    metrics = (
+        MetricSpec("revenue"),
+        MetricSpec("errors", kind="proportion", role="guardrail", direction="down", margin=0.5),
+    )
+    asked = asked or question(*metrics, analysis=AnalysisSpec(**spec))
+    return analyze(evidence(rows, days=days), asked, now or after(days))
+
+
+def test_a_better_treatment_ships():
+    made = report(0.08)
+    assert made.decision.action == "ship"
+    assert "+" in made.decision.reason
+
+
+def test_a_worse_treatment_stops():
+    assert report(-0.08).decision.action == "stop"
+
+
+def test_a_harmful_treatment_stops_at_once():
+    made = report(0.0, days=1, guard=1.5)
+    assert made.comparison("errors", "treatment").harm_p < 0.001
+    assert (made.decision.action, made.decision.variant) == ("stop", "treatment")
+
+
+def test_an_open_question_says_how_much_longer():
+    made = report(0.015, smallest_effect=0.02)
+    assert made.decision.action == "continue"
+    assert "an effect of 2 %" in made.decision.missing
+    assert "80%" in made.decision.missing
+    # 4 standard errors and some more, by the always-valid bound
+    assert 10_000 < made.decision.missing_units < 60_000
+    assert made.decision.missing_seconds == pytest.approx(made.decision.missing_units / 1000 * 86_400)
+
+
+def test_the_forecast_comes_true():
+    """After as many units as were missing, the named effect is seen about as often as the power says."""
+    first = report(0.0, smallest_effect=0.06, n=600, seed=5)
+    needed = (1200 + first.decision.missing_units) // 2
+    seen = sum(
+        report(0.06, n=needed, days=12, seed=seed).comparison("revenue", "treatment").looks[-1].running_p <= 0.05
+        for seed in range(60)
+    )
+    assert 0.6 <= seen / 60 <= 0.97
+
+
+def test_when_the_smallest_effect_would_have_been_seen_the_control_stays():
+    made = report(0.0, smallest_effect=0.1)
+    assert made.decision.action == "keep"
+    assert "would be seen by now" in made.decision.reason
+
+
+def test_planned_units_that_are_there_end_it():
+    assert report(0.0, planned_units=6000).decision.action == "keep"
+    assert report(0.0, planned_units=9000).decision.action == "continue"
+    made = report(0.0, method="group_sequential", planned_units=9000)
+    assert made.decision.missing_units == 3000
+    made = report(0.0, method="fixed", planned_seconds=8 * 86_400.0)
+    assert made.decision.missing == "2 days"
+    assert made.decision.missing_units is None
+
+
+def test_planned_units_of_a_day_that_is_not_over_wait_for_the_look():
+    made = report(0.0, method="fixed", planned_units=6000, now=after(5.5))
+    assert made.decision.action == "continue"
+    assert report(0.0, method="fixed", planned_units=6000).decision.action == "keep"
+
+
+def test_guardrails_that_are_not_shown_yet_have_their_own_forecast():
+    random = np.random.default_rng(3)
+    n = 1500
+    rows = {
+        "revenue": {"control": random.gamma(4.0, 1.0, n), "treatment": random.gamma(4.0, 1.0, n) * 1.2},
+        "errors": {name: random.random(n) < 0.1 for name in ("control", "treatment")},
+    }
+    metrics = (MetricSpec("revenue"), MetricSpec("errors", kind="proportion", role="guardrail", margin=0.1))
+    made = analyze(evidence(rows, days=5), question(*metrics), after(5)).decision
+    assert made.action == "continue"
+    assert "`errors` is within its margin" in made.missing
+    assert made.missing_units > 1000
+
+
+def test_decisions_are_json():
+    made = report(0.02).decision
+    assert msgspec.json.decode(msgspec.json.encode(made), type=type(made)) == made
+
+
+@pytest.mark.parametrize("days", [0, 1, 3])
+def test_nothing_at_all_is_no_reason_to_fail(days):
+    asked = question("m", started_at=START if days else None)
+    made = analyze(Evidence("late"), asked, after(days))
+    assert made.decision.action == "continue"
+    assert made.decision.blocked_by == ("no_data",)
+    assert made.comparison("m", "treatment").reading == "unknown"

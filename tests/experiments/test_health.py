@@ -1,0 +1,159 @@
+"""What keeps data from being trusted."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from crossfade.experiments.health import health
+from crossfade.ledger.evidence import Arrival, Evidence
+from tests.experiments.support import after, arrivals, day, question
+
+EVEN = {"control": 0.5, "treatment": 0.5}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def us(moment):
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def examine(came=None, *, now=None, asked=None, **more):
+    came = arrivals({"control": 500, "treatment": 500}, EVEN) if came is None else came
+    found = Evidence("late", (), tuple(came), **({"last_us": us(after(1))} | more))
+    return health(found, asked or question("m"), now or after(1))
+
+
+def codes(found):
+    return [problem.code for problem in found.problems]
+
+
+def test_all_is_well():
+    found = examine()
+    assert found.problems == ()
+    assert found.total == 1000
+    assert dict(found.units) == {"control": 500, "treatment": 500}
+    assert dict(found.expected) == {"control": 500.0, "treatment": 500.0}
+    assert found.sample_ratio_p == 1.0
+    assert found.multiple_share == 0.0
+
+
+def test_no_units_block_and_may_come():
+    found = examine(())
+    assert codes(found) == ["no_data"]
+    assert found.problems[0].blocks
+    assert found.problems[0].waits
+    assert found.sample_ratio_p is None
+
+
+def test_a_mismatch_blocks_and_does_not_pass_by_itself():
+    found = examine(arrivals({"control": 5600, "treatment": 4400}, EVEN, days=4))
+    (problem,) = found.blocking
+    assert problem.code == "sample_ratio"
+    assert not problem.waits
+    assert "`control` 5,600" in problem.words
+    assert found.sequential_sample_ratio_p < 0.001
+
+
+def test_a_mismatch_is_seen_through_a_change_of_weights():
+    """Together the revisions look as they should; each of them is wrong."""
+    came = [
+        *arrivals({"control": 800, "treatment": 1200}, EVEN, revision=1),
+        *arrivals({"control": 1200, "treatment": 800}, EVEN, revision=2, first_day=1),
+    ]
+    found = examine(came)
+    assert dict(found.units) == dict(found.expected)
+    assert found.sample_ratio_p < 1e-10
+    assert found.sequential_sample_ratio_p < 0.001
+
+
+def test_a_change_of_weights_is_no_mismatch():
+    came = [
+        *arrivals({"control": 1800, "treatment": 200}, {"control": 0.9, "treatment": 0.1}, revision=1, days=3),
+        *arrivals({"control": 1000, "treatment": 1000}, EVEN, revision=2, first_day=3, days=3),
+    ]
+    found = examine(came)
+    assert codes(found) == []
+    assert dict(found.expected) == {"control": pytest.approx(2800), "treatment": pytest.approx(1200)}
+
+
+def test_a_variant_that_got_nobody_is_a_mismatch_although_nothing_arrived_to_say_its_weight():
+    found = examine(arrivals({"control": 100}, {"control": 0.5}))
+    assert codes(found.__class__(found.blocking, *(None,) * 5)) == ["sample_ratio"]
+    assert found.sample_ratio_p < 1e-10
+
+
+def test_a_shadow_gets_no_units_and_that_is_right():
+    asked = question("m", variants=("champion", "challenger"), shadows=("challenger",))
+    found = examine(arrivals({"champion": 400}, {"champion": 1.0}), asked=asked)
+    assert codes(found) == []
+    assert dict(found.units) == {"champion": 400, "challenger": 0}
+
+
+def test_one_variant_has_no_ratio():
+    found = examine(arrivals({"control": 9}, {"control": 1.0}), asked=question("m", variants=("control",)))
+    assert (found.sample_ratio_p, found.sequential_sample_ratio_p) == (None, None)
+
+
+def test_fewest_units_raise_no_alarm():
+    assert codes(examine(arrivals({"control": 9, "treatment": 2}, EVEN))) == []
+
+
+@pytest.mark.parametrize(("multiple", "blocks"), [(1, False), (10, False), (11, True), (10_000, True)])
+def test_units_seen_in_several_variants_block_above_one_percent(multiple, blocks):
+    found = examine(multiple=multiple)
+    assert codes(found) == ["multiple_exposures"]
+    assert bool(found.blocking) == blocks
+    assert found.multiple_share == pytest.approx(multiple / (1000 + multiple))
+
+
+def test_missing_events_block():
+    found = examine(incomplete=("the journal of host-3 ends early", "partition 7 is away"))
+    assert codes(found) == ["incomplete", "incomplete"]
+    assert all(problem.blocks and problem.waits for problem in found.problems)
+    assert "host-3" in found.problems[0].words
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"orphans": 60, "outcomes": 940}, "orphans"),
+        ({"early": 60, "outcomes": 940}, "early_outcomes"),
+        ({"refused": (("not finite", 3), ("unknown name", 1))}, "refused_events"),
+    ],
+)
+def test_events_that_count_for_nothing_are_told_and_block_nothing(fields, code):
+    found = examine(**fields)
+    assert codes(found) == [code]
+    assert found.blocking == ()
+
+
+@pytest.mark.parametrize("fields", [{"orphans": 40, "outcomes": 960}, {"early": 40, "outcomes": 960}, {"orphans": 0}])
+def test_a_few_of_them_are_usual(fields):
+    assert codes(examine(**fields)) == []
+
+
+def test_old_data_block_while_the_experiment_runs():
+    found = examine(now=after(3))
+    assert codes(found) == ["stale"]
+    assert found.problems[0].blocks
+    assert found.problems[0].waits
+    assert "48 hours" in found.problems[0].words
+    assert codes(examine(now=after(2))) == []
+
+
+def test_old_data_are_as_they_should_be_after_the_end():
+    assert codes(examine(now=after(300), asked=question("m", ends_at=after(1.5)))) == []
+    assert codes(examine(now=after(300), asked=question("m", ends_at=after(9)))) == ["stale"]
+
+
+def test_variants_that_nobody_named_are_left_out_and_told():
+    came = [*arrivals({"control": 50, "treatment": 50}, EVEN), Arrival(1, "ghost", day(0), 10, 0.0)]
+    came += [Arrival(1, f"ghost{number}", day(0), 1, 0.0) for number in range(5)]
+    found = examine(came)
+    assert codes(found) == ["unknown_variants"]
+    assert found.total == 100
+    assert "and others" in found.problems[0].words
+
+
+def test_what_blocks_comes_first():
+    found = examine(multiple=1, refused=(("not finite", 1),), incomplete=("x",), now=after(9))
+    assert [problem.blocks for problem in found.problems] == [True, True, False, False]

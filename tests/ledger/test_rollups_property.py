@@ -1,0 +1,131 @@
+"""Whatever comes in whatever order in whatever batches: the roll-ups are those of all events, counted at once."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crossfade.ledger.events import Exposure, Outcome, ShadowAnswer
+from crossfade.ledger.metrics import MetricSpec
+from tests.ledger.support import DAY, SECOND, START, Ledger, compare, expect, measures
+
+UNITS = ("ada", "bob", "cyd", "dan")
+SPLIT = measures(
+    MetricSpec("delay"),
+    MetricSpec("late", kind="proportion", outcome="delay", missing="skip"),
+    MetricSpec("complaints", kind="count", outcome="complaint", upper=2.0),
+    MetricSpec("per_request", kind="ratio", outcome="delay", denominator="exposures", lower=-5.0, upper=5.0),
+    MetricSpec("mean_latency", kind="ratio", outcome="latency_seconds", window_seconds=40.0),
+    MetricSpec("adjusted", outcome="delay", covariate="delay", covariate_seconds=30.0, window_seconds=20.0),
+    MetricSpec("adjusted_ratio", kind="ratio", outcome="delay", denominator="complaint", covariate="complaint"),
+    MetricSpec("by_shadow", outcome="complaint", covariate="shadow_score"),
+    MetricSpec("log_loss", kind="ratio", outcome="complaint", loss="log"),
+    MetricSpec("slow", kind="quantile", outcome="latency_seconds", level=0.9),
+    MetricSpec("wrong", kind="quantile", outcome="delay", loss="absolute", level=0.5, upper=3.0, missing="skip"),
+    MetricSpec("errors", outcome="error", kind="proportion"),
+    dimensions=("carrier", "origin"),
+    shadows=("control",),
+)
+SHADOWED = measures(
+    MetricSpec("latency_seconds"),
+    MetricSpec("error", kind="proportion"),
+    MetricSpec("score", kind="ratio", missing="skip"),
+    MetricSpec("requests", outcome="exposures"),
+    MetricSpec("loss", kind="ratio", outcome="delay", loss="squared"),
+    MetricSpec("zero_one", outcome="complaint", loss="zero_one", covariate="shadow_score"),
+    MetricSpec("slow", kind="quantile", outcome="latency_seconds", level=0.5),
+    dimensions=("carrier",),
+    shadows=("challenger", "rookie"),
+)
+
+moments_in_time = st.one_of(
+    st.integers(0, 60).map(lambda seconds: START + seconds * SECOND),
+    st.integers(-3, 3).map(lambda steps: START + DAY + steps),
+)
+numbers = st.one_of(st.sampled_from([0.0, 1.0, -1.0, 0.5]), st.floats(-100, 100).map(lambda value: round(value, 3)))
+scores = st.one_of(st.none(), st.sampled_from([0.0, 1.0, 0.25]), st.floats(0, 1).map(lambda value: round(value, 3)))
+
+
+def shadow_answers(names):
+    one = {
+        name: st.builds(ShadowAnswer, st.just(name), st.just("1.0.0"), scores, st.floats(0, 2), st.booleans())
+        for name in names
+    }
+    return st.lists(st.sampled_from(names), unique=True).flatmap(lambda some: st.tuples(*(one[name] for name in some)))
+
+
+@st.composite
+def events(draw, variants, shadows):
+    count = draw(st.integers(1, 12))
+    exposures = [
+        Exposure(
+            id=f"d{draw(st.integers(0, 99)):02}-{number}",
+            at_us=draw(moments_in_time),
+            experiment="flights",
+            revision=draw(st.integers(1, 2)),
+            variant=variants[draw(st.sampled_from([0, 0, 0, 1])) if draw(st.booleans()) else UNITS.index(unit) % 2],
+            unit=unit,
+            propensity=0.5,
+            score=draw(scores),
+            latency_seconds=draw(st.floats(0, 2)),
+            error=draw(st.booleans()),
+            fallback=draw(st.booleans()),
+            dimensions=draw(st.dictionaries(st.sampled_from(["carrier", "origin"]), st.sampled_from(["UA", "AA"]))),
+            shadows=draw(shadow_answers(shadows)),
+        )
+        for number in range(count)
+        for unit in [draw(st.sampled_from(UNITS))]
+    ]
+    outcomes = []
+    for number in range(draw(st.integers(0, 12))):
+        name = draw(st.sampled_from(["delay", "complaint"]))
+        decision, unit = "", ""
+        if draw(st.booleans()):
+            decision = draw(st.sampled_from([*(event.id for event in exposures), "unknown"]))
+        else:
+            unit = draw(st.sampled_from([*UNITS, "nobody"]))
+        value = draw(numbers)
+        outcomes.append(
+            Outcome(f"o{number}", draw(moments_in_time), name, value, decision, "flights" if unit else "", unit)
+        )
+    order = draw(st.permutations([*exposures, *outcomes]))
+    cuts = sorted(draw(st.lists(st.integers(0, len(order)), max_size=5)))
+    batches = [order[start:end] for start, end in itertools.pairwise([0, *cuts, len(order)])]
+    return exposures, outcomes, batches
+
+
+@pytest.fixture
+def fresh(sqlite):
+    """A ledger that is empty each time."""
+    ledger = Ledger(sqlite)
+
+    @contextlib.contextmanager
+    def use() -> Iterator[Ledger]:
+        ledger.clear()
+        yield ledger
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("spec", "variants", "shadows"),
+    [(SPLIT, ("control", "treatment"), ["control"]), (SHADOWED, ("control", "control"), ["challenger", "rookie"])],
+    ids=["split", "shadowed"],
+)
+@given(data=st.data())
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_order_and_batches_do_not_matter(fresh, spec, variants, shadows, data):
+    exposures, outcomes, batches = data.draw(events(variants, shadows))
+    with fresh() as ledger:
+        ledger.declare(*spec.metrics, dimensions=spec.dimensions, shadows=spec.shadows)
+        for batch in batches:
+            ledger.ship(*batch)
+        evidence = ledger.evidence()
+        compare(evidence, expect(spec, exposures, outcomes))
+        ledger.rebuild()
+        again = ledger.evidence()
+        compare(again, expect(spec, exposures, outcomes))
+        assert (again.refused, again.first_us, again.last_us) == (evidence.refused, evidence.first_us, evidence.last_us)
