@@ -51,7 +51,7 @@ class Known:
         self.shrunk = set()
 
 
-def machine_on(home, url):
+def machine_on(home, url):  # noqa: C901 - the methods of one class
     """Return a machine whose examples share one database and have names of their own."""
 
     class Lives(RuleBasedStateMachine):
@@ -149,8 +149,8 @@ def machine_on(home, url):
             after = self.store.reweight(self.own(name), weights, coverage=coverage, dry_run=dry_run)
             assert after.revision == known.revision + 1
             if not dry_run:
-                for variant, weight in known.weights.items():
-                    if after.weights[variant] * after.coverage < weight * known.coverage:
+                for variant, before in known.weights.items():
+                    if after.weights[variant] * after.coverage < before * known.coverage:
                         known.shrunk.add(variant)
                 known.weights, known.coverage = (
                     weights or known.weights,

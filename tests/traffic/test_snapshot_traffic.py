@@ -152,7 +152,7 @@ def test_only_what_changed_is_read_anew(source, experiments, registry, monkeypat
     experiments.create(plan("flag", model=""))
     experiments.start("flag")
     asked = []
-    monkeypatch.setattr(registry.backend, "find_model", lambda name: asked.append(name))
+    monkeypatch.setattr(registry.backend, "find_model", asked.append)
     after = source.follow(following_models, source.revision())
     assert [experiment.name for experiment in after.traffic.experiments] == ["late", "flag"]
     assert after.models == following_models.models
