@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.experiments.judging import Judge
+from crossfade.experiments.learning import Learner
 from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.ledger.ledger import Ledger
@@ -22,6 +23,7 @@ from crossfade.serving.predictor import Predictor, PredictorInfo
 from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.database import Database, open_database
+from crossfade.storage.lease import Lease
 from crossfade.storage.migrate import migrate
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.invalidation import AnswerInvalidation
@@ -30,6 +32,7 @@ from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.switch import AliasSwitch
 
 if TYPE_CHECKING:
+    from crossfade.experiments.conductor import Conductor
     from crossfade.jobs.runner import JobRunner
     from crossfade.serving.runtime import ServingRuntime
 
@@ -48,6 +51,7 @@ class Platform:
         jobs: Every verb on batch jobs.
         experiments: Every verb on experiments and layers.
         judge: From the evidence of an experiment to a decision, and to what follows.
+        learner: Lets bandits learn, and says what they know.
         ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         runtime: What serves predictions in this process, or None.
     """
@@ -61,6 +65,7 @@ class Platform:
     jobs: JobStore
     experiments: ExperimentStore
     judge: Judge
+    learner: Learner
     ledger: Ledger
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
@@ -92,6 +97,14 @@ class Platform:
         if self.runtime is None:
             raise RuntimeError("only a platform that serves can run jobs")
         return JobRunner(self.registry, self.database, self.runtime.predictions, self.settings)
+
+    def conductor(self) -> Conductor:
+        """Return what attends to experiments by itself; whoever starts it closes it before the platform."""
+        from crossfade.experiments.conductor import LEASE, Conductor
+
+        settings = self.settings.experiments
+        lease = Lease(self.database, LEASE, settings.lease_seconds)
+        return Conductor(self.experiments, self.judge, self.learner, lease, settings)
 
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""
@@ -139,6 +152,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         jobs = JobStore(registry, database, settings.jobs)
         experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
         judge = Judge(experiments, database, switch)
+        learner = Learner(experiments, database)
         ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
         runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
@@ -152,6 +166,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             jobs,
             experiments,
             judge,
+            learner,
             ledger,
             runtime,
             opening.pop_all(),

@@ -232,6 +232,13 @@ class LedgerSettings(_Section):
     )
 
 
+class ExperimentSettings(_Section):
+    """Experiments: what happens to them by itself."""
+
+    poll_seconds: Seconds = Field(5.0, description="how often bandits learn and decisions are looked at, at most")
+    lease_seconds: Seconds = Field(30.0, description="silence after which another process does it")
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -271,6 +278,7 @@ class Settings(BaseSettings):
     telemetry: TelemetrySettings = TelemetrySettings()
     capture: CaptureSettings = CaptureSettings()
     ledger: LedgerSettings = LedgerSettings()
+    experiments: ExperimentSettings = ExperimentSettings()
     grpc: GrpcSettings = GrpcSettings()
     log: LogSettings = LogSettings()
 

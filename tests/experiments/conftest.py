@@ -1,9 +1,20 @@
+"""Fixtures of the tests of experiments."""
+
 import shutil
 
 import pytest
 
+from tests.experiments.bandits import Casino
 from tests.experiments.life import open_store
 from tests.traffic.support import move, open_registry, publish_all
+
+
+@pytest.fixture
+def casino(tmp_path, database_url):
+    """A place for bandits, on SQLite and on PostgreSQL."""
+    registry = open_registry(tmp_path, database_url)
+    yield Casino(registry)
+    registry.backend.database.close()
 
 
 @pytest.fixture(scope="session")

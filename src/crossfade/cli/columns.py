@@ -48,7 +48,9 @@ def numbers(columns: Columns, name: str) -> Array:
     import numpy as np
 
     try:
-        return np.array(columns[name], dtype=np.float64)
+        column = np.array(columns[name], dtype=np.float64)
+        if column.ndim == 1:  # a column of lists has more
+            return column
     except (ValueError, TypeError, OverflowError):
         pass  # which row it is, or whether cells are only empty, is found out below
     found = []

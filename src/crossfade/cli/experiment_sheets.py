@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from crossfade.cli.output import Sheet, facts, moment
 
 if TYPE_CHECKING:
+    from crossfade.experiments.learned import BanditReport
     from crossfade.experiments.record import Experiment
     from crossfade.traffic.allocation.allocation import Layer
 
@@ -50,6 +51,19 @@ def one_experiment(item: Experiment) -> Sheet:
         ("finished", moment(item.finished_at)),
     ]
     return facts(pairs, name=item.name)
+
+
+def bandit_sheet(report: BanditReport) -> Sheet:
+    """What a bandit knows."""
+    late = f", and {report.late:,} came too late" if report.late else ""
+    pairs = [
+        ("experiment", report.experiment),
+        ("policy", report.kind),
+        *((f"weight {name}", f"{weight:.4g}") for name, weight in report.weights.items()),
+        *((f"chance that {name} is best", f"{chance:.1%}") for name, chance in report.chances.items()),
+        ("learned", f"{report.decisions:,} decisions until {moment(report.learned_until)}{late}"),
+    ]
+    return facts(pairs, name=report.experiment)
 
 
 def layer_sheet(layers: Iterable[Layer]) -> Sheet:

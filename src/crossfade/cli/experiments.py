@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crossfade.cli.assigning import assign
-from crossfade.cli.experiment_sheets import experiment_sheet, layer_sheet, one_experiment
+from crossfade.cli.experiment_sheets import bandit_sheet, experiment_sheet, layer_sheet, one_experiment
 from crossfade.cli.models import cursor_option, limit_option
 from crossfade.cli.off_policy import evaluate_policy
 from crossfade.cli.planning import power
@@ -61,6 +61,20 @@ def create(session: Session, spec: Path) -> None:
 
 assert create.help is not None  # noqa: S101 - its docstring
 create.help += f"\n\nFor example:\n{_EXAMPLE}"
+
+
+@command(experiments, changes=True)
+@click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@reason_option
+def amend(session: Session, spec: Path, reason: str) -> None:
+    """Change an experiment to what SPEC says; once it has started, what its numbers depend on stays."""
+    from crossfade.cli.documents import read_spec
+    from crossfade.client import verbs
+    from crossfade.experiments.spec import ExperimentSpec
+
+    call = verbs.amend_experiment(read_spec(spec, ExperimentSpec), reason=reason)
+    with session.client() as client:
+        session.change(client, call, one_experiment, _next)
 
 
 @command(experiments, changes=True)
@@ -172,6 +186,16 @@ def reweight(session: Session, name: str, weights: tuple[str, ...], coverage: fl
     call = verbs.reweight_experiment(name, wanted, coverage=coverage, reason=reason)
     with session.client() as client:
         session.change(client, call, one_experiment, _next)
+
+
+@command(experiments)
+@click.argument("name")
+def bandit(session: Session, name: str) -> None:
+    """Show what a bandit has learned: the weights that follow, and how likely each variant is the best."""
+    with session.client() as client:
+        report = client.bandit(name)
+    session.show(report, bandit_sheet(report))
+    session.hint(f"see the experiment with `crossfade experiments show {name}`")
 
 
 @command(experiments, "layer", changes=True)

@@ -13,6 +13,7 @@ from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
 from crossfade.errors import MalformedRequestError
+from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
@@ -221,6 +222,12 @@ def create_experiment(spec: ExperimentSpec) -> Call[Experiment]:
     return Call("POST", f"{API}/experiments", json_as(Experiment), body=spec, repeatable=True)
 
 
+def amend_experiment(spec: ExperimentSpec, *, reason: str = "") -> Call[Experiment]:
+    """Change an experiment that has not ended. Once it has started, what its numbers depend on stays."""
+    path = f"{API}/experiments/{segment(spec.name)}"
+    return Call("PUT", path, json_as(Experiment), {"reason": reason}, body=spec, repeatable=True)
+
+
 def experiments(*, model: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Call[Page[Experiment]]:
     """List experiments, newest first."""
     params = {"model": model, "status": status, "cursor": cursor, "limit": limit}
@@ -267,6 +274,11 @@ def decide_experiment(
     """End an experiment by a decision: what the analysis says, unless an action is named."""
     body = DecideRequest(action, variant, reason)
     return Call("POST", f"{API}/experiments/{segment(name)}/decide", json_as(Experiment), body=body)
+
+
+def bandit(name: str) -> Call[BanditReport]:
+    """Return what a bandit has learned: the weights that follow, and how likely each variant is the best."""
+    return Call("GET", f"{API}/experiments/{segment(name)}/bandit", json_as(BanditReport), repeatable=True)
 
 
 def create_layer(spec: LayerSpec) -> Call[Layer]:

@@ -165,3 +165,24 @@ def new_id() -> str:
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def first_id(milliseconds: int) -> str:
+    """Return what sorts before every id of `new_id` that is made at this time (since 1970) or later.
+
+    Example:
+        >>> first_id(0x0123456789AB)
+        '01234567-89ab'
+    """
+    text = f"{max(milliseconds, 0):012x}"
+    return f"{text[:8]}-{text[8:12]}"
+
+
+def milliseconds_of(text: str) -> int:
+    """Return when an id of `new_id` was made, in milliseconds since 1970.
+
+    Example:
+        >>> milliseconds_of("01234567-89ab-7000-8000-000000000000") == 0x0123456789AB
+        True
+    """
+    return int(text[:8] + text[9:13], 16)

@@ -86,10 +86,9 @@ class Judge:
         decision = self._analyze(found).decision
         action = _ACTS.get(decision.action)
         if action is None:
-            missing = f" {decision.missing}" if decision.missing else ""
-            raise ExperimentConflictError(
-                name=found.name, problem=f"is not decided ({decision.action}): {decision.reason}{missing}"
-            )
+            missing = f"; missing: {decision.missing}" if decision.missing else ""
+            problem = f"is not decided ({decision.action}): {decision.reason}{missing}"
+            raise ExperimentConflictError(name=found.name, problem=problem)
         return Verdict(action, decision.variant if action == "ship" else "", decision.reason, principal)
 
     def _ship(self, found: Experiment, verdict: Verdict, principal: str, *, dry_run: bool) -> None:

@@ -135,8 +135,18 @@ class Comparison(msgspec.Struct, frozen=True):
         return self.absolute if self.judged == "absolute" else self.relative
 
     @property
+    def spotless(self) -> bool:
+        """Whether the treatment had nothing at all of what should be little, such as errors.
+
+        No relative margin can be shown around a control that is zero, too; but nothing can be less than nothing.
+        """
+        return self.direction == "down" and self.treatment.value == 0 and (self.control.value or 0.0) >= 0
+
+    @property
     def acceptable(self) -> bool:
         """Of a guardrail: shown to be within its margin; without a margin, that it is not significantly worse."""
+        if self.spotless:
+            return True
         if self.non_inferiority is None:
             return self.reading in {"better", "unclear"}
         return isinstance(self.non_inferiority, NonInferiority) and self.non_inferiority.shown

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from crossfade.core.identity import Semver, check_name
-from crossfade.errors import InvalidExperimentError, InvalidNameError, InvalidSemverError
+from crossfade.errors import InvalidExperimentError, InvalidNameError, InvalidPolicyError, InvalidSemverError
 from crossfade.experiments.analysis_spec import AnalysisSpec, DecisionSpec
 from crossfade.experiments.question import Question
 from crossfade.ledger.metrics import Measures, MetricSpec
+from crossfade.methods.bandits.contextual import ContextualSpec
+from crossfade.methods.bandits.policy import PolicySpec, start
 from crossfade.traffic.allocation.segments import Segment
 from crossfade.traffic.allocation.specs import AllocationSpec, Moment, RampStep, VariantSpec
 
 MAX_DESCRIPTION = 10_000
+MAX_MATURITY_SECONDS = 400 * 86_400.0
+MIN_UPDATE_SECONDS = 1.0
 
 
 class Variant(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -34,6 +38,27 @@ class Variant(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     weight: float
     version: str = ""
     value: Any = None
+
+
+class BanditSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Weights that follow what variants earn.
+
+    Args:
+        policy: How.
+        reward: Name of the outcome that is earned; larger is better. Outcomes name the decision that earned them.
+        maturity_seconds: A decision is learned from when it is that old: until then its reward may still come. What
+            has come by then counts; a decision without any earned nothing.
+        update_seconds: How often it is learned.
+        warm_from: Another bandit whose rewards count from the start, for variants of the same name.
+        trust: How much one of those rewards counts, 0 to 1.
+    """
+
+    policy: PolicySpec
+    reward: str
+    maturity_seconds: float = 3600.0
+    update_seconds: float = 60.0
+    warm_from: str = ""
+    trust: float = 1.0
 
 
 class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -61,6 +86,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         dimensions: Attributes of the context by which results are broken down.
         analysis: How the numbers are judged.
         decision: What follows from them.
+        bandit: Lets the weights follow what variants earn, from those of the variants on, unless it begins warm.
 
     Example:
         >>> both = (Variant("old", 0.5, "1.0.0"), Variant("new", 0.5, "1.1.0"))
@@ -88,6 +114,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     dimensions: tuple[str, ...] = ()
     analysis: AnalysisSpec = AnalysisSpec()
     decision: DecisionSpec = DecisionSpec()
+    bandit: BanditSpec | None = None
 
     @property
     def control(self) -> str:
@@ -96,7 +123,12 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
 
     @property
     def kind(self) -> str:
-        """What it does to traffic: `split`, or `shadow` when all of it gets one variant and others are mirrored."""
+        """What it does to traffic.
+
+        `bandit`, `shadow` when all of it gets one variant and others are mirrored, else `split`.
+        """
+        if self.bandit is not None:
+            return "bandit"
         taking = [variant for variant in self.variants if variant.weight > 0]
         return "shadow" if self.shadows and len(taking) == 1 else "split"
 
@@ -142,6 +174,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             decision=self.decision,
             started_at=started_at,
             ends_at=ends_at or self.end_at,
+            adaptive=self.bandit is not None,
         )
 
     def checked(self) -> ExperimentSpec:
@@ -182,6 +215,31 @@ def _problems(spec: ExperimentSpec) -> Iterator[str]:
         if variant.weight:
             yield f"`{variant.name[:80]}` is a shadow, and has a weight: nobody may see it"
     yield from _problems_of_model(spec)
+    if spec.bandit is not None:
+        yield from _problems_of_bandit(spec, spec.bandit)
+
+
+def _problems_of_bandit(spec: ExperimentSpec, bandit: BanditSpec) -> Iterator[str]:
+    try:
+        check_name(bandit.reward, "outcome")
+    except InvalidNameError as error:
+        yield f"{error.message}; {error.hint}"
+    if not 0 <= bandit.maturity_seconds <= MAX_MATURITY_SECONDS:
+        yield f"`maturity_seconds` is {bandit.maturity_seconds}, and 0 to {MAX_MATURITY_SECONDS:g} is possible"
+    if not MIN_UPDATE_SECONDS <= bandit.update_seconds <= MAX_MATURITY_SECONDS:
+        yield f"`update_seconds` is {bandit.update_seconds}, and {MIN_UPDATE_SECONDS:g} is the least"
+    if not 0 <= bandit.trust <= 1:
+        yield f"`trust` is {bandit.trust}, and 0 to 1 is possible"
+    if spec.ramp:
+        yield "a bandit has no ramp: its coverage is changed by hand"
+    if spec.shadows:
+        yield "a bandit has no shadows: every variant gets its part of the traffic"
+    if isinstance(bandit.policy, ContextualSpec) and not spec.model:
+        yield "a policy that looks at the request needs a `model`; flags are drawn by slots"
+    try:
+        start(bandit.policy, [variant.name for variant in spec.variants], datetime.fromtimestamp(0, UTC))
+    except InvalidPolicyError as error:
+        yield error.message
 
 
 def _problems_of_model(spec: ExperimentSpec) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -24,10 +25,13 @@ from crossfade.errors import (
     LoadFailedError,
     RejectedVersionError,
 )
-from crossfade.experiments.record import LEGAL, Experiment, Status, Verdict, experiment_of, route_of
+from crossfade.experiments.amending import check_amendment, relearned
+from crossfade.experiments.learned import Learned, drawing, first_learned
+from crossfade.experiments.record import ENDED, LEGAL, Experiment, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
+from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.registry.acceptance import attribution
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.registry import LOCAL, Registry
@@ -44,6 +48,8 @@ from crossfade.traffic.routing import ExperimentRoute
 from crossfade.traffic.snapshot import EXPERIMENT, LAYER
 
 _KIND = "experiments"
+BANDIT = "bandit"
+"""The principal of weights that follow what was learned."""
 
 
 class ExperimentStore:
@@ -257,6 +263,8 @@ class ExperimentStore:
             row = _row(connection, name)
             if row.status not in ROUTED:
                 raise ExperimentConflictError(name=name, problem=f"is {row.status}, so it has no weights to change")
+            if weights and experiment_of(row).spec.bandit is not None:
+                raise ExperimentConflictError(name=name, problem="is a bandit: its weights follow what it learns")
             route, now = _route(row), self._clock()
             _refuse_weight_of_shadows(experiment_of(row).spec, weights or {})
             changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
@@ -267,6 +275,87 @@ class ExperimentStore:
             if dry_run:
                 connection.rollback()
         return result
+
+    def amend(
+        self, spec: ExperimentSpec, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False
+    ) -> Experiment:
+        """Change an experiment that has not ended; what its numbers depend on stays once it has started.
+
+        Args:
+            spec: All of it, as it shall be. The weights of a bandit follow what it has learned, whatever this says.
+            reason: Why, for the audit log.
+            principal: Who asks.
+            dry_run: Only check.
+
+        Raises:
+            InvalidInputError: It cannot be, or would be another experiment.
+            ExperimentConflictError: It is over, or a new version cannot be loaded.
+            LayerFullError: Its layer has not so many units left.
+        """
+        spec, said = spec.checked(), attribution(principal, reason)
+        found = self.find(spec.name)
+        if found.status in ENDED:
+            raise ExperimentConflictError(name=spec.name, problem=f"is {found.status.value}, and cannot change")
+        asked = {variant.name: found.versions.get(variant.name, variant.version) for variant in spec.variants}
+        versions = self._versions(spec.model, asked)
+        fresh = [version for name, version in versions.items() if name not in found.versions]
+        started = found.started_at is not None
+        with ExitStack() as ready:
+            for version in fresh if started and not dry_run else []:
+                self._make_ready(ready, spec.name, version, principal)
+            with self._database.write() as connection:
+                row = _row(connection, spec.name)
+                if row.status != found.status:
+                    raise ExperimentConflictError(name=spec.name, problem="has changed meanwhile; look again")
+                values = self._amended(connection, row, spec, versions) if started else {}
+                details = {"spec": msgspec.json.decode(canonical_json(spec)), **said}
+                self._change(connection, EXPERIMENT, row.model, row.name, "experiment.amend", principal, details)
+                _set(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
+                result = experiment_of(_row(connection, spec.name))
+                if dry_run:
+                    connection.rollback()
+        return result
+
+    # --- what a bandit learns ---
+
+    def weights_of(self, row: Row[Any]) -> dict[str, float]:
+        """Return the weights that an experiment has now."""
+        return experiment_of(row).weights
+
+    def teach(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        learned: str,
+        *,
+        weights: Mapping[str, float] | None = None,
+        policy: ContextualPolicy | None = None,
+        decisions: int,
+        at: datetime,
+    ) -> None:
+        """Store what a bandit has learned, and what follows from it, in the transaction of whoever learns.
+
+        Args:
+            connection: From `Database.write`.
+            row: The experiment.
+            learned: What it knows now, as JSON.
+            weights: Its new weights; None leaves them.
+            policy: What draws variants from now on; None leaves it to slots.
+            decisions: How many it has learned from.
+            at: The present moment.
+        """
+        values: dict[str, object] = {"learned": learned}
+        route = _route(row)
+        if weights is not None:
+            changed = _running(connection).revise(row.name, weights, at=at).experiment(row.name)
+            values["routing"] = _encoded(msgspec.structs.replace(route, allocation=changed))
+        elif policy is not None and policy != route.policy:
+            allocation = msgspec.structs.replace(route.allocation, revision=route.allocation.revision + 1)
+            values["routing"] = _encoded(msgspec.structs.replace(route, allocation=allocation, policy=policy))
+        if "routing" in values:
+            details = {"weights": dict(weights or {}), "decisions": decisions}
+            self._change(connection, EXPERIMENT, row.model, row.name, "experiment.learn", BANDIT, details)
+        _set(connection, row.name, values)
 
     # --- parts ---
 
@@ -292,6 +381,9 @@ class ExperimentStore:
             return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
         spec = experiment_of(row).spec
         now = self._clock()
+        learned = first_learned(spec, now, _other(connection, spec))
+        if learned is not None and spec.bandit is not None and spec.bandit.warm_from:
+            learned, spec = relearned(learned, spec)
         before = _running(connection)
         placed = before.place(spec.allocation().at(now))
         self._save_layers(connection, before, placed)
@@ -305,8 +397,27 @@ class ExperimentStore:
             dimensions=spec.dimensions,
             unit=unit,
             scored=spec.measures().scored,
+            policy=drawing(learned),
         )
-        return {"routing": _encoded(route), "started_at": to_text(now)}
+        text = None if learned is None else msgspec.json.encode(learned).decode()
+        return {"routing": _encoded(route), "started_at": to_text(now), "learned": text}
+
+    def _amended(
+        self, connection: Connection, row: Row[Any], spec: ExperimentSpec, versions: Mapping[str, Version]
+    ) -> dict[str, object]:
+        before, route, now = _running(connection), _route(row), self._clock()
+        check_amendment(experiment_of(row).spec, spec)
+        values: dict[str, object] = {}
+        policy = route.policy
+        if row.learned is not None:
+            learned, spec = relearned(msgspec.json.decode(row.learned, type=Learned), spec)
+            values["learned"] = msgspec.json.encode(learned).decode()
+            policy = learned.policy if isinstance(learned.policy, ContextualPolicy) else None
+        after = before.amend(spec.allocation(), at=now)
+        self._save_layers(connection, before, after)
+        pinned = {name: route.versions.get(name, version.version) for name, version in versions.items()}
+        changed = msgspec.structs.replace(route, allocation=after.experiment(spec.name), versions=pinned, policy=policy)
+        return values | {"routing": _encoded(changed)}
 
     def _end(
         self, name: str, status: Status, verdict: Verdict | None, said: Mapping[str, str], *, dry_run: bool
@@ -409,6 +520,16 @@ def _running(connection: Connection) -> Allocations:
     query = select(experiments).where(experiments.c.status.in_(ROUTED)).order_by(experiments.c.number)
     routes = [_route(row) for row in connection.execute(query)]
     return Allocations(_layers(connection), tuple(route.allocation for route in routes))
+
+
+def _other(connection: Connection, spec: ExperimentSpec) -> Learned | None:
+    """Return what the bandit knows that another one shall be warm from."""
+    if spec.bandit is None or not spec.bandit.warm_from:
+        return None
+    text = _row(connection, spec.bandit.warm_from).learned
+    if text is None:
+        raise ExperimentConflictError(name=spec.bandit.warm_from, problem="has learned nothing to begin with")
+    return msgspec.json.decode(text, type=Learned)
 
 
 def _route(row: Row[Any]) -> ExperimentRoute:

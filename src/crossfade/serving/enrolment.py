@@ -177,6 +177,7 @@ class Enrolment:
             error,
             fallback,
             _dimensions(route.dimensions, asker) if route.dimensions else {},
+            _features(route, asker) if route.policy is not None else {},
         )
 
 
@@ -213,6 +214,13 @@ def _unit(route: ExperimentRoute, asker: Asker) -> str:
         return ""
     unit = asker.unit if route.unit == UNIT else unit_in(asker.context, route.unit)
     return "" if unit is None or encoded(unit) is None else unit
+
+
+def _features(route: ExperimentRoute, asker: Asker) -> dict[str, float]:
+    """Return what the policy saw of the context."""
+    assert route.policy is not None  # noqa: S101 - only such routes are asked
+    spec = route.policy.spec
+    return dict(zip((feature.name for feature in spec.features), spec.vector(asker.context or {}), strict=True))
 
 
 def _dimensions(names: tuple[str, ...], asker: Asker) -> dict[str, str]:

@@ -460,3 +460,13 @@ waiting_outcomes = Table(
     Index("waiting_outcomes_by_time", "at_us"),
     comment="outcomes whose exposure is not known yet",
 )
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False, comment="grows with every new holder; fences older ones off"),
+    Column("expires_at", String(27), nullable=False, comment="when another process may take it"),
+    comment="what only one process at a time may do",
+)

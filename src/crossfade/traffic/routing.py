@@ -15,11 +15,15 @@ import msgspec
 
 from crossfade.core.clock import utc_now
 from crossfade.core.identity import new_id
+from crossfade.errors import InvalidContextError
+from crossfade.methods.bandits.draw import draw, number_of
+from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.traffic.allocation.allocation import Allocation, Layer
 from crossfade.traffic.allocation.allocations import Allocations
 from crossfade.traffic.allocation.assignment import Assigner
-from crossfade.traffic.allocation.compiled import Decide
+from crossfade.traffic.allocation.compiled import Context, Decide, unit_in
 from crossfade.traffic.allocation.decisions import Decision, Reason, Tally
+from crossfade.traffic.allocation.hashing import seed_of
 from crossfade.traffic.allocation.specs import UNIT
 
 
@@ -35,6 +39,7 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         unit: What a unit is: `unit_id`, or the attribute of the context that its layer draws by.
         scored: Whether a metric needs the score of answers.
         paused: Whether everybody gets the champion for now. Units keep their slots.
+        policy: Draws the variant of whoever takes part, by the context of the request; None: slots say it.
     """
 
     allocation: Allocation
@@ -45,6 +50,7 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = UNIT
     scored: bool = False
     paused: bool = False
+    policy: ContextualPolicy | None = None
 
     @property
     def name(self) -> str:
@@ -122,7 +128,10 @@ class Router:
         self.experiments = {experiment.name: experiment for experiment in traffic.experiments}
         models: defaultdict[str, dict[str, tuple[Decide, ExperimentRoute]]] = defaultdict(dict)
         for experiment in filter(lambda experiment: experiment.model, traffic.experiments):
-            models[experiment.model][experiment.name] = self.assigner.experiments[experiment.name], experiment
+            decide = self.assigner.experiments[experiment.name]
+            if experiment.policy is not None:
+                decide = _drawn_by(experiment.policy, experiment, decide, self._tally)
+            models[experiment.model][experiment.name] = decide, experiment
         self.models: Mapping[str, Mapping[str, tuple[Decide, ExperimentRoute]]] = dict(models)
 
     def route(self, model: str, asker: Asker) -> Assignment | None:
@@ -155,3 +164,32 @@ def _assigned(decider: tuple[Decide, ExperimentRoute], asker: Asker) -> Assignme
     decision = decide(asker.unit, asker.context, request_id)
     answers = decision.enrolled or decision.reason is Reason.OVERRIDE
     return Assignment(decision, experiment.versions[decision.variant] if answers else None, experiment)
+
+
+def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Decide, tally: Tally) -> Decide:
+    """Let a policy draw the variant of whoever takes part; who that is stays as it was.
+
+    The draw is a hash of the unit, or of the request where nothing is sticky, so that it can be repeated.
+    """
+    scorer, name, revision = policy.scorer(), experiment.name, experiment.allocation.revision
+    values = {variant.name: variant.value for variant in experiment.allocation.spec.variants}
+    seed = seed_of(f"policy/{experiment.allocation.spec.drawn_by}")
+    sticky, attribute = experiment.allocation.spec.sticky, experiment.unit
+
+    def decide_by_policy(unit: str | None, context: Context | None, request_id: str | None) -> Decision:
+        decision = decide(unit, context, request_id)
+        if not decision.enrolled:
+            return decision
+        try:
+            probabilities = scorer(context or {})
+        except InvalidContextError as error:
+            tally.add(name, Reason.ERROR)
+            words = f"the policy cannot judge the context: {error.message}"
+            return Decision(name, decision.variant, Reason.ERROR, words, revision=revision, value=decision.value)
+        drawn_by = request_id if not sticky else unit if attribute == UNIT else unit_in(context, attribute)
+        place = draw(probabilities, number_of(drawn_by or "", seed))
+        chosen, propensity = scorer.variants[place], probabilities[place]
+        words = f"the policy gives `{chosen}` a probability of {propensity:.4g} for this context"
+        return Decision(name, chosen, Reason.SPLIT, words, True, propensity, revision, values[chosen])
+
+    return decide_by_policy

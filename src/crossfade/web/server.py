@@ -136,10 +136,12 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(settings.serving.drain_timeout_seconds)),
         )
+        conductor = platform.conductor()
         jobs = platform.job_runner()
         lifeline = place and place.lifeline
         server = DrainingServer(config, runtime.predictions, jobs, settings.serving, on_ready, lifeline, remote)
-        server.run([listener])
+        with conductor:
+            server.run([listener])
         get_logger().info("stopped", pid=os.getpid())
 
 

@@ -213,6 +213,7 @@ def test_winners_share_along_the_last_axis():
         {"floor": 1.1},
         {"floor": float("nan")},
         {"half_life_seconds": 0.0},
+        {"half_life_seconds": 1e-300},
         {"half_life_seconds": float("nan")},
         {"half_life_seconds": float("inf")},
     ],

@@ -216,7 +216,7 @@ def test_the_floor_has_to_leave_room():
         policy.add("d")
 
 
-@pytest.mark.parametrize("variants", [(), ("a", "a"), ("",), ("x" * 201,), tuple(map(str, range(1001)))], ids=len)
+@pytest.mark.parametrize("variants", [(), ("a", "a"), ("",), ("x" * 201,), tuple(map(str, range(101)))], ids=len)
 def test_variants_that_cannot_be_are_refused(variants):
     with pytest.raises(InvalidPolicyError):
         start(BetaThompson(floor=0.0), variants, NOW)

@@ -243,6 +243,13 @@ def test_what_only_the_logged_action_says(plain):
     assert isinstance(report.value("dm"), NotEstimable)
 
 
+def test_too_many_predictions_are_not_made(plain, monkeypatch):
+    monkeypatch.setattr("crossfade.methods.off_policy.evaluation.MOST_PREDICTIONS", 3_999)
+    report = evaluate(plain, Target.fixed(plain, {"a": 0.5, "b": 0.5}))
+    assert "2 actions in 2,000 rows" in report.value("dr").reason
+    assert isinstance(report.value("snips"), PolicyValue)
+
+
 def test_more_certain_intervals_are_wider(plain):
     target = Target.fixed(plain, {"a": 0.5, "b": 0.5})
     half = [evaluate(plain, target, alpha=alpha).value("dr") for alpha in (0.2, 0.05, 0.01)]

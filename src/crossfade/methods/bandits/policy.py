@@ -26,7 +26,8 @@ from crossfade.methods.bandits.ucb1 import UCB1
 from crossfade.methods.stats.distributions import Array
 from crossfade.methods.stats.values import NotEstimable
 
-MAX_VARIANTS = 1_000
+MAX_VARIANTS = 100
+"""With as many, exact weights take a second or two; with a thousand they would fill the memory."""
 MAX_NAME = 200
 
 ContextFreeKind = BetaThompson | GaussianThompson | UCB1 | KLUCB | EpsilonGreedy

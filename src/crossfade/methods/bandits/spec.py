@@ -44,7 +44,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     def __post_init__(self) -> None:
         demand(0 <= self.floor <= 1, f"`floor` is {self.floor}, which is no probability")
         life = self.half_life_seconds
-        demand(life is None or 0 < life < math.inf, f"`half_life_seconds` is {life}, which is not above zero")
+        demand(life is None or 1 <= life < math.inf, f"`half_life_seconds` is {life}, which is below 1")
 
     def check_floor(self, count: int) -> None:
         """Refuse a floor that so many variants cannot all have.

@@ -15,6 +15,9 @@ from crossfade.methods.off_policy.target import Target
 from crossfade.methods.stats.distributions import Array, t_quantile
 from crossfade.methods.stats.values import NotEstimable, require, require_probability
 
+MOST_PREDICTIONS = 200_000_000
+"""Rows times actions up to which a model is asked for every action in every row: about ten seconds."""
+
 
 def evaluate(
     log: Log, target: Target, *, alpha: float = 0.05, clip: float | None = None, least: float = LEAST_SIZE
@@ -64,22 +67,30 @@ def _values(
     log: Log, target: Target, importance: Array, clip: float, alpha: float
 ) -> dict[Method, PolicyValue | NotEstimable]:
     model: type[RewardModel] = CellMeans if log.features is None else LinearRewards
+    found: dict[Method, PolicyValue | NotEstimable] = {}
     methods: dict[Method, Callable[[], Found]] = {
         "ips": lambda: ips(importance, log.rewards),
         "clipped_ips": lambda: clipped_ips(importance, log.rewards, clip),
         "snips": lambda: snips(importance, log.rewards),
     }
-    if target.table is not None:
+    unknown = _unmodelled(log, target)
+    if unknown is None:
         methods["dm"] = lambda: direct(log, target, model)
         methods["dr"] = lambda: doubly_robust(log, target, importance, model)
     size = effective_size(importance)
-    found: dict[Method, PolicyValue | NotEstimable] = {
-        method: _value(method, estimate(), log, size, alpha) for method, estimate in methods.items()
-    }
-    if target.table is None:
-        unknown = NotEstimable("it is not known what the policy thinks of actions that were not taken")
+    for method, estimate in methods.items():
+        found[method] = _value(method, estimate(), log, size, alpha)
+    if unknown is not None:
         found |= {"dm": unknown, "dr": unknown}
     return found
+
+
+def _unmodelled(log: Log, target: Target) -> NotEstimable | None:
+    if target.table is None:
+        return NotEstimable("it is not known what the policy thinks of actions that were not taken")
+    if log.count * len(log.names) > MOST_PREDICTIONS:
+        return NotEstimable(f"predicting {len(log.names):,} actions in {log.count:,} rows would take too long")
+    return None
 
 
 def _logged(log: Log) -> Found:

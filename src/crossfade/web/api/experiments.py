@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
-from crossfade.errors import ConflictError, NotFoundError, UnsafeError
+from crossfade.errors import ConflictError, InvalidExperimentError, NotFoundError, UnsafeError
+from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment, Status
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
@@ -22,6 +23,7 @@ from crossfade.web.api.contract import (
     Limit,
     Open,
     Principal,
+    Reason,
     answer,
     body,
     documented,
@@ -66,6 +68,23 @@ def list_experiments(
 def show_experiment(experiment: str, platform: Open) -> Response:
     """Show an experiment: its specification, its status, the weights of its variants now."""
     return answer(platform.experiments.find(experiment))
+
+
+@routes.put("/experiments/{experiment}", **documented(Experiment, takes=ExperimentSpec, changes=True, refuses=_REFUSES))
+def amend_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ExperimentSpec, body(ExperimentSpec)],
+    reason: Reason = "",
+    dry_run: DryRun = False,
+) -> Response:
+    """Change an experiment that has not ended. Once it has started, what its numbers depend on stays."""
+    if wanted.name != experiment:
+        raise InvalidExperimentError(name=experiment, problem=f"its specification is of `{wanted.name[:80]}`")
+    after = platform.experiments.amend(wanted, reason=reason, principal=principal, dry_run=dry_run)
+    return _changed(request, "amend", after, principal, dry_run=dry_run)
 
 
 @routes.post(
@@ -174,6 +193,12 @@ def report_experiment(experiment: str, platform: Open) -> Response:
     """Show the analysis as a page for people, with its pictures; it needs nothing from anywhere else."""
     page = platform.judge.analyze(experiment)._repr_html_()
     return HTMLResponse(f'<!doctype html><meta charset="utf-8"><title>{experiment}</title>{page}')
+
+
+@routes.get("/experiments/{experiment}/bandit", **documented(BanditReport, refuses=_REFUSES))
+def show_bandit(experiment: str, platform: Open) -> Response:
+    """Show what a bandit has learned: the weights that follow, and how likely each variant is the best."""
+    return answer(platform.learner.report(experiment))
 
 
 @routes.post("/layers", **documented(Layer, takes=LayerSpec, changes=True, refuses=(ConflictError,), status=201))

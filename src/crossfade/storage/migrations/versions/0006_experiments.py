@@ -1,4 +1,4 @@
-"""Experiments, and the layers that they share units in."""
+"""Experiments, the layers that they share units in, and leases of what only one process may do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create both tables, empty."""
+    """Create the tables, empty."""
     op.create_table(
         "experiments",
         sa.Column("name", sa.String(64), nullable=False),
@@ -49,9 +49,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_index("layers_by_number", "layers", ["number"], unique=True)
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("holder", sa.String(64), nullable=False),
+        sa.Column("epoch", sa.BigInteger, nullable=False, comment="grows with every new holder; fences older ones off"),
+        sa.Column("expires_at", sa.String(27), nullable=False, comment="when another process may take it"),
+        sa.PrimaryKeyConstraint("name"),
+        comment="what only one process at a time may do",
+    )
 
 
 def downgrade() -> None:
-    """Drop both."""
+    """Drop them."""
+    op.drop_table("leases")
     op.drop_table("layers")
     op.drop_table("experiments")
