@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import Connection, func, select
 
 from crossfade.ledger.events import Exposure, Outcome, ShadowAnswer
 from crossfade.storage.tables import exposures, outcomes
@@ -45,32 +45,33 @@ def exposures_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, Exp
 
 def all_exposures(connection: Connection, experiment: str) -> Iterator[list[Exposure]]:
     """Yield all exposures of an experiment, in groups, in the order of their ids."""
-    query = select(*_columns).where(exposures.c.experiment == experiment)
-    for rows in _in_order(connection, query, exposures.c.id):
+    query = select(*_columns).where(exposures.c.experiment == experiment).order_by(exposures.c.id).limit(ROWS_AT_ONCE)
+    last = ""
+    while rows := connection.execute(query.where(exposures.c.id > last)).all():
         yield [_exposure(row) for row in rows]
+        last = rows[-1][0]
 
 
-def all_outcomes(connection: Connection) -> Iterator[list[Outcome]]:
-    """Yield all outcomes of all experiments, in groups, in the order of their ids."""
-    for rows in _in_order(connection, select(*_outcome_columns), outcomes.c.id):
-        yield [_outcome(row) for row in rows]
+def outcomes_of_decisions(connection: Connection, ids: Iterable[str]) -> list[Outcome]:
+    """Return the outcomes of decisions."""
+    found = []
+    for chunk in chunks(ids):
+        rows = connection.execute(select(*_outcome_columns).where(outcomes.c.decision.in_(chunk)))
+        found += [_outcome(row) for row in rows]
+    return found
+
+
+def outcomes_of_units(connection: Connection, experiment: str) -> Iterator[list[Outcome]]:
+    """Yield the outcomes that name units of an experiment, in groups."""
+    query = select(*_outcome_columns).where(outcomes.c.experiment == experiment, outcomes.c.decision == "")
+    with connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE}) as result:
+        for rows in result.partitions():
+            yield [_outcome(row) for row in rows]
 
 
 def count_exposures(connection: Connection, experiment: str) -> int:
     """Return how many exposures of an experiment are kept."""
     return int(connection.execute(select(func.count()).where(exposures.c.experiment == experiment)).scalar_one())
-
-
-def _in_order(connection: Connection, query: Select[Any], key: ColumnElement[str]) -> Iterator[Sequence[Row[Any]]]:
-    """Yield rows in groups. Each is a statement of its own: others are executed in between."""
-    last: str | None = None
-    while True:
-        behind = query if last is None else query.where(key > last)
-        rows = connection.execute(behind.order_by(key).limit(ROWS_AT_ONCE)).all()
-        if not rows:
-            return
-        yield rows
-        last = rows[-1][0]
 
 
 def _outcome(row: Sequence[Any]) -> Outcome:

@@ -12,7 +12,7 @@ from crossfade.ledger.counts import Counts, forget_counts, read_counts
 from crossfade.ledger.joining import Joined
 from crossfade.ledger.measured import Frozen, load
 from crossfade.ledger.metrics import Measures
-from crossfade.ledger.raw import all_exposures, all_outcomes, count_exposures, exposures_by_id
+from crossfade.ledger.raw import all_exposures, count_exposures, outcomes_of_decisions, outcomes_of_units
 from crossfade.ledger.rollups import roll_up
 from crossfade.ledger.units import forget_units
 from crossfade.ledger.waiting import forget_waiting
@@ -75,17 +75,15 @@ def rebuild(connection: Connection, experiment: str) -> None:
     measured.first_us = measured.last_us = None
     counts = Counts()
     for shown in all_exposures(connection, experiment):
-        joined = Joined(measured)
+        joined, decided = Joined(measured), {event.id: event for event in shown}
         for exposure in shown:
             joined.admit_exposure(exposure, counts)
+        for outcome in outcomes_of_decisions(connection, decided):
+            joined.admit_outcome(outcome, decided[outcome.decision], counts)
         roll_up(connection, joined, counts)
-    for found in all_outcomes(connection):
+    for found in outcomes_of_units(connection, experiment):
         joined = Joined(measured)
-        decided = exposures_by_id(connection, {event.decision for event in found if event.decision})
-        for event in found:
-            decision = decided.get(event.decision)
-            about = event.experiment if decision is None else decision.experiment
-            if about == experiment and (decision is not None or not event.decision):
-                joined.admit_outcome(event, decision, counts)
+        for outcome in found:
+            joined.admit_outcome(outcome, None, counts)
         roll_up(connection, joined, counts)
     counts.write(connection)

@@ -332,7 +332,7 @@ exposures = Table(
     Column("dimensions", Text, nullable=False, comment="JSON object"),
     Column("context", Text, nullable=False, comment="JSON object"),
     Column("shadows", Text, nullable=False, comment="JSON array of arrays"),
-    Index("exposures_by_unit", "experiment", "unit"),
+    Index("exposures_by_experiment", "experiment", "id"),
     comment="raw events, kept for `ledger.retention_days`",
 )
 
@@ -347,7 +347,7 @@ outcomes = Table(
     Column("experiment", String(64), nullable=False),
     Column("unit", Text, nullable=False),
     Index("outcomes_by_decision", "decision"),
-    Index("outcomes_by_unit", "experiment", "unit"),
+    Index("outcomes_by_experiment", "experiment"),
     comment="raw events, kept for `ledger.retention_days`",
 )
 
