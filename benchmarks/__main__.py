@@ -19,6 +19,8 @@ BENCHMARKS = {
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",
     "bandits": "benchmarks.bandits",
+    "analysis": "benchmarks.analysis",
+    "outcomes": "benchmarks.outcomes",
 }
 """name -> module with a `run()` that yields results."""
 

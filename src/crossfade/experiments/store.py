@@ -19,6 +19,7 @@ from crossfade.core.identity import ModelRef, Semver, check_name
 from crossfade.errors import (
     ExperimentConflictError,
     ExperimentNotFoundError,
+    InvalidAllocationError,
     InvalidExperimentError,
     InvalidSemverError,
     LoadFailedError,
@@ -28,6 +29,7 @@ from crossfade.experiments.amending import check_amendment, relearned
 from crossfade.experiments.learned import Learned, drawing, first_learned
 from crossfade.experiments.record import ENDED, LEGAL, Experiment, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
+from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
 from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.registry.acceptance import attribution
@@ -119,7 +121,7 @@ class ExperimentStore:
         """
         spec = spec.checked()
         principal = attribution(principal, "")["principal"]
-        self._versions(spec)
+        self._versions(spec.model, {variant.name: variant.version for variant in spec.variants})
         text = canonical_json(spec).decode()
         with self._database.write() as connection:
             known = _find(connection, spec.name)
@@ -127,7 +129,7 @@ class ExperimentStore:
                 if known.spec != text:
                     raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
                 return experiment_of(known), False
-            if spec.layer and spec.layer not in {layer.spec.name for layer in _layers(connection)}:
+            if spec.layer:
                 Allocations(_layers(connection)).layer(spec.layer)
             now = self._clock()
             revision = self._commit(connection, spec, "create", principal, {}) if not dry_run else 0
@@ -174,6 +176,7 @@ class ExperimentStore:
 
         Raises:
             ExperimentConflictError: It is over, or a version cannot be loaded.
+            RejectedVersionError, VersionNotFoundError, AliasNotFoundError: A variant has no version to answer with.
             LayerFullError: Its layer has not so many units left.
             InvalidAllocationError: It cannot be beside what runs.
         """
@@ -182,9 +185,12 @@ class ExperimentStore:
         if found.status is Status.RUNNING:
             return found
         _require(found, Status.RUNNING)
-        versions = self._versions(found.spec)
-        if found.versions:  # after a pause the same versions go on, whatever aliases point to now
-            versions = {v: self._registry.resolve(f"{found.model}:{s}") for v, s in found.versions.items()}
+        # after a pause the same versions go on, whatever aliases point to now
+        asked = found.versions or {variant.name: variant.version for variant in found.spec.variants}
+        versions = self._versions(found.model, asked)
+        if found.model and self._registry.model(found.model).unloaded:  # no process would ever make them ready
+            problem = f"cannot start: somebody asked not to serve `{found.model}`"
+            raise ExperimentConflictError(name=name, problem=problem)
         with ExitStack() as ready:
             for version in {} if dry_run else {version.ref: version for version in versions.values()}.values():
                 self._make_ready(ready, name, version, principal)
@@ -251,6 +257,8 @@ class ExperimentStore:
             InvalidAllocationError: The weights cannot be.
         """
         said = attribution(principal, reason)
+        if weights is None and coverage is None:
+            raise InvalidAllocationError(name=name[:80], problem="say new weights, a new coverage, or both")
         with self._database.write() as connection:
             row = _row(connection, name)
             if row.status not in ROUTED:
@@ -261,10 +269,12 @@ class ExperimentStore:
             _refuse_weight_of_shadows(experiment_of(row).spec, weights or {})
             changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
             details = {"weights": dict(weights or {}), "coverage": coverage, "revision": changed.revision, **said}
-            if not dry_run:
-                self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
-                _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
-            return experiment_of(_row(connection, name))
+            self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
+            _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
+            result = experiment_of(_row(connection, name))
+            if dry_run:
+                connection.rollback()
+        return result
 
     def amend(
         self, spec: ExperimentSpec, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False
@@ -286,7 +296,8 @@ class ExperimentStore:
         found = self.find(spec.name)
         if found.status in ENDED:
             raise ExperimentConflictError(name=spec.name, problem=f"is {found.status.value}, and cannot change")
-        versions = self._versions(spec)
+        asked = {variant.name: found.versions.get(variant.name, variant.version) for variant in spec.variants}
+        versions = self._versions(spec.model, asked)
         fresh = [version for name, version in versions.items() if name not in found.versions]
         started = found.started_at is not None
         with ExitStack() as ready:
@@ -348,14 +359,13 @@ class ExperimentStore:
 
     # --- parts ---
 
-    def _versions(self, spec: ExperimentSpec) -> dict[str, Version]:
-        """Return the version behind each variant, now."""
+    def _versions(self, model: str, asked: Mapping[str, str]) -> dict[str, Version]:
+        """Return the version behind each variant, now, from what each asks for."""
         found = {}
-        for variant in spec.variants if spec.model else ():
-            version = self._registry.resolve(_ref(spec.model, variant.version))
+        for variant, wanted in asked.items() if model else ():
+            found[variant] = version = self._registry.resolve(_ref(model, wanted))
             if version.stage == REJECTED:
-                raise RejectedVersionError(ref=version.ref, name=spec.model, alias=variant.name)
-            found[variant.name] = version
+                raise RejectedVersionError(ref=version.ref, name=model, alias=variant)
         return found
 
     def _make_ready(self, ready: ExitStack, name: str, version: Version, principal: str) -> None:
@@ -485,7 +495,7 @@ def _find(connection: Connection, name: str) -> Row[Any] | None:
 
 
 def _row(connection: Connection, name: str) -> Row[Any]:
-    row = _find(connection, name) if 0 < len(name) <= 64 and "\0" not in name else None
+    row = _find(connection, name) if is_slug(name) else None
     if row is None:
         raise _unknown(connection, name)
     return row

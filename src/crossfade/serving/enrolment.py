@@ -21,7 +21,7 @@ from crossfade.ledger.events import Exposure, ShadowAnswer
 from crossfade.serving.predictor import LABELS, PROBABILITIES
 from crossfade.serving.slots import Slot, SlotTable
 from crossfade.serving.waiting import Priority
-from crossfade.traffic.allocation.compiled import unit_in
+from crossfade.traffic.allocation.compiled import encoded, unit_in
 from crossfade.traffic.allocation.decisions import Decision
 from crossfade.traffic.allocation.specs import UNIT
 from crossfade.traffic.routing import Asker, Assignment, ExperimentRoute
@@ -209,10 +209,11 @@ def score_of(outputs: Tensors) -> float | None:
 
 
 def _unit(route: ExperimentRoute, asker: Asker) -> str:
-    """Return whom an exposure is about; empty where every request is drawn by itself, and is a unit."""
+    """Return whom an exposure is about; empty where every request is a unit: drawn by itself, or nobody said whose."""
     if not route.allocation.spec.sticky:
         return ""
-    return (asker.unit if route.unit == UNIT else unit_in(asker.context, route.unit)) or ""
+    unit = asker.unit if route.unit == UNIT else unit_in(asker.context, route.unit)
+    return "" if unit is None or encoded(unit) is None else unit
 
 
 def _features(route: ExperimentRoute, asker: Asker) -> dict[str, float]:

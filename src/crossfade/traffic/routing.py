@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 
 from crossfade.core.clock import utc_now
+from crossfade.core.identity import new_id
 from crossfade.errors import InvalidContextError
 from crossfade.methods.bandits.draw import draw, number_of
 from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.traffic.allocation.allocation import Allocation, Layer
 from crossfade.traffic.allocation.allocations import Allocations
 from crossfade.traffic.allocation.assignment import Assigner
-from crossfade.traffic.allocation.compiled import Context, Decide
+from crossfade.traffic.allocation.compiled import Context, Decide, unit_in
 from crossfade.traffic.allocation.decisions import Decision, Reason, Tally
 from crossfade.traffic.allocation.hashing import seed_of
 from crossfade.traffic.allocation.specs import UNIT
@@ -75,7 +76,7 @@ class Asker(msgspec.Struct, frozen=True, gc=False):
         unit: The `unit_id`.
         context: What else is known, as JSON: what segments look at.
         experiment: The only one that may decide, when the request names one.
-        request_id: What the client calls the request.
+        request_id: What experiments draw by that are not sticky; empty for anything.
     """
 
     unit: str | None = None
@@ -157,7 +158,10 @@ class Router:
 
 def _assigned(decider: tuple[Decide, ExperimentRoute], asker: Asker) -> Assignment:
     decide, experiment = decider
-    decision = decide(asker.unit, asker.context, asker.request_id or None)
+    request_id = asker.request_id
+    if not (request_id or experiment.allocation.spec.sticky):
+        request_id = new_id()  # whoever wants requests to be drawn need not number them
+    decision = decide(asker.unit, asker.context, request_id)
     answers = decision.enrolled or decision.reason is Reason.OVERRIDE
     return Assignment(decision, experiment.versions[decision.variant] if answers else None, experiment)
 
@@ -170,7 +174,7 @@ def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Dec
     scorer, name, revision = policy.scorer(), experiment.name, experiment.allocation.revision
     values = {variant.name: variant.value for variant in experiment.allocation.spec.variants}
     seed = seed_of(f"policy/{experiment.allocation.spec.drawn_by}")
-    sticky = experiment.allocation.spec.sticky
+    sticky, attribute = experiment.allocation.spec.sticky, experiment.unit
 
     def decide_by_policy(unit: str | None, context: Context | None, request_id: str | None) -> Decision:
         decision = decide(unit, context, request_id)
@@ -182,7 +186,8 @@ def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Dec
             tally.add(name, Reason.ERROR)
             words = f"the policy cannot judge the context: {error.message}"
             return Decision(name, decision.variant, Reason.ERROR, words, revision=revision, value=decision.value)
-        place = draw(probabilities, number_of((unit if sticky else request_id) or "", seed))
+        drawn_by = request_id if not sticky else unit if attribute == UNIT else unit_in(context, attribute)
+        place = draw(probabilities, number_of(drawn_by or "", seed))
         chosen, propensity = scorer.variants[place], probabilities[place]
         words = f"the policy gives `{chosen}` a probability of {propensity:.4g} for this context"
         return Decision(name, chosen, Reason.SPLIT, words, True, propensity, revision, values[chosen])

@@ -101,7 +101,7 @@ class Inference:
         if not (self._predictions.experimented(call.ref) or names_asker(call.headers)):
             return None
         text = body if header_length is None else body[: json_length(header_length, len(body))]
-        return decode_asker(call.headers, text, known_as(terms) or new_id())
+        return decode_asker(call.headers, text, known_as(terms))
 
 
 def _described(decision: Decision, decision_id: str) -> dict[str, str]:
