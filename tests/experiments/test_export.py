@@ -120,8 +120,8 @@ def test_a_policy_is_judged_by_an_exported_log(platform, tmp_path, monkeypatch):
     arguments = ["experiments", "evaluate-policy", target, "--weights", "old=0,new=1", "--format", "json"]
     judged = runner.invoke(main, arguments)
     assert judged.exit_code == 0, judged.output
-    found = {each["method"]: each["value"] for each in json.loads(judged.stdout)["values"] if "method" in each}
-    assert found["snips"] == pytest.approx(0.5)
+    values = json.loads(judged.stdout)["values"]
+    assert {name: values[name]["value"] for name in ("ips", "snips")} == pytest.approx({"ips": 0.5, "snips": 0.5})
 
 
 def test_the_asynchronous_client_exports_too(platform, tmp_path):
