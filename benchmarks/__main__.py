@@ -20,6 +20,8 @@ BENCHMARKS = {
     "assignment": "benchmarks.assignment",
     "bandits": "benchmarks.bandits",
     "experiments": "benchmarks.experiments",
+    "analysis": "benchmarks.analysis",
+    "outcomes": "benchmarks.outcomes",
 }
 """name -> module with a `run()` that yields results."""
 

@@ -162,4 +162,15 @@ def test_degrees_of_freedom_are_those_of_the_periods():
     assert left_out == 0
     for each in found:
         assert isinstance(each, Estimate)
-        assert 2 < each.df < 40
+        assert 2 < each.df < 80
+        assert each.variance > 1 / 80  # no period varies less than usual, and some do more
+
+
+def test_of_one_period_nothing_is_lent():
+    random = np.random.default_rng(7)
+    rows = {"control": random.normal(size=40), "treatment": random.normal(0.0, 0.1, 40)}
+    (samples,) = accumulate(cells("m", rows), {1: 0}, [day(0)])
+    found = pair(samples, "control", "treatment", MEAN)
+    assert found.treatment.variance == pytest.approx(rows["treatment"].var(ddof=1) / 40)
+    plain, cautious = (found.contrast("absolute", cautious=each) for each in (False, True))
+    assert cautious.standard_error == pytest.approx(plain.standard_error)  # as many units: there is no difference

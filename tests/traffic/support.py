@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.registry.native import NativeBackend
 from crossfade.registry.registry import Registry
+from crossfade.registry.requests import ProcessStatus
 from crossfade.settings import ServingSettings
 from crossfade.storage.blobs.folder import FolderBlobStore
 from crossfade.storage.database import open_database
 from crossfade.storage.migrate import migrate
+from crossfade.storage.tables import candidates
 from crossfade.testing.drafts import publish
 from crossfade.traffic.allocation.allocations import Allocations
 from crossfade.traffic.allocation.specs import AllocationSpec, VariantSpec
@@ -65,6 +67,33 @@ class FragileDatabase:
         self._check()
         with self._database.write() as connection:
             yield connection
+
+
+class Process:
+    """A serving process as the database sees it; it follows at once, and loads as the test says."""
+
+    def __init__(self, fleet, clock, name="a"):
+        self.fleet = fleet
+        self.clock = clock
+        self.name = name
+        self.slots = {}
+        self.loads = {}
+        self.follows = True
+        self.revision = -1
+
+    def report(self):
+        if self.follows:
+            self.revision = self.fleet.revision()
+        status = ProcessStatus(self.name, "host", 7, self.clock(), self.clock(), self.revision, dict(self.slots))
+        self.fleet.report(status)
+
+    def turn(self):
+        """Take notice of candidates."""
+        with self.fleet._database.read() as connection:
+            for row in connection.execute(candidates.select()):
+                ref = f"{row.model}:{row.semver}"
+                self.slots[ref] = self.loads.get(ref, ("ready", ""))
+        self.report()
 
 
 def open_registry(home, url, **options):

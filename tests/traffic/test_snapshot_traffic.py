@@ -152,7 +152,7 @@ def test_only_what_changed_is_read_anew(source, experiments, registry, monkeypat
     experiments.create(plan("flag", model=""))
     experiments.start("flag")
     asked = []
-    monkeypatch.setattr(registry.backend, "find_model", lambda name: asked.append(name))
+    monkeypatch.setattr(registry.backend, "find_model", asked.append)
     after = source.follow(following_models, source.revision())
     assert [experiment.name for experiment in after.traffic.experiments] == ["late", "flag"]
     assert after.models == following_models.models
@@ -287,7 +287,8 @@ def test_a_schedule_and_a_ramp_take_effect_while_the_database_is_away(registry, 
     for reason, version in (("schedule", None), ("not_covered", None), ("split", "1.0.1"), ("schedule", None)):
         eventually(lambda reason=reason: decided(follower.snapshot, "u-1").decision.reason.value == reason)
         found = {decided(follower.snapshot, unit).version for unit in UNITS}
-        assert (version in found) and (version is None) == (found == {None})
+        assert version in found
+        assert (version is None) == (found == {None})
         clock.advance(3600)
     assert follower.snapshot.revision == revision
     assert len(seen) == 1, "what shall be loaded does not change with it"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Health, Problem
+from crossfade.experiments.reports.words import p_is
 from crossfade.ledger.evidence import Arrival, Evidence
 from crossfade.methods.stats.sample_ratio import ALARM, SampleRatio, fixed
 
@@ -128,7 +129,7 @@ def _of_units(evidence: Evidence, question: Question, total: int) -> Iterator[Pr
 def _of_ratio(p_value: float | None, units: dict[str, int]) -> Iterator[Problem]:
     if p_value is not None and p_value < ALARM:
         counts = ", ".join(f"`{variant}` {count:,}" for variant, count in units.items())
-        words = f"units do not arrive in the proportions of the weights (p = {p_value:.2g}): {counts}"
+        words = f"units do not arrive in the proportions of the weights ({p_is(p_value)}): {counts}"
         yield Problem("sample_ratio", words, blocks=True)
 
 

@@ -14,6 +14,7 @@ from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest
 from crossfade.experiments.store import ExperimentStore
 from crossfade.ledger.reading import read_evidence
+from crossfade.registry.acceptance import MAX_REASON, attribution
 from crossfade.registry.registry import LOCAL
 from crossfade.storage.database import Database
 from crossfade.traffic.switch import AliasSwitch
@@ -67,6 +68,7 @@ class Judge:
         if found.status in ENDED or found.status is Status.DRAFT:
             raise ExperimentConflictError(name=name, problem=f"is {found.status.value}, so there is nothing to decide")
         verdict = self._verdict(found, wanted, principal)
+        attribution(principal, verdict.reason)  # what cannot be kept at the end is refused before anything moves
         if verdict.action == "ship" and found.model:
             self._ship(found, verdict, principal, dry_run=dry_run)
         return self._store.conclude(name, verdict, principal=principal, dry_run=dry_run)
@@ -78,6 +80,9 @@ class Judge:
         return analyze(read_evidence(self._database, found.name), question, self._clock())
 
     def _verdict(self, found: Experiment, wanted: DecideRequest, principal: str) -> Verdict:
+        if wanted.variant and wanted.action != "ship":
+            problem = f"ships `{wanted.variant[:80]}` only when the action is `ship`"
+            raise ExperimentConflictError(name=found.name, problem=problem)
         if wanted.action:
             variant = wanted.variant if wanted.action == "ship" else ""
             if wanted.action == "ship" and variant not in found.weights:
@@ -89,14 +94,14 @@ class Judge:
             missing = f"; missing: {decision.missing}" if decision.missing else ""
             problem = f"is not decided ({decision.action}): {decision.reason}{missing}"
             raise ExperimentConflictError(name=found.name, problem=problem)
-        return Verdict(action, decision.variant if action == "ship" else "", decision.reason, principal)
+        return Verdict(action, decision.variant if action == "ship" else "", decision.reason[:MAX_REASON], principal)
 
     def _ship(self, found: Experiment, verdict: Verdict, principal: str, *, dry_run: bool) -> None:
         self._switch.move(
             found.model,
             CHAMPION,
             found.versions[verdict.variant],
-            reason=f"experiment {found.name}: {verdict.reason}"[:2000],
+            reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,
         )

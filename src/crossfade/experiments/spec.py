@@ -86,7 +86,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         dimensions: Attributes of the context by which results are broken down.
         analysis: How the numbers are judged.
         decision: What follows from them.
-        bandit: Lets the weights follow what variants earn; those of the variants are where it begins, unless it is warm.
+        bandit: Lets the weights follow what variants earn, from those of the variants on, unless it begins warm.
 
     Example:
         >>> both = (Variant("old", 0.5, "1.0.0"), Variant("new", 0.5, "1.1.0"))

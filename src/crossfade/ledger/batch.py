@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from crossfade.ledger.measured import Measured
 from crossfade.ledger.metrics import SHADOW_SCORE
 from crossfade.ledger.raw import exposures_of, outcomes_of
 from crossfade.ledger.sums import ExposureColumns, OutcomeColumns, sums, unusable
-from crossfade.ledger.units import Origin, Units
+from crossfade.ledger.units import Origin, Units, day_of
 
 
 class Batch:
@@ -104,21 +105,21 @@ class Batch:
 
     def _come(self, units: Units, number: int) -> None:
         first = self._firsts[units.names[number]]
-        dimensions = msgspec.json.encode(self._measured.dimensions(first.dimensions)).decode()
+        dimensions = _as_text(self._measured.dimensions(first.dimensions))
         units.known[number] = True
         units.first[number] = first.at_us
         units.decisions[number] = first.id
         units.origins[number] = Origin(first.revision, first.variant, dimensions)
-        base = Base(first.revision, first.variant, units.day(number))
+        base = Base(first.revision, first.variant, day_of(first.at_us))
         self.weights[base] = max(self.weights.get(base, 0.0), first.propensity)
 
     def _late(self) -> set[str]:
         """Return the known units that these events show to have been exposed earlier."""
-        before, late = self._before, set()
+        first, counted = self._before.first.tolist(), self._before.counted.tolist()
+        late = set()
         for name, event in self._firsts.items():
             number = self._numbers[name]
-            known = (int(before.first[number]), before.decisions[number])
-            if before.counted[number] and (event.at_us, event.id) < known:
+            if counted[number] and (event.at_us, event.id) < (first[number], self._before.decisions[number]):
                 late.add(name)
         return late
 
@@ -138,3 +139,8 @@ def _firsts(exposures: Iterable[Exposure]) -> dict[str, Exposure]:
         if known is None or (event.at_us, event.id) < (known.at_us, known.id):
             firsts[event.unit] = event
     return firsts
+
+
+@lru_cache(maxsize=10_000)
+def _as_text(values: tuple[str, ...]) -> str:
+    return msgspec.json.encode(values).decode()

@@ -99,5 +99,6 @@ def units_after(connection: Connection, experiment: str, unit: str | None, limit
 
 
 def _exposure(row: Sequence[Any]) -> Exposure:
-    values = (*row[:-3], _dimensions.decode(row[-3]), _context.decode(row[-2]), _shadows.decode(row[-1]))
-    return Exposure(*values)
+    decoded = (_dimensions.decode(row[-3]), _context.decode(row[-2]), _shadows.decode(row[-1]))
+    fields: list[Any] = [*row[:-3], *decoded]
+    return Exposure(*fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -104,9 +105,15 @@ class Units:
         """Which units are in cells: those that were exposed, in one variant."""
         return self.known & ~self.multiple
 
-    def day(self, number: int) -> str:
-        """Return the day of a unit's first exposure."""
-        return str(np.datetime64(int(self.first[number]) // DAY_US, "D"))
+
+def day_of(at_us: int) -> str:
+    """Return the day of a time, `2026-11-27` (UTC)."""
+    return _day(at_us // DAY_US)
+
+
+@lru_cache(maxsize=1_000)
+def _day(number: int) -> str:
+    return str(np.datetime64(number, "D"))
 
 
 def read_units(connection: Connection, plan: Plan, names: Sequence[str]) -> Units:

@@ -12,8 +12,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextvars import Context
 
 import msgspec
+import numpy as np
 
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import Tensors
@@ -73,6 +75,7 @@ class Enroller:
             _unit(route, asker) or asker.request_id,
             propensity,
             dimensions=_dimensions(route.dimensions, asker),
+            context=_features(route, asker) if route.policy is not None else {},
         )
         self.exposures[exposure.experiment, exposure.variant] += 1
         self._record(exposure)
@@ -88,7 +91,8 @@ class Enroller:
             self.shadows["shed"] += len(variants)
             self._record(exposure)
         else:
-            task = asyncio.create_task(self._shadow(exposure, slot, tensors, route, variants))
+            work = self._shadow(exposure, slot, tensors, route, variants)
+            task = asyncio.create_task(work, context=Context())  # the trace of the request ends with its answer
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
@@ -205,7 +209,11 @@ def score_of(outputs: Tensors) -> float | None:
         return None
     if values.ndim > 1:
         values = values[..., -1]
-    score = float(values.item() if values.size == 1 else values.mean())
+    if values.size == 1:
+        score = float(values.item())
+    else:
+        with np.errstate(all="ignore"):
+            score = float(values.mean())
     return score if math.isfinite(score) else None
 
 

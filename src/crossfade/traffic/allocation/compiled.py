@@ -222,8 +222,9 @@ class CompiledExperiment:
 
 
 def encoded(text: Any) -> bytes | None:
-    """Return the UTF-8 of a unit; None when it is none that the ledger could keep: empty, no text, too long, or with
-    characters that cannot be shown, such as NUL or half of a surrogate pair.
+    """Return the UTF-8 of a unit; None when it is none that the ledger could keep.
+
+    That is: empty, no text, too long, or with characters that cannot be shown, such as NUL or half of a surrogate pair.
     """
     try:
         return text.encode() if 0 < len(text) <= MAX_UNIT and text.isprintable() else None

@@ -64,6 +64,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment", "revision", "variant", "day", "dimension", "value", "metric"),
         comment="count, means and co-moments of units; what an analysis reads",
     )
+    _create_counts()
+
+
+def _create_counts() -> None:
     op.create_table(
         "arrivals",
         sa.Column("experiment", sa.String(64), nullable=False),
