@@ -234,8 +234,4 @@ def _features(route: ExperimentRoute, asker: Asker) -> dict[str, float]:
 
 def _dimensions(names: tuple[str, ...], asker: Asker) -> dict[str, str]:
     context = asker.context or {}
-    return {
-        name: str(value)[:MAX_DIMENSION_TEXT]
-        for name in names
-        if isinstance(value := context.get(name), _PLAIN)
-    }
+    return {name: str(value)[:MAX_DIMENSION_TEXT] for name in names if isinstance(value := context.get(name), _PLAIN)}
