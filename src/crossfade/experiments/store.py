@@ -19,6 +19,7 @@ from crossfade.core.identity import ModelRef, Semver, check_name
 from crossfade.errors import (
     ExperimentConflictError,
     ExperimentNotFoundError,
+    InvalidAllocationError,
     InvalidExperimentError,
     InvalidSemverError,
     LoadFailedError,
@@ -28,6 +29,7 @@ from crossfade.experiments.amending import check_amendment, relearned
 from crossfade.experiments.learned import Learned, drawing, first_learned
 from crossfade.experiments.record import ENDED, LEGAL, Experiment, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
+from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
 from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.registry.acceptance import attribution
@@ -255,6 +257,8 @@ class ExperimentStore:
             InvalidAllocationError: The weights cannot be.
         """
         said = attribution(principal, reason)
+        if weights is None and coverage is None:
+            raise InvalidAllocationError(name=name[:80], problem="say new weights, a new coverage, or both")
         with self._database.write() as connection:
             row = _row(connection, name)
             if row.status not in ROUTED:
@@ -265,10 +269,12 @@ class ExperimentStore:
             _refuse_weight_of_shadows(experiment_of(row).spec, weights or {})
             changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
             details = {"weights": dict(weights or {}), "coverage": coverage, "revision": changed.revision, **said}
-            if not dry_run:
-                self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
-                _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
-            return experiment_of(_row(connection, name))
+            self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
+            _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
+            result = experiment_of(_row(connection, name))
+            if dry_run:
+                connection.rollback()
+        return result
 
     def amend(
         self, spec: ExperimentSpec, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False
@@ -489,7 +495,7 @@ def _find(connection: Connection, name: str) -> Row[Any] | None:
 
 
 def _row(connection: Connection, name: str) -> Row[Any]:
-    row = _find(connection, name) if 0 < len(name) <= 64 and "\0" not in name else None
+    row = _find(connection, name) if is_slug(name) else None
     if row is None:
         raise _unknown(connection, name)
     return row
