@@ -4,7 +4,7 @@
 |---|---|---|---|
 | unit | `"unit_id"` | `parameters.unit_id` | header `X-Unit-ID` |
 | experiment | `"experiment"` | `parameters.experiment` | header `X-Experiment-ID` |
-| context | `"context"`, an object | all other `parameters` | header `X-Context`, a JSON object |
+| context | `"context"`, an object | other `parameters` | header `X-Context`, a JSON object |
 
 A whole number as a unit is its decimal text. What the body says goes before what a header says.
 """
@@ -21,6 +21,8 @@ from crossfade.traffic.routing import Asker
 
 _HEADERS = (b"x-unit-id", b"x-experiment-id", b"x-context")
 _MAX_CONTEXT_BYTES = 16 * 2**10
+_NO_CONTEXT = frozenset({"unit_id", "experiment", "binary_data_output"})
+"""Parameters that say something else; the last one is the protocol's own."""
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -97,7 +99,7 @@ def _text(*wishes: Any) -> str | None:
 
 
 def _context(parameters: Mapping[str, Any], header: bytes | None) -> Mapping[str, Any] | None:
-    own = {name: value for name, value in parameters.items() if name not in {"unit_id", "experiment"}}
+    own = {name: value for name, value in parameters.items() if name not in _NO_CONTEXT}
     if own or header is None:
         return own or None
     if len(header) > _MAX_CONTEXT_BYTES:
