@@ -19,6 +19,7 @@ BENCHMARKS = {
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",
     "bandits": "benchmarks.bandits",
+    "experiments": "benchmarks.experiments",
     "analysis": "benchmarks.analysis",
     "outcomes": "benchmarks.outcomes",
 }

@@ -125,8 +125,8 @@ def measured(contender: Contender, python: Path, static: tuple[int, int], rounds
                 run_load(port, request, connections=CONNECTIONS, seconds=min(WARM_UP_SECONDS, seconds))
                 ours, static_cpu = [], []
                 for _ in range(rounds):
-                    static_cpu.append(measure(*static, base, seconds)[0])
-                    ours.append(measure(port, pid, request, seconds))
+                    static_cpu.append(measure(*static, base, seconds=seconds)[0])
+                    ours.append(measure(port, pid, request, seconds=seconds))
                 memory = memory_bytes(pid)
         except (RuntimeError, TimeoutError) as error:
             said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]

@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 
 import msgspec
@@ -31,6 +31,7 @@ from crossfade.traffic.routing import Asker, Assignment, ExperimentRoute
 MAX_SHADOWS = 64
 """Copies under way in one process; what comes then is answered without shadows, and counted."""
 MAX_DIMENSION_TEXT = 64
+_PLAIN = (str, int, float, bool)
 SHADOW_OUTCOMES = ("answered", "failed", "shed", "absent")
 
 Record = Callable[[Exposure], None]
@@ -83,7 +84,7 @@ class Enroller:
     def record(self, exposure: Exposure, slot: Slot, tensors: Tensors | None, route: ExperimentRoute) -> None:
         """Keep an exposure, after its shadows have answered, where there are any."""
         self.exposures[exposure.experiment, exposure.variant] += 1
-        variants = [name for name in route.shadows if name != exposure.variant] if tensors is not None else []
+        variants = [name for name in route.shadows if name != exposure.variant] if route.shadows else ()
         if not variants or tensors is None:
             self._record(exposure)
         elif len(self._under_way) >= MAX_SHADOWS:
@@ -100,7 +101,7 @@ class Enroller:
         await asyncio.gather(*self._under_way)
 
     async def _shadow(
-        self, exposure: Exposure, slot: Slot, tensors: Tensors, route: ExperimentRoute, variants: list[str]
+        self, exposure: Exposure, slot: Slot, tensors: Tensors, route: ExperimentRoute, variants: Sequence[str]
     ) -> None:
         answers = [await self._ask(slot.name, name, route.versions[name], tensors) for name in variants]
         found = tuple(answer for answer in answers if answer is not None)
@@ -208,8 +209,11 @@ def score_of(outputs: Tensors) -> float | None:
         return None
     if values.ndim > 1:
         values = values[..., -1]
-    with np.errstate(all="ignore"):
-        score = float(values.flat[0]) if values.size == 1 else float(values.mean())
+    if values.size == 1:
+        score = float(values.item())
+    else:
+        with np.errstate(all="ignore"):
+            score = float(values.mean())
     return score if math.isfinite(score) else None
 
 
@@ -230,8 +234,4 @@ def _features(route: ExperimentRoute, asker: Asker) -> dict[str, float]:
 
 def _dimensions(names: tuple[str, ...], asker: Asker) -> dict[str, str]:
     context = asker.context or {}
-    return {
-        name: str(value)[:MAX_DIMENSION_TEXT]
-        for name in names
-        if isinstance(value := context.get(name), str | int | float | bool)
-    }
+    return {name: str(value)[:MAX_DIMENSION_TEXT] for name in names if isinstance(value := context.get(name), _PLAIN)}
