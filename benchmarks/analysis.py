@@ -1,7 +1,7 @@
 """Rolling events up and reading them back, beside what a database and numpy do with the raw rows.
 
-Ten million exposures are synthesised and go straight into roll-ups by the numeric path that a rebuild takes, in chunks of
-whole units; raw rows of that many events would only measure the disk.
+Ten million exposures are synthesised and go straight into roll-ups by the numeric path that a rebuild takes, in chunks
+of whole units; raw rows of that many events would only measure the disk.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def ten_million(database: Database) -> Iterator[Result]:
             with clock.of("numpy"):
                 naive(exposures)
             with clock.of("sums"):
-                state, buckets = sums(measured.plan, units.first, exposures, outcomes)
+                state, _ = sums(measured.plan, units.first, exposures, outcomes)
             with clock.of("cells"):
                 roll_up(connection, measured, units, state)
     with clock.of("read"):

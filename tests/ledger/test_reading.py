@@ -1,16 +1,15 @@
 """Evidence as an analysis reads it."""
 
 import pytest
-from sqlalchemy import insert
 
 from crossfade.errors import ExperimentNotFoundError
+from crossfade.ledger.gaps import Gap, note_gaps
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.ledger.reading import read_evidence
 from crossfade.methods.stats.cuped import adjusted, adjustment
 from crossfade.methods.stats.gradient import Mean, Ratio, estimate
 from crossfade.methods.stats.moments import Moments
 from crossfade.methods.stats.quantiles import design_effect, of_sketch
-from crossfade.storage.tables import ledger_gaps
 from tests.ledger.support import exposure, outcome
 
 
@@ -34,11 +33,11 @@ def test_a_transaction_that_is_open_can_be_read_in(ledger):
 
 def test_gaps_make_evidence_incomplete(ledger):
     ledger.declare(MetricSpec("delay"))
-    rows = [("flights", "spool_full", 12), ("flights", "none", 0), ("another", "spool_full", 3)]
     with ledger.database.write() as connection:
-        named = [dict(zip(("experiment", "reason", "count"), row, strict=True)) for row in rows]
-        connection.execute(insert(ledger_gaps), named)
-    assert ledger.evidence().incomplete == ("spool_full: 12",)
+        note_gaps(connection, "journal", [Gap("flights", "crash", 12), Gap("another", "crash", 3)], 0, 1)
+    assert ledger.evidence().incomplete == ("12 exposures were lost when a process ended without warning",)
+    ledger.ship(exposure("ada"))
+    assert ledger.evidence().incomplete == ()  # the gap ended before the experiment's first event
 
 
 def test_cells_are_in_order(ledger):

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from crossfade.errors import EventsGoneError, ExperimentNotFoundError, InvalidMetricError
-from crossfade.ledger import rebuilding
+from crossfade.ledger import raw, rebuilding
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.storage.tables import exposures, measures
 from tests.ledger.support import SECOND, START, exposure, outcome
@@ -41,7 +41,7 @@ def test_an_experiment_declared_late_has_all_events(ledger):
 
 
 def test_many_units_are_taken_in_groups(ledger, monkeypatch):
-    monkeypatch.setattr(rebuilding, "_UNITS_AT_ONCE", 3)
+    monkeypatch.setattr(raw, "ROWS_AT_ONCE", 7)
     ledger.declare(DELAY, SLOW)
     ship_some(ledger)
     before = ledger.evidence()

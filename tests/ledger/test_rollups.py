@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from crossfade.ledger import recounting
+from crossfade.ledger import keeping, recounting
 from crossfade.ledger.events import Exposure, Outcome, ShadowAnswer
 from crossfade.ledger.metrics import LARGEST, MetricSpec
 from crossfade.ledger.rollups import fold
 from crossfade.ledger.waiting import let_go
-from crossfade.storage.tables import exposures, ledger_counts, measures, rollups, waiting_outcomes
+from crossfade.storage.tables import exposures, ledger_counts, measures, outcomes, rollups, units, waiting_outcomes
 from tests.ledger.support import DAY, START, Ledger, exposure, outcome
 
 LATE = MetricSpec("late", kind="proportion")
@@ -440,15 +440,33 @@ def test_numbers_come_back_from_the_table_bit_by_bit(ledger):
 # --- what is kept
 
 
-def test_an_earlier_exposure_than_what_is_kept_changes_nothing_and_is_counted(ledger):
-    ledger.declare(DELAY)
-    ledger.ship(exposure("ada", 10), outcome("delay", 1.0, 11, of="ada"))
+def test_an_earlier_first_exposure_needs_no_raw_events(ledger):
+    ledger.declare(
+        MetricSpec("delay", window_seconds=10.0, covariate="delay"),
+        MetricSpec("slow", kind="quantile", outcome="latency_seconds", level=0.5, window_seconds=10.0),
+    )
+    ledger.ship(exposure("ada", 10, latency_seconds=1.0), exposure("ada", 20, latency_seconds=3.0))
+    ledger.ship(*(outcome("delay", value, at, of="ada") for value, at in ((1.0, 4), (2.0, 5), (4.0, 15), (8.0, 16))))
     with ledger.database.write() as connection:
         connection.execute(exposures.delete())
-    ledger.ship(exposure("ada", 5))
-    assert (ledger.mean("delay"), dict(ledger.evidence().refused)) == ([1.0], {"late": 1})
-    ledger.ship(outcome("delay", 1.0, 12, of="ada"))
-    assert ledger.mean("delay") == [2.0]
+        connection.execute(outcomes.delete())
+    ledger.ship(exposure("ada", 5, latency_seconds=2.0))
+    assert ledger.mean("delay") == [6.0, 1.0]
+    assert ledger.cell("slow").sketch.quantile(1.0) == pytest.approx(2.0, rel=0.01)
+    assert (ledger.evidence().early, ledger.evidence().outcomes) == (1, 3)
+    ledger.ship(exposure("ada", 4), outcome("delay", 16.0, 14, of="ada"))
+    assert ledger.mean("delay") == [19.0, 0.0]
+
+
+def test_a_unit_with_very_many_early_outcomes_stays_small(ledger, monkeypatch):
+    monkeypatch.setattr(keeping, "MAX_BYTES", 100)
+    ledger.declare(DELAY)
+    ledger.ship(exposure("ada", 100))
+    for at in range(9):
+        ledger.ship(outcome("delay", 1.0, at, of="ada"))
+    with ledger.database.read() as connection:
+        assert len(connection.execute(select(units.c.kept_outcomes)).scalar_one()) < 200
+    assert ledger.evidence().early == 9
 
 
 def test_nothing_is_half_written(ledger):

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from crossfade.ledger import recounting
@@ -127,6 +127,7 @@ def fresh(sqlite):
 @given(data=st.data())
 @settings(
     deadline=None,
+    phases=[p for p in Phase if p not in (Phase.shrink, Phase.explain)],
     derandomize=not EXPLORED,
     max_examples=EXPLORED or 20,
     print_blob=bool(EXPLORED),

@@ -276,6 +276,15 @@ def decide_experiment(
     return Call("POST", f"{API}/experiments/{segment(name)}/decide", json_as(Experiment), body=body)
 
 
+def experiment_events(name: str, *, reward: str = "") -> Call[bytes]:
+    """Return the events of an experiment as Parquet, in memory; `export_experiment` writes large ones to disk.
+
+    With the name of an outcome as `reward`, each row is a decision with what it earned.
+    """
+    path = f"{API}/experiments/{segment(name)}/export"
+    return Call("GET", path, lambda answer: answer.content, {"reward": reward}, repeatable=True)
+
+
 def bandit(name: str) -> Call[BanditReport]:
     """Return what a bandit has learned: the weights that follow, and how likely each variant is the best."""
     return Call("GET", f"{API}/experiments/{segment(name)}/bandit", json_as(BanditReport), repeatable=True)

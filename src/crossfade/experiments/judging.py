@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import CHAMPION
 from crossfade.errors import ExperimentConflictError
@@ -13,7 +15,10 @@ from crossfade.experiments.record import ENDED, Experiment, Status, Verdict
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest
 from crossfade.experiments.store import ExperimentStore
+from crossfade.ledger.decisions import export_decisions
+from crossfade.ledger.export import Exported, export_events
 from crossfade.ledger.reading import read_evidence
+from crossfade.methods.bandits.contextual import ContextualSpec
 from crossfade.registry.acceptance import MAX_REASON, attribution
 from crossfade.registry.registry import LOCAL
 from crossfade.storage.database import Database
@@ -50,6 +55,28 @@ class Judge:
             MissingExtraError: scipy is not installed.
         """
         return self._analyze(self._store.find(name))
+
+    def export(self, name: str, target: Path, *, reward: str = "") -> Exported:
+        """Write the events of an experiment to a Parquet file.
+
+        Args:
+            name: The experiment.
+            target: The file; it appears under its name when it is complete.
+            reward: Name of an outcome: then each row is a decision with what it earned, as a log to evaluate policies
+                on. Without it each row is an event.
+
+        Raises:
+            ExperimentNotFoundError: There is no such experiment.
+            MissingExtraError: pyarrow is not installed.
+        """
+        spec = self._store.find(name).spec
+        if not reward:
+            return export_events(self._database, name, target)
+        policy = None if spec.bandit is None else spec.bandit.policy
+        features = [feature.name for feature in policy.features] if isinstance(policy, ContextualSpec) else []
+        return export_decisions(
+            self._database, name, target, reward=reward, dimensions=spec.dimensions, features=features
+        )
 
     def decide(self, name: str, wanted: DecideRequest, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End an experiment by a decision: ship a variant to everybody, or keep what is.

@@ -105,19 +105,45 @@ class Pair:
         return math.sqrt(max(pooled / (control.variance + treatment.variance), 1.0))
 
 
-def periods(arrivals: Iterable[Arrival], variants: tuple[str, ...]) -> dict[int, int]:
-    """Return revision -> period: revisions that split units among the variants alike belong to one."""
+def periods(arrivals: Iterable[Arrival], variants: tuple[str, ...], *, adaptive: bool = False) -> dict[int, int]:
+    """Return revision -> period: revisions that split units among the variants alike belong to one.
+
+    Args:
+        arrivals: With the weights of each revision.
+        variants: Whose weights count.
+        adaptive: Weights that a bandit sets are never the same twice, and there are thousands; those that agree in two
+            digits are then one period.
+
+    Source:
+        Rosenbaum, Rubin: Reducing bias in observational studies using subclassification on the propensity score, JASA
+        79 (1984).
+    """
+    known: dict[tuple[float, ...], int] = {}
+    found = {}
+    for revision, shares in splits(arrivals, variants).items():
+        split = tuple(float(f"{share:.2g}") if adaptive else round(share, 6) for share in shares)
+        found[revision] = known.setdefault(split, len(known))
+    return found
+
+
+def splits(arrivals: Iterable[Arrival], variants: tuple[str, ...]) -> dict[int, tuple[float, ...]]:
+    """Return revision -> the share of its units that each variant should get.
+
+    A variant without a single unit has no row that says its weight: it is what the others leave. Revisions without any
+    weight are not there.
+    """
     weights: dict[int, dict[str, float]] = defaultdict(dict)
     for arrival in arrivals:
         if arrival.variant in variants:
             weights[arrival.revision][arrival.variant] = arrival.weight
-    known: dict[tuple[float, ...], int] = {}
     found = {}
-    for revision in sorted(weights):
-        given = [weights[revision].get(variant, 0.0) for variant in variants]
-        total = math.fsum(given)
-        split = tuple(round(weight / total, 6) for weight in given) if total > 0 else (float(revision),)
-        found[revision] = known.setdefault(split, len(known))
+    for revision, given in sorted(weights.items()):
+        absent = [variant for variant in variants if variant not in given]
+        rest = max(1.0 - math.fsum(given.values()), 0.0)
+        shares = [given.get(variant, rest / max(len(absent), 1)) for variant in variants]
+        total = math.fsum(shares)
+        if total > 0:
+            found[revision] = tuple(share / total for share in shares)
     return found
 
 

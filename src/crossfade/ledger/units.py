@@ -61,6 +61,8 @@ class Units:
         origins: What that decided.
         state: Its sums, `(units, width)`.
         buckets: Its values, for quantiles.
+        kept_exposures: Those that would count otherwise if it had been exposed earlier (`ledger.keeping`).
+        kept_outcomes: The same.
     """
 
     names: list[str]
@@ -71,6 +73,8 @@ class Units:
     origins: list[Origin]
     state: Array
     buckets: Buckets
+    kept_exposures: list[bytes]
+    kept_outcomes: list[bytes]
 
     @classmethod
     def unknown(cls, plan: Plan, names: Sequence[str]) -> Units:
@@ -85,6 +89,8 @@ class Units:
             origins=[_NOWHERE] * count,
             state=np.zeros((count, plan.width)),
             buckets=Buckets.none(),
+            kept_exposures=[b""] * count,
+            kept_outcomes=[b""] * count,
         )
 
     def copy(self) -> Units:
@@ -98,6 +104,8 @@ class Units:
             origins=self.origins.copy(),
             state=self.state.copy(),
             buckets=self.buckets,
+            kept_exposures=self.kept_exposures.copy(),
+            kept_outcomes=self.kept_outcomes.copy(),
         )
 
     @property
@@ -152,6 +160,8 @@ def write_units(connection: Connection, experiment: str, changed: Units, numbers
             "multiple": multiple,
             "state": state[place * width : (place + 1) * width],
             "buckets": buckets[number],
+            "kept_exposures": changed.kept_exposures[number],
+            "kept_outcomes": changed.kept_outcomes[number],
         }
         for place, (number, first, multiple) in enumerate(
             zip(numbers, changed.first[numbers].tolist(), changed.multiple[numbers].tolist(), strict=True)
@@ -168,7 +178,7 @@ def forget_units(connection: Connection, experiment: str) -> None:
 def _filled(found: Units, rows: Sequence[Row[Any]], numbers: list[int]) -> Units:
     if not rows:
         return found
-    _, variants, revisions, first, decisions, dimensions, multiple, state, buckets = zip(*rows, strict=True)
+    _, variants, revisions, first, decisions, dimensions, multiple, state, buckets, *kept = zip(*rows, strict=True)
     found.known[numbers] = True
     found.multiple[numbers] = multiple
     found.first[numbers] = first
@@ -180,5 +190,6 @@ def _filled(found: Units, rows: Sequence[Row[Any]], numbers: list[int]) -> Units
         found.origins[number] = known.get(key) or known.setdefault(key, Origin(*key))
         found.decisions[number] = decisions[place]
         blobs[number] = buckets[place]
+        found.kept_exposures[number], found.kept_outcomes[number] = kept[0][place], kept[1][place]
     found.buckets = Buckets.decoded(blobs)
     return found

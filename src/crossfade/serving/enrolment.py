@@ -237,8 +237,4 @@ def _dimensions(names: tuple[str, ...], asker: Asker) -> dict[str, str]:
     if not names:
         return {}
     context = asker.context or {}
-    return {
-        name: str(value)[:MAX_DIMENSION_TEXT]
-        for name in names
-        if isinstance(value := context.get(name), _PLAIN)
-    }
+    return {name: str(value)[:MAX_DIMENSION_TEXT] for name in names if isinstance(value := context.get(name), _PLAIN)}

@@ -123,7 +123,7 @@ class HeldVersion:
             OverloadedError: The model is too busy to answer in time.
             DeadlineExceededError: It did not answer in time.
         """
-        slot = self._slot
+        slot, asked_at = self._slot, time.monotonic()
         try:
             checked = slot.signature.check(tensors)
             names = _wanted(slot, wanted)
@@ -143,7 +143,8 @@ class HeldVersion:
         decision_id = ""
         if enrolment is not None:
             self._enrolment, decision_id = None, enrolment.id
-            enrolment.answered(slot, checked, outputs, time.monotonic() - self._started, self._grant.fallback)
+            # without the time in which the request was read, which shadows do not have either
+            enrolment.answered(slot, checked, outputs, time.monotonic() - asked_at, grant.fallback)
         return Prediction(
             slot.name, slot.version, outputs, grant.alias, grant.fallback, grant.revision, grant.decision, decision_id
         )

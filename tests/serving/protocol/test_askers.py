@@ -1,4 +1,4 @@
-"""Who asks: what the body says, what headers say, and what is wrong with either."""
+"""Who asks, read from bodies, parameters and headers, whatever they hold."""
 
 import json
 
@@ -7,142 +7,188 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.core.tensors import Signature, TensorSpec
-from crossfade.errors import CrossfadeError, MalformedRequestError
+from crossfade.errors import MalformedRequestError
 from crossfade.serving.protocol.askers import asker_of_parameters, asker_of_rows, names_asker
-from crossfade.serving.protocol.formats import decode_body, peek_body
-from crossfade.serving.protocol.oip import decode_request, peek_document
-from crossfade.traffic.routing import Asker
+from crossfade.serving.protocol.formats import peek_body
+from crossfade.serving.protocol.oip import peek_document
+from crossfade.traffic.allocation.decisions import Reason
+from crossfade.traffic.allocation.segments import Segment
+from crossfade.traffic.routing import Asker, Router
+from tests.traffic.support import allocate, traffic_of
 
-SIGNATURE = Signature((TensorSpec("x", "FP64", (-1, 2)),), (TensorSpec("predict", "FP64", (-1,)),))
-ROWS = {"rows": [[1.0, 2.0]]}
-TENSORS = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}]}
-
-
-def of_rows(document, headers=None, content_type=b"application/json", request_id=""):
-    body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return asker_of_rows(peek_body(content_type, body), headers or {}, request_id)
+MANY_DIGITS = "1" * 5_000
+HEADERS = {b"x-unit-id": b"h", b"x-experiment-id": b"named", b"x-context": b'{"from": "header"}'}
 
 
-def of_tensors(parameters, headers=None):
-    found = peek_document(json.dumps(TENSORS | {"parameters": parameters}).encode(), None)
-    return asker_of_parameters(found.parameters, headers or {})
+def body(**fields):
+    return json.dumps(fields).encode()
 
 
-def test_rows_say_who_asks():
-    said = {"unit_id": "UA-1545", "context": {"origin": "JFK", "tags": ["a"]}, "experiment": "late"}
-    assert of_rows(ROWS | said) == Asker("UA-1545", {"origin": "JFK", "tags": ["a"]}, "late")
+def of_rows(text, headers=None, request_id="", kind=b"application/json"):
+    """Return who asks by a plain request."""
+    return asker_of_rows(peek_body(kind, text), headers or {}, request_id)
 
 
-def test_parameters_say_who_asks_and_whatever_else_they_say_is_the_context():
-    found = of_tensors({"unit_id": "UA-1545", "experiment": "late", "origin": "JFK", "distance": 1089.5, "vip": True})
-    assert found == Asker("UA-1545", {"origin": "JFK", "distance": 1089.5, "vip": True}, "late")
-    assert of_tensors({"unit_id": "UA-1545"}).context is None
+def of_protocol(text, headers=None, header_length=None):
+    """Return who asks by a request of the Open Inference Protocol."""
+    document = peek_document(text, header_length)
+    return asker_of_parameters((document and document.parameters) or {}, headers or {})
 
 
-def test_headers_say_who_asks_for_any_body():
-    headers = {b"x-unit-id": b"UA-1545", b"x-experiment-id": b"late", b"x-context": b'{"origin": "JFK"}'}
-    expected = Asker("UA-1545", {"origin": "JFK"}, "late", "r-1")
-    assert of_rows(ROWS, headers, request_id="r-1") == expected
-    assert of_rows([[1.0, 2.0]], headers, request_id="r-1") == expected
-    assert of_rows(b"\x93NUMPY", headers, b"application/x-npy", "r-1") == expected
-    assert asker_of_parameters({}, headers, "r-1") == expected
-
-
-def test_the_body_goes_before_headers():
-    headers = {b"x-unit-id": b"h", b"x-experiment-id": b"h", b"x-context": b'{"from": "header"}'}
-    body = {"unit_id": "b", "experiment": "b", "context": {"from": "body"}}
-    assert of_rows(ROWS | body, headers) == Asker("b", {"from": "body"}, "b")
-    assert of_tensors({"unit_id": "b", "experiment": "b", "from": "body"}, headers) == Asker("b", {"from": "body"}, "b")
-    assert of_rows(ROWS | {"context": {}}, headers).context == {}  # it says that there is nothing to know
-
-
-def test_who_says_nothing_is_nobody():
-    assert of_rows(ROWS) == of_rows([[1.0, 2.0]]) == asker_of_parameters({}, {}) == Asker()
-
-
-@pytest.mark.parametrize("number", [0, 7, -1, 2**70])
-def test_whole_numbers_are_their_decimal_text(number):
-    assert of_rows(json.dumps(ROWS)[:-1].encode() + b', "unit_id": %d}' % number).unit == str(number)
-    assert asker_of_parameters({"unit_id": number}, {}).unit == str(number)
-
-
-@pytest.mark.parametrize("unit", [True, 1.5, ["a"], {"a": 1}])
-def test_other_units_are_refused(unit):
-    with pytest.raises(MalformedRequestError, match="`unit_id` and `experiment` are texts"):
-        asker_of_parameters({"unit_id": unit}, {})
-    with pytest.raises(MalformedRequestError, match="unit_id"):
-        decode_body(b"", json.dumps(ROWS | {"unit_id": unit}).encode(), SIGNATURE, 10, probabilities=False)
+# --- bodies ---
 
 
 @pytest.mark.parametrize(
-    ("header", "problem"),
+    ("text", "asker"),
     [
-        (b"[1]", "no JSON object"),
-        (b"{", "no JSON object"),
-        (b'{"a": "\xff"}', "no JSON object"),
-        (b'{"a": ' + b"[" * 16_000, "no JSON object"),
-        (b'{"a": "' + b"b" * 2**14 + b'"}', "larger than 16384 bytes"),
+        (body(rows=[[1]], unit_id="u", context={"a": 1}, experiment="late"), Asker("u", {"a": 1}, "late")),
+        (body(rows=[], unit_id=7), Asker("7")),
+        (body(rows=[], unit_id=2**70), Asker(str(2**70))),
+        (body(rows=[], unit_id=""), Asker("")),
+        (body(rows=[], unit_id=None, context=None, experiment=None), Asker()),
+        (b'  \n{"unit_id": "u", "rows": []}', Asker("u")),
+        ('{"rows": [], "unit_id": "é☃"}'.encode(), Asker("é☃")),
+        (b'{"rows": [], "unit_id": "a\\u0000b"}', Asker("a\0b")),
+        (b"[[1, 2]]", Asker()),
+        (b"", Asker()),
     ],
 )
-def test_contexts_that_cannot_be_read_are_refused(header, problem):
-    for ask in (lambda headers: of_rows(ROWS, headers), lambda headers: of_tensors({"unit_id": "u"}, headers)):
-        with pytest.raises(MalformedRequestError, match=problem):
-            ask({b"x-context": header})
+def test_what_plain_rows_say(text, asker):
+    assert of_rows(text) == asker
+    assert of_rows(text, kind=b"application/x-npy") == Asker(), "what is no JSON says nothing"
 
 
-def test_only_headers_about_askers_count():
-    assert not names_asker({})
-    assert not names_asker({b"x-request-id": b"1", b"host": b"here"})
-    for name in (b"x-unit-id", b"x-experiment-id", b"x-context"):
-        assert names_asker({b"host": b"here", name: b""})
+@pytest.mark.parametrize(
+    ("parameters", "asker"),
+    [
+        ({"unit_id": "u", "experiment": "late", "a": 1}, Asker("u", {"a": 1}, "late")),
+        ({"unit_id": "u", "binary_data_output": True}, Asker("u")),
+        ({}, Asker()),
+        (None, Asker()),
+    ],
+)
+def test_what_the_protocol_says(parameters, asker):
+    text = body(inputs=[], parameters=parameters)
+    assert of_protocol(text) == asker
+    assert of_protocol(text + b"\0\0\0\0", header_length=b"%d" % len(text)) == asker
 
 
-@given(st.binary() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps))
-def test_looking_at_a_body_never_fails_and_the_decoder_says_what_is_wrong(body):
-    body = body if isinstance(body, bytes) else body.encode()
-    for peek, decode in (
-        (
-            lambda: peek_body(b"", body),
-            lambda seen: decode_body(b"", body, SIGNATURE, 10, probabilities=False, document=seen),
-        ),
-        (lambda: peek_document(body, None), lambda seen: decode_request(body, None, SIGNATURE, 10, seen)),
-    ):
-        assert told(lambda decode=decode: decode(None)) == told(lambda decode=decode, peek=peek: decode(peek()))
+UNREADABLE = [
+    b"{",
+    b'{"rows": [',
+    b'{"rows": [], "unit_id": "\xff"}',
+    b'{"rows": [], "unit_id": "\\ud800"}',
+    b'{"rows": []} and more',
+    b'{"rows": [NaN]}',
+    b'{"rows": [], "context": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_001,
+    b'{"rows": ' + b"[" * 100_000,
+    b"\x93NUMPY",
+    b"\xff\xff\xff\xff",
+    b"{" + bytes(range(256)),
+    f'{{"rows": [], "unit_id": {MANY_DIGITS}}}'.encode(),
+    f'{{"rows": [], "context": {{"a": {MANY_DIGITS}}}}}'.encode(),
+    *(body(rows=[], unit_id=wrong) for wrong in (1.5, True, ["u"], {"id": "u"})),
+    *(body(rows=[], experiment=wrong) for wrong in (7, ["late"])),
+    *(body(rows=[], context=wrong) for wrong in ([1], "a", 7)),
+    *(body(inputs=[], parameters=wrong) for wrong in ([], "a", 7)),
+]
 
 
-def told(decode):
-    """What comes out, as text: arrays do not compare as a whole."""
-    try:
-        return repr(decode())
-    except CrossfadeError as error:
-        return type(error), str(error)
+@pytest.mark.parametrize("text", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_what_cannot_be_read_says_nothing_and_is_refused_by_whoever_reads_the_inputs(text):
+    assert of_rows(text) == Asker()
+    assert of_protocol(text) == Asker()
+    for length in (b"x", b"-1", b"99999999", b"", b"0"):
+        assert of_protocol(text, header_length=length) == Asker()
 
 
-@pytest.mark.parametrize("length", [b"0", b"-1", b"9999", b"x"])
-def test_a_body_without_json_says_nothing(length):
-    assert peek_document(json.dumps(TENSORS).encode(), length) is None
+def test_a_context_of_a_megabyte_decides():
+    context = {f"attribute-{number}": "x" * 90 for number in range(10_000)} | {"carrier": "UA"}
+    asker = of_rows(body(rows=[[1]], unit_id="u", context=context))
+    assert len(msgspec.json.encode(asker.context)) > 10**6
+    router = Router(traffic_of(allocate("late", segment=Segment({"carrier": "UA"}))))
+    assert router.route("m", asker).decision.reason == Reason.SPLIT
 
 
-def test_binary_tensors_may_follow_what_is_said():
-    head = json.dumps({"inputs": [{**TENSORS["inputs"][0], "parameters": {"binary_data_size": 16}}]}).encode()
-    head = head.replace(b', "data": [1.0, 2.0]', b"").replace(
-        b'{"inputs"', b'{"parameters": {"unit_id": "u"}, "inputs"'
-    )
-    body, length = head + bytes(16), b"%d" % len(head)
-    document = peek_document(body, length)
-    assert asker_of_parameters(document.parameters, {}).unit == "u"
-    assert decode_request(body, length, SIGNATURE, 10, document).tensors["x"].tolist() == [[0.0, 0.0]]
+# --- headers ---
 
 
-def test_a_body_that_has_been_read_is_not_read_again(monkeypatch):
-    rows, tensors = json.dumps(ROWS | {"unit_id": "u"}).encode(), json.dumps(TENSORS).encode()
-    seen_rows, seen_tensors = peek_body(b"", rows), peek_document(tensors, None)
-    for name in ("rows._decode_document", "oip._decode_document"):
-        monkeypatch.setattr(f"crossfade.serving.protocol.{name}", lambda _: pytest.fail("it is read again"))
-    assert decode_body(b"", rows, SIGNATURE, 10, probabilities=False, document=seen_rows).tensors["x"].shape == (1, 2)
-    assert decode_request(tensors, None, SIGNATURE, 10, seen_tensors).tensors["x"].shape == (1, 2)
+def test_headers_say_it_for_any_body():
+    assert asker_of_parameters({}, HEADERS, "r") == Asker("h", {"from": "header"}, "named", "r")
+    assert of_rows(b"\x93NUMPY", HEADERS, "r") == Asker("h", {"from": "header"}, "named", "r")
+    assert all(names_asker({name: b""}) for name in HEADERS)
+    assert not names_asker({b"content-type": b"application/json"})
 
 
-def test_what_was_read_keeps_the_rows_as_they_came():
-    assert msgspec.json.decode(peek_body(b"", json.dumps(ROWS).encode()).rows) == ROWS["rows"]
+def test_a_body_goes_before_headers():
+    full = body(rows=[], unit_id="b", context={"from": "body"}, experiment="other")
+    assert of_rows(full, HEADERS) == Asker("b", {"from": "body"}, "other")
+    assert of_rows(body(rows=[], unit_id="b"), HEADERS) == Asker("b", {"from": "header"}, "named")
+    assert of_rows(body(rows=[], context={}), HEADERS) == Asker("h", {}, "named")
+    assert asker_of_parameters({"a": 1}, HEADERS) == Asker("h", {"a": 1}, "named")
+    assert asker_of_parameters({"binary_data_output": True}, HEADERS) == Asker("h", {"from": "header"}, "named")
+
+
+@pytest.mark.parametrize("header", [b"", b"{", b"[1]", b"7", b'"a"', b"\xff", b'{"a": 1' + b"0" * 20_000 + b"}"])
+def test_a_context_header_that_is_no_object_is_told(header):
+    with pytest.raises(MalformedRequestError, match="X-Context"):
+        asker_of_parameters({}, {b"x-context": header})
+
+
+def test_a_context_header_that_is_nested_too_deeply_or_too_large_is_told():
+    for header in (b'{"a":' * 3_000 + b"1" + b"}" * 3_000, b'{"a": "' + b"x" * 17_000 + b'"}'):
+        with pytest.raises(MalformedRequestError, match="X-Context"):
+            asker_of_parameters({}, {b"x-context": header})
+
+
+@pytest.mark.parametrize("header", [b"", b"\xe9", b"\x00", b"x" * 5_000])
+def test_any_bytes_of_a_header_are_a_text(header):
+    asker = asker_of_parameters({}, {b"x-unit-id": header, b"x-experiment-id": header})
+    assert (asker.unit, asker.experiment) == (header.decode("latin-1"), header.decode("latin-1"))
+
+
+# --- parameters that are decoded already ---
+
+
+def test_what_parameters_say():
+    parameters = {"unit_id": 7, "experiment": "late", "score": 1.5, "flag": True}
+    asker = asker_of_parameters(parameters, {}, "r")
+    assert asker == Asker("7", {"score": 1.5, "flag": True}, "late", "r")
+
+
+@pytest.mark.parametrize("name", ["unit_id", "experiment"])
+@pytest.mark.parametrize("wrong", [1.5, True, [1], {"a": 1}, b"u"])
+def test_a_wrong_type_is_told(name, wrong):
+    with pytest.raises(MalformedRequestError) as caught:
+        asker_of_parameters({name: wrong}, {})
+    assert len(caught.value.message) < 300
+
+
+# --- anything ---
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+fields = st.dictionaries(st.sampled_from(["unit_id", "context", "experiment", "parameters"]), anything)
+
+
+@given(document=fields, headers=st.dictionaries(st.sampled_from(list(HEADERS)), st.binary(max_size=40)))
+def test_whatever_is_sent_is_an_asker_that_can_be_decided_for_or_refused(document, headers):
+    router = Router(traffic_of(allocate("late", segment=Segment({"a": {"$gt": 1}}))))
+    for read, name in ((of_rows, "rows"), (of_protocol, "inputs")):
+        try:
+            asker = read(json.dumps({name: [], **document}).encode(), headers)
+        except MalformedRequestError:
+            continue
+        assert asker.unit is None or isinstance(asker.unit, str)
+        assert asker.context is None or isinstance(asker.context, dict)
+        assert router.route("m", asker) is not None
+
+
+@given(text=st.binary(max_size=200))
+def test_any_bytes_are_no_fault(text):
+    for start in (b"", b"{", b'{"rows": []'):
+        assert isinstance(of_rows(start + text), Asker)
+        assert isinstance(of_protocol(start + text), Asker)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 
 from crossfade.errors import ConflictError, InvalidExperimentError, NotFoundError, UnsafeError
 from crossfade.experiments.learned import BanditReport
@@ -28,9 +30,11 @@ from crossfade.web.api.contract import (
     body,
     documented,
     log_change,
+    pieces_of,
 )
 
 routes = APIRouter(tags=["experiments"])
+PARQUET = "application/vnd.apache.parquet"
 _REFUSES = (NotFoundError, ConflictError)
 
 
@@ -199,6 +203,27 @@ def report_experiment(experiment: str, platform: Open) -> Response:
 def show_bandit(experiment: str, platform: Open) -> Response:
     """Show what a bandit has learned: the weights that follow, and how likely each variant is the best."""
     return answer(platform.learner.report(experiment))
+
+
+@routes.get(
+    "/experiments/{experiment}/export",
+    **documented(bytes, media_types=(PARQUET,), refuses=(NotFoundError,)),
+)
+def export_experiment(
+    experiment: str,
+    platform: Open,
+    reward: Annotated[str, Query(description="an outcome: each row is a decision and its reward", max_length=64)] = "",
+) -> Response:
+    """Download the events of an experiment as a Parquet file, or its decisions with what they earned."""
+    folder = tempfile.TemporaryDirectory(prefix="crossfade-export-")
+    target = Path(folder.name) / "events.parquet"
+    try:
+        platform.judge.export(experiment, target, reward=reward)
+        stream, size = target.open("rb"), target.stat().st_size
+    finally:
+        folder.cleanup()  # the open file goes on
+    headers = {"content-length": str(size), "content-disposition": f'attachment; filename="{experiment}.parquet"'}
+    return StreamingResponse(pieces_of(stream), headers=headers, media_type=PARQUET)
 
 
 @routes.post("/layers", **documented(Layer, takes=LayerSpec, changes=True, refuses=(ConflictError,), status=201))
