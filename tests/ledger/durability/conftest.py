@@ -58,9 +58,7 @@ def open_ledger(folder):
     opened = []
 
     def make(database, *, poll_seconds=0.02, where=None, **options):
-        settings = {
-            name: options.pop(name) for name in list(options) if name in {"max_spool_bytes", "retention_days"}
-        }
+        settings = {name: options.pop(name) for name in list(options) if name in {"max_spool_bytes", "retention_days"}}
         ledger = Ledger(database, LedgerSettings(poll_seconds=poll_seconds, **settings), where or folder, **options)
         opened.append(ledger)
         return ledger
