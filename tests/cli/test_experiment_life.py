@@ -94,14 +94,18 @@ def test_creating_shows_what_it_is_and_how_to_go_on(experiments, write):
     [
         (
             "spec.toml",
-            'name = "late"\nmodel = "tiny"\n'
-            '[[variants]]\nname = "old"\nweight = 0.5\nversion = "1.0.0"\n'
-            '[[variants]]\nname = "new"\nweight = 0.5\nversion = "1.0.1"\n',
+            (
+                'name = "late"\nmodel = "tiny"\n'
+                '[[variants]]\nname = "old"\nweight = 0.5\nversion = "1.0.0"\n'
+                '[[variants]]\nname = "new"\nweight = 0.5\nversion = "1.0.1"\n'
+            ),
         ),
         (
             "spec.yaml",
-            "name: late\nmodel: tiny\nvariants:\n"
-            "  - {name: old, weight: 0.5, version: 1.0.0}\n  - {name: new, weight: 0.5, version: 1.0.1}\n",
+            (
+                "name: late\nmodel: tiny\nvariants:\n"
+                "  - {name: old, weight: 0.5, version: 1.0.0}\n  - {name: new, weight: 0.5, version: 1.0.1}\n"
+            ),
         ),
     ],
 )
