@@ -198,7 +198,7 @@ class Ready(msgspec.Struct):
     name: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Health(msgspec.Struct):
+class ServerHealth(msgspec.Struct):
     """Whether requests should come here, and what is waited for if not."""
 
     status: Literal["ok", "ready", "waiting"]
@@ -278,8 +278,8 @@ ACTIONS: dict[str, Action] = {
     "server": Action({_JSON: ServerMetadata}),
     "live": Action({_JSON: Live}),
     "ready": Action({_JSON: Ready}, waits=True),
-    "healthz": Action({_JSON: Health}),
-    "readyz": Action({_JSON: Health}, waits=True),
+    "healthz": Action({_JSON: ServerHealth}),
+    "readyz": Action({_JSON: ServerHealth}, waits=True),
     "ping": Action({_TEXT: None}, waits=True),
     "version": Action({_TEXT: None}),
     "metrics": Action({_TEXT: None}),
