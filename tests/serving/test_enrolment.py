@@ -146,9 +146,8 @@ async def test_what_does_not_fit_the_version_is_an_exposure_since_another_might_
 )
 async def test_what_nobody_could_read_is_no_exposure(trial, error):
     trial = trial(plan())
-    with pytest.raises(type(error)):
-        with await trial.runtime.predictions.hold(REF, asker=Asker("u")):
-            raise error
+    with pytest.raises(type(error)), await trial.runtime.predictions.hold(REF, asker=Asker("u")):
+        raise error
     assert trial.exposures == []
 
 

@@ -75,7 +75,7 @@ class Enroller:
             _unit(route, asker) or asker.request_id,
             propensity,
             dimensions=_dimensions(route.dimensions, asker),
-            context=_features(route, asker) if route.policy is not None else {},
+            context=_features(route, asker),
         )
         self.exposures[exposure.experiment, exposure.variant] += 1
         self._record(exposure)
@@ -181,8 +181,8 @@ class Enrolment:
             latency_seconds,
             error,
             fallback,
-            _dimensions(route.dimensions, asker) if route.dimensions else {},
-            _features(route, asker) if route.policy is not None else {},
+            _dimensions(route.dimensions, asker),
+            _features(route, asker),
         )
 
 
@@ -226,16 +226,15 @@ def _unit(route: ExperimentRoute, asker: Asker) -> str:
 
 
 def _features(route: ExperimentRoute, asker: Asker) -> dict[str, float]:
-    """Return what the policy saw of the context."""
-    assert route.policy is not None  # noqa: S101 - only such routes are asked
+    """Return what the policy saw of the context; nothing where there is none."""
+    if route.policy is None:
+        return {}
     spec = route.policy.spec
     return dict(zip((feature.name for feature in spec.features), spec.vector(asker.context or {}), strict=True))
 
 
 def _dimensions(names: tuple[str, ...], asker: Asker) -> dict[str, str]:
+    if not names:
+        return {}
     context = asker.context or {}
-    return {
-        name: str(value)[:MAX_DIMENSION_TEXT]
-        for name in names
-        if isinstance(value := context.get(name), _PLAIN)
-    }
+    return {name: str(value)[:MAX_DIMENSION_TEXT] for name in names if isinstance(value := context.get(name), _PLAIN)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,11 +59,17 @@ class Board:
 
 
 class Scorer:
-    """Reads the traffic's answers as they come, and judges them as their flights land."""
+    """Reads the traffic's answers as they come, and judges them as their flights land.
 
-    def __init__(self, traffic: Traffic) -> None:
-        self.logbook = Logbook()
+    Args:
+        traffic: Where the answers are.
+        on_landing: Is told about every answer whose flight has landed.
+    """
+
+    def __init__(self, traffic: Traffic, on_landing: Callable[[list[Answer]], None]) -> None:
+        self.logbook: Logbook[Answer] = Logbook()
         self._traffic = traffic
+        self._on_landing = on_landing
         self._read = 0
 
     def board(self) -> Board:
@@ -71,10 +78,10 @@ class Scorer:
         fresh = answers[self._read :]
         self._read += len(fresh)
         for answer in fresh:
-            self.logbook.record(answer.question, answer.version, answer.probability)
+            self.logbook.record(answer)
         clock = max((answer.question.asked_at for answer in answers[-100:]), default=None)
         if clock is not None:
-            self.logbook.land(clock)
+            self._on_landing(self.logbook.land(clock))
         p50, p99 = latency_ms(_latest(answers), (50, 99))
         return Board(
             clock=clock,

@@ -28,9 +28,17 @@ from crossfade.errors import CrossfadeError
 @click.option(
     "--watch",
     type=click.FloatRange(0.5, 600),
-    default=8.0,
+    default=4.0,
     show_default=True,
     help="Seconds to watch the traffic between two steps.",
+)
+@click.option(
+    "--first-day",
+    type=click.IntRange(1, 31),
+    default=3,
+    show_default=True,
+    metavar="DAY",
+    help="Of December, with which the replay begins.",
 )
 @click.option(
     "--train-every",
@@ -41,21 +49,29 @@ from crossfade.errors import CrossfadeError
     help="Train on every N-th flight only: sooner, and worse.",
 )
 def demo(
-    *, once: bool, home: Path, port: int | None, workers: int, rate: float, watch: float, train_every: int
+    *,
+    once: bool,
+    home: Path,
+    port: int | None,
+    workers: int,
+    rate: float,
+    watch: float,
+    first_day: int,
+    train_every: int,
 ) -> None:
-    """Watch real models being released, on real data.
+    """Watch real models being released, tried and chosen, on real data.
 
-    Trains two models of flight delays, serves the first, replays later flights as live requests, moves to the second
-    under load, tries a broken third, rolls back and forward again. Takes about a minute.
+    Trains models of flight delays and replays later flights as live requests. First a version is released under load, a
+    broken one is refused, and the release is rolled back. Then an experiment finds out which version is better, and
+    ships it by itself. At last a bandit shares the flights among three versions. Takes about two minutes.
     """
     from crossfade.cli.demo.screen import Screen
     from crossfade.cli.demo.story import Plan, Story
-    from crossfade.cli.demo.verdict import CHAMPIONS
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)  # so that the server is stopped on the way out
-    plan = Plan(home, port, workers, rate, watch, train_every, once)
-    screen = Screen(drawn=sys.stdout.isatty(), versions=tuple(sorted(set(CHAMPIONS))))
+    plan = Plan(home, port, workers, rate, first_day, watch, train_every, once)
+    screen = Screen(drawn=sys.stdout.isatty())
     try:
         promises = Story(plan, screen).tell()
     except CrossfadeError as error:

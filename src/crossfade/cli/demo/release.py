@@ -1,72 +1,55 @@
-"""The middle of the story: the champion moves while requests keep coming, and a broken version is refused."""
+"""Act 1: the champion moves while requests keep coming, a broken version is refused, and the way back is short."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from crossfade.cli.demo.screen import Screen
-from crossfade.cli.demo.traffic import Answer
+from crossfade.cli.demo.stage import FOLLOW_SECONDS, Reign, Stage
+from crossfade.cli.demo.tables import ReleaseTable
 from crossfade.cli.demo.verdict import BROKEN, FIRST, SECOND
-from crossfade.cli.demo.watch import Watch
-from crossfade.client import Client
 from crossfade.core.identity import CHAMPION
 from crossfade.errors import CrossfadeError
 from crossfade.registry.packaging import Draft
 from crossfade.solutions.flights.training import NAME
-
-FOLLOW_SECONDS = 1.0
-"""After a move, how long answers of the former champion are nothing to wonder about."""
-
-
-@dataclass(frozen=True)
-class Reign:
-    """A champion, and the span on the clock of `time.perf_counter` in which nobody else should answer."""
-
-    version: str
-    begins: float
-    ends: float
-
-    def covers(self, answer: Answer) -> bool:
-        """Tell whether a request began and ended in this reign."""
-        return self.begins <= answer.due and answer.due + answer.seconds <= self.ends
 
 
 class Release:
     """Moves the champion step by step.
 
     Args:
-        client: Of the server that answers.
-        watch: Keeps the table moving.
-        screen: Where it is told.
-        watch_seconds: How long the traffic is watched after each step.
+        stage: Where.
     """
 
-    def __init__(self, client: Client, watch: Watch, screen: Screen, watch_seconds: float) -> None:
+    def __init__(self, stage: Stage) -> None:
         self.swaps: list[tuple[str, float]] = []
         """Where the champion was moved, and how many seconds that took."""
         self.reigns: list[Reign] = []
         self.refusal: CrossfadeError | None = None
         """Why the broken version was not made champion."""
-        self._client = client
-        self._watch = watch
-        self._screen = screen
-        self._watch_seconds = watch_seconds
+        self._stage = stage
+        self._client = stage.client
+        self._screen = stage.screen
+        self._watch = stage.watch(self.table)
+        self._watch_seconds = stage.watch_seconds
+
+    def table(self) -> ReleaseTable:
+        """Return the state of now."""
+        return ReleaseTable(self._stage.scorer.board(), (FIRST, SECOND))
 
     def run(self, broken: Draft) -> None:
-        """From 1.0.0 to 1.1.0, not to 1.1.1, back to 1.0.0, and to 1.1.0 again.
+        """From 1.0.0 to 1.1.0, not to 1.1.1, and back to 1.0.0.
 
         Args:
             broken: What 1.1.1 is published with.
         """
         forward = f"crossfade models alias {NAME} {CHAMPION} {SECOND}"
         champion, began = FIRST, time.perf_counter()
+        self._screen.head(self.table())
         self._watch.during(self._watch_seconds)
         for target, title, command, move in (
             (SECOND, f"Move the champion to {SECOND} while requests keep coming", forward, self._forward),
             (FIRST, f"Roll back to {FIRST}", f"crossfade models rollback {NAME}", self._back),
-            (SECOND, f"And forward to {SECOND} again", forward, self._forward),
         ):
             if target == FIRST:
                 self._try_broken(broken)
@@ -81,11 +64,7 @@ class Release:
             self._watch.during(self._watch_seconds)
             champion, began = target, ended + FOLLOW_SECONDS
         self.reigns.append(Reign(champion, began, time.perf_counter()))
-
-    def strays(self, answers: list[Answer]) -> tuple[str, ...]:
-        """Return the versions that answered in the reign of another."""
-        pairs = ((reign, answer) for reign in self.reigns for answer in answers if reign.covers(answer))
-        return tuple(sorted({answer.version for reign, answer in pairs if answer.version != reign.version}))
+        self._wonder()
 
     def _forward(self) -> object:
         return self._client.move_alias(NAME, CHAMPION, SECOND, reason="a better evaluation")
@@ -108,3 +87,19 @@ class Release:
             screen.bad(f"error: {error.message}")
             screen.good(f"its golden requests told; {SECOND} goes on as if nothing had happened")
         self._watch.during(self._watch_seconds / 2)
+
+    def _wonder(self) -> None:
+        """Say what before and after tell, which is not much: they were other days."""
+        board = self._stage.scorer.board()
+        before, after = (board.standing(version).quality for version in (FIRST, SECOND))
+        if before is None or after is None:
+            return
+        seems = "worse" if after.log_loss > before.log_loss else "better"
+        self._screen.say(
+            f"  {SECOND} seems {seems}: log loss {after.log_loss:.3f} after {before.log_loss:.3f}. But it answered "
+            "other flights, on other days,"
+        )
+        self._screen.say(
+            f"  of which {after.base_rate:.1%} were late instead of {before.base_rate:.1%}: before and after "
+            "tell nothing about the versions."
+        )

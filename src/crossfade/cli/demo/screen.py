@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crossfade.cli.demo.board import Board
+from crossfade.cli.demo.tables import Table
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
     from rich.live import Live
 
 LINE_SECONDS = 2.0
 """Between two lines of the table where it is not drawn."""
+NOTE_SECONDS = 8.0
+"""Between two of its notes."""
 
 _LINE_WIDTH = 110
-_HEADINGS = ("due (UTC)", "requests", "errors", "p50 ms", "p99 ms", "answers")
-_WIDTHS = (12, 8, 6, 7, 7, 7)
 
 
 class Screen:
@@ -29,18 +29,21 @@ class Screen:
 
     Args:
         drawn: Whether this is a terminal: colours, and a table that stays in place.
-        versions: The versions whose quality the table follows.
     """
 
-    def __init__(self, *, drawn: bool, versions: tuple[str, ...]) -> None:
-        self._versions = versions
+    def __init__(self, *, drawn: bool) -> None:
         self._console = _console() if drawn else None
         self._live: Live | None = None
-        self._next_line = 0.0
+        self._next_line = self._next_note = 0.0
 
     def say(self, text: str = "") -> None:
         """Write one line."""
         self._write(text, "")
+
+    def act(self, text: str) -> None:
+        """Begin an act of the story."""
+        self.say()
+        self._write(f"--- {text} ---", "bold magenta")
 
     def step(self, text: str) -> None:
         """Begin a step of the story."""
@@ -61,8 +64,11 @@ class Screen:
 
     def bad(self, text: str) -> None:
         """Write what was refused, or went wrong."""
-        for line in wrap(text, _LINE_WIDTH, subsequent_indent="  "):
-            self._write(f"  {line}", "red")
+        self._wrapped(text, "red")
+
+    def words(self, text: str) -> None:
+        """Write sentences, on as many lines as they need."""
+        self._wrapped(text, "italic")
 
     @contextmanager
     def table(self) -> Iterator[None]:
@@ -77,18 +83,25 @@ class Screen:
             yield
         self._live = None
 
-    def show(self, board: Board) -> None:
+    def show(self, table: Table) -> None:
         """Show the state of now: redraw the table, or write its next line when that is due."""
         if self._live is not None:
-            self._live.update(_drawn(board, self._versions), refresh=True)
+            self._live.update(table.drawn(), refresh=True)
         elif self._console is None and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
-            self.say(plain_line(board, self._versions))
+            self.say(table.line)
+            if table.note and time.monotonic() >= self._next_note:
+                self._next_note = time.monotonic() + NOTE_SECONDS
+                self.words(table.note)
 
-    def head(self) -> None:
+    def head(self, table: Table) -> None:
         """Write the headings, where the table is written line by line."""
         if self._console is None:
-            self.say(plain_head(self._versions))
+            self.say(table.head)
+
+    def _wrapped(self, text: str, style: str) -> None:
+        for line in wrap(text, _LINE_WIDTH, subsequent_indent="  "):
+            self._write(f"  {line}", style)
 
     def _write(self, text: str, style: str) -> None:
         if self._console is None:
@@ -97,77 +110,7 @@ class Screen:
             self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def plain_head(versions: tuple[str, ...]) -> str:
-    """Return the headings of the lines."""
-    cells = [heading.rjust(width) for heading, width in zip(_HEADINGS, _WIDTHS, strict=True)]
-    return "  " + "  ".join([*cells, *(f"{version} landed, late, log loss".rjust(28) for version in versions)])
-
-
-def plain_line(board: Board, versions: tuple[str, ...]) -> str:
-    """Return one line of the table."""
-    values = _values(board)
-    cells = [value.rjust(width) for value, width in zip(values, _WIDTHS, strict=True)]
-    return "  " + "  ".join([*cells, *(_quality(board, version).rjust(28) for version in versions)])
-
-
-def _values(board: Board) -> tuple[str, ...]:
-    when = "" if board.clock is None else f"{board.clock:%b %d %H:%M}"
-    return (
-        when,
-        f"{board.asked:,}",
-        f"{board.errors:,}",
-        f"{board.p50_ms:.1f}",
-        f"{board.p99_ms:.1f}",
-        board.answering,
-    )
-
-
-def _quality(board: Board, version: str) -> str:
-    quality = board.standing(version).quality
-    return "-" if quality is None else f"{quality.flights:,}  {quality.base_rate:.1%}  {quality.log_loss:.3f}"
-
-
 def _console() -> Console:
     from rich.console import Console
 
     return Console()
-
-
-def _drawn(board: Board, versions: tuple[str, ...]) -> RenderableType:
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    when, asked, errors, p50, p99, _ = _values(board)
-    facts = (
-        ("flights due", f"{when} UTC"),
-        ("requests", asked),
-        ("errors", errors),
-        ("p50", f"{p50} ms"),
-        ("p99", f"{p99} ms"),
-    )
-    head = Text("  ")
-    for label, value in facts:
-        head.append(f"{label} ", "dim").append(
-            f"{value}   ", "bold red" if label == "errors" and board.errors else "bold"
-        )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    table.add_column("")
-    for heading in ("version", "answered", "landed", "late", "log loss", "AUC", "Brier"):
-        table.add_column(heading, justify="right")
-    for version in versions:
-        standing = board.standing(version)
-        quality = standing.quality
-        measured = (
-            (f"{quality.flights:,}", f"{quality.base_rate:.1%}", f"{quality.log_loss:.3f}", f"{quality.auc:.3f}")
-            if quality
-            else ("-",) * 4
-        )
-        brier = f"{quality.brier:.3f}" if quality else "-"
-        answers = version == board.answering
-        table.add_row(
-            "  answers >" if answers else "", version, f"{standing.answered:,}", *measured, brier,
-            style="bold green" if answers else "",
-        )  # fmt: skip
-    return Group(Text(), head, table)

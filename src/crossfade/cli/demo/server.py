@@ -22,6 +22,8 @@ PREFERRED_PORT = 8000
 MARKER = ".crossfade-demo"
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
+POLL_SECONDS = 1.0
+"""How often the server looks at its experiments: their days pass in seconds here."""
 
 
 @contextmanager
@@ -104,6 +106,7 @@ def _environment(home: Path, port: int, workers: int) -> dict[str, str]:
         "CROSSFADE_HTTP__HOST": HOST,
         "CROSSFADE_HTTP__PORT": str(port),
         "CROSSFADE_SERVING__WORKERS": str(workers),
+        "CROSSFADE_EXPERIMENTS__POLL_SECONDS": str(POLL_SECONDS),
     }
 
 

@@ -8,27 +8,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
-from crossfade.cli.demo import report
+from crossfade.cli.demo import report, trial
+from crossfade.cli.demo.bandit import BANDIT, FLOOR, Bandit, account
+from crossfade.cli.demo.bandit import VERSIONS as COMPETING
 from crossfade.cli.demo.board import Scorer
+from crossfade.cli.demo.landings import Landings
 from crossfade.cli.demo.release import Release
 from crossfade.cli.demo.screen import Screen
 from crossfade.cli.demo.server import free_port, own_home, running_server
-from crossfade.cli.demo.traffic import Traffic
-from crossfade.cli.demo.verdict import FIRST, Verdict
-from crossfade.cli.demo.watch import Watch, worker_thread
+from crossfade.cli.demo.stage import Stage, strays
+from crossfade.cli.demo.traffic import Traffic, request_body
+from crossfade.cli.demo.trial import TRIAL, Trial
+from crossfade.cli.demo.verdict import FIRST, SECOND, BanditVerdict, TrialVerdict, Verdict
+from crossfade.cli.demo.watch import worker_thread
 from crossfade.client import Client
 from crossfade.core.identity import CHAMPION
 from crossfade.registry.packaging import Draft
 from crossfade.solutions.flights.dataset import Flights, Split, load_flights, split_by_time
 from crossfade.solutions.flights.replay import questions
-from crossfade.solutions.flights.training import NAME, Candidate, pack_wrongly, train_on_schedule, train_with_weather
+from crossfade.solutions.flights.training import (
+    NAME,
+    Candidate,
+    pack_wrongly,
+    train_on_recent,
+    train_on_schedule,
+    train_with_weather,
+)
 
 STRIDE = 2
-"""Every second flight is replayed, so that a minute shows more of December than its calm first days."""
-LONGEST_SWAPS_SECONDS = 60.0
-"""How long all swaps together may take before the flights run out."""
+"""Every second flight is replayed, so that a minute shows more of December."""
+LEARNED_WATCHES = 7
+"""The bandit learns from as many flights as are asked about in so many times the pause between two steps."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Plan:
         port: Of the server; None takes the usual one, or any free one.
         workers: Serving processes.
         rate: Requests per second.
+        first_day: Of December, with which the replay begins.
         watch_seconds: How long the traffic is watched between two steps.
         train_every: Train on every n-th flight only.
         once: End by itself.
@@ -49,7 +60,8 @@ class Plan:
     port: int | None = None
     workers: int = 1
     rate: float = 100.0
-    watch_seconds: float = 8.0
+    first_day: int = 3
+    watch_seconds: float = 4.0
     train_every: int = 1
     once: bool = False
 
@@ -62,6 +74,11 @@ class _Prepared:
     replay: Flights
     candidates: list[Candidate]
     broken: Draft
+
+    @property
+    def usual(self) -> float:
+        """The rate of late flights in training."""
+        return float(self.split.training.late.mean())
 
 
 class Story:
@@ -89,7 +106,7 @@ class Story:
             prepared = self._prepare()
             with self._server(home) as url, Client(url, principal="demo") as client:
                 self._register(client, url, prepared)
-                promises = list(self._release(client, url, prepared).broken_promises())
+                promises = self._live(client, url, prepared)
                 self._conclude(promises)
                 if not self._plan.once:
                     self._leave_running(url, prepared.replay)
@@ -106,8 +123,9 @@ class Story:
         screen.say(f"  {len(flights):,} real flights of 2013, asked about when they are due to leave")
         screen.say(f"  {flights.cancelled:,} were cancelled and {flights.diverted:,} diverted: they have no outcome")
         candidates = self._train(split)
-        replay = Flights(split.replay.frame.iloc[::STRIDE])
-        return _Prepared(split, replay, candidates, pack_wrongly(candidates[-1], split))
+        december = split.replay.frame
+        replay = Flights(december[december["day"] >= f"2013-12-{self._plan.first_day:02d}"].iloc[::STRIDE])
+        return _Prepared(split, replay, candidates, pack_wrongly(candidates[1], split))
 
     def _train(self, split: Split) -> list[Candidate]:
         screen = self._screen
@@ -115,7 +133,11 @@ class Story:
         screen.step(f"Train on January to October ({len(training):,} flights)")
         screen.say(f"  evaluate on November ({len(evaluation):,}), replay December afterwards ({len(split.replay):,})")
         candidates = []
-        for train, what in ((train_on_schedule, "logistic regression"), (train_with_weather, "boosting, weather")):
+        for train, what in (
+            (train_on_schedule, "logistic regression"),
+            (train_with_weather, "boosting, weather"),
+            (train_on_recent, "the same, recent"),
+        ):
             started = time.perf_counter()
             candidate = train(split)
             seconds = time.perf_counter() - started
@@ -138,8 +160,8 @@ class Story:
 
     def _register(self, client: Client, url: str, prepared: _Prepared) -> None:
         screen = self._screen
-        screen.step("Register both versions, and make 1.0.0 the champion")
-        for candidate in prepared.candidates:
+        screen.step("Register the first two, and make 1.0.0 the champion")
+        for candidate in prepared.candidates[:2]:
             version = candidate.version
             screen.code(f"client.register({NAME!r}, model, preprocessor=..., example=flights, version={version!r})")
             registered = client.register_draft(NAME, candidate.draft(), version=version)
@@ -150,33 +172,68 @@ class Story:
 
     # --- under traffic ---
 
-    def _release(self, client: Client, url: str, prepared: _Prepared) -> Verdict:
+    def _live(self, client: Client, url: str, prepared: _Prepared) -> list[str]:
+        """Play the acts while flights are asked about without a pause; returns the promises that were broken."""
         screen, plan = self._screen, self._plan
-        screen.step(f"Replay every second flight of December, {plan.rate:g} requests a second; {FIRST} answers")
-        screen.say("  a version is judged on the flights it answered, and only once they have landed")
-        limit = int(plan.rate * (LONGEST_SWAPS_SECONDS + 5 * plan.watch_seconds))
-        traffic = Traffic(f"{url}/api/v1/predict/{NAME}", questions(prepared.replay, limit), plan.rate)
-        scorer = Scorer(traffic)
-        with traffic, screen.table(), worker_thread() as worker:
-            screen.head()
-            release = Release(client, Watch(scorer, screen, worker), screen, plan.watch_seconds)
-            release.run(prepared.broken)
-        history = client.alias_history(NAME, alias=CHAMPION).items
+        asked = questions(prepared.replay, len(prepared.replay))
+        traffic = Traffic(f"{url}/api/v1/predict/{NAME}", asked, plan.rate)
+        landings = Landings(client.record_outcomes)
+        scorer = Scorer(traffic, landings.land)
+        with traffic, landings, worker_thread() as worker:
+            stage = Stage(plan.home, url, client, screen, traffic, scorer, landings, worker, plan.watch_seconds)
+            release = self._release(stage, prepared)
+            experiment = self._try(stage)
+            newest = client.alias_history(NAME, alias=CHAMPION).items
+            bandit = self._compete(stage, prepared)
         self._report(prepared, traffic, scorer, release)
-        return Verdict(
+        reigns = release.reigns + experiment.reigns
+        drawn = {TRIAL: trial.VERSIONS, BANDIT: COMPETING}
+        verdict = Verdict(
             asked=traffic.asked,
             answered=dict(scorer.logbook.answered),
             failures=tuple(traffic.failures),
             refusal=release.refusal,
-            champions=tuple(move.target or "nobody" for move in reversed(history)),
-            strays=release.strays(traffic.answers),
+            champions=tuple(move.target or "nobody" for move in reversed(newest)),
+            strays=strays(traffic.answers, reigns, drawn),
+            unreported=tuple(landings.failures),
         )
+        tried = TrialVerdict(TRIAL, trial.BETTER, experiment.verdict, newest[0] if newest else None)
+        return [*verdict.broken_promises(), *tried.broken_promises(), *bandit.broken_promises()]
+
+    def _release(self, stage: Stage, prepared: _Prepared) -> Release:
+        screen, plan = self._screen, self._plan
+        screen.act("Act 1: release, and take it back")
+        screen.step(
+            f"Replay every second flight from December {plan.first_day} on, {plan.rate:g} a second; {FIRST} answers"
+        )
+        screen.say("  a version is judged on the flights it answered, and only once they have landed")
+        release = Release(stage)
+        with screen.table():
+            release.run(prepared.broken)
+        return release
+
+    def _try(self, stage: Stage) -> Trial:
+        self._screen.act("Act 2: find out which version is better")
+        experiment = Trial(stage)
+        with self._screen.table():
+            experiment.run()
+        return experiment
+
+    def _compete(self, stage: Stage, prepared: _Prepared) -> BanditVerdict:
+        plan, usual = self._plan, prepared.usual
+        self._screen.act("Act 3: use the best while finding out which it is")
+        bandit = Bandit(stage, usual, int(plan.rate * plan.watch_seconds * LEARNED_WATCHES))
+        with self._screen.table():
+            bandit.run(prepared.candidates[-1].draft())
+        found = account(bandit.answers, prepared.candidates, prepared.replay, usual)
+        bandit.tell(found)
+        return BanditVerdict(bandit.report, FLOOR, bandit.lowest, bandit.heaviest, found.worst)
 
     # --- after the traffic ---
 
     def _report(self, prepared: _Prepared, traffic: Traffic, scorer: Scorer, release: Release) -> None:
         screen, training = self._screen, prepared.split.training
-        screen.step("What happened")
+        screen.act("What happened")
         for line in report.what_happened(traffic, scorer, release.swaps):
             screen.say(f"  {line}")
         screen.step("How good the versions are, on the same flights of December")
@@ -188,16 +245,18 @@ class Story:
         screen.say()
         if not promises:
             screen.good("Every request got an answer, and the broken version gave none.")
+            screen.good(f"The experiment made {SECOND} the champion, and the bandit kept to its floor.")
         for promise in promises:
             screen.bad(f"broken promise: {promise}")
 
     def _leave_running(self, url: str, replay: Flights) -> None:
         screen = self._screen
         (question,) = questions(replay, 1)
-        body = msgspec.json.encode({"rows": [question.row], "probabilities": True}).decode()
+        body = request_body(question).decode()
         screen.step(f"The server keeps running at {url} (Ctrl-C stops it). Try:")
         screen.say(f"  curl {url}/api/v1/predict/{NAME} -H 'content-type: application/json' -d '{body}'")
         screen.say(f"  curl '{url}/api/v1/models/{NAME}/history?alias={CHAMPION}'")
+        screen.say(f"  curl {url}/api/v1/experiments/{TRIAL}/report")
         screen.say(f"  curl {url}/metrics")
         try:
             while True:

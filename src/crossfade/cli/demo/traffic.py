@@ -18,9 +18,13 @@ from crossfade.solutions.flights.replay import Question
 TIMEOUT_SECONDS = 10.0
 SLIP_SECONDS = 0.25
 """When this machine is too busy to send in time, it asks less from then on instead of catching up."""
+LATEST = 500
+"""Questions over which the pace is measured."""
 MOST_OPEN = 64
 """Requests that may wait for an answer at once."""
 _IDLE_SECONDS = 2.0  # shorter than the server keeps idle connections, so that none is closed while it is picked up
+ORIGIN = "origin"
+"""The attribute by which an experiment breaks its results down: which of the three airports a flight leaves from."""
 _LATE = 1
 """The label of a flight that arrives late."""
 
@@ -35,6 +39,7 @@ class Answer:
         probability: Of arriving late.
         due: When the request was due to be sent, on the clock of `time.perf_counter`.
         seconds: From then to the answer, so that waiting before sending counts too.
+        decided: What an experiment decided about the flight; None where none was about it.
     """
 
     question: Question
@@ -42,12 +47,28 @@ class Answer:
     probability: float
     due: float
     seconds: float
+    decided: Decided | None = None
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What an experiment decided about one flight.
+
+    Args:
+        name: Of the experiment.
+        variant: Which the flight got.
+        decision_id: What an outcome names, so that it is counted for this decision.
+    """
+
+    name: str
+    variant: str
+    decision_id: str
 
 
 class _Body(msgspec.Struct):
     version: str
     classes: tuple[int, ...]
     probabilities: list[tuple[float, ...]]
+    experiment: Decided | None = None
 
 
 class Traffic:
@@ -86,6 +107,16 @@ class Traffic:
         self._thread.join()
 
     @property
+    def ran_out(self) -> bool:
+        """Whether every question has been asked."""
+        return self.asked == len(self._questions)
+
+    def pace(self) -> float:
+        """Return how many of the latest questions were asked per second: the rate, unless this machine is busy."""
+        dues = [answer.due for answer in self.answers[-LATEST:]]
+        return (len(dues) - 1) / (max(dues) - min(dues)) if len(set(dues)) > 1 else self._rate
+
+    @property
     def unanswered(self) -> int:
         """How many requests have neither an answer nor a failure (yet)."""
         return self.asked - len(self.answers) - len(self.failures)
@@ -109,7 +140,7 @@ class Traffic:
                 asking.add_done_callback(lambda _: free.release())
 
     async def _ask(self, client: httpx.AsyncClient, question: Question, due: float) -> None:
-        body = msgspec.json.encode({"rows": [question.row], "probabilities": True})
+        body = request_body(question)
         try:
             response = await client.post(self._url, content=body, headers={"content-type": "application/json"})
             seconds = time.perf_counter() - due
@@ -121,4 +152,15 @@ class Traffic:
         except (httpx.HTTPError, msgspec.MsgspecError, LookupError, ValueError) as error:
             self.failures.append(f"{type(error).__name__}: {error}")
             return
-        self.answers.append(Answer(question, answer.version, probability, due, seconds))
+        self.answers.append(Answer(question, answer.version, probability, due, seconds, answer.experiment))
+
+
+def request_body(question: Question) -> bytes:
+    """Return what is asked: about which flight, so that experiments can draw it, and from where it leaves."""
+    asked = {
+        "rows": [question.row],
+        "probabilities": True,
+        "unit_id": question.flight,
+        "context": {ORIGIN: question.row[ORIGIN]},
+    }
+    return msgspec.json.encode(asked)

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crossfade.errors import CrossfadeError, UnsafeError
+from crossfade.experiments.judging import AUTO
+from crossfade.experiments.learned import BanditReport
+from crossfade.experiments.record import Verdict as Decided
+from crossfade.registry.versions import AliasMove
 
-FIRST, SECOND, BROKEN = "1.0.0", "1.1.0", "1.1.1"
+FIRST, SECOND, BROKEN, THIRD = "1.0.0", "1.1.0", "1.1.1", "1.2.0"
 CHAMPIONS = (FIRST, SECOND, FIRST, SECOND)
-"""Who should have been champion, one after the other."""
+"""Who should have been champion, one after the other: by hand, by hand, by a rollback, by the experiment."""
+ENOUGH = 1000
+"""Of how many flights a bandit must have learned before it may be blamed."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Verdict:
         failures: What went wrong with those that failed.
         refusal: Why the broken version was not made champion; None when it was.
         champions: Who was champion, one after the other, as the server's history says.
-        strays: Versions that answered although another one was champion all the while.
+        strays: Versions that answered although another one was champion all the while, or was drawn.
+        unreported: What went wrong with outcomes that the server did not take.
     """
 
     asked: int
@@ -31,6 +39,7 @@ class Verdict:
     refusal: CrossfadeError | None
     champions: tuple[str, ...]
     strays: tuple[str, ...] = ()
+    unreported: tuple[str, ...] = ()
 
     def broken_promises(self) -> Iterator[str]:
         """Yield what did not go as it must; nothing when all went well."""
@@ -48,4 +57,64 @@ class Verdict:
         if self.champions != CHAMPIONS:
             yield f"the champions were {', '.join(self.champions)} instead of {', '.join(CHAMPIONS)}"
         if self.strays:
-            yield f"while another version was champion, {', '.join(self.strays)} answered"
+            yield f"{', '.join(self.strays)} answered where another version should have"
+        for problem in self.unreported[:1]:
+            yield f"{len(self.unreported)} reports of outcomes were not taken; the first: {problem}"
+
+
+@dataclass(frozen=True)
+class TrialVerdict:
+    """What came of the experiment.
+
+    Args:
+        name: Of the experiment.
+        better: The variant that is to be shipped.
+        verdict: How it ended; None when nothing was decided.
+        newest: The last move of the champion; None when it never moved.
+    """
+
+    name: str
+    better: str
+    verdict: Decided | None
+    newest: AliasMove | None
+
+    def broken_promises(self) -> Iterator[str]:
+        """Yield what did not go as it must."""
+        if self.verdict is None:
+            yield f"the experiment {self.name} was not decided"
+            return
+        if (self.verdict.action, self.verdict.variant) != ("ship", self.better):
+            yield f"the experiment {self.name} ended with: {self.verdict.action} {self.verdict.variant}".rstrip()
+        if self.verdict.by != AUTO:
+            yield f"the experiment {self.name} was decided by {self.verdict.by} and not by the server"
+        if self.newest is None or self.newest.moved_by != AUTO or self.name not in self.newest.reason:
+            yield f"the history of the champion does not name the experiment {self.name}"
+
+
+@dataclass(frozen=True)
+class BanditVerdict:
+    """What came of the bandit.
+
+    Args:
+        report: What it knew at the end; None when it was never asked.
+        floor: What every variant keeps.
+        lowest: The smallest weight that any variant ever had.
+        heaviest: The version with the largest weight at the end.
+        worst: The version that would have earned least on the same flights.
+    """
+
+    report: BanditReport | None
+    floor: float
+    lowest: float
+    heaviest: str
+    worst: str
+
+    def broken_promises(self) -> Iterator[str]:
+        """Yield what did not go as it must."""
+        if self.report is None or not self.report.decisions:
+            yield "the bandit learned nothing"
+            return
+        if self.lowest < self.floor - _ROUNDING:
+            yield f"a weight fell to {self.lowest:.4f}, and the floor is {self.floor}"
+        if self.heaviest == self.worst and self.report.decisions >= ENOUGH:
+            yield f"the bandit gave most of the flights to {self.worst}, which told worst"

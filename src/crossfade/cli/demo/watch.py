@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from crossfade.cli.demo.board import Scorer
 from crossfade.cli.demo.screen import Screen
+from crossfade.cli.demo.tables import Table
 
 T = TypeVar("T")
 
@@ -17,10 +17,16 @@ TICK_SECONDS = 0.25
 
 
 class Watch:
-    """Keeps the table moving while something happens."""
+    """Keeps the table moving while something happens.
 
-    def __init__(self, scorer: Scorer, screen: Screen, worker: ThreadPoolExecutor) -> None:
-        self._scorer = scorer
+    Args:
+        look: Gives the table of now.
+        screen: Where it is shown.
+        worker: A thread for what is done meanwhile.
+    """
+
+    def __init__(self, look: Callable[[], Table], screen: Screen, worker: ThreadPoolExecutor) -> None:
+        self._look = look
         self._screen = screen
         self._worker = worker
 
@@ -29,7 +35,7 @@ class Watch:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(TICK_SECONDS, left))
-            self._screen.show(self._scorer.board())
+            self._screen.show(self._look())
 
     def while_doing(self, work: Callable[[], T]) -> T:
         """Do something in another thread, and watch until it is done."""
@@ -40,7 +46,7 @@ class Watch:
             except TimeoutError:
                 if done.done():
                     raise
-                self._screen.show(self._scorer.board())
+                self._screen.show(self._look())
 
 
 @contextmanager

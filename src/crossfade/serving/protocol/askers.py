@@ -4,7 +4,7 @@
 |---|---|---|---|
 | unit | `"unit_id"` | `parameters.unit_id` | header `X-Unit-ID` |
 | experiment | `"experiment"` | `parameters.experiment` | header `X-Experiment-ID` |
-| context | `"context"`, an object | all other `parameters` | header `X-Context`, a JSON object |
+| context | `"context"`, an object | other `parameters` | header `X-Context`, a JSON object |
 
 A whole number as a unit is its decimal text. What the body says goes before what a header says. A body is decoded once:
 the decoders of its format hand on what they have read, which for a large one takes milliseconds.
@@ -24,6 +24,8 @@ from crossfade.traffic.routing import Asker
 UNIT, EXPERIMENT, CONTEXT = b"x-unit-id", b"x-experiment-id", b"x-context"
 _HEADERS = frozenset({UNIT, EXPERIMENT, CONTEXT})
 _MAX_CONTEXT_BYTES = 16 * 2**10
+_NO_CONTEXT = frozenset({"unit_id", "experiment", "binary_data_output"})
+"""Parameters that say something else; the last one is the protocol's own."""
 _decode_context = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -74,7 +76,7 @@ def asker_of_parameters(parameters: Mapping[str, Any], headers: Mapping[bytes, b
     """
     unit = _text(parameters.get("unit_id"), headers.get(UNIT))
     experiment = _text(parameters.get("experiment"), headers.get(EXPERIMENT))
-    context = {name: value for name, value in parameters.items() if name not in {"unit_id", "experiment"}}
+    context = {name: value for name, value in parameters.items() if name not in _NO_CONTEXT}
     return Asker(unit, context or _context_of(headers), experiment or "", request_id)
 
 

@@ -138,9 +138,7 @@ def encode_rows(identity: dict[str, Any], outputs: Tensors, request: RowsRequest
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _decode(
-    body: bytes, document: RowsDocument | None, signature: Signature, max_rows: int
-) -> tuple[Tensors, bool]:
+def _decode(body: bytes, document: RowsDocument | None, signature: Signature, max_rows: int) -> tuple[Tensors, bool]:
     text, probabilities = body.strip(), False
     if not text.startswith(b"["):
         if document is None:

@@ -36,7 +36,7 @@ _CARIBBEAN_OFFSET = -4
 
 _FLIGHT_COLUMNS = [
     *("year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "arr_delay"),
-    *("carrier", "origin", "dest", "air_time", "distance", "hour", "minute", "time_hour"),
+    *("carrier", "flight", "origin", "dest", "air_time", "distance", "hour", "minute", "time_hour"),
 ]
 
 
@@ -57,6 +57,8 @@ class Window:
 
 
 TRAINING = Window("2013-01-01", "2013-11-01")
+RECENT = Window("2013-09-01", "2013-11-01")
+"""Its two newest months."""
 EVALUATION = Window("2013-11-01", "2013-12-01")
 REPLAY = Window("2013-12-01", "2014-01-01")
 
@@ -66,9 +68,9 @@ class Flights:
     """Flights in the order of their scheduled departure.
 
     Args:
-        frame: One row per flight. `INPUTS`, and beside them `day` (local date), `scheduled_at` (UTC), `landed_at` (UTC,
-            missing when the flight never arrived at its destination), `late` (meaningful only where it landed) and
-            `departed`.
+        frame: One row per flight. `INPUTS`, and beside them `flight` (which one it is, `2013-12-01 UA1545 EWR`), `day`
+            (local date), `scheduled_at` (UTC), `landed_at` (UTC, missing when the flight never arrived at its
+            destination), `late` (meaningful only where it landed) and `departed`.
     """
 
     frame: DataFrame
@@ -156,13 +158,15 @@ def load_flights() -> Flights:
     raw["scheduled_at"] = raw["hour_at"] + pd.to_timedelta(raw["minute"], unit="min")
     raw["day"] = pd.to_datetime(raw[["year", "month", "day"]])
     raw["weekday"] = raw["day"].dt.day_of_week.astype("int64")
+    days = raw["day"].map({day: f"{day:%Y-%m-%d} " for day in raw["day"].unique()})
+    raw["flight"] = days + raw["carrier"] + raw["flight"].astype("str") + " " + raw["origin"]
     raw["departed"] = raw["dep_time"].notna()
     raw["late"] = raw["arr_delay"] > LATE_AFTER_MINUTES
     raw["landed_at"] = _landed_at(raw, folder)
     joined = raw.merge(_weather(folder), on=["origin", "hour_at"], how="left", validate="many_to_one")
     joined = joined.sort_values("scheduled_at", kind="stable", ignore_index=True)
     joined = joined.astype(dict.fromkeys(_TEXT, "object"))
-    return Flights(joined[[*INPUTS, "day", "scheduled_at", "landed_at", "late", "departed"]])
+    return Flights(joined[[*INPUTS, "flight", "day", "scheduled_at", "landed_at", "late", "departed"]])
 
 
 def input_specs() -> tuple[TensorSpec, ...]:

@@ -71,6 +71,28 @@ def measure(late: ArrayLike, probabilities: ArrayLike) -> Quality:
     )
 
 
+def skill(late: ArrayLike, probabilities: ArrayLike, usual: float) -> Floats:
+    """Return how much smaller the squared error of each probability is than that of always giving the usual rate.
+
+    Above zero it told more than the rate does. Unlike the error itself it does not hang on how many flights are late.
+
+    Args:
+        late: (n,) outcomes, 0 or 1.
+        probabilities: (n,) probabilities of being late.
+        usual: The rate.
+
+    Source: Murphy (1988), "Skill Scores Based on the Mean Square Error and Their Relationships to the Correlation
+        Coefficient"; the difference instead of the ratio, so that single flights add up.
+
+    Example:
+        >>> skill([0, 1], [0.1, 0.9], 0.5).round(2).tolist()
+        [0.24, 0.24]
+    """
+    outcomes = np.asarray(late, dtype=np.float64)
+    gained: Floats = np.square(usual - outcomes) - np.square(np.asarray(probabilities, dtype=np.float64) - outcomes)
+    return gained
+
+
 def _auc(outcomes: Floats, given: Floats) -> float:
     positives = int(outcomes.sum())
     negatives = len(outcomes) - positives

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import heappop, heappush
+from typing import Generic, Protocol, TypeVar
 
 from crossfade.solutions.flights.dataset import INPUTS, Flights
 from crossfade.solutions.flights.quality import Quality, measure
@@ -16,12 +17,14 @@ class Question:
     """What is asked about one flight, when it is due to leave.
 
     Args:
+        flight: Which one, `2013-12-01 UA1545 EWR`; no two are the same.
         row: The inputs by name; missing weather is None.
         asked_at: The scheduled departure.
         landed_at: When the outcome is known; None for a flight that never arrives.
         late: The outcome.
     """
 
+    flight: str
     row: dict[str, str | int | float | None]
     asked_at: datetime
     landed_at: datetime | None
@@ -35,10 +38,30 @@ def questions(flights: Flights, limit: int) -> list[Question]:
     rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
     asked = frame["scheduled_at"].dt.to_pydatetime()
     landed = frame["landed_at"].astype("object").where(frame["landed_at"].notna(), None)
-    return [Question(*facts) for facts in zip(rows, asked, landed, frame["late"].tolist(), strict=True)]
+    facts = zip(frame["flight"].tolist(), rows, asked, landed, frame["late"].tolist(), strict=True)
+    return [Question(*each) for each in facts]
 
 
-class Logbook:
+class Answer(Protocol):
+    """What was answered to a question."""
+
+    @property
+    def question(self) -> Question:
+        """What was asked."""
+
+    @property
+    def version(self) -> str:
+        """Who answered."""
+
+    @property
+    def probability(self) -> float:
+        """Of arriving late."""
+
+
+A = TypeVar("A", bound=Answer)
+
+
+class Logbook(Generic[A]):
     """Who answered what, and what became of it. An answer is judged only once its flight has landed."""
 
     def __init__(self) -> None:
@@ -46,23 +69,25 @@ class Logbook:
         """Version -> answers given."""
         self.never_landing = 0
         """Answers about flights that were cancelled or diverted, which nobody can judge."""
-        self._in_the_air: list[tuple[datetime, int, str, float, bool]] = []
+        self._in_the_air: list[tuple[datetime, int, A]] = []
         self._judged: dict[str, list[tuple[bool, float]]] = {}
 
-    def record(self, question: Question, version: str, probability: float) -> None:
-        """Note an answer: which version gave it, and its probability of being late."""
-        self.answered[version] += 1
-        if question.landed_at is None:
+    def record(self, answer: A) -> None:
+        """Note an answer."""
+        self.answered[answer.version] += 1
+        if answer.question.landed_at is None:
             self.never_landing += 1
             return
-        order = self.answered.total()
-        heappush(self._in_the_air, (question.landed_at, order, version, probability, question.late))
+        heappush(self._in_the_air, (answer.question.landed_at, self.answered.total(), answer))
 
-    def land(self, now: datetime) -> None:
-        """Learn the outcome of every flight that has landed by `now`."""
+    def land(self, now: datetime) -> list[A]:
+        """Learn the outcome of every flight that has landed by `now`; returns the answers about them."""
+        landed = []
         while self._in_the_air and self._in_the_air[0][0] <= now:
-            _, _, version, probability, late = heappop(self._in_the_air)
-            self._judged.setdefault(version, []).append((late, probability))
+            answer = heappop(self._in_the_air)[2]
+            self._judged.setdefault(answer.version, []).append((answer.question.late, answer.probability))
+            landed.append(answer)
+        return landed
 
     @property
     def in_the_air(self) -> int:

@@ -179,8 +179,12 @@ class CompiledExperiment:
         missing = self._missing_unit(UNIT)
 
         def decide(unit: str | None, context: Context | None = None, request_id: str | None = None) -> Decision:  # noqa: ARG001
-            data = encoded(unit)
-            return missing() if data is None else decisions[table[digest(data, seed) >> SHIFT]]
+            try:  # what `encoded` does, without a call
+                if unit and len(unit) <= MAX_UNIT and unit.isprintable():
+                    return decisions[table[digest(unit.encode(), seed) >> SHIFT]]
+            except (AttributeError, TypeError):
+                pass
+            return missing()
 
         return decide
 
