@@ -147,6 +147,27 @@ def test_one_that_cannot_be_attended_to_does_not_stop_the_others(casino, theatre
     assert len(told) == 1  # once, until it changes
 
 
+def test_a_bug_that_one_experiment_meets_does_not_starve_the_others(casino, theatre, monkeypatch, caplog):
+    casino.begin(spec())
+    casino.begin(automatic())  # the newest is attended to first
+    casino.wait(10)
+    casino.play("a", 5, 5)
+    casino.wait(10)
+
+    def fail(*_arguments, **_options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(theatre.judge, "decide", fail)
+    conductor = theatre.conductor()
+    with caplog.at_level(logging.WARNING):
+        conductor.turn()
+        conductor.turn()
+    assert casino.learner.report("coins").decisions == 10
+    told = [record for record in caplog.records if "a bug" in record.message]
+    assert len(told) == 1
+    assert told[0].exc_info
+
+
 def test_a_healthy_experiment_without_an_effect_is_not_decided(casino, theatre):
     casino.begin(automatic())
     conductor = theatre.conductor()

@@ -8,7 +8,6 @@ import pytest
 from crossfade.core.clock import utc_now
 from crossfade.core.identity import new_id
 from crossfade.errors import (
-    ConflictError,
     ExperimentConflictError,
     ExperimentNotFoundError,
     MalformedRequestError,
@@ -17,7 +16,7 @@ from crossfade.errors import (
 )
 from crossfade.experiments.analysis_spec import AnalysisSpec, DecisionSpec
 from crossfade.experiments.judging import Judge
-from crossfade.experiments.record import Status
+from crossfade.experiments.record import Status, Verdict
 from crossfade.experiments.requests import DecideRequest
 from crossfade.ledger.events import Exposure, Outcome
 from crossfade.ledger.metrics import MetricSpec
@@ -263,16 +262,52 @@ def test_after_a_crash_between_moving_and_concluding_deciding_again_concludes(
     assert len(registry.alias_history("m", "champion").items) == moves, "it was moved once"
 
 
-def test_one_that_is_stopped_while_it_is_decided_keeps_its_end(begin, judge, registry, store, switch, monkeypatch):
+class WhileItLoads:
+    """Readiness during which somebody does something."""
+
+    def __init__(self, happens):
+        self.happens = happens
+
+    @contextlib.contextmanager
+    def of(self, _target, _principal):
+        self.happens()
+        yield
+
+
+@pytest.mark.parametrize("end", ["stop", "keep", "ship"])
+def test_one_that_is_ended_while_a_version_is_loaded_keeps_its_end(
+    begin, judge, registry, store, switch, monkeypatch, end
+):
     begin()
-    moved = switch.move
 
-    def stopped_meanwhile(*arguments, **options):
-        store.stop("late", reason="no")
-        return moved(*arguments, **options)
+    def happens():
+        monkeypatch.undo()
+        if end == "stop":
+            store.stop("late", reason="no")
+        else:
+            judge.decide("late", DecideRequest(end, "old" if end == "ship" else "", "first"))
 
-    monkeypatch.setattr(switch, "move", stopped_meanwhile)
-    with contextlib.suppress(ConflictError):
-        judge.decide("late", DecideRequest("ship", "new"))
-    assert store.find("late").status is Status.STOPPED
-    assert store.find("late").verdict is None
+    monkeypatch.setattr(switch, "_readiness", WhileItLoads(happens))
+    with pytest.raises(ExperimentConflictError, match="by somebody else meanwhile"):
+        judge.decide("late", DecideRequest("ship", "new", "second"))
+    assert champion(registry) == "1.0.0"
+    found = store.find("late")
+    assert found.status is (Status.STOPPED if end == "stop" else Status.DECIDED)
+    assert found.reason == ("no" if end == "stop" else "first")
+
+
+def test_it_has_ended_before_processes_are_waited_for(begin, judge, store, switch, monkeypatch):
+    begin()
+    seen = []
+    monkeypatch.setattr(switch._fleet, "wait_revision", lambda *_: seen.append(store.find("late").status) or [])
+    judge.decide("late", DecideRequest("ship", "new"))
+    assert seen == [Status.DECIDED]
+
+
+def test_another_decision_does_not_pass_for_the_first(begin, judge, store):
+    begin()
+    judge.decide("late", DecideRequest("keep", reason="first"), principal="ann")
+    verdict = store.find("late").verdict
+    assert store.conclude("late", verdict, principal="ann").verdict == verdict
+    with pytest.raises(ExperimentConflictError, match="somebody else"):
+        store.conclude("late", Verdict("ship", "new", "second", "ben"), principal="ben")

@@ -463,6 +463,23 @@ def test_weights_that_cannot_be(store, database, weights, coverage):
     assert store.find("late").weights == {"old": 0.5, "new": 0.5}
 
 
+def test_one_that_changes_while_its_versions_are_loaded_does_not_start(registry):
+    class WhileItLoads:
+        @contextlib.contextmanager
+        def of(self, _target, _principal):
+            wanted = plan(weights={"old": 0.4, "new": 0.3, "third": 0.3})
+            if store.find("late").spec != wanted:
+                store.amend(wanted)
+            yield
+
+    store = open_store(registry, readiness=WhileItLoads())
+    store.create(plan())
+    with pytest.raises(ExperimentConflictError, match="has changed meanwhile"):
+        store.start("late")
+    assert store.find("late").status is Status.DRAFT
+    assert set(store.start("late").versions) == {"old", "new", "third"}
+
+
 def test_a_shadow_gets_no_weight(store, database):
     store.create(plan(weights={"old": 1.0, "new": 0.0}, shadows=("new",)))
     assert store.start("late").kind == "shadow"

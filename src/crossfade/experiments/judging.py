@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from crossfade.core.clock import Clock, utc_now
@@ -88,7 +90,8 @@ class Judge:
             dry_run: Only check, and say what would follow.
 
         Raises:
-            ExperimentConflictError: It does not run, the analysis says to wait or to look, or there is nothing to ship.
+            ExperimentConflictError: It does not run, the analysis says to wait or to look, there is nothing to ship, or
+                somebody else has ended it meanwhile.
             NotReadyError: A process cannot make the shipped version ready; everything stays as it is.
         """
         found = self._store.find(name)
@@ -131,4 +134,15 @@ class Judge:
             reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,
+            within=self._ending(found.name, verdict, principal),
         )
+
+    @contextmanager
+    def _ending(self, name: str, verdict: Verdict, principal: str) -> Iterator[None]:
+        """Let nothing move for an experiment that ended while a version was loaded; end it once it has moved."""
+        status = self._store.find(name).status
+        if status in ENDED:
+            problem = f"is {status.value} by somebody else meanwhile, so nothing is shipped"
+            raise ExperimentConflictError(name=name, problem=problem)
+        yield
+        self._store.conclude(name, verdict, principal=principal)

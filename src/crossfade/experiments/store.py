@@ -198,7 +198,7 @@ class ExperimentStore:
                 name,
                 Status.RUNNING,
                 said,
-                lambda connection, row: self._begin(connection, row, versions),
+                lambda connection, row: self._begin(connection, row, found, versions),
                 dry_run=dry_run,
             )
 
@@ -224,13 +224,16 @@ class ExperimentStore:
         return self._end(name, Status.STOPPED, None, attribution(principal, reason), dry_run=dry_run)
 
     def conclude(self, name: str, verdict: Verdict, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
-        """End it with a decision; whoever calls this has moved the traffic already.
+        """End it with a decision; whoever calls this has moved the traffic already. The same again changes nothing.
 
         Raises:
-            ExperimentConflictError: It is over already, or has never run.
+            ExperimentConflictError: It is over already, by another decision or without one, or has never run.
         """
         said = attribution(principal, verdict.reason)
-        return self._end(name, Status.DECIDED, verdict, said, dry_run=dry_run)
+        ended = self._end(name, Status.DECIDED, verdict, said, dry_run=dry_run)
+        if ended.verdict != verdict:
+            raise ExperimentConflictError(name=name, problem="was decided by somebody else meanwhile")
+        return ended
 
     def reweight(
         self,
@@ -375,11 +378,15 @@ class ExperimentStore:
             problem = f"cannot start: `{version.ref}` is not ready everywhere: {error.facts['problem']}"
             raise ExperimentConflictError(name=name, problem=problem) from error
 
-    def _begin(self, connection: Connection, row: Row[Any], versions: Mapping[str, Version]) -> dict[str, object]:
+    def _begin(
+        self, connection: Connection, row: Row[Any], found: Experiment, versions: Mapping[str, Version]
+    ) -> dict[str, object]:
         route = route_of(row)
         if route is not None:
             return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
         spec = experiment_of(row).spec
+        if spec != found.spec:  # its versions were loaded, not those of what it is now
+            raise ExperimentConflictError(name=row.name, problem="has changed meanwhile; look again")
         now = self._clock()
         learned = first_learned(spec, now, _other(connection, spec))
         if learned is not None and spec.bandit is not None and spec.bandit.warm_from:

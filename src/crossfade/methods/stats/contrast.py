@@ -9,6 +9,9 @@ import msgspec
 from crossfade.methods.stats.gradient import SIGNAL
 from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable, Scale
 
+TINY = 1e-100
+"""What is smaller is zero: nothing that is measured needs it, and its square is zero, which cannot be divided by."""
+
 
 def contrast(
     control: Estimate | NotEstimable,
@@ -47,7 +50,7 @@ def contrast(
     if isinstance(made, NotEstimable):
         return made
     value, error, df = made
-    if not error > 0:
+    if not error > TINY:
         return NotEstimable("the values do not vary")
     if not (math.isfinite(value) and math.isfinite(error)):
         return NotEstimable("the values are too large to be compared")
@@ -110,4 +113,4 @@ def _log(control: Estimate, treatment: Estimate, equal_variance: bool) -> tuple[
 
 
 def _clear(value: float, variance: float) -> bool:
-    return abs(value) > SIGNAL * math.sqrt(max(variance, 0.0))
+    return abs(value) > max(SIGNAL * math.sqrt(max(variance, 0.0)), TINY)
