@@ -19,6 +19,9 @@ BENCHMARKS = {
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",
     "bandits": "benchmarks.bandits",
+    "experiments": "benchmarks.experiments",
+    "analysis": "benchmarks.analysis",
+    "outcomes": "benchmarks.outcomes",
 }
 """name -> module with a `run()` that yields results."""
 

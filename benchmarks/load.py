@@ -12,9 +12,10 @@ import selectors
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, repeat
 
 import uvloop
 
@@ -50,10 +51,10 @@ def _is_whole(head: bytes, body: bytes) -> bool:
 
 
 class _Connection(asyncio.Protocol):
-    """Calls `answered` with itself and the time after each answer."""
+    """Sends one request after the other, and calls `answered` with itself and the time after each answer."""
 
-    def __init__(self, request: bytes, answered: Callable[[_Connection, float], None]) -> None:
-        self.request = request
+    def __init__(self, requests: Iterator[bytes], answered: Callable[[_Connection, float], None]) -> None:
+        self.requests = requests
         self.answered = answered
         self.due: list[float] = []
         self.latencies: list[float] = []
@@ -66,7 +67,7 @@ class _Connection(asyncio.Protocol):
 
     def send(self, due: float) -> None:
         self.due.append(due)
-        self.transport.write(self.request)
+        self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -95,8 +96,8 @@ def http_request(port: int, path: str, body: bytes, headers: str = "") -> bytes:
     return head.encode() + body
 
 
-def run_load(port: int, request: bytes, *, connections: int = 32, seconds: float = 4.0) -> Load:
-    """Send `request` over and over on every connection for that long."""
+def run_load(port: int, *requests: bytes, connections: int = 32, seconds: float = 4.0) -> Load:
+    """Send the requests in turn, over and over and on all connections together, for that long."""
 
     async def go() -> Load:
         started = time.perf_counter()
@@ -107,7 +108,7 @@ def run_load(port: int, request: bytes, *, connections: int = 32, seconds: float
             else:
                 connection.transport.close()
 
-        opened = await _open(port, request, connections, again)
+        opened = await _open(port, cycle(requests), connections, again)
         for connection in opened:
             connection.send(time.perf_counter())
         return await _gathered(opened, started)
@@ -135,7 +136,7 @@ def run_paced(port: int, request: bytes, *, rate: float, connections: int = 32, 
             else:
                 idle.append(connection)
 
-        opened = await _open(port, request, connections, next_one)
+        opened = await _open(port, repeat(request), connections, next_one)
         idle.extend(opened)
         gaps = random.Random(7)
         started = due = time.perf_counter()
@@ -156,10 +157,10 @@ def run_paced(port: int, request: bytes, *, rate: float, connections: int = 32, 
         return runner.run(go())
 
 
-async def _open(port: int, request: bytes, count: int, answered: Callable[[_Connection, float], None]):
+async def _open(port: int, requests: Iterator[bytes], count: int, answered: Callable[[_Connection, float], None]):
     loop = asyncio.get_running_loop()
     return [
-        (await loop.create_connection(lambda: _Connection(request, answered), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: _Connection(requests, answered), "127.0.0.1", port))[1]
         for _ in range(count)
     ]
 

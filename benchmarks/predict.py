@@ -38,10 +38,10 @@ def infer_request(port: int, row: list[float]) -> bytes:
     return http_request(port, "/v2/models/lr/infer", json.dumps(question(row)).encode())
 
 
-def measure(port: int, pid: int, request: bytes, seconds: float = 4.0) -> tuple[float, Load]:
+def measure(port: int, pid: int, *requests: bytes, seconds: float = 4.0) -> tuple[float, Load]:
     """CPU microseconds of the server per request, and the load's own figures."""
     before = cpu_seconds(pid)
-    load = run_load(port, request, connections=CONNECTIONS, seconds=seconds)
+    load = run_load(port, *requests, connections=CONNECTIONS, seconds=seconds)
     if load.errors:
         raise RuntimeError(f"{load.errors} of {load.requests} requests failed")
     return (cpu_seconds(pid) - before) / load.requests * 1e6, load

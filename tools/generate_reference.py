@@ -24,6 +24,7 @@ from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import SlotTable
 from crossfade.serving.totals import RULES
 from crossfade.settings import Settings
+from crossfade.traffic.allocation.decisions import Tally
 from crossfade.traffic.follower import SnapshotFollower
 from crossfade.traffic.snapshot import Snapshot
 
@@ -86,7 +87,7 @@ def metrics_page() -> Iterator[str]:
     yield "replaced, gauges are added up or the worst is shown, and `process_*` has the label `worker`. What the others"
     yield "say is at most about a second old (`docs/decisions/0011-metrics-of-all-workers.md`).\n"
     yield "| metric | type | labels | over workers | meaning |\n|---|---|---|---|---|"
-    nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, abandoned=0, free_bytes=lambda: 0)
+    nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, tally=Tally(), abandoned=0, free_bytes=lambda: 0)
     for metric in Measurements(SlotTable(), cast("SnapshotFollower", nothing), cast("Loader", nothing)).collect():
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         labels = ", ".join(f"`{label}`" for label in getattr(metric, "_labelnames", ()))

@@ -3,12 +3,13 @@
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import Result, cpu_seconds, family_of, free_port, memory_bytes, server
+from benchmarks.harness import Result, cpu_seconds, family_of, free_port, loop_seconds, memory_bytes, server
 
 PROGRAM = """
 import http.server, json, subprocess, sys, threading
@@ -54,6 +55,22 @@ def is_alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
     except OSError:
         return False
+
+
+def test_the_loop_is_the_first_thread_and_no_other():
+    before, others = loop_seconds(os.getpid()), threading.Thread(target=burn)
+    others.start()
+    others.join()
+    between = loop_seconds(os.getpid())
+    burn()
+    after = loop_seconds(os.getpid())
+    assert after - between > between - before
+
+
+def burn():
+    until = time.thread_time() + 0.2
+    while time.thread_time() < until:
+        pass
 
 
 def test_a_server_that_ends_at_once_is_told():

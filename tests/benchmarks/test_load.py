@@ -67,6 +67,26 @@ def test_every_answer_is_counted_once(answer, paced):
     assert min(load.latencies) > 0
 
 
+def test_several_requests_take_turns():
+    heard = []
+
+    async def talk(reader, writer):
+        while request := await reader.readuntil(b"}"):
+            heard.append(request[-2:])
+            writer.write(WHOLE)
+
+    async def serve():
+        async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            requests = [http_request(port, "/", b"%d}" % number) for number in range(3)]
+            return await asyncio.to_thread(run_load, port, *requests, connections=2, seconds=0.1)
+
+    load = asyncio.run(serve())
+    assert load.requests == len(heard)
+    counts = [heard.count(b"%d}" % number) for number in range(3)]
+    assert max(counts) - min(counts) <= 1
+
+
 def test_an_open_loop_sends_what_is_due_and_counts_from_then():
     with answering(WHOLE, pause=0.05) as port:
         load = run_paced(port, http_request(port, "/", b"{}"), rate=100, connections=1, seconds=0.5)

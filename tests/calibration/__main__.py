@@ -26,6 +26,7 @@ def campaign(experiments: int) -> dict[str, Callable[[], Iterable[checks.Figure]
     }
     sick = {10: 6, 3: 17, 2: 40, 1.5: 115}
     found |= {f"pipeline {name}": partial(pipeline.pipeline, name, experiments) for name in pipeline.METRICS}
+    found |= {f"pipeline {name}": partial(pipeline.unequal, name, experiments // 2) for name in pipeline.RARE}
     found |= {
         "pipeline ramp": partial(pipeline.ramp, experiments),
         "pipeline guardrail": partial(pipeline.guardrail, experiments // 2),

@@ -59,12 +59,13 @@ def evidence(name, random, effect):
     return Evidence(name, tuple(cells), tuple(arrivals), last_us=int(_NOW.timestamp() * 1e6))
 
 
-def reports(name, experiments, effect, seed):
+def reports(name, experiments, effect, seed, methods):
     """One comparison by each method, for each experiment."""
     for number in range(experiments):
         found = evidence(name, np.random.default_rng([seed, number]), effect)
         made = {}
-        for method, spec in SPECS.items():
+        for method in methods:
+            spec = SPECS[method]
             question = Question("calibration", ARMS, (METRICS[name],), analysis=spec, started_at=START, ends_at=_NOW)
             (made[method],) = analyze(found, question, _NOW).comparisons
         yield made
@@ -81,13 +82,13 @@ def covered(comparison, truth):
     return all(look.effect is None or look.lower <= truth <= look.upper for look in comparison.looks)
 
 
-def pipeline(name, experiments, seed=11):
+def pipeline(name, experiments, seed=11, methods=tuple(SPECS)):
     """A/A, and A/B with an effect: false positives, coverage and power of every method, from units to report."""
-    counts = {method: [0, 0, 0, 0] for method in SPECS}
+    counts = {method: [0, 0, 0, 0] for method in methods}
     kind = KINDS[name]
     for effect in (0.0, kind.effect):
         truth = _truth(name, effect)
-        for made in reports(name, experiments, effect, seed + (effect > 0)):
+        for made in reports(name, experiments, effect, seed + (effect > 0), methods):
             for method, comparison in made.items():
                 assert isinstance(comparison.absolute, Effect)
                 counts[method][0 if effect == 0 else 1] += seen(comparison)
@@ -159,6 +160,38 @@ def _ramped(random, per_day, *, forget=False):
             cells.append(Cell(revision, arm, day, EVERYBODY, "", "mean", Moments.of(rows)))
             arrivals.append(Arrival(revision, arm, day, int(size), weight))
     return Evidence("ramp", tuple(cells), tuple(arrivals), last_us=int(_NOW.timestamp() * 1e6))
+
+
+RARE = {
+    "90:10, rate of 1 %": (((0.9, 0.1),), lambda random, size: (random.random(size) < 0.01).astype(float)),
+    "90:10, heavy tail": (((0.9, 0.1),), lambda random, size: random.lognormal(0.0, 1.5, size)),
+    "canary from 1 %, rate of 2 %": (
+        ((0.99, 0.01), (0.95, 0.05), (0.8, 0.2), (0.5, 0.5)),
+        lambda random, size: (random.random(size) < 0.02).astype(float),
+    ),
+}
+
+
+def unequal(name, experiments, seed=16, per_day=1000):
+    """A/A of unequal variants and skewed values, where the smaller variant's variance is underestimated most."""
+    steps, draw = RARE[name]
+    false = dict.fromkeys(("always_valid", "group_sequential"), 0)
+    for number in range(experiments):
+        random, cells, arrivals = np.random.default_rng([seed, number]), [], []
+        for place, day in enumerate(_NAMES):
+            step = place * len(steps) // DAYS
+            sizes = random.multinomial(per_day, steps[step])
+            for arm, weight, size in zip(ARMS, steps[step], sizes, strict=True):
+                cells.append(Cell(step + 1, arm, day, EVERYBODY, "", "mean", Moments.of(draw(random, size))))
+                arrivals.append(Arrival(step + 1, arm, day, int(size), weight))
+        found = Evidence("unequal", tuple(cells), tuple(arrivals), last_us=int(_NOW.timestamp() * 1e6))
+        for method in false:
+            spec = AnalysisSpec(method=method, planned_units=per_day * DAYS, looks=LOOKS)
+            question = Question("unequal", ARMS, (METRICS["mean"],), analysis=spec, started_at=START, ends_at=_NOW)
+            (comparison,) = analyze(found, question, _NOW).comparisons
+            false[method] += seen(comparison)
+    for method, count in false.items():
+        yield at_most(f"pipeline, {name}, {method}: false positives", count / experiments, ALPHA, experiments)
 
 
 def guardrail(experiments, seed=14, margin=0.05, days=10, per_day=300):

@@ -25,11 +25,20 @@ def test_coverage_and_power(name):
 
 @pytest.mark.parametrize("name", pipeline.METRICS)
 def test_from_units_to_reports(name):
-    keep(pipeline.pipeline(name, 8))
+    keep(pipeline.pipeline(name, 15, methods=("always_valid", "fixed")))
+
+
+def test_from_units_to_reports_at_planned_looks():
+    keep(pipeline.pipeline("mean", 8, methods=("group_sequential",)))
 
 
 def test_weights_that_change():
     keep(pipeline.ramp(10))
+
+
+@pytest.mark.parametrize("name", pipeline.RARE)
+def test_unequal_variants(name):
+    keep(pipeline.unequal(name, 6))
 
 
 def test_guardrails():

@@ -310,7 +310,34 @@ def test_periods_are_weighted_by_their_units(random):
     variances = np.array([sum(each.var(ddof=1) / len(each) for each in day.values()) for day in days])
     shares = sizes / sizes.sum()
     assert made.effect == pytest.approx(shares @ differences, rel=1e-9)
-    assert made.standard_error == pytest.approx(math.sqrt(shares**2 @ variances), rel=1e-9)
+    plain = math.sqrt(shares**2 @ variances)
+    assert plain * (1 - 1e-9) <= made.standard_error <= 1.03 * plain  # no period varies less than usual
+
+
+def test_a_canary_whose_first_units_all_did_the_same_is_not_certain_of_it():
+    none_of_few = {"control": np.repeat([1.0, 0.0], [20, 980]), "treatment": np.zeros(10)}
+    later = {"control": np.repeat([1.0, 0.0], [10, 490]), "treatment": np.repeat([1.0, 0.0], [10, 490])}
+    found = stratified([none_of_few, later], ((0.99, 0.01), (0.5, 0.5)))
+    made = analyze(found, question("revenue", analysis=FIXED, ends_at=after(2)), after(2)).comparisons[0]
+    assert made.absolute.effect == pytest.approx(-0.01, abs=1e-3)
+    rate, share = 0.02, 1010 / 2010
+    assert made.absolute.standard_error == pytest.approx(
+        math.sqrt(rate * 0.98 * (share**2 * (1 / 10 + 1 / 1000) + (1 - share) ** 2 * 2 / 500)), rel=0.05
+    )
+    assert made.reading == "unclear"
+
+
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential"])
+def test_a_small_variant_that_varies_less_by_chance_is_not_more_certain(method):
+    rows = {"control": np.repeat([1.0, 0.0], [18, 1782]), "treatment": np.zeros(200)}
+    spec = AnalysisSpec(method=method, planned_units=2000, looks=1)
+    found = evidence({"m": rows}, weights={"control": 0.9, "treatment": 0.1})
+    made = analyze(found, question("m", analysis=spec), after(1)).comparisons[0].absolute
+    pooled = sum(each.var(ddof=1) * len(each) for each in rows.values()) / 2000
+    assert made.standard_error == pytest.approx(math.sqrt(pooled * (1 / 1800 + 1 / 200)), rel=1e-9)
+    assert made.p_value > 0.1
+    welch = stats.ttest_ind(rows["treatment"], rows["control"], equal_var=False)
+    assert welch.pvalue < 1e-4  # what looking early would have believed
 
 
 def test_revisions_of_the_same_weights_are_one_period(random):

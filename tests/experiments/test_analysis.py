@@ -312,3 +312,15 @@ def test_questions_are_checked():
 def test_the_same_evidence_gives_the_same_report(random):
     found, asked = evidence({"m": two(random)}, days=3), question("m")
     assert analyze(found, asked, after(3)) == analyze(found, asked, after(3))
+
+
+@pytest.mark.parametrize("control", [5e-324, 1e-200, 1e30])
+@pytest.mark.parametrize("treatment", [0.0, 5e-324, 1e-200, 1.0, 1e30])
+@pytest.mark.parametrize("spread", [0.0, 1e-210, 1e-170, 1e-3])
+def test_whatever_size_outcomes_have_the_report_is_numbers_or_reasons(control, treatment, spread):
+    wave = 1 + spread * np.arange(-250, 250)
+    rows = {"control": control * wave, "treatment": treatment * wave}
+    metrics = (MetricSpec("m"), MetricSpec("g", role="guardrail", margin=0.1))
+    found = analyze(evidence({"m": rows, "g": rows}), question(*metrics), after(1))
+    assert b"NaN" not in msgspec.json.encode(found)
+    assert found._repr_html_()

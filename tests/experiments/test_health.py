@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from crossfade.experiments.health import health
@@ -157,3 +158,35 @@ def test_variants_that_nobody_named_are_left_out_and_told():
 def test_what_blocks_comes_first():
     found = examine(multiple=1, refused=(("not finite", 1),), incomplete=("x",), now=after(9))
     assert [problem.blocks for problem in found.problems] == [True, True, False, False]
+
+
+def bandit(random, revisions, per_revision, *, tilt=0.0):
+    """Weights that wander, a few units for each of them."""
+    came = []
+    for revision in range(revisions):
+        share = float(np.clip(0.5 + 0.4 * np.sin(revision / 20) + random.normal() * 0.01, 0.05, 0.95))
+        got = int(random.binomial(per_revision, share + tilt))
+        for variant, count, weight in (("control", per_revision - got, 1 - share), ("treatment", got, share)):
+            if count:
+                came.append(Arrival(revision, variant, day(revision // 100), count, weight))
+    return came
+
+
+def test_the_ratio_of_a_bandit_is_tested_over_weights_that_are_nearly_the_same():
+    asked = question("m", adaptive=True)
+    random = np.random.default_rng(3)
+    for seed in range(20):
+        assert codes(examine(bandit(np.random.default_rng(seed), 300, 6), asked=asked)) == []
+    found = examine(bandit(random, 600, 20, tilt=0.04), asked=asked)
+    assert codes(found) == ["sample_ratio"]
+
+
+def test_a_variant_that_nobody_got_in_a_few_revisions_is_no_mismatch():
+    weights = {"control": 0.9, "treatment": 0.1}
+    came = [
+        *arrivals({"control": 9, "treatment": 1}, weights, revision=1),
+        *arrivals({"control": 8}, weights, revision=2),
+    ]
+    found = examine(came)
+    assert codes(found) == []
+    assert dict(found.expected) == {"control": pytest.approx(16.2), "treatment": pytest.approx(1.8)}

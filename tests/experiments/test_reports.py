@@ -247,6 +247,19 @@ def test_segments_have_a_picture(report):
     ET.fromstring(pictures.forest_of_segments(report, (), "nothing"))
 
 
+def test_of_many_segments_the_telling_ones_are_shown():
+    many = made(
+        names=("control", "treatment"), metrics=("m",), segments=[f"v{number}" for number in range(130)], days=1
+    )
+    assert len(many.segments) == 130
+    (table,) = [each for each in sections.tables(many) if each.title == "Segments"]
+    assert len(table.rows) == 100
+    assert "100 of 130" in table.note
+    few = made(segments=("DE", "FR"))
+    (table,) = [each for each in sections.tables(few) if each.title == "Segments"]
+    assert len(table.rows) == len(few.segments)
+
+
 @pytest.mark.parametrize(
     ("method", "words_of_it"),
     [("fixed", "once, at the planned end"), ("group_sequential", "at planned looks")],

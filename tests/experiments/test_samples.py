@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec
-from crossfade.experiments.samples import accumulate, estimates, pair, periods, pooled
+from crossfade.experiments.samples import accumulate, estimates, pair, periods, pooled, splits
 from crossfade.ledger.evidence import Arrival, Evidence
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.stats.values import Estimate, NotEstimable
@@ -30,9 +30,26 @@ def test_periods_are_what_has_the_same_split():
     assert of_weights((0.5, 0.5), (0.05, 0.05), (0.9, 0.1), (0.25, 0.25)) == {1: 0, 2: 0, 3: 1, 4: 0}
 
 
-def test_a_period_without_any_weight_is_its_own():
-    found = of_weights((0.5, 0.5), (0.0, 0.0), (0.0, 0.0))
-    assert len(set(found.values())) == 3
+def test_a_revision_without_any_weight_is_its_own_period():
+    assert of_weights((0.5, 0.5), (0.0, 0.0), (0.0, 0.0)) == {1: 0}  # `accumulate` gives the others one each
+
+
+def test_who_got_nobody_has_the_weight_that_the_others_leave():
+    came = [Arrival(1, "a", day(0), 10, 0.6), Arrival(1, "b", day(0), 3, 0.3), Arrival(2, "a", day(0), 4, 1.0)]
+    assert splits(came, ("a", "b", "c")) == {1: pytest.approx((0.6, 0.3, 0.1)), 2: (1.0, 0.0, 0.0)}
+
+
+def test_weights_of_a_bandit_are_the_same_when_they_agree_in_two_digits():
+    splits = ((0.5, 0.5), (0.5021, 0.4979), (0.9912, 0.0088), (0.9913, 0.0087), (0.98, 0.02))
+    arrivals = [
+        Arrival(revision, variant, day(0), 10, weight)
+        for revision, split in enumerate(splits)
+        for variant, weight in zip(("control", "treatment"), split, strict=True)
+    ]
+    assert len(set(periods(arrivals, ("control", "treatment")).values())) == 5
+    found = periods(arrivals, ("control", "treatment"), adaptive=True)
+    assert found[0] == found[1]
+    assert len(set(found.values())) == 4  # small weights keep their digits: 0.0087 and 0.0088 differ
 
 
 def test_a_revision_that_nobody_arrived_under_is_its_own_period():
@@ -162,4 +179,15 @@ def test_degrees_of_freedom_are_those_of_the_periods():
     assert left_out == 0
     for each in found:
         assert isinstance(each, Estimate)
-        assert 2 < each.df < 40
+        assert 2 < each.df < 80
+        assert each.variance > 1 / 80  # no period varies less than usual, and some do more
+
+
+def test_of_one_period_nothing_is_lent():
+    random = np.random.default_rng(7)
+    rows = {"control": random.normal(size=40), "treatment": random.normal(0.0, 0.1, 40)}
+    (samples,) = accumulate(cells("m", rows), {1: 0}, [day(0)])
+    found = pair(samples, "control", "treatment", MEAN)
+    assert found.treatment.variance == pytest.approx(rows["treatment"].var(ddof=1) / 40)
+    plain, cautious = (found.contrast("absolute", cautious=each) for each in (False, True))
+    assert cautious.standard_error == pytest.approx(plain.standard_error)  # as many units: there is no difference

@@ -27,6 +27,10 @@ from crossfade.errors import (
 )
 from crossfade.jobs.chunks import Chunk, ReadTask, decode_chunk, encode_chunk
 from crossfade.jobs.reading import read_chunks
+from crossfade.ledger.events import Exposure, Outcome
+from crossfade.ledger.mending import mended
+from crossfade.ledger.records import Began, Ended, Exposures, Outcomes, decode_record, encode_record, salvage
+from crossfade.ledger.store import sound
 from crossfade.registry.acceptance import check_golden, read_card, read_manifest
 from crossfade.registry.golden import GoldenRequests
 from crossfade.registry.pages import number_cursor, page_of, text_cursor
@@ -49,6 +53,7 @@ from crossfade.serving.isolation.messages import (
 )
 from crossfade.serving.isolation.process import ModelProcess
 from crossfade.serving.isolation.region import Region, sealed_bytes
+from crossfade.storage.frames import Damage, Frame, marker_of, pack_frame, read_frames
 from crossfade.traffic.last_known_good import FILE_NAME, LastKnownGood
 from crossfade.traffic.snapshot import Aspired, Role, Route, Snapshot
 from tests.fuzz.target import Target, refuse
@@ -252,6 +257,45 @@ def job_arrow(data: bytes) -> None:
     _read_job("arrow", data)
 
 
+def journal(data: bytes) -> None:
+    """What a shipper does with a file of a journal: frames that we wrote, whatever was written over them."""
+    head, body = data[:1], data[1:]
+    for part in read_frames(io.BytesIO(body), _MARKER, 0, len(body)):
+        payload = body[part.start : part.end] if isinstance(part, Damage) else part.payload
+        _events(payload)
+    if head > b"\x7f":  # the same bytes as the content of an intact frame
+        (part,) = read_frames(io.BytesIO(frame := pack_frame(_MARKER, 1, body)), _MARKER, 0, len(frame))
+        assert isinstance(part, Frame)
+        assert part.payload == body
+
+
+def _events(payload: bytes) -> None:
+    try:
+        record = decode_record(payload)
+    except msgspec.DecodeError:
+        exposures, outcomes, unread = salvage(payload)
+        assert exposures or outcomes or unread
+    else:
+        events = getattr(record, "events", [])
+        exposures = [event for event in events if isinstance(event, Exposure)]
+        outcomes = [event for event in events if isinstance(event, Outcome)]
+    for kept in filter(None, map(mended, exposures)):
+        assert mended(kept) == kept
+        assert "\0" not in kept.unit
+        msgspec.json.decode(msgspec.json.encode(kept.context), type=dict[str, float])
+    assert all("\0" not in event.unit for event in outcomes if sound(event))
+
+
+_MARKER = marker_of("fuzz.log")
+_EXPOSURES = encode_record(Exposures([Exposure("a", 1, "e", 1, "v", "u", dimensions={"k": "v"}, context={"x": 1.0})]))
+_OUTCOMES = encode_record(Outcomes([Outcome("a", 1, "n", 1.0, "d"), Outcome("b", 1, "n", 0.0, "", "e", "u")]))
+_JOURNALS = tuple(
+    head + b"".join(pack_frame(_MARKER, number, payload) for number, payload in enumerate(payloads, start=1))
+    for head in (b"\x00", b"\xff")
+    for payloads in ((encode_record(Began({"e": 1})), _EXPOSURES, _OUTCOMES, encode_record(Ended())), (_OUTCOMES,))
+)
+
+
 def job_chunk(data: bytes) -> None:
     decode_chunk(data)
 
@@ -325,6 +369,7 @@ TARGETS = (
         tuple(item.encode() for item in _MANIFESTS),
         (*_JSON_WORDS, b'"signature"', b'"placement"', b'"classes"'),
     ),
+    Target("journal", journal, (*_JOURNALS, b"\x00" + _OUTCOMES), (*_PACK_WORDS, _MARKER), ()),
     Target("card", card, (canonical_json(_CARD), b"{}"), (*_JSON_WORDS, b'"parameters"', b'"evaluation"')),
     Target(
         "golden", golden, _GOLDEN, (*_JSON_WORDS, b'"inputs"', b'"outputs"', b'"shape"', b'"base64"', b'"tolerance"')

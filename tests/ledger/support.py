@@ -210,21 +210,21 @@ def row_of(spec, metric, first, exposures, outcomes, cut):
             singles = [cap(value) for value in mine]
             row += [0 if cut is None else sum(value <= cut for value in singles), len(singles)]
     if metric.covariate:
-        if metric.covariate == "shadow_score":
-            known = score_of(first, spec.control)
-            if known is None:
-                return None, singles
-        else:
-            start = first.at_us - round(metric.covariate_seconds * SECOND)
-            known = math.fsum(
-                event.value
-                for event, _ in outcomes
-                if event.name == metric.covariate and start <= event.at_us < first.at_us
-            )
+        known = covariate_of(spec, metric, first, outcomes)
+        if known is None:
+            return None, singles
         row.insert(2 if metric.kind == "ratio" else 1, known)
     if metric.missing == "skip" and not any_value:
         return None, singles
     return row, singles
+
+
+def covariate_of(spec, metric, first, outcomes):
+    if metric.covariate == "shadow_score":
+        return score_of(first, spec.control)
+    start = first.at_us - round(metric.covariate_seconds * SECOND)
+    before = (event for event, _ in outcomes if event.name == metric.covariate)
+    return math.fsum(event.value for event in before if start <= event.at_us < first.at_us)
 
 
 def timed(source, loss, who, first, exposures, outcomes, metric) -> list[list[float]]:

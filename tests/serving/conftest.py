@@ -1,9 +1,12 @@
 import pytest
 
 from crossfade.serving.runtime import ServingRuntime
+from crossfade.serving.slots import State
 from crossfade.settings import Settings
+from tests.experiments.life import open_store
+from tests.serving.experimenting import Trial
 from tests.serving.fakes import Openings
-from tests.traffic.support import FAST, open_registry
+from tests.traffic.support import FAST, eventually, move, open_registry, publish_all
 
 
 @pytest.fixture
@@ -36,5 +39,34 @@ def start(registry, openings, tmp_path):
         return runtime
 
     yield start
+    for runtime in started:
+        runtime.close()
+
+
+@pytest.fixture
+def trial(registry, openings, tmp_path):
+    """Makes a running process with a model `m`, whose champion is `1.0.0`, and experiments on it."""
+    publish_all(registry, "m", "1.0.0", "1.0.1", "1.0.2")
+    move(registry, "m", "1.0.0")
+    started = []
+
+    def make(*specs, **sections):
+        """Start the experiments, then the process: it has to do with what it can load."""
+        store = open_store(registry)
+        for spec in specs:
+            store.create(spec)
+            store.start(spec.name)
+        exposures = []
+        on_threads = FAST.model_copy(update={"inline_below_seconds": 1e-9})  # so that tests can hold a model up
+        settings = Settings(home=tmp_path, serving=on_threads, **sections)
+        database = registry.backend.database
+        runtime = ServingRuntime(registry.backend, database, settings, openings, record=exposures.append)
+        started.append(runtime)
+        runtime.start()
+        eventually(lambda: runtime.slots.is_ready("m", "1.0.0"))
+        eventually(lambda: all(slot.state in {State.READY, State.FAILED} for slot in runtime.slots.all().values()))
+        return Trial(runtime, store, exposures)
+
+    yield make
     for runtime in started:
         runtime.close()

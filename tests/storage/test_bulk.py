@@ -64,10 +64,15 @@ def test_a_connection_that_breaks_is_an_unavailable_database(postgres_url):
 
     database = open_database(postgres_url)
     migrate(database)
-    with pytest.raises(DatabaseUnavailableError), database.write() as connection:
-        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
-        with database.read() as other:
-            other.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
-        insert_new(connection, outcomes, [row("a")])
+
+    def insert_after_the_end():
+        with database.write() as connection:
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            with database.read() as other:
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({pid})")
+            insert_new(connection, outcomes, [row("a")])
+
+    with pytest.raises(DatabaseUnavailableError):
+        insert_after_the_end()
     assert insert(database, row("a")) == {"a"}
     database.close()

@@ -170,7 +170,7 @@ def test_a_segment_that_cannot_begin_is_followed_by_another(tmp_path, operation)
     disk = Failing()
     segments = writer(disk, tmp_path)
     disk.failing = {operation: 1}
-    with pytest.raises(OSError, match="error|space"):
+    with pytest.raises(OSError, match=r"error|space"):
         segments.append([b"one"])
     segments.append([b"one"])
     segments.close()

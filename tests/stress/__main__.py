@@ -4,12 +4,14 @@
 - faults: Redis and PostgreSQL behind connections that misbehave.
 - slow: 500 clients that send slowly, nothing, or without end.
 - poison: models that crash, hang, leak and flood, beside one that does not.
+- ledger: 1,000 kills of a process that records events, and 100 with PostgreSQL.
 - overload: three and ten times the load that the server can bear, with a deadline of 250 ms.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -106,7 +108,20 @@ def slow(clients: int = 500, most_times_p99: float = 1.5) -> bool:
     return not outcome.violations
 
 
-CAMPAIGNS = {"swaps": swaps, "overload": overloads, "poison": poisons, "faults": faults, "slow": slow}
+def ledger(count: int = 1_000) -> bool:
+    """Kill a process that records events, again and again; tells whether every promise was kept."""
+    kept = True
+    with tempfile.TemporaryDirectory() as folder, servers.postgres() as postgres:
+        for name, url, kills in (("sqlite", f"sqlite:///{folder}/crossfade.db", count), ("pg", postgres, count // 10)):
+            home = Path(folder, name)
+            home.mkdir()
+            # a process without threads, because it forks
+            command = [sys.executable, "-m", "tests.stress.kills", url, str(home), "--kills", str(kills)]
+            kept &= subprocess.run(command, check=False).returncode == 0
+    return kept
+
+
+CAMPAIGNS = {"ledger": ledger, "swaps": swaps, "overload": overloads, "poison": poisons, "faults": faults, "slow": slow}
 
 if __name__ == "__main__":
     kept = [CAMPAIGNS[name]() for name in sys.argv[1:] or CAMPAIGNS]

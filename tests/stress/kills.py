@@ -17,7 +17,7 @@ import struct
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -212,43 +212,46 @@ def _verify(
 ) -> None:
     database = open_database(url)
     with database.read() as connection:
-        stored: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for name in connection.scalars(select(outcomes.c.id)):
-            run, producer, number = map(int, name.split("."))
-            stored[run, producer].append(number)
-        exposed: dict[int, int] = defaultdict(int)
-        for name in connection.scalars(select(exposures.c.experiment)):
-            exposed[int(name[1:])] += 1
-        gaps = list(connection.execute(select(ledger_gaps)).mappings())
-        folded = connection.execute(text("SELECT exposures, outcomes FROM folded")).one()
-        left = connection.execute(select(ledger_journals)).all()
+        _verify_outcomes(connection, acknowledged, found)
+        _verify_exposures(connection, made, found)
+        folded = tuple(connection.execute(text("SELECT exposures, outcomes FROM folded")).one())
+        left = connection.scalars(select(ledger_journals.c.journal).where(~ledger_journals.c.finished)).all()
     database.close()
-    violations = found.violations
+    if folded != (found.exposures_stored, found.events_stored):
+        found.violations.append(f"{folded} were folded, {found.exposures_stored, found.events_stored} are stored")
+    if left or list(folder.iterdir()):  # a finished journal is forgotten at once, or after a day
+        found.violations.append(f"left behind: {left} {sorted(path.name for path in folder.iterdir())}")
+
+
+def _verify_outcomes(connection: Connection, acknowledged: dict[tuple[int, int], int], found: Outcomes) -> None:
+    stored: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for name in connection.scalars(select(outcomes.c.id)):
+        run, producer, number = map(int, name.split("."))
+        stored[run, producer].append(number)
     for key, done in acknowledged.items():
         found.events_acknowledged += done
         if not set(range(done)) <= set(stored[key]):
-            violations.append(f"acknowledged outcomes of {key} are lost")
+            found.violations.append(f"acknowledged outcomes of {key} are lost")
     for key, numbers in stored.items():
         found.events_stored += len(numbers)
         if sorted(numbers) != list(range(len(numbers))):
-            violations.append(f"outcomes of {key} have a hole, or come twice")
-    lost: dict[str, int] = defaultdict(int)
-    for gap in gaps:
+            found.violations.append(f"outcomes of {key} have a hole, or come twice")
+
+
+def _verify_exposures(connection: Connection, made: dict[int, tuple[int, int]], found: Outcomes) -> None:
+    stored = Counter(int(name[1:]) for name in connection.scalars(select(exposures.c.experiment)))
+    lost: Counter[str] = Counter()
+    for gap in connection.execute(select(ledger_gaps)).mappings():
         if gap["reason"] not in {"crash", "dropped"} or gap["count"] is None:
-            violations.append(f"a gap that nothing explains: {dict(gap)}")
+            found.violations.append(f"a gap that nothing explains: {dict(gap)}")
         lost[gap["experiment"]] += gap["count"] or 0
     for run, (least, most) in made.items():
-        known = exposed[run] + lost[f"e{run}"]
+        known = stored[run] + lost[f"e{run}"]
         found.exposures_made += most
-        found.exposures_stored += exposed[run]
+        found.exposures_stored += stored[run]
         found.exposures_known_lost += lost[f"e{run}"]
         if not least <= known <= most:
-            violations.append(f"run {run} made {least} to {most} exposures, but {known} are stored or known to be lost")
-    if tuple(folded) != (found.exposures_stored, found.events_stored):
-        violations.append(f"{tuple(folded)} events were folded, {found.exposures_stored, found.events_stored} stored")
-    left = [row for row in left if not row.finished]  # one is forgotten at once, or after a day
-    if left or list(folder.iterdir()):
-        violations.append(f"left behind: {left} {sorted(path.name for path in folder.iterdir())}")
+            found.violations.append(f"run {run} made {least} to {most} exposures; {known} are stored or known lost")
 
 
 def main() -> int:

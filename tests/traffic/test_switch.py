@@ -19,41 +19,13 @@ from crossfade.errors import (
     RejectedVersionError,
     VersionNotFoundError,
 )
-from crossfade.registry.requests import ProcessStatus
 from crossfade.storage.tables import candidates
 from crossfade.traffic import fleet as fleet_module
 from crossfade.traffic import switch as switch_module
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.switch import AliasSwitch
 from crossfade.traffic.unloading import set_unloaded
-from tests.traffic.support import FAST, Clock, move, publish_all
-
-
-class Process:
-    """A serving process as the database sees it; it follows at once, and loads as the test says."""
-
-    def __init__(self, fleet, clock, name="a"):
-        self.fleet = fleet
-        self.clock = clock
-        self.name = name
-        self.slots = {}
-        self.loads = {}
-        self.follows = True
-        self.revision = -1
-
-    def report(self):
-        if self.follows:
-            self.revision = self.fleet.revision()
-        status = ProcessStatus(self.name, "host", 7, self.clock(), self.clock(), self.revision, dict(self.slots))
-        self.fleet.report(status)
-
-    def turn(self):
-        """Take notice of candidates."""
-        with self.fleet._database.read() as connection:
-            for row in connection.execute(candidates.select()):
-                ref = f"{row.model}:{row.semver}"
-                self.slots[ref] = self.loads.get(ref, ("ready", ""))
-        self.report()
+from tests.traffic.support import FAST, Clock, Process, move, publish_all
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from crossfade.cli.assigning import assign
 from crossfade.cli.experiment_sheets import bandit_sheet, experiment_sheet, layer_sheet, one_experiment
 from crossfade.cli.models import cursor_option, limit_option
 from crossfade.cli.off_policy import evaluate_policy
+from crossfade.cli.output import facts
 from crossfade.cli.planning import power
 from crossfade.cli.session import Session, command
 
@@ -61,6 +62,20 @@ def create(session: Session, spec: Path) -> None:
 
 assert create.help is not None  # noqa: S101 - its docstring
 create.help += f"\n\nFor example:\n{_EXAMPLE}"
+
+
+@command(experiments, changes=True)
+@click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@reason_option
+def amend(session: Session, spec: Path, reason: str) -> None:
+    """Change an experiment to what SPEC says; once it has started, what its numbers depend on stays."""
+    from crossfade.cli.documents import read_spec
+    from crossfade.client import verbs
+    from crossfade.experiments.spec import ExperimentSpec
+
+    call = verbs.amend_experiment(read_spec(spec, ExperimentSpec), reason=reason)
+    with session.client() as client:
+        session.change(client, call, one_experiment, _next)
 
 
 @command(experiments, changes=True)
@@ -167,11 +182,30 @@ def reweight(session: Session, name: str, weights: tuple[str, ...], coverage: fl
     from crossfade.client import verbs
 
     wanted = dict(map(_weight, weights)) or None
+    if len(wanted or ()) < len(weights):
+        raise click.UsageError("a variant has two weights")
     if wanted is None and coverage is None:
         raise click.UsageError("say new weights, such as `old=0.2 new=0.8`, or `--coverage`")
     call = verbs.reweight_experiment(name, wanted, coverage=coverage, reason=reason)
     with session.client() as client:
         session.change(client, call, one_experiment, _next)
+
+
+@command(experiments)
+@click.argument("name")
+@click.option(
+    "--to", "target", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A Parquet file to write."
+)
+@click.option("--reward", default="", metavar="OUTCOME", help="One row for each decision, with what it earned of this.")
+def export(session: Session, name: str, target: Path, reward: str) -> None:
+    """Write the exposures and outcomes of an experiment to a Parquet file, or its decisions with their rewards."""
+    with session.client() as client:
+        client.export_experiment(name, target, reward=reward)
+    session.show(str(target), facts([("file", str(target))], name=str(target)))
+    if reward:
+        session.hint(f"judge others by it: `crossfade experiments evaluate-policy {target} --weights A=0.5,B=0.5`")
+    else:
+        session.hint(f"read it with `polars.read_parquet('{target}')`")
 
 
 @command(experiments)

@@ -18,7 +18,6 @@ NOUNS: dict[str, tuple[str, str]] = {
     "experiments": ("crossfade.cli.experiments:experiments", "Compare versions on live traffic: start, watch, judge."),
     "jobs": ("crossfade.cli.jobs:jobs", "Have whole files predicted, and take the results."),
     "outcomes": ("crossfade.cli.outcomes:outcomes", "Record what became of decisions."),
-    "ledger": ("crossfade.cli.ledger:ledger", "Take exposures and outcomes out as files."),
     "serve": ("crossfade.cli.serve:serve", "Start the server."),
     "replay": ("crossfade.cli.replay:replay", "Put captured predictions to another version."),
     "cache": ("crossfade.cli.cache:cache", "See what is kept of answers, and have them computed anew."),

@@ -111,6 +111,7 @@ class AsyncClient:
     cancel_job = _Verb(verbs.cancel_job)
     job_result = _Verb(verbs.job_result)
     create_experiment = _Verb(verbs.create_experiment)
+    amend_experiment = _Verb(verbs.amend_experiment)
     experiments = _Verb(verbs.experiments)
     experiment = _Verb(verbs.experiment)
     start_experiment = _Verb(verbs.start_experiment)
@@ -119,6 +120,7 @@ class AsyncClient:
     reweight_experiment = _Verb(verbs.reweight_experiment)
     analyze_experiment = _Verb(verbs.analyze_experiment)
     decide_experiment = _Verb(verbs.decide_experiment)
+    experiment_events = _Verb(verbs.experiment_events)
     bandit = _Verb(verbs.bandit)
     create_layer = _Verb(verbs.create_layer)
     layers = _Verb(verbs.layers)
@@ -237,6 +239,17 @@ class AsyncClient:
         """
         download = Download(result_of(await self.job(job)), Path(target), progress)
         return await self._download(verbs.job_result(job), download, Path(target))
+
+    async def export_experiment(self, name: str, target: str | PathLike[str], *, reward: str = "") -> Path:
+        """Write the events of an experiment to a Parquet file, piece by piece; the file appears when it is whole.
+
+        Args:
+            name: The experiment.
+            target: Where the file shall be; what is there is replaced.
+            reward: Name of an outcome: then each row is a decision with what it earned.
+        """
+        download = Download(None, Path(target), None)
+        return await self._download(verbs.experiment_events(name, reward=reward), download, Path(target))
 
     async def close(self) -> None:
         """Close the connections."""

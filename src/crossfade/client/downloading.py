@@ -62,7 +62,7 @@ class Download:
     """Takes the bytes of one file, in a `with` block; when it ends well the file is there, whole and as registered.
 
     Args:
-        expected: What has to arrive.
+        expected: What has to arrive; None for what the server makes while it is sent.
         target: Where the file shall be; what is there is replaced. Folders are made.
         progress: Told (bytes written, bytes in all).
 
@@ -70,7 +70,7 @@ class Download:
         CorruptBlobError: The bytes are not those that were registered; nothing is left behind.
     """
 
-    def __init__(self, expected: Expected, target: Path, progress: Progress | None) -> None:
+    def __init__(self, expected: Expected | None, target: Path, progress: Progress | None) -> None:
         self._expected = expected
         self._target = target
         self._partial = target.with_name(f".{target.name}.{new_id()}.part")
@@ -83,7 +83,7 @@ class Download:
         self._file.write(piece)
         self._hash.update(piece)
         self._done += len(piece)
-        if self._progress is not None:
+        if self._progress is not None and self._expected is not None:
             self._progress(self._done, self._expected.size)
 
     def __enter__(self) -> Self:
@@ -107,5 +107,5 @@ class Download:
 
     def _check(self) -> None:
         found = self._expected
-        if self._hash.hexdigest() != found.digest:
+        if found is not None and self._hash.hexdigest() != found.digest:
             raise CorruptBlobError(digest=found.digest, path=found.path, ref=found.owner, damage="changed")

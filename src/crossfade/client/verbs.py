@@ -222,6 +222,12 @@ def create_experiment(spec: ExperimentSpec) -> Call[Experiment]:
     return Call("POST", f"{API}/experiments", json_as(Experiment), body=spec, repeatable=True)
 
 
+def amend_experiment(spec: ExperimentSpec, *, reason: str = "") -> Call[Experiment]:
+    """Change an experiment that has not ended. Once it has started, what its numbers depend on stays."""
+    path = f"{API}/experiments/{segment(spec.name)}"
+    return Call("PUT", path, json_as(Experiment), {"reason": reason}, body=spec, repeatable=True)
+
+
 def experiments(*, model: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Call[Page[Experiment]]:
     """List experiments, newest first."""
     params = {"model": model, "status": status, "cursor": cursor, "limit": limit}
@@ -268,6 +274,15 @@ def decide_experiment(
     """End an experiment by a decision: what the analysis says, unless an action is named."""
     body = DecideRequest(action, variant, reason)
     return Call("POST", f"{API}/experiments/{segment(name)}/decide", json_as(Experiment), body=body)
+
+
+def experiment_events(name: str, *, reward: str = "") -> Call[bytes]:
+    """Return the events of an experiment as Parquet, in memory; `export_experiment` writes large ones to disk.
+
+    With the name of an outcome as `reward`, each row is a decision with what it earned.
+    """
+    path = f"{API}/experiments/{segment(name)}/export"
+    return Call("GET", path, lambda answer: answer.content, {"reward": reward}, repeatable=True)
 
 
 def bandit(name: str) -> Call[BanditReport]:

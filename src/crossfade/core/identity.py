@@ -156,14 +156,15 @@ class ModelRef(msgspec.Struct, frozen=True):
         return f"models:/{self.name}/{self.number if self.stage is None else self.stage}"
 
 
+_MARKS = 0x7 << 76 | 0x2 << 62
+"""The version and the variant of an id."""
+_RANDOM_BITS = (1 << 80) - 1 & ~(0xF << 76 | 0x3 << 62)
+
+
 def new_id() -> str:
     """Return a new id that sorts by time: the hexadecimal layout of UUID version 7 (RFC 9562, section 5.7)."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds << 80) | (random & ((1 << 80) - 1))
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    text = f"{value:032x}"
+    random = int.from_bytes(os.urandom(10), "big") & _RANDOM_BITS
+    text = ((time.time_ns() // 1_000_000) << 80 | random | _MARKS).to_bytes(16, "big").hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

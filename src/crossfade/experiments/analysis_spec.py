@@ -23,6 +23,10 @@ Finding = Literal["better", "worse", "acceptable"]
 """Significantly better, significantly worse, or shown to be within the margin (of guardrails)."""
 MOST_LOOKS = 20
 MOST_RULES = 50
+LEAST_ALPHA = 1e-12
+"""Nobody needs to be surer, and quantiles of less are not numbers any more."""
+MOST_PRIOR, LEAST_DEVIATION = 1e6, 1e-6
+"""Of relative effects: beyond, a prior is a mistake and not a belief."""
 
 
 class AnalysisSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -182,6 +186,8 @@ def _problems_of_analysis(spec: AnalysisSpec) -> Iterator[str]:
     for name in ("alpha", "power"):
         if not 0 < getattr(spec, name) < 1:  # which NaN is not either
             yield f"`{name}` is {getattr(spec, name)}, which is not between 0 and 1"
+    if not spec.alpha >= LEAST_ALPHA:
+        yield f"`alpha` is {spec.alpha}, and {LEAST_ALPHA:g} is the least"
     if not spec.alpha < spec.power:
         yield f"a power of {spec.power} is not above alpha"
     if spec.correction == "e_bh" and spec.method != "always_valid":
@@ -191,8 +197,10 @@ def _problems_of_analysis(spec: AnalysisSpec) -> Iterator[str]:
     if spec.method == "fixed" and spec.planned_units is None and spec.planned_seconds is None:
         yield "`fixed` needs a planned end: `planned_units` or `planned_seconds`"
     yield from _problems_of_sizes(spec)
-    if not (math.isfinite(spec.prior_mean) and 0 < spec.prior_deviation < math.inf):
-        yield "a prior has a mean and a deviation above zero"
+    if not abs(spec.prior_mean) <= MOST_PRIOR:
+        yield f"`prior_mean` is {spec.prior_mean}, and {-MOST_PRIOR:g} to {MOST_PRIOR:g} are possible"
+    if not LEAST_DEVIATION <= spec.prior_deviation <= MOST_PRIOR:
+        yield f"`prior_deviation` is {spec.prior_deviation}, and {LEAST_DEVIATION:g} to {MOST_PRIOR:g} are possible"
 
 
 def _problems_of_sizes(spec: AnalysisSpec) -> Iterator[str]:
@@ -218,7 +226,7 @@ def _problems_of_decision(spec: DecisionSpec) -> Iterator[str]:
         yield f"`minimum_runtime_seconds` is {spec.minimum_runtime_seconds}, which is not zero or more"
     if not 2 <= spec.minimum_units < 2**53:
         yield f"`minimum_units` is {spec.minimum_units}, and two units are the least that vary"
-    if not 0 < spec.harm_alpha < 1:
-        yield f"`harm_alpha` is {spec.harm_alpha}, which is not between 0 and 1"
+    if not LEAST_ALPHA <= spec.harm_alpha < 1:
+        yield f"`harm_alpha` is {spec.harm_alpha}, and {LEAST_ALPHA:g} to less than 1 is possible"
     if not 0 <= spec.multiple_share <= 1:
         yield f"`multiple_share` is {spec.multiple_share}, and 0 to 1 is possible"

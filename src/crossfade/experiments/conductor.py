@@ -89,6 +89,8 @@ class Conductor:
                 return
             except CrossfadeError as error:
                 self._say(experiment.name, str(error))
+            except Exception as error:  # noqa: BLE001 - a bug that one experiment meets must not starve those after it
+                self._say(experiment.name, repr(error), bug=True)
 
     def _attend(self, experiment: Experiment) -> None:
         bandit = experiment.spec.bandit
@@ -121,8 +123,8 @@ class Conductor:
             except Exception:  # noqa: BLE001 - a bug must not end what attends to all other experiments
                 _log.exception("a turn failed")
 
-    def _say(self, name: str, problem: str) -> None:
+    def _say(self, name: str, problem: str, *, bug: bool = False) -> None:
         """Log a problem once, until it changes."""
         if self._said.get(name) != problem:
             self._said[name] = problem
-            _log.warning("experiment `%s` is not attended to: %s", name or "*", problem)
+            _log.warning("experiment `%s` is not attended to: %s", name or "*", problem, exc_info=bug)

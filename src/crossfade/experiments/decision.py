@@ -55,7 +55,7 @@ def decide(findings: Findings) -> Decision:
         return _blocked(findings, harm)
     if harm is not None:
         reason = (
-            f"{words.sentence(harm)}; the guardrail is worse with p = {words.p(harm.harm_p)}, at whatever time one asks"
+            f"{words.sentence(harm)}; the guardrail is worse with {words.p_is(harm.harm_p)}, at whatever time one asks"
         )
         return Decision("stop", harm.treatment.variant, reason)
     if (early := _early(findings)) is not None:
@@ -153,7 +153,7 @@ def _at_end(findings: Findings, treatment: str) -> str:
         return f"the planned {spec.planned_units:,} units are there"
     if horizon is not None and findings.now >= horizon and _looked(findings):
         return "the planned time is over"
-    primaries = findings.of(treatment, "primary")
+    primaries = findings.of(treatment, "primary") if spec.method == "always_valid" else []
     powers = [reached(each, question, total, len(primaries)) for each in primaries]
     if powers and all(each is not None and each >= spec.power for each in powers):
         effect = words.percent(spec.smallest_effect or 0.0)
@@ -222,7 +222,10 @@ def _continue(findings: Findings, about: str, reason: str) -> Decision:
     if not predicted or any(each.units is None for each in predicted):
         return Decision("continue", about, reason, "more units than can be said now")
     most = max(predicted, key=lambda each: each.units or 0)
-    return _waiting(findings, about, reason, max((most.units or 0) - total, 0), most.aim)
+    remaining = (most.units or 0) - total
+    if remaining <= 0:
+        return Decision("continue", about, reason, f"patience: there are enough units {most.aim}", 0, 0.0)
+    return _waiting(findings, about, reason, remaining, most.aim)
 
 
 def _predicted(findings: Findings, treatments: Iterable[str]) -> Iterator[Forecast]:

@@ -1,4 +1,4 @@
-"""How much longer an experiment takes: units that are still needed, and the time in which they come."""
+"""How much longer an always-valid experiment takes: units that are still needed, and the time in which they come."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from crossfade.experiments.report import Comparison
 from crossfade.experiments.reports import words
 from crossfade.ledger.evidence import Arrival
 from crossfade.methods.stats.non_inferiority import NonInferiority
-from crossfade.methods.stats.power import MOST, Design, Population, power, units_needed
-from crossfade.methods.stats.sequential_power import always_valid_power, group_sequential_power
+from crossfade.methods.stats.power import MOST, Design, Population, units_needed
+from crossfade.methods.stats.sequential_power import always_valid_power
 from crossfade.methods.stats.values import Alternative, Effect, NotEstimable
 
 DAYS = 7
@@ -118,10 +118,6 @@ def _plan(comparison: Comparison, question: Question, total: int, alpha: float, 
     design = Design(alpha, alternative, n_control / everybody, n_treatment / everybody)
 
     def reach(effect: float, n: float) -> float:
-        if spec.method == "fixed":
-            return power(population, effect, n, design)
-        if spec.method == "group_sequential":
-            return group_sequential_power(population, effect, n, design, times=spec.looks, spending=spec.spending)
         return always_valid_power(
             population, effect, n, design, times=_LOOKS, tuning=spec.tuning, smallest=spec.smallest_units
         )

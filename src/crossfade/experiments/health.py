@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from crossfade.experiments.question import Question
-from crossfade.experiments.report import Health, Problem
+from crossfade.experiments.report import Health, HealthProblem
+from crossfade.experiments.reports.words import p_is
+from crossfade.experiments.samples import periods, splits
 from crossfade.ledger.evidence import Arrival, Evidence
 from crossfade.methods.stats.sample_ratio import ALARM, SampleRatio, fixed
 
@@ -17,7 +19,6 @@ STALE = timedelta(days=1)
 NOTEWORTHY = 0.05
 """Share of outcomes that could not be used above which it is said."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TOLERANCE = 1e-6
 
 
 def health(evidence: Evidence, question: Question, now: datetime) -> Health:
@@ -32,9 +33,9 @@ def health(evidence: Evidence, question: Question, now: datetime) -> Health:
     units = dict.fromkeys(question.variants, 0)
     for arrival in known:
         units[arrival.variant] += arrival.units
-    revisions = _revisions(known, question.variants)
+    came = _periods(known, question)
     total = sum(units.values())
-    ratio = _fixed(revisions), _sequential(revisions)
+    ratio = _fixed(came), _sequential(came)
     if len(question.variants) < 2:
         ratio = None, None
     seen = total + evidence.multiple
@@ -49,7 +50,7 @@ def health(evidence: Evidence, question: Question, now: datetime) -> Health:
     return Health(
         problems=tuple(sorted(found, key=lambda problem: not problem.blocks)),
         units=tuple(units.items()),
-        expected=tuple(_expected(revisions, question.variants).items()),
+        expected=tuple(_expected(came, question.variants).items()),
         sample_ratio_p=ratio[0],
         sequential_sample_ratio_p=ratio[1],
         multiple_share=multiple_share,
@@ -57,8 +58,8 @@ def health(evidence: Evidence, question: Question, now: datetime) -> Health:
 
 
 @dataclass(frozen=True)
-class _Revision:
-    """Weights of one revision and its units by day; what no known variant owns comes last."""
+class _Period:
+    """What the variants should get, and what they got, day by day."""
 
     weights: tuple[float, ...]
     days: tuple[tuple[int, ...], ...]
@@ -68,99 +69,99 @@ class _Revision:
         return tuple(map(sum, zip(*self.days, strict=True)))
 
 
-def _revisions(arrivals: list[Arrival], variants: tuple[str, ...]) -> list[_Revision]:
-    by_revision: dict[int, list[Arrival]] = defaultdict(list)
+def _periods(arrivals: list[Arrival], question: Question) -> list[_Period]:
+    """Return the revisions; of a bandit, whose weights change by the minute, similar ones together."""
+    variants = question.variants
+    shares = splits(arrivals, variants)
+    together = periods(arrivals, variants, adaptive=True) if question.adaptive else {each: each for each in shares}
+    days: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0] * len(variants)))
+    wanted: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(variants))
     for arrival in arrivals:
-        by_revision[arrival.revision].append(arrival)
-    found = []
-    for _, rows in sorted(by_revision.items()):
-        weights = {row.variant: row.weight for row in rows}
-        given = [weights.get(variant, 0.0) for variant in variants]
-        # a variant without a single unit has no row; what the others leave is its weight, and it got nobody
-        rest = 1.0 - sum(given)
-        days: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for row in rows:
-            days[row.day][row.variant] += row.units
-        if sum(given) > 0:
-            by_day = tuple((*(days[day][variant] for variant in variants), 0) for day in sorted(days))
-            found.append(_Revision((*given, rest if rest > _TOLERANCE else 0.0), by_day))
-    return found
+        if arrival.revision in shares:
+            period = together[arrival.revision]
+            days[period][arrival.day][variants.index(arrival.variant)] += arrival.units
+            for place, share in enumerate(shares[arrival.revision]):
+                wanted[period][place] += share * max(arrival.units, 1)
+    return [
+        _Period(tuple(wanted[period]), tuple(tuple(days[period][day]) for day in sorted(days[period])))
+        for period in sorted(days)
+    ]
 
 
-def _fixed(revisions: list[_Revision]) -> float | None:
-    """Return the p-value at this look: the smallest of the revisions', times their number."""
-    p_values = [fixed(revision.counts, revision.weights) for revision in revisions if sum(revision.counts)]
+def _fixed(came: list[_Period]) -> float | None:
+    """Return the p-value at this look: the smallest of the periods', times their number."""
+    p_values = [fixed(period.counts, period.weights) for period in came if sum(period.counts)]
     return min(1.0, min(p_values) * len(p_values)) if p_values else None
 
 
-def _sequential(revisions: list[_Revision]) -> float | None:
+def _sequential(came: list[_Period]) -> float | None:
     """Return the always-valid p-value over the ends of all days and through all changes of the weights."""
     state: SampleRatio | None = None
-    for revision in revisions:
-        state = SampleRatio.start(revision.weights) if state is None else state.reweight(revision.weights)
-        counts = (0,) * len(revision.weights)
-        for day in revision.days:
+    for period in came:
+        state = SampleRatio.start(period.weights) if state is None else state.reweight(period.weights)
+        counts = (0,) * len(period.weights)
+        for day in period.days:
             counts = tuple(before + new for before, new in zip(counts, day, strict=True))
             state = state.observe(counts)
     return None if state is None else state.p_value
 
 
-def _expected(revisions: list[_Revision], variants: tuple[str, ...]) -> dict[str, float]:
+def _expected(came: list[_Period], variants: tuple[str, ...]) -> dict[str, float]:
     expected = dict.fromkeys(variants, 0.0)
-    for revision in revisions:
-        total, weights = sum(revision.counts), sum(revision.weights)
-        for variant, weight in zip(variants, revision.weights, strict=False):
+    for period in came:
+        total, weights = sum(period.counts), sum(period.weights)
+        for variant, weight in zip(variants, period.weights, strict=True):
             expected[variant] += total * weight / weights
     return expected
 
 
-def _of_units(evidence: Evidence, question: Question, total: int) -> Iterator[Problem]:
+def _of_units(evidence: Evidence, question: Question, total: int) -> Iterator[HealthProblem]:
     if not total:
-        yield Problem("no_data", "no units yet", blocks=True, waits=True)
+        yield HealthProblem("no_data", "no units yet", blocks=True, waits=True)
     strangers = sorted({arrival.variant for arrival in evidence.arrivals} - set(question.variants))
     if strangers:
         named = ", ".join(f"`{name}`" for name in strangers[:3]) + (" and others" if len(strangers) > 3 else "")
-        yield Problem(
+        yield HealthProblem(
             "unknown_variants", f"units are in {named}, which the experiment does not name; they are left out"
         )
 
 
-def _of_ratio(p_value: float | None, units: dict[str, int]) -> Iterator[Problem]:
+def _of_ratio(p_value: float | None, units: dict[str, int]) -> Iterator[HealthProblem]:
     if p_value is not None and p_value < ALARM:
         counts = ", ".join(f"`{variant}` {count:,}" for variant, count in units.items())
-        words = f"units do not arrive in the proportions of the weights (p = {p_value:.2g}): {counts}"
-        yield Problem("sample_ratio", words, blocks=True)
+        words = f"units do not arrive in the proportions of the weights ({p_is(p_value)}): {counts}"
+        yield HealthProblem("sample_ratio", words, blocks=True)
 
 
-def _of_multiple(evidence: Evidence, share: float, most: float) -> Iterator[Problem]:
+def _of_multiple(evidence: Evidence, share: float, most: float) -> Iterator[HealthProblem]:
     if evidence.multiple:
         words = f"{evidence.multiple:,} units ({share:.2%}) were seen in several variants and are left out"
-        yield Problem("multiple_exposures", words, blocks=share > most)
+        yield HealthProblem("multiple_exposures", words, blocks=share > most)
 
 
-def _of_events(evidence: Evidence) -> Iterator[Problem]:
+def _of_events(evidence: Evidence) -> Iterator[HealthProblem]:
     for reason in evidence.incomplete:
-        yield Problem("incomplete", f"events are missing: {reason}", blocks=True, waits=True)
+        yield HealthProblem("incomplete", f"events are missing: {reason}", blocks=True, waits=True)
     everything = evidence.outcomes + evidence.orphans + evidence.early
     if evidence.orphans > NOTEWORTHY * everything:
         words = (
             f"{evidence.orphans:,} outcomes belong to no exposure that is known ({evidence.orphans / everything:.0%})"
         )
-        yield Problem("orphans", words)
+        yield HealthProblem("orphans", words)
     if evidence.early > NOTEWORTHY * everything:
         words = f"{evidence.early:,} outcomes came before the first exposure of their unit and do not count"
-        yield Problem("early_outcomes", words)
+        yield HealthProblem("early_outcomes", words)
     refused = sum(count for _, count in evidence.refused)
     if refused:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in evidence.refused)
-        yield Problem("refused_events", f"{refused:,} events could not be used ({reasons})")
+        yield HealthProblem("refused_events", f"{refused:,} events could not be used ({reasons})")
 
 
-def _of_age(evidence: Evidence, question: Question, now: datetime) -> Iterator[Problem]:
+def _of_age(evidence: Evidence, question: Question, now: datetime) -> Iterator[HealthProblem]:
     if evidence.last_us is None:
         return
     until = min(now, question.ends_at) if question.ends_at is not None else now
     age = until - (_EPOCH + timedelta(microseconds=evidence.last_us))
     if age > STALE:
         hours = age.total_seconds() / 3600
-        yield Problem("stale", f"the newest event is {hours:,.0f} hours old", blocks=True, waits=True)
+        yield HealthProblem("stale", f"the newest event is {hours:,.0f} hours old", blocks=True, waits=True)

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import CHAMPION
 from crossfade.errors import ExperimentConflictError
@@ -13,7 +17,11 @@ from crossfade.experiments.record import ENDED, Experiment, Status, Verdict
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest
 from crossfade.experiments.store import ExperimentStore
+from crossfade.ledger.decisions import export_decisions
+from crossfade.ledger.export import Exported, export_events
 from crossfade.ledger.reading import read_evidence
+from crossfade.methods.bandits.contextual import ContextualSpec
+from crossfade.registry.acceptance import MAX_REASON, attribution
 from crossfade.registry.registry import LOCAL
 from crossfade.storage.database import Database
 from crossfade.traffic.switch import AliasSwitch
@@ -50,6 +58,28 @@ class Judge:
         """
         return self._analyze(self._store.find(name))
 
+    def export(self, name: str, target: Path, *, reward: str = "") -> Exported:
+        """Write the events of an experiment to a Parquet file.
+
+        Args:
+            name: The experiment.
+            target: The file; it appears under its name when it is complete.
+            reward: Name of an outcome: then each row is a decision with what it earned, as a log to evaluate policies
+                on. Without it each row is an event.
+
+        Raises:
+            ExperimentNotFoundError: There is no such experiment.
+            MissingExtraError: pyarrow is not installed.
+        """
+        spec = self._store.find(name).spec
+        if not reward:
+            return export_events(self._database, name, target)
+        policy = None if spec.bandit is None else spec.bandit.policy
+        features = [feature.name for feature in policy.features] if isinstance(policy, ContextualSpec) else []
+        return export_decisions(
+            self._database, name, target, reward=reward, dimensions=spec.dimensions, features=features
+        )
+
     def decide(self, name: str, wanted: DecideRequest, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End an experiment by a decision: ship a variant to everybody, or keep what is.
 
@@ -60,13 +90,15 @@ class Judge:
             dry_run: Only check, and say what would follow.
 
         Raises:
-            ExperimentConflictError: It does not run, the analysis says to wait or to look, or there is nothing to ship.
+            ExperimentConflictError: It does not run, the analysis says to wait or to look, there is nothing to ship, or
+                somebody else has ended it meanwhile.
             NotReadyError: A process cannot make the shipped version ready; everything stays as it is.
         """
         found = self._store.find(name)
         if found.status in ENDED or found.status is Status.DRAFT:
             raise ExperimentConflictError(name=name, problem=f"is {found.status.value}, so there is nothing to decide")
         verdict = self._verdict(found, wanted, principal)
+        attribution(principal, verdict.reason)  # what cannot be kept at the end is refused before anything moves
         if verdict.action == "ship" and found.model:
             self._ship(found, verdict, principal, dry_run=dry_run)
         return self._store.conclude(name, verdict, principal=principal, dry_run=dry_run)
@@ -78,6 +110,9 @@ class Judge:
         return analyze(read_evidence(self._database, found.name), question, self._clock())
 
     def _verdict(self, found: Experiment, wanted: DecideRequest, principal: str) -> Verdict:
+        if wanted.variant and wanted.action != "ship":
+            problem = f"ships `{wanted.variant[:80]}` only when the action is `ship`"
+            raise ExperimentConflictError(name=found.name, problem=problem)
         if wanted.action:
             variant = wanted.variant if wanted.action == "ship" else ""
             if wanted.action == "ship" and variant not in found.weights:
@@ -89,14 +124,25 @@ class Judge:
             missing = f"; missing: {decision.missing}" if decision.missing else ""
             problem = f"is not decided ({decision.action}): {decision.reason}{missing}"
             raise ExperimentConflictError(name=found.name, problem=problem)
-        return Verdict(action, decision.variant if action == "ship" else "", decision.reason, principal)
+        return Verdict(action, decision.variant if action == "ship" else "", decision.reason[:MAX_REASON], principal)
 
     def _ship(self, found: Experiment, verdict: Verdict, principal: str, *, dry_run: bool) -> None:
         self._switch.move(
             found.model,
             CHAMPION,
             found.versions[verdict.variant],
-            reason=f"experiment {found.name}: {verdict.reason}"[:2000],
+            reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,
+            within=self._ending(found.name, verdict, principal),
         )
+
+    @contextmanager
+    def _ending(self, name: str, verdict: Verdict, principal: str) -> Iterator[None]:
+        """Let nothing move for an experiment that ended while a version was loaded; end it once it has moved."""
+        status = self._store.find(name).status
+        if status in ENDED:
+            problem = f"is {status.value} by somebody else meanwhile, so nothing is shipped"
+            raise ExperimentConflictError(name=name, problem=problem)
+        yield
+        self._store.conclude(name, verdict, principal=principal)

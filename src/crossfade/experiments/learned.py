@@ -6,8 +6,8 @@ from datetime import datetime
 
 import msgspec
 
+from crossfade.errors import InvalidPolicyError
 from crossfade.experiments.spec import ExperimentSpec
-from crossfade.methods.bandits.contextual import ContextualSpec
 from crossfade.methods.bandits.policy import ContextualPolicy, Policy, start
 
 
@@ -47,17 +47,29 @@ class BanditReport(msgspec.Struct, frozen=True):
     learned_until: datetime
 
 
-def first_learned(spec: ExperimentSpec, now: datetime) -> str | None:
-    """Return what a bandit knows at its start, as it is stored; None for an experiment that is none."""
+def first_learned(spec: ExperimentSpec, now: datetime, other: Learned | None) -> Learned | None:
+    """Return what a bandit knows at its start; None for an experiment that is none.
+
+    Args:
+        spec: The experiment.
+        now: The present moment.
+        other: What the bandit knows that it is to be warm from.
+
+    Raises:
+        InvalidPolicyError: That one is of another sort, or looks at other features.
+    """
     if spec.bandit is None:
         return None
     policy = start(spec.bandit.policy, [variant.name for variant in spec.variants], now)
-    return msgspec.json.encode(Learned(policy, int(now.timestamp() * 1000) - 1)).decode()
+    if other is not None:
+        if type(other.policy) is not type(policy):
+            raise InvalidPolicyError(problem=f"`{spec.bandit.warm_from}` learns something else")
+        known = other.policy.advance(now).known()
+        policy = policy.warm(known, spec.bandit.trust)  # type: ignore[arg-type]  # both are of the same sort
+    return Learned(policy, int(now.timestamp() * 1000) - 1)
 
 
-def first_policy(spec: ExperimentSpec, now: datetime) -> ContextualPolicy | None:
-    """Return what draws variants at the start, where the context of the request decides."""
-    if spec.bandit is None or not isinstance(spec.bandit.policy, ContextualSpec):
-        return None
-    policy = start(spec.bandit.policy, [variant.name for variant in spec.variants], now)
+def drawing(learned: Learned | None) -> ContextualPolicy | None:
+    """Return what draws variants, where the context of the request decides; None where slots do."""
+    policy = None if learned is None else learned.policy
     return policy if isinstance(policy, ContextualPolicy) else None

@@ -61,6 +61,11 @@ class Schedule:
         return group_sequential(contrast, until, alpha, spec.spending, alternative)
 
     @property
+    def cautious(self) -> bool:
+        """Whether looks begin early, when few units may all have done the same."""
+        return self.question.analysis.method != "fixed"
+
+    @property
     def present(self) -> Schedule:
         """The last look alone."""
         return replace(self, days=self.days[-1:])

@@ -158,7 +158,7 @@ def effect_of(
         if control in period and compared.treatment in period:
             of_control, of_treatment = (_count(period[name].moments) for name in (control, compared.treatment))
             return _proportions(of_control, of_treatment, spec.alpha)
-    return schedule.infer(seen.both.contrast(scale), spec.alpha, look=seen.look)
+    return schedule.infer(seen.both.contrast(scale, cautious=schedule.cautious), spec.alpha, look=seen.look)
 
 
 def _count(moments: Moments) -> Count:
@@ -207,7 +207,7 @@ def _p_value(over_time: Sequence[Effect | NotEstimable], schedule: Schedule) -> 
 
 
 def _e_value(seen: Seen, judged: Scale, effect: Effect | NotEstimable, schedule: Schedule) -> float | None:
-    spec, contrast = schedule.question.analysis, seen.both.contrast(judged)
+    spec, contrast = schedule.question.analysis, seen.both.contrast(judged, cautious=schedule.cautious)
     if spec.method != "always_valid" or isinstance(effect, NotEstimable) or isinstance(contrast, NotEstimable):
         return None
     z = contrast.value / contrast.standard_error
@@ -241,7 +241,7 @@ def _within_margin(both: Pair | Paired, metric: MetricSpec, schedule: Schedule) 
     if metric.role != "guardrail" or metric.margin is None:
         return None
     good: Good = "increase" if metric.direction == "up" else "decrease"
-    contrast, alpha = both.contrast("relative"), schedule.question.analysis.alpha
+    contrast, alpha = both.contrast("relative", cautious=schedule.cautious), schedule.question.analysis.alpha
     return non_inferiority(contrast, metric.margin, good, schedule.infer, alpha)
 
 
@@ -252,7 +252,7 @@ def _harm(both: Pair | Paired, metric: MetricSpec, question: Question) -> float 
     bad: Alternative = "less" if metric.direction == "up" else "greater"
     spec = question.analysis
     found = confidence_sequence(
-        both.contrast("absolute"),
+        both.contrast("absolute", cautious=True),
         question.decision.harm_alpha,
         bad,
         tuning=spec.tuning,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from crossfade.core.clock import utc_now
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.storage.times import from_text
 from crossfade.traffic.routing import ExperimentRoute
@@ -100,7 +101,7 @@ def route_of(row: Row[Any]) -> ExperimentRoute | None:
 def experiment_of(row: Row[Any]) -> Experiment:
     """Return an experiment, from its row."""
     spec, route = msgspec.json.decode(row.spec, type=ExperimentSpec), route_of(row)
-    now = spec.allocation() if route is None else route.allocation.spec
+    now = spec.allocation() if route is None else route.allocation.spec.at(utc_now())
     return Experiment(
         name=row.name,
         model=row.model,

@@ -47,8 +47,12 @@ class Paired:
         """Of the shadow."""
         return estimate(self.moments, self.other)
 
-    def contrast(self, scale: Scale) -> Contrast | NotEstimable:
+    def contrast(self, scale: Scale, *, cautious: bool = False) -> Contrast | NotEstimable:  # noqa: ARG002
         """Compare them: the gradient of the difference, of the relative difference, or of the logarithm of the ratio.
+
+        Args:
+            scale: On which scale.
+            cautious: As of `Pair`; the same units have one variance, so there is nothing to be cautious about.
 
         Source:
             The delta method; of a difference of means it is the paired t-test.

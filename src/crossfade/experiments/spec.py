@@ -49,12 +49,16 @@ class BanditSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         maturity_seconds: A decision is learned from when it is that old: until then its reward may still come. What
             has come by then counts; a decision without any earned nothing.
         update_seconds: How often it is learned.
+        warm_from: Another bandit whose rewards count from the start, for variants of the same name.
+        trust: How much one of those rewards counts, 0 to 1.
     """
 
     policy: PolicySpec
     reward: str
     maturity_seconds: float = 3600.0
     update_seconds: float = 60.0
+    warm_from: str = ""
+    trust: float = 1.0
 
 
 class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -82,7 +86,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         dimensions: Attributes of the context by which results are broken down.
         analysis: How the numbers are judged.
         decision: What follows from them.
-        bandit: Lets the weights follow what variants earn; the weights of the variants are where it begins.
+        bandit: Lets the weights follow what variants earn, from those of the variants on, unless it begins warm.
 
     Example:
         >>> both = (Variant("old", 0.5, "1.0.0"), Variant("new", 0.5, "1.1.0"))
@@ -224,6 +228,8 @@ def _problems_of_bandit(spec: ExperimentSpec, bandit: BanditSpec) -> Iterator[st
         yield f"`maturity_seconds` is {bandit.maturity_seconds}, and 0 to {MAX_MATURITY_SECONDS:g} is possible"
     if not MIN_UPDATE_SECONDS <= bandit.update_seconds <= MAX_MATURITY_SECONDS:
         yield f"`update_seconds` is {bandit.update_seconds}, and {MIN_UPDATE_SECONDS:g} is the least"
+    if not 0 <= bandit.trust <= 1:
+        yield f"`trust` is {bandit.trust}, and 0 to 1 is possible"
     if spec.ramp:
         yield "a bandit has no ramp: its coverage is changed by hand"
     if spec.shadows:

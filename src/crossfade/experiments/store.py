@@ -19,14 +19,17 @@ from crossfade.core.identity import ModelRef, Semver, check_name
 from crossfade.errors import (
     ExperimentConflictError,
     ExperimentNotFoundError,
+    InvalidAllocationError,
     InvalidExperimentError,
     InvalidSemverError,
     LoadFailedError,
     RejectedVersionError,
 )
-from crossfade.experiments.learned import first_learned, first_policy
-from crossfade.experiments.record import LEGAL, Experiment, Status, Verdict, experiment_of, route_of
+from crossfade.experiments.amending import check_amendment, relearned
+from crossfade.experiments.learned import Learned, drawing, first_learned
+from crossfade.experiments.record import ENDED, LEGAL, Experiment, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
+from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
 from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.registry.acceptance import attribution
@@ -118,7 +121,7 @@ class ExperimentStore:
         """
         spec = spec.checked()
         principal = attribution(principal, "")["principal"]
-        self._versions(spec)
+        self._versions(spec.model, {variant.name: variant.version for variant in spec.variants})
         text = canonical_json(spec).decode()
         with self._database.write() as connection:
             known = _find(connection, spec.name)
@@ -126,7 +129,7 @@ class ExperimentStore:
                 if known.spec != text:
                     raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
                 return experiment_of(known), False
-            if spec.layer and spec.layer not in {layer.spec.name for layer in _layers(connection)}:
+            if spec.layer:
                 Allocations(_layers(connection)).layer(spec.layer)
             now = self._clock()
             revision = self._commit(connection, spec, "create", principal, {}) if not dry_run else 0
@@ -173,6 +176,7 @@ class ExperimentStore:
 
         Raises:
             ExperimentConflictError: It is over, or a version cannot be loaded.
+            RejectedVersionError, VersionNotFoundError, AliasNotFoundError: A variant has no version to answer with.
             LayerFullError: Its layer has not so many units left.
             InvalidAllocationError: It cannot be beside what runs.
         """
@@ -181,9 +185,12 @@ class ExperimentStore:
         if found.status is Status.RUNNING:
             return found
         _require(found, Status.RUNNING)
-        versions = self._versions(found.spec)
-        if found.versions:  # after a pause the same versions go on, whatever aliases point to now
-            versions = {v: self._registry.resolve(f"{found.model}:{s}") for v, s in found.versions.items()}
+        # after a pause the same versions go on, whatever aliases point to now
+        asked = found.versions or {variant.name: variant.version for variant in found.spec.variants}
+        versions = self._versions(found.model, asked)
+        if found.model and self._registry.model(found.model).unloaded:  # no process would ever make them ready
+            problem = f"cannot start: somebody asked not to serve `{found.model}`"
+            raise ExperimentConflictError(name=name, problem=problem)
         with ExitStack() as ready:
             for version in {} if dry_run else {version.ref: version for version in versions.values()}.values():
                 self._make_ready(ready, name, version, principal)
@@ -191,7 +198,7 @@ class ExperimentStore:
                 name,
                 Status.RUNNING,
                 said,
-                lambda connection, row: self._begin(connection, row, versions),
+                lambda connection, row: self._begin(connection, row, found, versions),
                 dry_run=dry_run,
             )
 
@@ -217,13 +224,16 @@ class ExperimentStore:
         return self._end(name, Status.STOPPED, None, attribution(principal, reason), dry_run=dry_run)
 
     def conclude(self, name: str, verdict: Verdict, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
-        """End it with a decision; whoever calls this has moved the traffic already.
+        """End it with a decision; whoever calls this has moved the traffic already. The same again changes nothing.
 
         Raises:
-            ExperimentConflictError: It is over already, or has never run.
+            ExperimentConflictError: It is over already, by another decision or without one, or has never run.
         """
         said = attribution(principal, verdict.reason)
-        return self._end(name, Status.DECIDED, verdict, said, dry_run=dry_run)
+        ended = self._end(name, Status.DECIDED, verdict, said, dry_run=dry_run)
+        if ended.verdict != verdict:
+            raise ExperimentConflictError(name=name, problem="was decided by somebody else meanwhile")
+        return ended
 
     def reweight(
         self,
@@ -250,6 +260,8 @@ class ExperimentStore:
             InvalidAllocationError: The weights cannot be.
         """
         said = attribution(principal, reason)
+        if weights is None and coverage is None:
+            raise InvalidAllocationError(name=name[:80], problem="say new weights, a new coverage, or both")
         with self._database.write() as connection:
             row = _row(connection, name)
             if row.status not in ROUTED:
@@ -260,10 +272,52 @@ class ExperimentStore:
             _refuse_weight_of_shadows(experiment_of(row).spec, weights or {})
             changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
             details = {"weights": dict(weights or {}), "coverage": coverage, "revision": changed.revision, **said}
-            if not dry_run:
-                self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
-                _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
-            return experiment_of(_row(connection, name))
+            self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
+            _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
+            result = experiment_of(_row(connection, name))
+            if dry_run:
+                connection.rollback()
+        return result
+
+    def amend(
+        self, spec: ExperimentSpec, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False
+    ) -> Experiment:
+        """Change an experiment that has not ended; what its numbers depend on stays once it has started.
+
+        Args:
+            spec: All of it, as it shall be. The weights of a bandit follow what it has learned, whatever this says.
+            reason: Why, for the audit log.
+            principal: Who asks.
+            dry_run: Only check.
+
+        Raises:
+            InvalidInputError: It cannot be, or would be another experiment.
+            ExperimentConflictError: It is over, or a new version cannot be loaded.
+            LayerFullError: Its layer has not so many units left.
+        """
+        spec, said = spec.checked(), attribution(principal, reason)
+        found = self.find(spec.name)
+        if found.status in ENDED:
+            raise ExperimentConflictError(name=spec.name, problem=f"is {found.status.value}, and cannot change")
+        asked = {variant.name: found.versions.get(variant.name, variant.version) for variant in spec.variants}
+        versions = self._versions(spec.model, asked)
+        fresh = [version for name, version in versions.items() if name not in found.versions]
+        started = found.started_at is not None
+        with ExitStack() as ready:
+            for version in fresh if started and not dry_run else []:
+                self._make_ready(ready, spec.name, version, principal)
+            with self._database.write() as connection:
+                row = _row(connection, spec.name)
+                if row.status != found.status:
+                    raise ExperimentConflictError(name=spec.name, problem="has changed meanwhile; look again")
+                values = self._amended(connection, row, spec, versions) if started else {}
+                details = {"spec": msgspec.json.decode(canonical_json(spec)), **said}
+                self._change(connection, EXPERIMENT, row.model, row.name, "experiment.amend", principal, details)
+                _set(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
+                result = experiment_of(_row(connection, spec.name))
+                if dry_run:
+                    connection.rollback()
+        return result
 
     # --- what a bandit learns ---
 
@@ -308,14 +362,13 @@ class ExperimentStore:
 
     # --- parts ---
 
-    def _versions(self, spec: ExperimentSpec) -> dict[str, Version]:
-        """Return the version behind each variant, now."""
+    def _versions(self, model: str, asked: Mapping[str, str]) -> dict[str, Version]:
+        """Return the version behind each variant, now, from what each asks for."""
         found = {}
-        for variant in spec.variants if spec.model else ():
-            version = self._registry.resolve(_ref(spec.model, variant.version))
+        for variant, wanted in asked.items() if model else ():
+            found[variant] = version = self._registry.resolve(_ref(model, wanted))
             if version.stage == REJECTED:
-                raise RejectedVersionError(ref=version.ref, name=spec.model, alias=variant.name)
-            found[variant.name] = version
+                raise RejectedVersionError(ref=version.ref, name=model, alias=variant)
         return found
 
     def _make_ready(self, ready: ExitStack, name: str, version: Version, principal: str) -> None:
@@ -325,12 +378,19 @@ class ExperimentStore:
             problem = f"cannot start: `{version.ref}` is not ready everywhere: {error.facts['problem']}"
             raise ExperimentConflictError(name=name, problem=problem) from error
 
-    def _begin(self, connection: Connection, row: Row[Any], versions: Mapping[str, Version]) -> dict[str, object]:
+    def _begin(
+        self, connection: Connection, row: Row[Any], found: Experiment, versions: Mapping[str, Version]
+    ) -> dict[str, object]:
         route = route_of(row)
         if route is not None:
             return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
         spec = experiment_of(row).spec
+        if spec != found.spec:  # its versions were loaded, not those of what it is now
+            raise ExperimentConflictError(name=row.name, problem="has changed meanwhile; look again")
         now = self._clock()
+        learned = first_learned(spec, now, _other(connection, spec))
+        if learned is not None and spec.bandit is not None and spec.bandit.warm_from:
+            learned, spec = relearned(learned, spec)
         before = _running(connection)
         placed = before.place(spec.allocation().at(now))
         self._save_layers(connection, before, placed)
@@ -344,9 +404,27 @@ class ExperimentStore:
             dimensions=spec.dimensions,
             unit=unit,
             scored=spec.measures().scored,
-            policy=first_policy(spec, now),
+            policy=drawing(learned),
         )
-        return {"routing": _encoded(route), "started_at": to_text(now), "learned": first_learned(spec, now)}
+        text = None if learned is None else msgspec.json.encode(learned).decode()
+        return {"routing": _encoded(route), "started_at": to_text(now), "learned": text}
+
+    def _amended(
+        self, connection: Connection, row: Row[Any], spec: ExperimentSpec, versions: Mapping[str, Version]
+    ) -> dict[str, object]:
+        before, route, now = _running(connection), _route(row), self._clock()
+        check_amendment(experiment_of(row).spec, spec)
+        values: dict[str, object] = {}
+        policy = route.policy
+        if row.learned is not None:
+            learned, spec = relearned(msgspec.json.decode(row.learned, type=Learned), spec)
+            values["learned"] = msgspec.json.encode(learned).decode()
+            policy = learned.policy if isinstance(learned.policy, ContextualPolicy) else None
+        after = before.amend(spec.allocation(), at=now)
+        self._save_layers(connection, before, after)
+        pinned = {name: route.versions.get(name, version.version) for name, version in versions.items()}
+        changed = msgspec.structs.replace(route, allocation=after.experiment(spec.name), versions=pinned, policy=policy)
+        return values | {"routing": _encoded(changed)}
 
     def _end(
         self, name: str, status: Status, verdict: Verdict | None, said: Mapping[str, str], *, dry_run: bool
@@ -424,7 +502,7 @@ def _find(connection: Connection, name: str) -> Row[Any] | None:
 
 
 def _row(connection: Connection, name: str) -> Row[Any]:
-    row = _find(connection, name) if 0 < len(name) <= 64 and "\0" not in name else None
+    row = _find(connection, name) if is_slug(name) else None
     if row is None:
         raise _unknown(connection, name)
     return row
@@ -449,6 +527,16 @@ def _running(connection: Connection) -> Allocations:
     query = select(experiments).where(experiments.c.status.in_(ROUTED)).order_by(experiments.c.number)
     routes = [_route(row) for row in connection.execute(query)]
     return Allocations(_layers(connection), tuple(route.allocation for route in routes))
+
+
+def _other(connection: Connection, spec: ExperimentSpec) -> Learned | None:
+    """Return what the bandit knows that another one shall be warm from."""
+    if spec.bandit is None or not spec.bandit.warm_from:
+        return None
+    text = _row(connection, spec.bandit.warm_from).learned
+    if text is None:
+        raise ExperimentConflictError(name=spec.bandit.warm_from, problem="has learned nothing to begin with")
+    return msgspec.json.decode(text, type=Learned)
 
 
 def _route(row: Row[Any]) -> ExperimentRoute:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crossfade.ledger.buckets import Buckets, Integers
 from crossfade.ledger.evidence import EVERYBODY
 from crossfade.ledger.plan import MetricPlan, Plan
-from crossfade.ledger.units import DAY_US, Units
+from crossfade.ledger.units import DAY_US, Units, day_of
 from crossfade.methods.stats.distributions import Array
 from crossfade.methods.stats.moments import Moments
 
@@ -66,7 +66,7 @@ class CellNumbers:
         return cells
 
     def _row(self, units: Units, number: int) -> list[int]:
-        origin, day = units.origins[number], units.day(number)
+        origin, day = units.origins[number], day_of(int(units.first[number]))
         named = zip((EVERYBODY, *self._dimensions), ("", *origin.values()), strict=True)
         keys = (CellKey(origin.revision, origin.variant, day, dimension, value) for dimension, value in named)
         return [self._numbers.setdefault(key, len(self._numbers)) for key in keys]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,23 +48,34 @@ def export_events(database: Database, experiment: str, target: Path) -> Exported
         >>> export_events(database, "late", Path("late.parquet")).exposures  # doctest: +SKIP
         1000
     """
-    arrow, parquet = _arrow(), import_module("pyarrow.parquet")
-    schema = _schema(arrow)
+    schema = _schema(arrow_package())
     counts = {"exposure": 0, "outcome": 0}
+
+    def batches(connection: Connection) -> Iterator[list[dict[str, Any]]]:
+        for kind, rows in _pages(connection, experiment):
+            counts[kind] += len(rows)
+            yield [{"kind": kind, **row} for row in rows]
+
+    with database.read() as connection:
+        write_parquet(target, schema, batches(connection))
+        missing = incomplete(connection, experiment)
+    return Exported(counts["exposure"], counts["outcome"], missing)
+
+
+def write_parquet(target: Path, schema: Any, batches: Iterable[list[dict[str, Any]]]) -> None:
+    """Write rows to a file that appears under its name when it is complete, and durable."""
+    arrow, parquet = arrow_package(), import_module("pyarrow.parquet")
     beside = target.with_name(f"{target.name}.part")
     try:
-        with database.read() as connection, beside.open("wb") as file:
+        with beside.open("wb") as file:
             with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-                for kind, rows in _pages(connection, experiment):
-                    counts[kind] += len(rows)
-                    writer.write_batch(arrow.RecordBatch.from_pylist([{"kind": kind, **row} for row in rows], schema))
-            missing = incomplete(connection, experiment)
+                for rows in batches:
+                    writer.write_batch(arrow.RecordBatch.from_pylist(rows, schema))
             file.flush()
             os.fsync(file.fileno())
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
-    return Exported(counts["exposure"], counts["outcome"], missing)
 
 
 def _pages(connection: Connection, experiment: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -107,7 +118,12 @@ def _schema(arrow: Any) -> Any:
     )
 
 
-def _arrow() -> Any:
+def arrow_package() -> Any:
+    """Return pyarrow.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     try:
         return import_module("pyarrow")
     except ModuleNotFoundError as error:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from crossfade.ledger.event_counts import EXPOSURE, EventCounts
 from crossfade.ledger.events import Exposure
+from crossfade.ledger.mending import encodable
 from crossfade.ledger.records import MAX_EXPOSURES, Began, Ended, Exposures, encode_record
-from crossfade.ledger.tally import Counted, Tally
+from crossfade.ledger.tally import Counted, Tally, counted
 from crossfade.storage.filesystem import LocalFileSystem, make_durable_folder
 from crossfade.storage.locks import FileLock
 
@@ -68,7 +69,8 @@ class ExposureFeed:
     def tally(self) -> Counted:
         """Return what has been counted so far."""
         with self._counting:
-            return self._tally.read()
+            content = self._tally.copy()
+        return counted(content)
 
     def end(self) -> None:
         """Take no more."""
@@ -144,12 +146,13 @@ class ExposureFeed:
         usable: list[Exposure] = []
         for each in events:
             try:
-                encode_record(Exposures([each]))
+                mended = encodable(each)
+                encode_record(Exposures([mended]))
             except Exception as error:  # noqa: BLE001 - see above
                 _log.warning("an exposure of `%s` cannot be written: %s", each.experiment, error)
                 with self._counting:
                     self._tally.dropped[self._tally.slot(each.experiment)] += 1
                     self._counts.dropped[EXPOSURE] += 1
             else:
-                usable.append(each)
+                usable.append(mended)
         return usable

@@ -81,6 +81,7 @@ class Ledger:
             database, self._filesystem, folder, self._journal, self._feed, self.counts, settings, fold
         )
         self._starting = threading.Lock()
+        self._counting = threading.Lock()
         self._started = False
         self._closed = False
 
@@ -159,8 +160,9 @@ class Ledger:
         return payload
 
     def _acknowledged(self, count: int) -> int:
-        self.counts.acked[OUTCOME] += count
-        self.counts.spooled[OUTCOME] += count
+        with self._counting:
+            self.counts.acked[OUTCOME] += count
+            self.counts.spooled[OUTCOME] += count
         return count
 
     def _room(self) -> int:

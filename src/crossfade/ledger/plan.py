@@ -108,7 +108,7 @@ class MetricPlan:
         if kind != "ratio":
             return capped
         divisors = state[:, self.denominators] if self.spec.denominator else np.repeat(count, self.answers, axis=1)
-        return np.stack([capped, divisors], axis=2).reshape(len(state), -1)  # n0, d0, n1, d1, ...
+        return np.stack([capped, divisors], axis=2).reshape(len(state), 2 * self.answers)  # n0, d0, n1, d1, ...
 
     @property
     def lower(self) -> float:
@@ -163,6 +163,16 @@ class Plan:
         """Numbers below it are names of outcomes that count; the others are only covariates."""
         used = {name for each in self.metrics for name in (each.spec.source, each.spec.denominator)}
         return sum(name in used for name in self.names)
+
+    @cached_property
+    def windows(self) -> dict[str, int]:
+        """Names of values that count for a while -> the longest while, in microseconds."""
+        longest: dict[str, int] = {}
+        for each in self.metrics:
+            if each.spec.window_seconds is not None:
+                for name in filter(None, (each.spec.source, each.spec.denominator)):
+                    longest[name] = max(longest.get(name, 0), each.window_us)
+        return longest
 
     @cached_property
     def needs_control(self) -> bool:

@@ -1,4 +1,4 @@
-"""Raw events, read back: of decisions that outcomes name, and of units that have to be counted anew."""
+"""Raw events, read back: the decisions that outcomes name, and everything, to roll it up anew."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, func, select
 
-from crossfade.ledger.columns import JoinedOutcome
 from crossfade.ledger.events import Exposure, Outcome, ShadowAnswer
 from crossfade.storage.tables import exposures, outcomes
 
 AT_ONCE = 4_000
 """Names in one statement; SQLite and PostgreSQL allow several times that."""
+
+ROWS_AT_ONCE = 20_000
+"""Rows of one group when everything is read."""
 
 _dimensions = msgspec.json.Decoder(dict[str, str])
 _context = msgspec.json.Decoder(dict[str, float])
@@ -41,47 +43,30 @@ def exposures_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, Exp
     return found
 
 
-def exposures_of(connection: Connection, experiment: str, units: Iterable[str]) -> list[Exposure]:
-    """Return all exposures of units of an experiment."""
-    return [
-        _exposure(row)
-        for chunk in chunks(units)
-        for row in connection.execute(
-            select(*_columns).where(exposures.c.experiment == experiment, exposures.c.unit.in_(chunk))
-        )
-    ]
+def all_exposures(connection: Connection, experiment: str) -> Iterator[list[Exposure]]:
+    """Yield all exposures of an experiment, in groups, in the order of their ids."""
+    query = select(*_columns).where(exposures.c.experiment == experiment).order_by(exposures.c.id).limit(ROWS_AT_ONCE)
+    last = ""
+    while rows := connection.execute(query.where(exposures.c.id > last)).all():
+        yield [_exposure(row) for row in rows]
+        last = rows[-1][0]
 
 
-def outcomes_of(connection: Connection, experiment: str, decisions: Sequence[Exposure]) -> list[JoinedOutcome]:
-    """Return all outcomes of units of an experiment: those of their decisions, and those that name the units.
-
-    Args:
-        connection: Of a transaction.
-        experiment: Which one.
-        decisions: All exposures of the units.
-    """
-    by_id = {event.id: event for event in decisions}
+def outcomes_of_decisions(connection: Connection, ids: Iterable[str]) -> list[Outcome]:
+    """Return the outcomes of decisions."""
     found = []
-    for chunk in chunks(by_id):
-        for row in connection.execute(select(*_outcome_columns).where(outcomes.c.decision.in_(chunk))):
-            event = Outcome(*row)
-            found.append(JoinedOutcome(event, by_id[event.decision].unit, by_id[event.decision]))
-    of_units = select(*_outcome_columns).where(outcomes.c.experiment == experiment, outcomes.c.decision == "")
-    for chunk in chunks({event.unit for event in decisions}):
-        for row in connection.execute(of_units.where(outcomes.c.unit.in_(chunk))):
-            event = Outcome(*row)
-            found.append(JoinedOutcome(event, event.unit))
+    for chunk in chunks(ids):
+        rows = connection.execute(select(*_outcome_columns).where(outcomes.c.decision.in_(chunk)))
+        found += [_outcome(row) for row in rows]
     return found
 
 
-def outcomes_without_exposure(connection: Connection, experiment: str) -> Iterator[Outcome]:
-    """Yield the outcomes that name units of an experiment which were never exposed."""
-    exposed = (exposures.c.experiment == experiment) & (exposures.c.unit == outcomes.c.unit)
-    named = (outcomes.c.experiment == experiment) & (outcomes.c.decision == "")
-    query = select(*_outcome_columns).where(named, ~exists().where(exposed))
-    with connection.execute(query, execution_options={"yield_per": AT_ONCE}) as rows:
-        for row in rows:
-            yield Outcome(*row)
+def outcomes_of_units(connection: Connection, experiment: str) -> Iterator[list[Outcome]]:
+    """Yield the outcomes that name units of an experiment, in groups."""
+    query = select(*_outcome_columns).where(outcomes.c.experiment == experiment, outcomes.c.decision == "")
+    with connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE}) as result:
+        for rows in result.partitions():
+            yield [_outcome(row) for row in rows]
 
 
 def count_exposures(connection: Connection, experiment: str) -> int:
@@ -89,15 +74,11 @@ def count_exposures(connection: Connection, experiment: str) -> int:
     return int(connection.execute(select(func.count()).where(exposures.c.experiment == experiment)).scalar_one())
 
 
-def units_after(connection: Connection, experiment: str, unit: str | None, limit: int) -> list[str]:
-    """Return the next units of an experiment that have exposures, in the database's order; None begins."""
-    where = exposures.c.experiment == experiment
-    if unit is not None:
-        where &= exposures.c.unit > unit
-    query = select(exposures.c.unit).where(where).distinct().order_by(exposures.c.unit).limit(limit)
-    return list(connection.execute(query).scalars())
+def _outcome(row: Sequence[Any]) -> Outcome:
+    return Outcome(*row)
 
 
 def _exposure(row: Sequence[Any]) -> Exposure:
-    values = (*row[:-3], _dimensions.decode(row[-3]), _context.decode(row[-2]), _shadows.decode(row[-1]))
-    return Exposure(*values)
+    decoded = (_dimensions.decode(row[-3]), _context.decode(row[-2]), _shadows.decode(row[-1]))
+    fields: list[Any] = [*row[:-3], *decoded]
+    return Exposure(*fields)

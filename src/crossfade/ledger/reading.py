@@ -36,7 +36,7 @@ def read_evidence(source: Database | Connection, experiment: str) -> Evidence:
         >>> read_evidence(database, "flights").exposures  # doctest: +SKIP
         327346
     """
-    if isinstance(source, Database):
+    if not isinstance(source, Connection):
         with source.read() as connection:
             return read_evidence(connection, experiment)
     measured = load(source, [experiment]).get(experiment)

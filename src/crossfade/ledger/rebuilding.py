@@ -10,23 +10,14 @@ from crossfade.ledger.arrivals import forget_arrivals
 from crossfade.ledger.cells import forget_cells
 from crossfade.ledger.counts import Counts, forget_counts, read_counts
 from crossfade.ledger.joining import Joined
-from crossfade.ledger.measured import Frozen, Measured, load
+from crossfade.ledger.measured import Frozen, load
 from crossfade.ledger.metrics import Measures
-from crossfade.ledger.raw import (
-    chunks,
-    count_exposures,
-    exposures_of,
-    outcomes_of,
-    outcomes_without_exposure,
-    units_after,
-)
+from crossfade.ledger.raw import all_exposures, count_exposures, outcomes_of_decisions, outcomes_of_units
 from crossfade.ledger.rollups import roll_up
 from crossfade.ledger.units import forget_units
-from crossfade.ledger.waiting import forget_waiting, wait
+from crossfade.ledger.waiting import forget_waiting
 from crossfade.storage.tables import measures as declared
 from crossfade.storage.upsert import upsert
-
-_UNITS_AT_ONCE = 4_000
 
 
 def declare(connection: Connection, measures: Measures) -> None:
@@ -83,23 +74,16 @@ def rebuild(connection: Connection, experiment: str) -> None:
         forget(connection, experiment)
     measured.first_us = measured.last_us = None
     counts = Counts()
-    last: str | None = None
-    while names := units_after(connection, experiment, last, _UNITS_AT_ONCE):
-        last = names[-1]
-        _roll_up_units(connection, measured, names, counts)
-    for chunk in chunks(outcomes_without_exposure(connection, experiment)):
-        early = Joined(measured)
-        for event in chunk:
-            early.admit_outcome(event, None, counts)
-        wait(connection, [outcome.event for outcome in early.outcomes])
+    for shown in all_exposures(connection, experiment):
+        joined, decided = Joined(measured), {event.id: event for event in shown}
+        for exposure in shown:
+            joined.admit_exposure(exposure, counts)
+        for outcome in outcomes_of_decisions(connection, decided):
+            joined.admit_outcome(outcome, decided[outcome.decision], counts)
+        roll_up(connection, joined, counts)
+    for found in outcomes_of_units(connection, experiment):
+        joined = Joined(measured)
+        for outcome in found:
+            joined.admit_outcome(outcome, None, counts)
+        roll_up(connection, joined, counts)
     counts.write(connection)
-
-
-def _roll_up_units(connection: Connection, measured: Measured, names: list[str], counts: Counts) -> None:
-    joined = Joined(measured)
-    exposures = exposures_of(connection, measured.experiment, names)
-    for exposure in exposures:
-        joined.admit_exposure(exposure, counts)
-    for outcome in outcomes_of(connection, measured.experiment, exposures):
-        joined.admit_outcome(outcome.event, outcome.exposure, counts)
-    roll_up(connection, joined, counts)

@@ -34,8 +34,8 @@ def fold(connection: Connection, exposures: Sequence[Exposure], outcomes: Sequen
 
     Args:
         connection: From `Database.write`, which excludes every other fold.
-        exposures: New ones, each for the first and only time; they are in their table already.
-        outcomes: New ones, in their table, too.
+        exposures: New ones, each for the first and only time; they are in their table already, or come with this.
+        outcomes: New ones; each event is folded once.
 
     Example:
         >>> with database.write() as connection:  # doctest: +SKIP
@@ -55,7 +55,6 @@ def roll_up(connection: Connection, joined: Joined, counts: Counts) -> None:
     batch = Batch(measured, before, joined)
     wait(connection, batch.early)
     batch.count(counts)
-    batch.read_again(connection, counts)
     after = batch.after()
     changed = _differ(before, after)
     write_units(connection, experiment, after, np.flatnonzero(changed).tolist())
@@ -84,4 +83,7 @@ def _differ(before: Units, after: Units) -> NDArray[np.bool_]:
         [old != new for old, new in zip(before.decisions, after.decisions, strict=True)], dtype=np.bool_
     )
     changed[after.buckets.minus(before.buckets).units] = True
+    old = zip(before.kept_exposures, before.kept_outcomes, strict=True)
+    new = zip(after.kept_exposures, after.kept_outcomes, strict=True)
+    changed |= np.array([one != other for one, other in zip(old, new, strict=True)], dtype=np.bool_)
     return np.asarray(changed)

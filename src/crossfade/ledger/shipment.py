@@ -12,8 +12,9 @@ import msgspec
 from crossfade.ledger.events import Exposure, Outcome
 from crossfade.ledger.feed import tally_path
 from crossfade.ledger.gaps import EVERY, Gap
+from crossfade.ledger.mending import mended
 from crossfade.ledger.records import Began, Ended, Exposures, Outcomes, decode_record, salvage
-from crossfade.ledger.store import Place, sound, storable
+from crossfade.ledger.store import Place, sound
 from crossfade.ledger.tally import Counted, read_tally, this_boot
 from crossfade.storage.filesystem import FileSystem
 from crossfade.storage.frames import Damage, Frame, marker_of, read_frames
@@ -117,6 +118,8 @@ class Shipment:
             return gaps + [Gap(name, "crash", None) for name in {*written, *tally.offered}]
         if tally.synced > self.place.frames:
             gaps.append(_JOURNAL_LOST)
+        # experiments that had no place of their own in the tally were counted together
+        written[EVERY] += sum(count for name, count in written.items() if name not in tally.offered)
         for name, offered in tally.offered.items():
             lost = offered - tally.dropped.get(name, 0) - written[name]
             if lost > 0:
@@ -138,8 +141,9 @@ class Shipment:
             outcomes = record.events if isinstance(record, Outcomes) else []
             self.ended = isinstance(record, Ended)
         for exposure in exposures:
-            if storable(exposure):
-                cargo.exposures.append(exposure)
+            kept = mended(exposure)
+            if kept is not None:
+                cargo.exposures.append(kept)
             else:
                 name = exposure.experiment
                 cargo.gaps.add(Gap(name if len(name) <= 64 and name.isprintable() else EVERY, "unusable", None))

@@ -82,7 +82,7 @@ class Shipper:
         self._fold = fold
         self._own = Shipment(filesystem, folder, journal.id)
         self._upkeep = Upkeep(database, settings)
-        self._noted: set[Gap] = set()
+        self._noted = 0
         self._adopted: dict[str, tuple[Shipment, FileLock]] = {}
         self._unreadable: set[str] = set()
         self._others_bytes = 0
@@ -188,11 +188,12 @@ class Shipper:
 
     def _note_drops(self) -> None:
         """Store what had to be dropped; until the database takes it, the tally keeps it."""
-        gaps = {Gap(name, "dropped", count) for name, count in self._feed.tally().dropped.items()}
-        if gaps != self._noted:
+        dropped = self._counts.dropped[EXPOSURE]
+        if dropped != self._noted:
+            gaps = [Gap(name, "dropped", count) for name, count in self._feed.tally().dropped.items()]
             with self._database.write() as connection:
                 self._note(connection, self._own, gaps)
-            self._noted = gaps
+            self._noted = dropped
 
     def _finish_own(self) -> bool:
         """Store that nothing is missing behind the end, and delete the files; whatever is left, others find."""

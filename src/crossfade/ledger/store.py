@@ -40,7 +40,7 @@ class Place:
 
 
 def add_exposures(connection: Connection, events: Iterable[Exposure]) -> list[Exposure]:
-    """Store exposures, and return those that are new, each once, in their order. All of them are `storable`."""
+    """Store exposures, and return those that are new, each once, in their order. All of them are `mended`."""
     unique = _unique(events)
     rows = [
         (
@@ -53,7 +53,7 @@ def add_exposures(connection: Connection, events: Iterable[Exposure]) -> list[Ex
             each.propensity,
             each.model,
             each.version,
-            each.score if each.score is not None and isfinite(each.score) else None,
+            each.score,
             each.latency_seconds,
             each.error,
             each.fallback,
@@ -88,7 +88,8 @@ def storable(each: Exposure) -> bool:
         and len(each.model) <= MAX_NAME
         and len(each.version) <= MAX_NAME
         and len(each.unit) <= MAX_UNIT
-        and (each.id + each.experiment + each.variant + each.model + each.version + each.unit).isprintable()
+        and "\0" not in each.unit
+        and (each.id + each.experiment + each.variant + each.model + each.version).isprintable()
     )
 
 

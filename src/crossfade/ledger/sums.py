@@ -28,6 +28,11 @@ class ExposureColumns:
     at: Integers
     values: dict[str, Array]
 
+    def where(self, chosen: NDArray[np.bool_]) -> ExposureColumns:
+        """Return some of them."""
+        values = {name: each[:, chosen] for name, each in self.values.items()}
+        return ExposureColumns(self.units[chosen], self.at[chosen], values)
+
 
 @dataclass(frozen=True, eq=False)
 class OutcomeColumns:
@@ -47,6 +52,11 @@ class OutcomeColumns:
     values: Array
     scores: Array
 
+    def where(self, chosen: NDArray[np.bool_]) -> OutcomeColumns:
+        """Return some of them."""
+        parts = (self.units[chosen], self.at[chosen], self.names[chosen], self.values[chosen], self.scores[:, chosen])
+        return OutcomeColumns(*parts)
+
 
 def sums(plan: Plan, first: Integers, exposures: ExposureColumns, outcomes: OutcomeColumns) -> tuple[Array, Buckets]:
     """Return what events add to the state of their units.
@@ -54,7 +64,7 @@ def sums(plan: Plan, first: Integers, exposures: ExposureColumns, outcomes: Outc
     Args:
         plan: What is measured.
         first: Time of each unit's first exposure, `(units,)`.
-        exposures: None of them before it.
+        exposures: Those before it do not count.
         outcomes: Of any time.
 
     Returns:

@@ -64,7 +64,7 @@ class Tally:
     Example:
         >>> tally = Tally()
         >>> tally.offered[tally.slot("late")] += 1
-        >>> tally.read().offered
+        >>> counted(tally.copy()).offered
         {'late': 1}
     """
 
@@ -113,9 +113,9 @@ class Tally:
         self._file = mapped
         self._place(memoryview(mapped))
 
-    def read(self) -> Counted:
-        """Return the counts so far."""
-        return _counted(bytes(self._memory))
+    def copy(self) -> bytes:
+        """Return what `counted` reads."""
+        return bytes(self._memory)
 
     def close(self) -> None:
         """Let go of the file; what is counted from now on is forgotten."""
@@ -146,10 +146,11 @@ def read_tally(path: Path) -> Counted | None:
             content = file.read(_SIZE + 1)
     except OSError:
         return None
-    return _counted(content) if len(content) == _SIZE and content.startswith(_MAGIC) else None
+    return counted(content) if len(content) == _SIZE and content.startswith(_MAGIC) else None
 
 
-def _counted(content: bytes) -> Counted:
+def counted(content: bytes) -> Counted:
+    """Return what the content of a tally says."""
     _, boot, synced = _HEAD.unpack_from(content)
     names = [_text(content[at : at + _NAME_BYTES]) for at in range(_NAMES_AT, _NUMBERS_AT, _NAME_BYTES)]
     numbers = struct.unpack_from(f"<{2 * SLOTS}Q", content, _NUMBERS_AT)

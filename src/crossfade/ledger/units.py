@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -60,6 +61,8 @@ class Units:
         origins: What that decided.
         state: Its sums, `(units, width)`.
         buckets: Its values, for quantiles.
+        kept_exposures: Those that would count otherwise if it had been exposed earlier (`ledger.keeping`).
+        kept_outcomes: The same.
     """
 
     names: list[str]
@@ -70,6 +73,8 @@ class Units:
     origins: list[Origin]
     state: Array
     buckets: Buckets
+    kept_exposures: list[bytes]
+    kept_outcomes: list[bytes]
 
     @classmethod
     def unknown(cls, plan: Plan, names: Sequence[str]) -> Units:
@@ -84,6 +89,8 @@ class Units:
             origins=[_NOWHERE] * count,
             state=np.zeros((count, plan.width)),
             buckets=Buckets.none(),
+            kept_exposures=[b""] * count,
+            kept_outcomes=[b""] * count,
         )
 
     def copy(self) -> Units:
@@ -97,6 +104,8 @@ class Units:
             origins=self.origins.copy(),
             state=self.state.copy(),
             buckets=self.buckets,
+            kept_exposures=self.kept_exposures.copy(),
+            kept_outcomes=self.kept_outcomes.copy(),
         )
 
     @property
@@ -104,9 +113,15 @@ class Units:
         """Which units are in cells: those that were exposed, in one variant."""
         return self.known & ~self.multiple
 
-    def day(self, number: int) -> str:
-        """Return the day of a unit's first exposure."""
-        return str(np.datetime64(int(self.first[number]) // DAY_US, "D"))
+
+def day_of(at_us: int) -> str:
+    """Return the day of a time, `2026-11-27` (UTC)."""
+    return _day(at_us // DAY_US)
+
+
+@lru_cache(maxsize=1_000)
+def _day(number: int) -> str:
+    return str(np.datetime64(number, "D"))
 
 
 def read_units(connection: Connection, plan: Plan, names: Sequence[str]) -> Units:
@@ -145,6 +160,8 @@ def write_units(connection: Connection, experiment: str, changed: Units, numbers
             "multiple": multiple,
             "state": state[place * width : (place + 1) * width],
             "buckets": buckets[number],
+            "kept_exposures": changed.kept_exposures[number],
+            "kept_outcomes": changed.kept_outcomes[number],
         }
         for place, (number, first, multiple) in enumerate(
             zip(numbers, changed.first[numbers].tolist(), changed.multiple[numbers].tolist(), strict=True)
@@ -161,7 +178,7 @@ def forget_units(connection: Connection, experiment: str) -> None:
 def _filled(found: Units, rows: Sequence[Row[Any]], numbers: list[int]) -> Units:
     if not rows:
         return found
-    _, variants, revisions, first, decisions, dimensions, multiple, state, buckets = zip(*rows, strict=True)
+    _, variants, revisions, first, decisions, dimensions, multiple, state, buckets, *kept = zip(*rows, strict=True)
     found.known[numbers] = True
     found.multiple[numbers] = multiple
     found.first[numbers] = first
@@ -173,5 +190,6 @@ def _filled(found: Units, rows: Sequence[Row[Any]], numbers: list[int]) -> Units
         found.origins[number] = known.get(key) or known.setdefault(key, Origin(*key))
         found.decisions[number] = decisions[place]
         blobs[number] = buckets[place]
+        found.kept_exposures[number], found.kept_outcomes[number] = kept[0][place], kept[1][place]
     found.buckets = Buckets.decoded(blobs)
     return found

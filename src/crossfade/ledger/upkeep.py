@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 from crossfade.ledger.gaps import EVERY, Gap, close_gap, note_gaps
@@ -36,6 +37,7 @@ class Upkeep:
         self._seen_at = 0.0
         self._contact_since = time.monotonic()
         self._prune_at = time.monotonic() + _FIRST_PRUNE_SECONDS
+        self._pruning: Iterator[int] | None = None
         self._unreachable: set[str] = set()
 
     def lost_contact(self) -> None:
@@ -63,13 +65,21 @@ class Upkeep:
             if now - self._contact_since >= _CONTACT_SECONDS:
                 self.miss_others(present)
         if now >= self._prune_at:
-            prune(self._database, _now_us() - int(self._retention_days * 86_400e6))
-            self._prune_at = now + PRUNE_SECONDS
+            self._prune_a_page(now)
 
     def _be_seen(self, place: Place, journal: str) -> None:
         with self._database.write() as connection:
             move_place(connection, journal, place, _now_us())
             close_gap(connection, journal, "unreachable")
+
+    def _prune_a_page(self, now: float) -> None:
+        """Go on with deleting old events; events that wait to be shipped go first again after every page."""
+        pruning = self._pruning or prune(self._database, _now_us() - int(self._retention_days * 86_400e6))
+        self._pruning = None  # after a failure it begins again
+        if next(pruning, None) is None:
+            self._prune_at = now + PRUNE_SECONDS
+        else:
+            self._pruning = pruning
 
     def miss_others(self, present: AbstractSet[str]) -> None:
         """Store which journals nobody reads any more, and forget those that were finished long ago."""

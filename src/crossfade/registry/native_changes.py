@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+import msgspec
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from crossfade.core.hashing import canonical_json
@@ -34,10 +35,12 @@ from crossfade.registry.versions import (
 from crossfade.storage.blobs.port import BlobStore
 from crossfade.storage.changes import commit_change
 from crossfade.storage.tables import (
+    ROUTED,
     UNFINISHED,
     alias_history,
     aliases,
     candidates,
+    experiments,
     jobs,
     models,
     stage_history,
@@ -312,6 +315,16 @@ def _references(connection: Connection, version: Version) -> Iterator[str]:
         yield "an alias move under way"
     predicting = and_(jobs.c.model == version.model, jobs.c.semver == version.version, jobs.c.state.in_(UNFINISHED))
     yield from (f"job `{row.id}`" for row in connection.execute(select(jobs.c.id).where(predicting).limit(4)))
+    running = and_(experiments.c.model == version.model, experiments.c.status.in_(ROUTED))
+    for row in connection.execute(select(experiments.c.name, experiments.c.routing).where(running)):
+        if version.version in msgspec.json.decode(row.routing, type=_Routing).versions.values():
+            yield f"experiment `{row.name}`"
+
+
+class _Routing(msgspec.Struct):
+    """The part of what is stored of a running experiment that says which versions it needs."""
+
+    versions: dict[str, str] = {}
 
 
 def _in_words(references: Iterator[str]) -> str:

@@ -124,7 +124,8 @@ class RegistryBackend(Protocol):
         """Forget a version (its blobs are left to garbage collection).
 
         Raises:
-            StillReferencedError: An alias points to it or is about to, or another version names it as its parent.
+            StillReferencedError: An alias points to it or is about to, another version names it as its parent, or a job
+                or an experiment needs it.
         """
 
     def collect_garbage(self, *, grace_seconds: float, dry_run: bool = False) -> tuple[int, int]:

@@ -11,9 +11,11 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import Context
 
 import msgspec
+import numpy as np
 
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import Tensors
@@ -21,7 +23,7 @@ from crossfade.ledger.events import Exposure, ShadowAnswer
 from crossfade.serving.predictor import LABELS, PROBABILITIES
 from crossfade.serving.slots import Slot, SlotTable
 from crossfade.serving.waiting import Priority
-from crossfade.traffic.allocation.compiled import unit_in
+from crossfade.traffic.allocation.compiled import encoded, unit_in
 from crossfade.traffic.allocation.decisions import Decision
 from crossfade.traffic.allocation.specs import UNIT
 from crossfade.traffic.routing import Asker, Assignment, ExperimentRoute
@@ -29,6 +31,7 @@ from crossfade.traffic.routing import Asker, Assignment, ExperimentRoute
 MAX_SHADOWS = 64
 """Copies under way in one process; what comes then is answered without shadows, and counted."""
 MAX_DIMENSION_TEXT = 64
+_PLAIN = (str, int, float, bool)
 SHADOW_OUTCOMES = ("answered", "failed", "shed", "absent")
 
 Record = Callable[[Exposure], None]
@@ -72,6 +75,7 @@ class Enroller:
             _unit(route, asker) or asker.request_id,
             propensity,
             dimensions=_dimensions(route.dimensions, asker),
+            context=_features(route, asker),
         )
         self.exposures[exposure.experiment, exposure.variant] += 1
         self._record(exposure)
@@ -80,14 +84,15 @@ class Enroller:
     def record(self, exposure: Exposure, slot: Slot, tensors: Tensors | None, route: ExperimentRoute) -> None:
         """Keep an exposure, after its shadows have answered, where there are any."""
         self.exposures[exposure.experiment, exposure.variant] += 1
-        variants = [name for name in route.shadows if name != exposure.variant] if tensors is not None else []
+        variants = [name for name in route.shadows if name != exposure.variant] if route.shadows else ()
         if not variants or tensors is None:
             self._record(exposure)
         elif len(self._under_way) >= MAX_SHADOWS:
             self.shadows["shed"] += len(variants)
             self._record(exposure)
         else:
-            task = asyncio.create_task(self._shadow(exposure, slot, tensors, route, variants))
+            work = self._shadow(exposure, slot, tensors, route, variants)
+            task = asyncio.create_task(work, context=Context())  # the trace of the request ends with its answer
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
@@ -96,7 +101,7 @@ class Enroller:
         await asyncio.gather(*self._under_way)
 
     async def _shadow(
-        self, exposure: Exposure, slot: Slot, tensors: Tensors, route: ExperimentRoute, variants: list[str]
+        self, exposure: Exposure, slot: Slot, tensors: Tensors, route: ExperimentRoute, variants: Sequence[str]
     ) -> None:
         answers = [await self._ask(slot.name, name, route.versions[name], tensors) for name in variants]
         found = tuple(answer for answer in answers if answer is not None)
@@ -176,8 +181,8 @@ class Enrolment:
             latency_seconds,
             error,
             fallback,
-            _dimensions(route.dimensions, asker) if route.dimensions else {},
-            _features(route, asker) if route.policy is not None else {},
+            _dimensions(route.dimensions, asker),
+            _features(route, asker),
         )
 
 
@@ -204,28 +209,32 @@ def score_of(outputs: Tensors) -> float | None:
         return None
     if values.ndim > 1:
         values = values[..., -1]
-    score = float(values.flat[0]) if values.size == 1 else float(values.mean())
+    if values.size == 1:
+        score = float(values.item())
+    else:
+        with np.errstate(all="ignore"):
+            score = float(values.mean())
     return score if math.isfinite(score) else None
 
 
 def _unit(route: ExperimentRoute, asker: Asker) -> str:
-    """Return whom an exposure is about; empty where every request is drawn by itself, and is a unit."""
+    """Return whom an exposure is about; empty where every request is a unit: drawn by itself, or nobody said whose."""
     if not route.allocation.spec.sticky:
         return ""
-    return (asker.unit if route.unit == UNIT else unit_in(asker.context, route.unit)) or ""
+    unit = asker.unit if route.unit == UNIT else unit_in(asker.context, route.unit)
+    return "" if unit is None or encoded(unit) is None else unit
 
 
 def _features(route: ExperimentRoute, asker: Asker) -> dict[str, float]:
-    """Return what the policy saw of the context."""
-    assert route.policy is not None  # noqa: S101 - only such routes are asked
+    """Return what the policy saw of the context; nothing where there is none."""
+    if route.policy is None:
+        return {}
     spec = route.policy.spec
     return dict(zip((feature.name for feature in spec.features), spec.vector(asker.context or {}), strict=True))
 
 
 def _dimensions(names: tuple[str, ...], asker: Asker) -> dict[str, str]:
+    if not names:
+        return {}
     context = asker.context or {}
-    return {
-        name: str(value)[:MAX_DIMENSION_TEXT]
-        for name in names
-        if isinstance(value := context.get(name), str | int | float | bool)
-    }
+    return {name: str(value)[:MAX_DIMENSION_TEXT] for name in names if isinstance(value := context.get(name), _PLAIN)}

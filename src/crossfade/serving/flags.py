@@ -41,7 +41,7 @@ class FlagService:
             The flag, and the id of the decision for outcomes; empty when the unit does not take part.
         """
         router, request_id = self._follower.snapshot.router, new_id()
-        flag = evaluate(router.assigner, key, context, request_id)
+        flag = evaluate(router, key, context, request_id)
         if isinstance(flag, FlagFailure) or not flag.metadata["enrolled"]:
             return flag, ""
         unit = context.get(TARGETING_KEY)
@@ -52,4 +52,4 @@ class FlagService:
 
     def evaluate_all(self, context: Mapping[str, Any]) -> list[Flag | FlagFailure]:
         """Evaluate every flag; nobody is exposed."""
-        return evaluate_all(self._follower.snapshot.router.assigner, context, new_id())
+        return evaluate_all(self._follower.snapshot.router, context, new_id())

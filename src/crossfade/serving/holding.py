@@ -10,7 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from crossfade.core.tensors import Tensors, row_count
-from crossfade.errors import CrossfadeError, MalformedRequestError, SignatureMismatchError
+from crossfade.errors import CrossfadeError, MalformedRequestError, SignatureMismatchError, UnsupportedMediaTypeError
 from crossfade.serving.cache import VersionAnswers
 from crossfade.serving.enrolment import Enroller, Enrolment, scored_outputs
 from crossfade.serving.replies import Question, Reply
@@ -60,6 +60,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
 
 
 DEFAULT_TERMS = Terms()
+_UNREADABLE = (MalformedRequestError, UnsupportedMediaTypeError)
+"""No version could answer that. What does not fit a signature is an exposure: another version may take it."""
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +123,7 @@ class HeldVersion:
             OverloadedError: The model is too busy to answer in time.
             DeadlineExceededError: It did not answer in time.
         """
-        slot = self._slot
+        slot, asked_at = self._slot, time.monotonic()
         try:
             checked = slot.signature.check(tensors)
             names = _wanted(slot, wanted)
@@ -141,7 +143,8 @@ class HeldVersion:
         decision_id = ""
         if enrolment is not None:
             self._enrolment, decision_id = None, enrolment.id
-            enrolment.answered(slot, checked, outputs, time.monotonic() - self._started, self._grant.fallback)
+            # without the time in which the request was read, which shadows do not have either
+            enrolment.answered(slot, checked, outputs, time.monotonic() - asked_at, grant.fallback)
         return Prediction(
             slot.name, slot.version, outputs, grant.alias, grant.fallback, grant.revision, grant.decision, decision_id
         )
@@ -190,7 +193,7 @@ class HeldVersion:
             status = error.http_status if isinstance(error, CrossfadeError) else 500
             seconds = time.monotonic() - self._started
             self._slot.counters.count_error(status, seconds)
-            if self._enrolment is not None and not isinstance(error, MalformedRequestError):
+            if self._enrolment is not None and not isinstance(error, _UNREADABLE):
                 self._enrolment.failed(self._slot, seconds, self._grant.fallback)
 
 

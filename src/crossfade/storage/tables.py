@@ -332,7 +332,7 @@ exposures = Table(
     Column("dimensions", Text, nullable=False, comment="JSON object"),
     Column("context", Text, nullable=False, comment="JSON object"),
     Column("shadows", Text, nullable=False, comment="JSON array of arrays"),
-    Index("exposures_by_unit", "experiment", "unit"),
+    Index("exposures_by_experiment", "experiment", "id"),
     comment="raw events, kept for `ledger.retention_days`",
 )
 
@@ -347,7 +347,7 @@ outcomes = Table(
     Column("experiment", String(64), nullable=False),
     Column("unit", Text, nullable=False),
     Index("outcomes_by_decision", "decision"),
-    Index("outcomes_by_unit", "experiment", "unit"),
+    Index("outcomes_by_experiment", "experiment"),
     comment="raw events, kept for `ledger.retention_days`",
 )
 
@@ -400,6 +400,8 @@ units = Table(
     Column("multiple", Boolean, nullable=False, comment="seen in two variants: counts nowhere"),
     Column("state", LargeBinary, nullable=False, comment="float64: sums of the unit, in the order of the metrics"),
     Column("buckets", LargeBinary, nullable=False, comment="pairs of int32: bucket of a quantile, values in it"),
+    Column("kept_exposures", LargeBinary, nullable=False, comment="those that an earlier first exposure would affect"),
+    Column("kept_outcomes", LargeBinary, nullable=False, comment="the same"),
     PrimaryKeyConstraint("experiment", "unit"),
     Index("units_by_cell", "experiment", "variant", "revision", "first_us"),
     comment="one row per unit of each experiment: what roll-ups are the sums of",

@@ -138,8 +138,8 @@ class SnapshotFollower:
     def _poll(self) -> None:
         away = False
         while not self._ending.wait(self._poll_seconds):
-            self._turn()
             try:
+                self._turn()
                 self.refresh()
             except Exception as error:  # noqa: BLE001 - fail-static: the last good snapshot keeps answering
                 if not away:

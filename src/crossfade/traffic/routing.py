@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 
 from crossfade.core.clock import utc_now
+from crossfade.core.identity import new_id
 from crossfade.errors import InvalidContextError
 from crossfade.methods.bandits.draw import draw, number_of
 from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.traffic.allocation.allocation import Allocation, Layer
 from crossfade.traffic.allocation.allocations import Allocations
 from crossfade.traffic.allocation.assignment import Assigner
-from crossfade.traffic.allocation.compiled import Context, Decide
+from crossfade.traffic.allocation.compiled import Context, Decide, unit_in
 from crossfade.traffic.allocation.decisions import Decision, Reason, Tally
 from crossfade.traffic.allocation.hashing import seed_of
 from crossfade.traffic.allocation.specs import UNIT
@@ -75,7 +76,7 @@ class Asker(msgspec.Struct, frozen=True, gc=False):
         unit: The `unit_id`.
         context: What else is known, as JSON: what segments look at.
         experiment: The only one that may decide, when the request names one.
-        request_id: What the client calls the request.
+        request_id: What experiments draw by that are not sticky; empty for anything.
     """
 
     unit: str | None = None
@@ -107,7 +108,7 @@ class Router:
         tally: Where decisions that fall back are counted.
 
     Attributes:
-        assigner: Decides for flags, too.
+        assigner: Decides by slots.
         due_at: When to compile again, because a schedule or a ramp wants it; None for never.
         experiments: Name -> what runs.
         models: Those that an experiment may decide for.
@@ -117,7 +118,7 @@ class Router:
         True
     """
 
-    __slots__ = ("_tally", "assigner", "due_at", "experiments", "models")
+    __slots__ = ("_drawn", "_tally", "assigner", "due_at", "experiments", "models")
 
     def __init__(self, traffic: Traffic, at: datetime | None = None, tally: Tally | None = None) -> None:
         self._tally = Tally() if tally is None else tally
@@ -125,11 +126,16 @@ class Router:
         self.assigner = Assigner(traffic.allocations(), at or utc_now(), self._tally, paused)
         self.due_at = self.assigner.due_at
         self.experiments = {experiment.name: experiment for experiment in traffic.experiments}
+        self._drawn = {
+            experiment.name: _drawn_by(
+                experiment.policy, experiment, self.assigner.experiments[experiment.name], self._tally
+            )
+            for experiment in traffic.experiments
+            if experiment.policy is not None
+        }
         models: defaultdict[str, dict[str, tuple[Decide, ExperimentRoute]]] = defaultdict(dict)
         for experiment in filter(lambda experiment: experiment.model, traffic.experiments):
-            decide = self.assigner.experiments[experiment.name]
-            if experiment.policy is not None:
-                decide = _drawn_by(experiment.policy, experiment, decide, self._tally)
+            decide = self._drawn.get(experiment.name) or self.assigner.experiments[experiment.name]
             models[experiment.model][experiment.name] = decide, experiment
         self.models: Mapping[str, Mapping[str, tuple[Decide, ExperimentRoute]]] = dict(models)
 
@@ -149,6 +155,31 @@ class Router:
             first = first or assignment
         return first
 
+    def decide(
+        self, experiment: str, unit: str | None, context: Context | None = None, request_id: str | None = None
+    ) -> Decision:
+        """Return what a unit gets of one experiment, whatever it is about: what a flag is.
+
+        Raises:
+            ExperimentNotFoundError: No experiment of this name runs.
+        """
+        drawn = self._drawn.get(experiment)
+        if drawn is not None:
+            return drawn(unit, context, request_id)
+        return self.assigner.decide(experiment, unit, context, request_id)
+
+    def decide_all(
+        self, unit: str | None, context: Context | None = None, request_id: str | None = None
+    ) -> list[Decision]:
+        """Return what a unit gets of every experiment, in no particular order."""
+        decisions = self.assigner.decide_all(unit, context, request_id)
+        return [
+            self._drawn[decision.experiment](unit, context, request_id)
+            if decision.enrolled and decision.experiment in self._drawn
+            else decision
+            for decision in decisions
+        ]
+
     def _not_running(self, experiment: str) -> Assignment:
         self._tally.add("", Reason.NOT_RUNNING)  # whoever asks may invent names without end
         words = "no experiment of this name runs on this model"
@@ -157,7 +188,10 @@ class Router:
 
 def _assigned(decider: tuple[Decide, ExperimentRoute], asker: Asker) -> Assignment:
     decide, experiment = decider
-    decision = decide(asker.unit, asker.context, asker.request_id or None)
+    request_id = asker.request_id
+    if not (request_id or experiment.allocation.spec.sticky):
+        request_id = new_id()  # whoever wants requests to be drawn need not number them
+    decision = decide(asker.unit, asker.context, request_id)
     answers = decision.enrolled or decision.reason is Reason.OVERRIDE
     return Assignment(decision, experiment.versions[decision.variant] if answers else None, experiment)
 
@@ -170,7 +204,7 @@ def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Dec
     scorer, name, revision = policy.scorer(), experiment.name, experiment.allocation.revision
     values = {variant.name: variant.value for variant in experiment.allocation.spec.variants}
     seed = seed_of(f"policy/{experiment.allocation.spec.drawn_by}")
-    sticky = experiment.allocation.spec.sticky
+    sticky, attribute = experiment.allocation.spec.sticky, experiment.unit
 
     def decide_by_policy(unit: str | None, context: Context | None, request_id: str | None) -> Decision:
         decision = decide(unit, context, request_id)
@@ -182,7 +216,8 @@ def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Dec
             tally.add(name, Reason.ERROR)
             words = f"the policy cannot judge the context: {error.message}"
             return Decision(name, decision.variant, Reason.ERROR, words, revision=revision, value=decision.value)
-        place = draw(probabilities, number_of((unit if sticky else request_id) or "", seed))
+        drawn_by = request_id if not sticky else unit if attribute == UNIT else unit_in(context, attribute)
+        place = draw(probabilities, number_of(drawn_by or new_id(), seed))
         chosen, propensity = scorer.variants[place], probabilities[place]
         words = f"the policy gives `{chosen}` a probability of {propensity:.4g} for this context"
         return Decision(name, chosen, Reason.SPLIT, words, True, propensity, revision, values[chosen])

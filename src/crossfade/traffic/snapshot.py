@@ -194,7 +194,9 @@ class SnapshotSource:
         return Snapshot(revision, routes, traffic)
 
     def _traffic(self) -> Traffic:
-        running = select(experiments.c.routing).where(experiments.c.status.in_(ROUTED)).order_by(experiments.c.number)
+        # whoever starts later takes no unit away from those that run
+        order = experiments.c.started_at, experiments.c.number
+        running = select(experiments.c.routing).where(experiments.c.status.in_(ROUTED)).order_by(*order)
         with self._database.read() as connection:
             routes = connection.scalars(running).all()
             bodies = connection.scalars(select(layers.c.body).order_by(layers.c.number)).all()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import msgspec
 
@@ -87,6 +87,7 @@ class AliasSwitch:
         reason: str = "",
         principal: str = LOCAL,
         dry_run: bool = False,
+        within: AbstractContextManager[object] | None = None,
     ) -> SwitchReport:
         """Point an alias to a version once every process has it ready.
 
@@ -98,6 +99,8 @@ class AliasSwitch:
             reason: Why, for the history.
             principal: Who moves it.
             dry_run: Only check; nothing is announced, loaded or moved.
+            within: Entered when every process is ready, left when the alias has moved. What it raises on entering stops
+                the move, however long the loading took.
 
         Raises:
             NotReadyError: A process cannot make the version ready, or is silent; the alias stays where it is.
@@ -107,7 +110,7 @@ class AliasSwitch:
         """
         check_name(alias, "alias")
         wish = _Wish(name, alias, self._target(name, version), expected, reason, principal)
-        return self._rehearse(wish) if dry_run else self._grant(wish)
+        return self._rehearse(wish) if dry_run else self._grant(wish, within)
 
     def rollback(
         self,
@@ -154,10 +157,10 @@ class AliasSwitch:
         move = AliasMove(0, wish.name, wish.alias, source, wish.semver, utc_now(), wish.principal, wish.reason)
         return SwitchReport(move, len(self._fleet.live()))
 
-    def _grant(self, wish: _Wish) -> SwitchReport:
+    def _grant(self, wish: _Wish, within: AbstractContextManager[object] | None = None) -> SwitchReport:
         started = time.monotonic()
         source = self._check(wish)
-        with self._proven(wish, source):
+        with self._proven(wish, source), within or nullcontext():
             move = self._registry.move_alias(
                 wish.name,
                 wish.alias,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import msgspec
 import orjson
@@ -28,6 +29,7 @@ LONGEST_TIMEOUT_MS = 3_600_000
 _PARQUET_READERS = 2
 """Each is a process that keeps a core busy for a third of a second, and may take a gibibyte."""
 _PATIENCE_SECONDS = 5.0
+_HEADER_TEXT = re.compile(r"[!-~]*")
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 
 
@@ -185,7 +187,9 @@ def identity_parameters(prediction: Prediction) -> dict[str, str | bool] | None:
 def identity_headers(prediction: Prediction) -> tuple[Header, ...]:
     """Say what answered, and why, where the body has no place for it."""
     said = {"model": prediction.model, "version": prediction.version, **(identity_parameters(prediction) or {})}
-    said.pop("why", None)  # may hold what no header can
+    said.pop("why", None)  # may hold what no header can, as may an experiment that only the client knows
+    if not _HEADER_TEXT.fullmatch(str(said.get("experiment", ""))):
+        said["experiment"] = ""
     if "decision_id" in said:
         said["decision"] = said.pop("decision_id")
     return tuple(

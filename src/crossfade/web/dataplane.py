@@ -36,6 +36,7 @@ _PROBLEM = (b"content-type", b"application/problem+json")
 
 PARTS = (Inference, Repository, Invocations, Flags)
 """Their methods are the actions of `web.paths`."""
+_OFREP_CODES = {404: "FLAG_NOT_FOUND", **dict.fromkeys((400, 413, 415, 422), "PARSE_ERROR")}
 _MLFLOW_CODES = {
     403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
@@ -132,7 +133,7 @@ def _refusal(problem: Problem, family: Family, *headers: Header) -> Answer:
     if family == "mlflow":
         return _mlflow_refusal(problem, headers)
     if family == "ofrep":
-        code = "PARSE_ERROR" if problem.status in {400, 413, 415, 422} else "GENERAL"
+        code = _OFREP_CODES.get(problem.status, "GENERAL")
         status = 400 if problem.status == 422 else problem.status
         return Answer(orjson.dumps({"errorCode": code, "errorDetails": problem.detail}), status, (JSON, *headers))
     return Answer(msgspec.json.encode(problem), problem.status, (_PROBLEM, *headers))

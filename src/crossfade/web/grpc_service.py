@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from crossfade.core.identity import ModelRef, new_id
+from crossfade.core.identity import ModelRef
 from crossfade.serving.holding import Terms
 from crossfade.serving.prediction import PredictionService
 from crossfade.serving.protocol.askers import asker_of_parameters, names_asker
@@ -137,7 +137,7 @@ class GrpcService:
         ref = parse_ref(message.model_name, message.model_version)
         asker = None
         if self._predictions.experimented(ref) or names_asker(call.headers):
-            asker = asker_of_parameters(decode_parameters(message.parameters), call.headers, message.id or new_id())
+            asker = asker_of_parameters(decode_parameters(message.parameters), call.headers, known_as(terms))
         with await self._predictions.hold(ref, terms, asker) as held:
             request, raw = decode_message(message, held.signature, self._max_rows)
             request_id = request.id or known_as(terms)

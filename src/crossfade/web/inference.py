@@ -10,15 +10,14 @@ from crossfade.errors import MalformedRequestError
 from crossfade.serving.holding import HeldVersion, Terms
 from crossfade.serving.prediction import PredictionService
 from crossfade.serving.protocol.answers import encode_answer
-from crossfade.serving.protocol.askers import decode_asker, names_asker
+from crossfade.serving.protocol.askers import asker_of_parameters, asker_of_rows, names_asker
 from crossfade.serving.protocol.columnar import STREAM
-from crossfade.serving.protocol.formats import answer_format, decode_body, encode_binary, is_parquet
-from crossfade.serving.protocol.oip import InferRequest, decode_request, json_length
+from crossfade.serving.protocol.formats import answer_format, decode_body, encode_binary, is_parquet, peek_body
+from crossfade.serving.protocol.oip import InferRequest, decode_request, peek_document
 from crossfade.serving.protocol.rows import encode_rows
 from crossfade.serving.replies import Reply
 from crossfade.settings import HttpSettings
 from crossfade.traffic.allocation.decisions import Decision
-from crossfade.traffic.routing import Asker
 from crossfade.web.calls import (
     JSON,
     Answer,
@@ -54,12 +53,16 @@ class Inference:
         terms = terms_of(call.headers)
         body = await self._bodies.read(call)
         header_length = call.headers.get(b"inference-header-content-length")
-        asker = self._asker(call, body, terms, header_length)
+        asker = document = None
+        if self._is_asked(call):
+            document = peek_document(body, header_length)
+            parameters = None if document is None else document.parameters
+            asker = asker_of_parameters(parameters or {}, call.headers, known_as(terms))
         with await self._predictions.hold(call.ref, terms, asker) as held:
             question = held.question(terms, header_length or b"", body)
             reply = None if question is None else held.recall(question)
             if reply is None:
-                request = decode_request(body, header_length, held.signature, self._max_rows)
+                request = decode_request(body, header_length, held.signature, self._max_rows, document)
                 reply = await _predict(held, request, terms)
                 if question is not None:
                     held.remember(question, reply)
@@ -78,10 +81,15 @@ class Inference:
             body, content_type = await self._bodies.read_parquet(call, self._max_rows), STREAM.encode()
         else:
             body = await self._bodies.read(call)
-        asker = self._asker(call, body, terms)
+        asker = document = None
+        if self._is_asked(call):
+            document = peek_body(content_type, body)
+            asker = asker_of_rows(document, call.headers, known_as(terms))
         with await self._predictions.hold(call.ref, terms, asker) as held:
             signature = held.signature
-            request = decode_body(content_type, body, signature, self._max_rows, probabilities=probabilities)
+            request = decode_body(
+                content_type, body, signature, self._max_rows, probabilities=probabilities, document=document
+            )
             prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, request_id)
         if kind is not None:
             headers = ((b"content-type", kind.encode()), *identity_headers(prediction))
@@ -96,12 +104,9 @@ class Inference:
         identity["request_id"] = request_id
         return packed_answer(call, encode_rows(identity, prediction.outputs, request, signature), (JSON,))
 
-    def _asker(self, call: Call, body: bytes, terms: Terms, header_length: bytes | None = None) -> Asker | None:
-        """Return who asks; None where no experiment wants to know."""
-        if not (self._predictions.experimented(call.ref) or names_asker(call.headers)):
-            return None
-        text = body if header_length is None else body[: json_length(header_length, len(body))]
-        return decode_asker(call.headers, text, known_as(terms) or new_id())
+    def _is_asked(self, call: Call) -> bool:
+        """Tell whether it matters who asks: to an experiment, or because the request says so."""
+        return self._predictions.experimented(call.ref) or names_asker(call.headers)
 
 
 def _described(decision: Decision, decision_id: str) -> dict[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import crossfade
-from crossfade.core.identity import ModelRef, new_id
+from crossfade.core.identity import ModelRef
 from crossfade.errors import ModelNotNamedError
 from crossfade.serving.prediction import PredictionService
-from crossfade.serving.protocol.askers import decode_asker, names_asker
+from crossfade.serving.protocol.askers import asker_of_parameters, names_asker
 from crossfade.serving.protocol.invocations import decode_invocation, encode_predictions
 from crossfade.settings import HttpSettings
 from crossfade.web.calls import (
@@ -49,7 +49,7 @@ class Invocations:
         ref = call.route.ref or self._default or self._only_model()
         asker = None
         if self._predictions.experimented(ref) or names_asker(call.headers):
-            asker = decode_asker(call.headers, None, known_as(terms) or new_id())
+            asker = asker_of_parameters({}, call.headers, known_as(terms))
         with await self._predictions.hold(ref, terms, asker) as held:
             request = decode_invocation(content_type, body, held.signature, self._max_rows)
             prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, known_as(terms))

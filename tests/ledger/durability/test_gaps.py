@@ -2,6 +2,7 @@ import time
 
 import pytest
 
+from crossfade.errors import DatabaseUnavailableError
 from crossfade.ledger import upkeep as upkeep_module
 from crossfade.ledger.gaps import EVERY, Gap, close_gap, find_gaps, incomplete, note_gaps
 from crossfade.ledger.store import Place, find_place, move_place
@@ -122,13 +123,38 @@ def test_after_the_database_was_away_everybody_has_time_to_be_seen(database):
     assert stored_gaps(database) == {}
 
 
+def test_pruning_begins_again_after_a_failure(database, upkeep, monkeypatch):
+    attempts = []
+
+    def fails_once(*_):
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise DatabaseUnavailableError(problem="away")
+        yield 1
+
+    monkeypatch.setattr(upkeep_module, "prune", fails_once)
+    upkeep._prune_at = 0.0
+    with pytest.raises(DatabaseUnavailableError):
+        upkeep.work(None, "mine", set())
+    upkeep.work(None, "mine", set())
+    assert len(attempts) == 2
+
+
 def test_old_events_are_pruned_when_it_is_time(database, upkeep, monkeypatch):
-    cutoffs = []
-    monkeypatch.setattr(upkeep_module, "prune", lambda _, before_us: cutoffs.append(before_us))
+    cutoffs, pages = [], []
+
+    def pruned(_, before_us):
+        cutoffs.append(before_us)
+        for page in range(3):
+            pages.append(page)
+            yield 7
+
+    monkeypatch.setattr(upkeep_module, "prune", pruned)
     upkeep.work(None, "mine", set())
     assert cutoffs == []
     upkeep._prune_at = 0.0
-    upkeep.work(None, "mine", set())
-    upkeep.work(None, "mine", set())
+    for done in (1, 2, 3, 3, 3, 3):  # a page at a time, so that shipping goes on in between
+        upkeep.work(None, "mine", set())
+        assert len(pages) == done
     (cutoff,) = cutoffs
     assert abs(time.time_ns() // 1000 - cutoff - 400 * 24 * HOUR_US) < HOUR_US

@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 
+import msgspec
 import pytest
 
 from crossfade.errors import InvalidOutcomesError, LedgerUnavailableError, TooManyOutcomesError
 from crossfade.ledger import feed as feed_module
 from crossfade.ledger.event_counts import EXPOSURE, OUTCOME
+from crossfade.ledger.events import ShadowAnswer
 from crossfade.ledger.ledger import Ledger, now_us
 from crossfade.settings import LedgerSettings
 from crossfade.storage.database import open_database
@@ -54,7 +56,6 @@ def test_events_reach_the_database_once(database, open_ledger):
 def test_everything_of_an_event_is_kept(database, open_ledger):
     from sqlalchemy import select
 
-    from crossfade.ledger.events import ShadowAnswer
     from crossfade.storage.tables import exposures
 
     ledger = open_ledger(database)
@@ -198,11 +199,39 @@ def test_exposures_without_room_are_dropped_and_make_their_experiment_incomplete
 
 def test_exposures_that_cannot_be_written_cost_no_others(sqlite, open_ledger):
     ledger = open_ledger(sqlite)
-    for event in (an_exposure(1), an_exposure(2, experiment="odd", unit="\ud800"), an_exposure(3, context={"x": 1j})):
+    for event in (an_exposure(1), an_exposure(2, experiment="odd", score=object()), an_exposure(3, context={"x": 1j})):
         ledger.expose(event)
     ledger.flush(PATIENCE)
     eventually(lambda: stored_gaps(sqlite) == {("odd", "dropped"): 1, ("late", "dropped"): 1})
     assert len(stored_exposures(sqlite)) == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"unit": "a\0b"},
+        {"unit": "x" * 100_000},
+        {"unit": "\ud800"},
+        {"unit": "\n\t\x1b[31m"},
+        {"dimensions": {"\ud800": "\udfff"}},
+        {"dimensions": {"k\0": "v" * 10_000}},
+        {"context": {"x": float("nan"), "y": float("inf"), "z": 1.0}},
+        {"score": float("nan")},
+        {"shadows": (ShadowAnswer("t", "1.0.0", float("inf"), float("nan")),)},
+    ],
+)
+def test_nothing_that_a_client_sends_makes_an_experiment_incomplete(database, open_ledger, sent):
+    folded = Folded()
+    ledger = open_ledger(database, fold=folded)
+    event = an_exposure(**sent)
+    ledger.expose(event)
+    ledger.flush(PATIENCE)
+    assert folded.exposures == stored_exposures(database) == [event.id]
+    assert stored_gaps(database) == {}
+    with database.read() as connection:  # whoever reads it finds numbers where numbers should be
+        row = connection.exec_driver_sql("SELECT context, shadows FROM exposures").one()
+    msgspec.json.decode(row.context, type=dict[str, float])
+    msgspec.json.decode(row.shadows, type=tuple[ShadowAnswer, ...])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +242,7 @@ def test_exposures_that_cannot_be_written_cost_no_others(sqlite, open_ledger):
         {"at_us": 2**63},
         {"revision": 2**63},
         {"variant": "x" * 65},
-        {"unit": "a\0b"},
+        {"id": "a\0b"},
         {"id": ""},
     ],
 )
@@ -232,10 +261,14 @@ def test_a_full_spool_refuses_outcomes_until_the_database_is_back(sqlite, open_l
     folded.error = RuntimeError("the database is away")
     ledger = open_ledger(sqlite, max_spool_bytes=2**20, fold=folded)
     recorded = 0
-    with pytest.raises(LedgerUnavailableError, match="spool is full"):
+
+    def record_on():
+        nonlocal recorded
         for number in range(10_000):
-            batch = [an_outcome(f"{number}-{each}", unit="u" * 500) for each in range(50)]
-            recorded += ledger.record(batch)
+            recorded += ledger.record([an_outcome(f"{number}-{each}", unit="u" * 500) for each in range(50)])
+
+    with pytest.raises(LedgerUnavailableError, match="spool is full"):
+        record_on()
     assert 0 < recorded < 5_000
     for number in range(3_000):
         ledger.expose(an_exposure(number, unit="u" * 500))
@@ -257,6 +290,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from crossfade.errors import LedgerUnavailableError
+from crossfade.ledger.events import ShadowAnswer
 from crossfade.ledger.ledger import Ledger
 from crossfade.settings import LedgerSettings
 from crossfade.storage.database import open_database

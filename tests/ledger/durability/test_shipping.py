@@ -136,6 +136,13 @@ def test_one_that_did_nothing_has_lost_nothing(sqlite, remains, shipped):
     assert stored_gaps(sqlite) == {}
 
 
+def test_experiments_that_share_a_place_in_the_tally_are_counted_together(sqlite, remains, shipped):
+    long = "x" * 70  # no name for a tally, and none for the database either
+    remains.expose(an_exposure(1, experiment=long), an_exposure(2, experiment=long), an_exposure(3))
+    shipped(sqlite)
+    assert stored_gaps(sqlite) == {(EVERY, "unusable"): None}
+
+
 def test_an_orderly_end_has_lost_nothing(sqlite, remains, shipped):
     remains.record(an_outcome(1))
     remains.end()
@@ -392,6 +399,21 @@ def test_a_database_that_is_restored_from_an_older_copy_is_found_incomplete(sqli
     # the segment is still here, so nothing is lost
     eventually(lambda: stored_outcomes(sqlite) == ["outcome-1", "outcome-2"])
     assert stored_gaps(sqlite) == {}
+
+
+def test_so_is_one_that_is_older_than_files_deleted_since(sqlite, folder, open_ledger):
+    ledger = open_ledger(sqlite, max_spool_bytes=2**20)
+    for number in range(20):
+        ledger.record([an_outcome(f"{number}-{each}", unit="u" * 400) for each in range(40)])
+    ledger.flush(PATIENCE)
+    eventually(lambda: ledger._journal.written[0] > 1 and len(list(folder.glob("*.log"))) == 1)
+    with sqlite.write() as connection:
+        connection.exec_driver_sql("DELETE FROM outcomes")
+        connection.exec_driver_sql("DELETE FROM ledger_journals")
+    ledger.record([an_outcome("last")])
+    eventually(lambda: stored_gaps(sqlite) == {(EVERY, "damage"): None})
+    eventually(lambda: "outcome-last" in stored_outcomes(sqlite))
+    assert 1 < len(stored_outcomes(sqlite)) < 801
 
 
 def test_two_shippers_at_once_bring_everything_once(database, folder, open_ledger):

@@ -97,11 +97,14 @@ WHATEVER = st.builds(Outcome, THINGS, THINGS, THINGS, THINGS, THINGS, THINGS, TH
 
 @given(st.lists(WHATEVER | st.builds(outcome, id=st.text(min_size=1, max_size=70)), max_size=5))
 def test_a_batch_is_taken_whole_and_readable_or_refused(batch):
+    payload = refusal = None
     try:
         payload = encode_outcomes(batch, NOW, 400)
     except InvalidOutcomesError as error:
-        assert 0 <= error.facts["index"] < len(batch)
-        assert error.facts["problem"]
+        refusal = error.facts
+    if payload is None:
+        assert 0 <= refusal["index"] < len(batch)
+        assert refusal["problem"]
     else:
         record = decode_record(payload)
         assert len(record.events) == len(batch)

@@ -12,12 +12,14 @@ from openapi_spec_validator import validate
 import crossfade
 from crossfade.client import verbs
 from crossfade.registry.requests import ProcessStatus
-from crossfade.web.api import aliases, blobs, cache, jobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, system, versions
 from crossfade.web.app import create_app, create_control_plane
 from crossfade.web.inprocess import InProcessTransport
+from crossfade.web.outcomes import outcome_paths
 from tests import control
 
-ROUTES = [route for part in (aliases, blobs, cache, jobs, models, system, versions) for route in part.routes.routes]
+PARTS = (aliases, blobs, cache, experiments, jobs, models, system, versions)
+ROUTES = [route for part in PARTS for route in part.routes.routes]
 
 
 def test_the_status_names_release_revision_and_processes(client, platform, tmp_path):
@@ -64,7 +66,7 @@ def test_every_route_is_documented(http):
 
 def test_every_change_can_be_rehearsed(http):
     document = http.get("/openapi.json").json()
-    pure = {"propose_version", "check_compatibility", "verify_version", "begin_upload", "put_blob"}
+    pure = {"propose_version", "check_compatibility", "verify_version", "begin_upload", "put_blob", "record_outcomes"}
     for methods in document["paths"].values():
         for method, operation in methods.items():
             if method == "get" or operation["operationId"] in pure:
@@ -111,7 +113,8 @@ def test_the_reference_page_needs_no_script_and_no_other_host(http):
 def test_the_control_plane_alone_has_the_same_routes(platform):
     app = create_control_plane(platform)
     assert app.openapi() is app.openapi()
-    assert set(app.openapi()["paths"]) == {f"/api/v1{route.path_format}" for route in ROUTES}
+    documented = {f"/api/v1{route.path_format}" for route in ROUTES}
+    assert set(app.openapi()["paths"]) == documented | set(outcome_paths())
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

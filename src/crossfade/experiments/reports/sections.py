@@ -16,6 +16,8 @@ ACTIONS = {
     "stop": "Stop",
     "continue": "Go on measuring",
 }
+MOST_SEGMENTS = 100
+"""Rows that a table of segments shows; all of them are in the values of the report."""
 METHODS = {
     "always_valid": "valid however often one looks",
     "group_sequential": "at planned looks",
@@ -141,13 +143,15 @@ def _arrivals(report: AnalysisReport) -> Table:
         (variant, f"{count:,}", f"{expected.get(variant, 0.0):,.0f}") for variant, count in report.health.units
     )
     note = (
-        f"Sample ratio: p = {words.p(report.health.sequential_sample_ratio_p)} over all looks, "
+        f"Sample ratio: {words.p_is(report.health.sequential_sample_ratio_p)} over all looks, "
         f"{words.p(report.health.sample_ratio_p)} at this one."
     )
     return Table("Units", ("variant", "arrived", "expected"), rows, note)
 
 
 def _segments(report: AnalysisReport) -> Table:
+    telling = sorted(report.segments, key=lambda each: each.reading not in {"better", "worse"})
+    chosen = telling[:MOST_SEGMENTS] if len(telling) > MOST_SEGMENTS else report.segments
     rows = tuple(
         (
             f"{each.dimension} = {each.value}",
@@ -159,8 +163,10 @@ def _segments(report: AnalysisReport) -> Table:
             words.p(each.adjusted_p),
             words.READINGS[each.reading] + ("" if isinstance(each.effect, Effect) else f": {each.effect.reason}"),
         )
-        for each in report.segments
+        for each in chosen
     )
     headings = ("segment", "metric", "treatment", "units", "effect", "interval", "p", "found")
     note = "Exploratory: corrected for the number of segments, and still no more than an idea for the next experiment."
+    if len(chosen) < len(report.segments):
+        note += f" These are {len(chosen)} of {len(report.segments):,}, significant ones first."
     return Table("Segments", headings, rows, note)

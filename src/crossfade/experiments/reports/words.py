@@ -64,6 +64,17 @@ def p(value: float | None) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
+def p_is(value: float | None) -> str:
+    """Return what a p-value is, for sentences.
+
+    Example:
+        >>> p_is(0.04), p_is(1e-9)
+        ('p = 0.04', 'p < 0.0001')
+    """
+    told = p(value)
+    return f"p {told}" if told.startswith("<") else f"p = {told}"
+
+
 def chance(value: float | None) -> str:
     """Return a probability as a percentage that never says "certain".
 
@@ -145,7 +156,7 @@ def sentence(comparison: Comparison) -> str:
         return name
     level = f"{100 * (1 - found.alpha):.4g} %"
     tested = comparison.adjusted_p if comparison.adjusted_p is not None else comparison.p_value
-    return f"{name} ({effect(found)}, {level} interval {interval(found)}, p = {p(tested)})"
+    return f"{name} ({effect(found)}, {level} interval {interval(found)}, {p_is(tested)})"
 
 
 def within(comparison: Comparison) -> str:

@@ -19,6 +19,7 @@ LARGEST = 1e6
 """Features beyond this, of either sign, would drown all others in rounding."""
 MAX_FEATURES = 1_000
 _FLOAT = np.dtype(np.float64)
+_NUMBERS = (int, float, np.number, np.bool_)
 
 
 class Feature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -182,7 +183,7 @@ def _number(feature: Feature, given: object) -> float:
         return float(feature.default)
     if missing:
         raise InvalidContextError(feature=feature.name, problem="it is missing and has no default")
-    if not isinstance(given, int | float | np.number | np.bool_):
+    if not isinstance(given, _NUMBERS):
         raise InvalidContextError(feature=feature.name, problem=f"{str(given)[:40]!r} is no number")
     if not -LARGEST <= given <= LARGEST:
         raise InvalidContextError(feature=feature.name, problem=f"it is not between -{LARGEST:g} and {LARGEST:g}")

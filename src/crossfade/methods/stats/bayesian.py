@@ -8,6 +8,7 @@ import math
 import msgspec
 import numpy as np
 
+from crossfade.methods.stats.contrast import TINY
 from crossfade.methods.stats.distributions import (
     Array,
     beta_cdf,
@@ -89,7 +90,7 @@ def posterior(
     error = contrast.standard_error
     if prior is None:
         mean, deviation = contrast.value, error
-    elif unit == 0:
+    elif unit < TINY:
         return NotEstimable("the control is zero, so a prior of the relative effect says nothing")
     else:
         trust = 1 / error**2

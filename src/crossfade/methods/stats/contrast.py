@@ -9,6 +9,9 @@ import msgspec
 from crossfade.methods.stats.gradient import SIGNAL
 from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable, Scale
 
+TINY = 1e-100
+"""What is smaller is zero: nothing that is measured needs it, and its square is zero, which cannot be divided by."""
+
 
 def contrast(
     control: Estimate | NotEstimable,
@@ -47,7 +50,7 @@ def contrast(
     if isinstance(made, NotEstimable):
         return made
     value, error, df = made
-    if not error > 0:
+    if not error > TINY:
         return NotEstimable("the values do not vary")
     if not (math.isfinite(value) and math.isfinite(error)):
         return NotEstimable("the values are too large to be compared")
@@ -90,7 +93,7 @@ def _relative(control: Estimate, treatment: Estimate) -> tuple[float, float, flo
     value = (treatment.value - control.value) / size
     slope = value * math.copysign(1.0, control.baseline)
     # the control is in the numerator (adjusted) and in the denominator (not adjusted)
-    of_control = control.variance + 2 * slope * control.covariance + slope**2 * control.baseline_variance
+    of_control = control.variance + 2 * slope * control.covariance + slope * slope * control.baseline_variance
     _, df = spread(control.variance, control.df, treatment.variance, treatment.df)
     return value, math.sqrt(max(treatment.variance + of_control, 0.0)) / size, df
 
@@ -100,9 +103,9 @@ def _log(control: Estimate, treatment: Estimate, equal_variance: bool) -> tuple[
         if not (each.value > 0 and _clear(each.value, each.variance)):
             return NotEstimable(f"the {name} is not clearly above zero, so it has no logarithm")
     error, df = spread(
-        control.variance / control.value**2,
+        control.variance / (control.value * control.value),
         control.df,
-        treatment.variance / treatment.value**2,
+        treatment.variance / (treatment.value * treatment.value),
         treatment.df,
         equal_variance,
     )
@@ -110,4 +113,4 @@ def _log(control: Estimate, treatment: Estimate, equal_variance: bool) -> tuple[
 
 
 def _clear(value: float, variance: float) -> bool:
-    return abs(value) > SIGNAL * math.sqrt(max(variance, 0.0))
+    return abs(value) > max(SIGNAL * math.sqrt(max(variance, 0.0)), TINY)

@@ -9,7 +9,7 @@ from crossfade.serving.predictor import PROBABILITIES
 from crossfade.serving.protocol.columnar import FILE, PARQUET, STREAM, read_table, write_table
 from crossfade.serving.protocol.npy import read_npy, write_npy
 from crossfade.serving.protocol.oip import decode_raw
-from crossfade.serving.protocol.rows import RowsRequest, ask_for, decode_rows
+from crossfade.serving.protocol.rows import RowsDocument, RowsRequest, ask_for, decode_rows, peek_rows
 
 NPY = "application/x-npy"
 RAW = "application/octet-stream"
@@ -19,8 +19,19 @@ _BINARY = (NPY, STREAM, FILE, RAW)
 _ANSWERS = frozenset({NPY, STREAM, FILE, PARQUET})
 
 
+def peek_body(content_type: bytes, body: bytes) -> RowsDocument | None:
+    """Return what a body says before it is known which version answers; None where it says only rows, or is unread."""
+    return peek_rows(body) if _media_type(content_type) in _JSON else None
+
+
 def decode_body(
-    content_type: bytes, body: bytes, signature: Signature, max_rows: int, *, probabilities: bool
+    content_type: bytes,
+    body: bytes,
+    signature: Signature,
+    max_rows: int,
+    *,
+    probabilities: bool,
+    document: RowsDocument | None = None,
 ) -> RowsRequest:
     """Decode the body of a plain prediction.
 
@@ -30,6 +41,7 @@ def decode_body(
         signature: Of the version that will answer.
         max_rows: The largest accepted number of rows.
         probabilities: Asked for outside of the body.
+        document: What `peek_body` returned, if it was asked.
 
     Raises:
         UnsupportedMediaTypeError: No decoder reads this type.
@@ -37,7 +49,7 @@ def decode_body(
     """
     kind = _media_type(content_type)
     if kind in _JSON:
-        return decode_rows(body, signature, max_rows, probabilities=probabilities)
+        return decode_rows(body, signature, max_rows, probabilities=probabilities, document=document)
     if kind not in _BINARY:
         raise UnsupportedMediaTypeError(given=kind[:80], supported=", ".join(("application/json", *_BINARY, PARQUET)))
     tensors = _decode_binary(kind, body, signature, max_rows)

@@ -71,7 +71,25 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
 _decode_document = msgspec.json.Decoder(InferDocument).decode
 
 
-def decode_request(body: bytes, header_length: bytes | None, signature: Signature, max_rows: int) -> InferRequest:
+def peek_document(body: bytes, header_length: bytes | None) -> InferDocument | None:
+    """Return the JSON part of an infer request before it is known which version answers.
+
+    None when it has none, or when it cannot be read: then `decode_request`, which takes what this returns, says why.
+    """
+    try:
+        length = json_length(header_length, len(body))
+        return _parse(body[:length]) if length > 0 else None
+    except MalformedRequestError:
+        return None
+
+
+def decode_request(
+    body: bytes,
+    header_length: bytes | None,
+    signature: Signature,
+    max_rows: int,
+    document: InferDocument | None = None,
+) -> InferRequest:
     """Decode the body of an infer request.
 
     Args:
@@ -80,6 +98,7 @@ def decode_request(body: bytes, header_length: bytes | None, signature: Signatur
             the body is the single input.
         signature: Of the version that will answer.
         max_rows: The largest accepted first dimension.
+        document: The JSON part, where somebody has read it already.
 
     Raises:
         MalformedRequestError: It is no infer request, or what it says about itself is untrue.
@@ -97,7 +116,8 @@ def decode_request(body: bytes, header_length: bytes | None, signature: Signatur
     if json_bytes == 0:
         names = frozenset(output.name for output in signature.outputs)
         return InferRequest(None, {}, decode_raw(body, signature, max_rows), (), names)
-    document = _parse(body[:json_bytes])
+    if document is None:
+        document = _parse(body[:json_bytes])
     if not document.inputs:
         raise MalformedRequestError(problem="`inputs` is empty")
     tensors: Tensors = {}

@@ -40,21 +40,44 @@ class RowsRequest(msgspec.Struct, frozen=True):
         return (self.label, PROBABILITIES) if self.probabilities else (self.label,)
 
 
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
+class RowsDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """A request as it is written down: the rows, and who asks for them."""
+
     rows: msgspec.Raw
     probabilities: bool = False
-    # who asks: `serving.protocol.askers` reads these before a version is chosen
-    unit_id: Any = None
-    context: Any = None
-    experiment: Any = None
+    unit_id: str | int | None = None
+    context: dict[str, Any] | None = None
+    experiment: str | None = None
 
 
-_decode_document = msgspec.json.Decoder(_Document).decode
+_decode_document = msgspec.json.Decoder(RowsDocument).decode
 _decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def decode_rows(body: bytes, signature: Signature, max_rows: int, *, probabilities: bool = False) -> RowsRequest:
+def peek_rows(body: bytes) -> RowsDocument | None:
+    """Return a request before it is known which version answers.
+
+    None when it is only a list of rows, or when it cannot be read: then `decode_rows`, which takes what this returns,
+    says why.
+    """
+    text = body.strip()
+    if text.startswith(b"["):
+        return None
+    try:
+        return _decode_document(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def decode_rows(
+    body: bytes,
+    signature: Signature,
+    max_rows: int,
+    *,
+    probabilities: bool = False,
+    document: RowsDocument | None = None,
+) -> RowsRequest:
     """Decode rows by the signature of the version that will answer.
 
     Args:
@@ -62,6 +85,7 @@ def decode_rows(body: bytes, signature: Signature, max_rows: int, *, probabiliti
         signature: Names and types of the inputs.
         max_rows: The largest accepted number of rows.
         probabilities: Asked for outside of the body.
+        document: The body, where somebody has read it already.
 
     Raises:
         MalformedRequestError: It is not what the module describes.
@@ -74,7 +98,7 @@ def decode_rows(body: bytes, signature: Signature, max_rows: int, *, probabiliti
         {'age': array([41.])}
     """
     try:
-        tensors, in_body = _decode(body, signature, max_rows)
+        tensors, in_body = _decode(body, document, signature, max_rows)
     except msgspec.MsgspecError as error:
         raise MalformedRequestError(problem=str(error)) from error
     except UnicodeDecodeError as error:
@@ -114,10 +138,11 @@ def encode_rows(identity: dict[str, Any], outputs: Tensors, request: RowsRequest
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _decode(body: bytes, signature: Signature, max_rows: int) -> tuple[Tensors, bool]:
+def _decode(body: bytes, document: RowsDocument | None, signature: Signature, max_rows: int) -> tuple[Tensors, bool]:
     text, probabilities = body.strip(), False
     if not text.startswith(b"["):
-        document = _decode_document(text)
+        if document is None:
+            document = _decode_document(text)
         text, probabilities = bytes(document.rows), document.probabilities
     first = text[1:].lstrip()[:1]
     if not text.startswith(b"[") or first in {b"]", b""}:

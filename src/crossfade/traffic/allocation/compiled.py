@@ -11,6 +11,7 @@ from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
+from crossfade.ledger.admission import MAX_UNIT
 from crossfade.traffic.allocation.allocation import HOLDOUT, Allocation, Layer
 from crossfade.traffic.allocation.conditions import Test
 from crossfade.traffic.allocation.decisions import Decision, Reason, Tally
@@ -178,11 +179,11 @@ class CompiledExperiment:
         missing = self._missing_unit(UNIT)
 
         def decide(unit: str | None, context: Context | None = None, request_id: str | None = None) -> Decision:  # noqa: ARG001
-            if unit:
-                try:
+            try:  # what `encoded` does, without a call
+                if unit and len(unit) <= MAX_UNIT and unit.isprintable():
                     return decisions[table[digest(unit.encode(), seed) >> SHIFT]]
-                except (AttributeError, UnicodeEncodeError):
-                    pass
+            except (AttributeError, TypeError):
+                pass
             return missing()
 
         return decide
@@ -201,10 +202,7 @@ class CompiledExperiment:
                 return overrides[unit]
             if closed is not None:
                 return closed
-            try:
-                data = unit.encode() if unit else b""
-            except (AttributeError, UnicodeEncodeError):
-                data = b""
+            data = encoded(unit) or b""
             if not data and unit_needed:
                 return missing()
             for seed, table, stops in gates:
@@ -228,10 +226,13 @@ class CompiledExperiment:
 
 
 def encoded(text: Any) -> bytes | None:
-    """Return the UTF-8 of a unit; None when it is empty, no text, or half of a surrogate pair."""
+    """Return the UTF-8 of a unit; None when it is none that the ledger could keep.
+
+    That is: empty, no text, too long, or with characters that cannot be shown, such as NUL or half of a surrogate pair.
+    """
     try:
-        return text.encode() or None
-    except (AttributeError, UnicodeEncodeError):
+        return text.encode() if 0 < len(text) <= MAX_UNIT and text.isprintable() else None
+    except (AttributeError, TypeError):
         return None
 
 

@@ -8,12 +8,12 @@ Source: OFREP 0.3, https://github.com/open-feature/protocol
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from crossfade.errors import ExperimentNotFoundError
-from crossfade.traffic.allocation.assignment import Assigner
+from crossfade.traffic.allocation.compiled import Context
 from crossfade.traffic.allocation.decisions import Decision, Reason
 
 TARGETING_KEY = "targetingKey"
@@ -32,6 +32,20 @@ _ERRORS = {
     Reason.MISSING_CONTEXT: "INVALID_CONTEXT",
     Reason.ERROR: "INVALID_CONTEXT",
 }
+
+
+class Decider(Protocol):
+    """What `Assigner` does for flags."""
+
+    def decide(
+        self, experiment: str, unit: str | None, context: Context | None = None, request_id: str | None = None
+    ) -> Decision:
+        """Return what a unit gets of one experiment."""
+
+    def decide_all(
+        self, unit: str | None, context: Context | None = None, request_id: str | None = None
+    ) -> list[Decision]:
+        """Return what a unit gets of every experiment."""
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -67,12 +81,12 @@ class FlagFailure(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def evaluate(
-    assigner: Assigner, key: str, context: Mapping[str, Any], request_id: str | None = None
+    decider: Decider, key: str, context: Mapping[str, Any], request_id: str | None = None
 ) -> Flag | FlagFailure:
     """Evaluate one flag.
 
     Args:
-        assigner: What decides.
+        decider: What decides.
         key: The experiment.
         context: The `context` of the request.
         request_id: What experiments draw by that are not sticky.
@@ -80,21 +94,22 @@ def evaluate(
     Example:
         >>> from crossfade.core.clock import utc_now
         >>> from crossfade.traffic.allocation.allocations import Allocations
+        >>> from crossfade.traffic.allocation.assignment import Assigner
         >>> evaluate(Assigner(Allocations(), utc_now()), "late", {}).error_code
         'FLAG_NOT_FOUND'
     """
     try:
-        decision = assigner.decide(key, _unit_of(context), context, request_id)
+        decision = decider.decide(key, _unit_of(context), context, request_id)
     except ExperimentNotFoundError as error:
         return FlagFailure(key, "FLAG_NOT_FOUND", error.message)
     return _flag(decision)
 
 
 def evaluate_all(
-    assigner: Assigner, context: Mapping[str, Any], request_id: str | None = None
+    decider: Decider, context: Mapping[str, Any], request_id: str | None = None
 ) -> list[Flag | FlagFailure]:
     """Evaluate every flag; see `evaluate`."""
-    return [_flag(decision) for decision in assigner.decide_all(_unit_of(context), context, request_id)]
+    return [_flag(decision) for decision in decider.decide_all(_unit_of(context), context, request_id)]
 
 
 def _unit_of(context: Mapping[str, Any]) -> str | None:

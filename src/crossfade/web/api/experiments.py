@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 
-from crossfade.errors import ConflictError, NotFoundError, UnsafeError
+from crossfade.errors import ConflictError, InvalidExperimentError, NotFoundError, UnsafeError
 from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment, Status
 from crossfade.experiments.report import AnalysisReport
@@ -23,13 +25,16 @@ from crossfade.web.api.contract import (
     Limit,
     Open,
     Principal,
+    Reason,
     answer,
     body,
     documented,
     log_change,
+    pieces_of,
 )
 
 routes = APIRouter(tags=["experiments"])
+PARQUET = "application/vnd.apache.parquet"
 _REFUSES = (NotFoundError, ConflictError)
 
 
@@ -67,6 +72,23 @@ def list_experiments(
 def show_experiment(experiment: str, platform: Open) -> Response:
     """Show an experiment: its specification, its status, the weights of its variants now."""
     return answer(platform.experiments.find(experiment))
+
+
+@routes.put("/experiments/{experiment}", **documented(Experiment, takes=ExperimentSpec, changes=True, refuses=_REFUSES))
+def amend_experiment(
+    experiment: str,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[ExperimentSpec, body(ExperimentSpec)],
+    reason: Reason = "",
+    dry_run: DryRun = False,
+) -> Response:
+    """Change an experiment that has not ended. Once it has started, what its numbers depend on stays."""
+    if wanted.name != experiment:
+        raise InvalidExperimentError(name=experiment, problem=f"its specification is of `{wanted.name[:80]}`")
+    after = platform.experiments.amend(wanted, reason=reason, principal=principal, dry_run=dry_run)
+    return _changed(request, "amend", after, principal, dry_run=dry_run)
 
 
 @routes.post(
@@ -181,6 +203,27 @@ def report_experiment(experiment: str, platform: Open) -> Response:
 def show_bandit(experiment: str, platform: Open) -> Response:
     """Show what a bandit has learned: the weights that follow, and how likely each variant is the best."""
     return answer(platform.learner.report(experiment))
+
+
+@routes.get(
+    "/experiments/{experiment}/export",
+    **documented(bytes, media_types=(PARQUET,), refuses=(NotFoundError,)),
+)
+def export_experiment(
+    experiment: str,
+    platform: Open,
+    reward: Annotated[str, Query(description="an outcome: each row is a decision and its reward", max_length=64)] = "",
+) -> Response:
+    """Download the events of an experiment as a Parquet file, or its decisions with what they earned."""
+    folder = tempfile.TemporaryDirectory(prefix="crossfade-export-")
+    target = Path(folder.name) / "events.parquet"
+    try:
+        platform.judge.export(experiment, target, reward=reward)
+        stream, size = target.open("rb"), target.stat().st_size
+    finally:
+        folder.cleanup()  # the open file goes on
+    headers = {"content-length": str(size), "content-disposition": f'attachment; filename="{experiment}.parquet"'}
+    return StreamingResponse(pieces_of(stream), headers=headers, media_type=PARQUET)
 
 
 @routes.post("/layers", **documented(Layer, takes=LayerSpec, changes=True, refuses=(ConflictError,), status=201))

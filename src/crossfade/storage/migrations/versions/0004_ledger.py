@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         comment="raw events, kept for `ledger.retention_days`",
     )
-    op.create_index("exposures_by_unit", "exposures", ["experiment", "unit"])
+    op.create_index("exposures_by_experiment", "exposures", ["experiment", "id"])
     op.create_table(
         "outcomes",
         sa.Column("id", sa.String(64), nullable=False, comment="chosen by whoever reported it"),
@@ -48,7 +48,7 @@ def upgrade() -> None:
         comment="raw events, kept for `ledger.retention_days`",
     )
     op.create_index("outcomes_by_decision", "outcomes", ["decision"])
-    op.create_index("outcomes_by_unit", "outcomes", ["experiment", "unit"])
+    op.create_index("outcomes_by_experiment", "outcomes", ["experiment"])
     op.create_table(
         "ledger_journals",
         sa.Column("journal", sa.String(64), nullable=False),

@@ -41,6 +41,13 @@ def upgrade() -> None:
         sa.Column(
             "buckets", sa.LargeBinary, nullable=False, comment="pairs of int32: bucket of a quantile, values in it"
         ),
+        sa.Column(
+            "kept_exposures",
+            sa.LargeBinary,
+            nullable=False,
+            comment="those that an earlier first exposure would affect",
+        ),
+        sa.Column("kept_outcomes", sa.LargeBinary, nullable=False, comment="the same"),
         sa.PrimaryKeyConstraint("experiment", "unit"),
         comment="one row per unit of each experiment: what roll-ups are the sums of",
     )
@@ -64,6 +71,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment", "revision", "variant", "day", "dimension", "value", "metric"),
         comment="count, means and co-moments of units; what an analysis reads",
     )
+    _create_counts()
+
+
+def _create_counts() -> None:
     op.create_table(
         "arrivals",
         sa.Column("experiment", sa.String(64), nullable=False),
