@@ -86,7 +86,7 @@ def decided(*comparisons, now=None, health=None, rankings=(), units=1000, **more
         ("unclear", "unclear", True, True, "keep"),
         ("unclear", "unclear", False, True, "keep"),
         ("unknown", "unknown", False, False, "continue"),
-        ("unknown", "unknown", False, True, "keep"),
+        ("unknown", "unknown", False, True, "review"),
     ],
 )
 def test_what_follows_from_one_treatment(primary, of_guardrail, shown, at_end, action):
@@ -163,6 +163,27 @@ def test_data_that_cannot_be_trusted_decide_nothing(code, waits, action):
         assert found.blocked_by == (code,)
         assert "the words of it" in found.reason
         assert ("Look now" in found.reason) == bool(harm)
+
+
+@pytest.mark.parametrize("over", [{"ends_at": after(4)}, {"analysis": AnalysisSpec(planned_seconds=86_400.0)}])
+def test_what_has_not_passed_by_the_end_is_looked_at(over):
+    problem = Problem("stale", "the words of it", blocks=True, waits=True)
+    assert decided(comparison("better"), health=healthy(problems=[problem]), **over).action == "review"
+
+
+def test_a_harmed_guardrail_stops_though_another_metric_is_not_reported_yet():
+    harmed = guardrail("worse", harm=1e-9)
+    problem = Problem("unreported", "no `m`", blocks=True, waits=True, metric="m")
+    assert decided(comparison(), harmed, health=healthy(problems=[problem])).action == "stop"
+    for others in ({"metric": harmed.metric}, {}):
+        problem = Problem("unreported", "no `g`", blocks=True, waits=True, **others)
+        assert decided(comparison(), harmed, health=healthy(problems=[problem])).action == "review"
+
+
+def test_at_the_end_without_any_number_a_person_looks():
+    over = {"ends_at": after(4)}
+    assert decided(comparison("unknown"), **over).action == "review"
+    assert decided(comparison("unclear"), **over).action == "keep"
 
 
 def test_problems_that_do_not_block_do_not_block():
