@@ -32,6 +32,9 @@ MAX_SHADOWS = 64
 """Copies under way in one process; what comes then is answered without shadows, and counted."""
 MAX_DIMENSION_TEXT = 64
 _PLAIN = (str, int, float, bool)
+_NO_DIMENSIONS: dict[str, str] = {}
+_NO_FEATURES: dict[str, float] = {}
+"""Shared: a container of its own in each exposure that waits for the journal would call the garbage collector often."""
 SHADOW_OUTCOMES = ("answered", "failed", "shed", "absent")
 
 Record = Callable[[Exposure], None]
@@ -228,13 +231,13 @@ def _unit(route: ExperimentRoute, asker: Asker) -> str:
 def _features(route: ExperimentRoute, asker: Asker) -> dict[str, float]:
     """Return what the policy saw of the context; nothing where there is none."""
     if route.policy is None:
-        return {}
+        return _NO_FEATURES
     spec = route.policy.spec
     return dict(zip((feature.name for feature in spec.features), spec.vector(asker.context or {}), strict=True))
 
 
 def _dimensions(names: tuple[str, ...], asker: Asker) -> dict[str, str]:
     if not names:
-        return {}
+        return _NO_DIMENSIONS
     context = asker.context or {}
     return {name: str(value)[:MAX_DIMENSION_TEXT] for name in names if isinstance(value := context.get(name), _PLAIN)}

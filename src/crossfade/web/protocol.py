@@ -41,7 +41,8 @@ async def respond(scope: Scope, send: Send, status: int, headers: Headers, body:
         headers: Names in lower case, values from this program only, the content length included.
         body: Of the answer.
     """
-    cycle: RequestResponseCycle | None = scope.get(_CYCLE)
+    # taken out: a scope that leads to itself would wait for the garbage collector, with all that belongs to the request
+    cycle: RequestResponseCycle | None = scope.pop(_CYCLE, None)
     if cycle is None or cycle.access_log or cycle.flow.write_paused or len(body) > _ONE_WRITE_BYTES:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
