@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from crossfade.core.clock import utc_now
 from crossfade.errors import (
     AliasNotFoundError,
     DatabaseUnavailableError,
@@ -489,6 +490,7 @@ def test_a_shadow_gets_no_weight(store, database):
 
 def test_a_change_starts_from_where_the_ramp_is(registry):
     clock = Clock()
+    clock.now = utc_now()  # what is shown is what it is now
     store, hour = open_store(registry, clock), timedelta(hours=1)
     steps = (RampStep(clock.now + hour, 0.5), RampStep(clock.now + 3 * hour, 1.0))
     store.create(plan(coverage=0.1, ramp=steps))
