@@ -1,4 +1,4 @@
-"""Build the environments, measure one server after the other, and print JSON lines, then one table.
+"""Build the environments, measure one after the other, and print JSON lines, then a table of each comparison.
 
 Every server answers the same row over 32 connections; between its turns the static answer has its own, so that both
 meet the same weather. Whoever cannot be installed, started or measured stands in the table with the reason.
@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import tempfile
 import time
 import urllib.error
@@ -23,10 +22,11 @@ from pathlib import Path
 from benchmarks.harness import free_port, memory_bytes, rounded, server, static_server
 from benchmarks.load import http_request, run_load
 from benchmarks.model import trained
+from benchmarks.peers import assignments
 from benchmarks.peers.contenders import CONTENDERS, STATIC, Contender
+from benchmarks.peers.environments import python_of, version_of
 from benchmarks.predict import CONNECTIONS, measure
 
-ROOT = Path(__file__).resolve().parents[2]
 CHECKED_ROWS = 20
 """Rows whose prediction every server has to get right before it is measured."""
 PATIENCE_SECONDS = 60.0
@@ -55,25 +55,6 @@ class Row:
 
 HEAD = """| server | CPU us/request | x static | requests/s | p50 / p99 ms | memory MiB |
 |---|---|---|---|---|---|"""
-
-
-def python_of(peer: str) -> Path:
-    """The Python of an environment, which is built where it is missing or its lock has changed.
-
-    Raises:
-        RuntimeError: It cannot be installed; says why.
-    """
-    target = Path(f".venvs/peers/{peer}/.packages" if peer else ".venvs/demo/.ready")
-    built = subprocess.run(["make", str(target)], cwd=ROOT, check=False, capture_output=True, text=True)
-    if built.returncode:
-        errors = [line for line in built.stderr.splitlines() if line.startswith("ERROR")] or built.stderr.splitlines()
-        raise RuntimeError(f"it cannot be installed ({errors[-1].strip()})")
-    return ROOT / target.parent / "bin" / "python"
-
-
-def version_of(package: str, python: Path) -> str:
-    program = f"from importlib.metadata import version; print(version({package!r}))"
-    return subprocess.run([python, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def ask(url: str, body: bytes) -> object:
@@ -144,28 +125,47 @@ def measured(contender: Contender, python: Path, static: tuple[int, int], rounds
     )
 
 
-def main(names: list[str], rounds: int, seconds: float) -> None:
-    before = os.getloadavg()[0]
+def compare_servers(contenders: list[Contender], rounds: int, seconds: float) -> list[str]:
+    """Measure servers, print a JSON line for each, and return their table."""
     rows = []
     with static_server() as static:
-        for contender in [STATIC, *CONTENDERS]:
-            if names and contender.peer not in {"", *names}:
-                continue
+        for contender in [STATIC, *contenders]:
             try:
                 row = measured(contender, python_of(contender.peer), static, rounds, seconds)
             except Exception as error:  # noqa: BLE001 - whatever it is, it stands in the table
                 row = Row(contender.title(), reason=str(error).replace("|", "/"))
             rows.append(row)
             print(json.dumps(asdict(row)), flush=True)
+    return [HEAD, *(row.cells() for row in rows)]
+
+
+def compare_assignment(clients: list[assignments.Client], rounds: int) -> list[str]:
+    """Measure libraries, print a JSON line for each, and return their table."""
+    lines = list(assignments.compare([assignments.prepared(client) for client in clients], rounds))
+    for line in lines:
+        print(json.dumps(asdict(line)), flush=True)
+    return [assignments.HEAD, *(line.cells() for line in lines)]
+
+
+def main(names: list[str], rounds: int, seconds: float) -> None:
+    before = os.getloadavg()[0]
+    chosen = {"", *names}
+    servers = [each for each in CONTENDERS if not names or each.peer in chosen]
+    clients = [each for each in assignments.CLIENTS if not names or each.peer in chosen]
+    tables = []
+    if any(each.peer for each in servers):  # Crossfade alone is no comparison
+        tables += ["", *compare_servers(servers, rounds, seconds)]
+    if any(each.peer for each in clients):
+        tables += ["", *compare_assignment(clients, rounds)]
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     busy = f"load average {before:.1f} before and {os.getloadavg()[0]:.1f} after"
     print(f"\n{datetime.now(UTC):%Y-%m-%d}, {machine}, {busy}")
-    print("", HEAD, *(row.cells() for row in rows), sep="\n")
+    print(*tables, sep="\n")
 
 
 if __name__ == "__main__":
-    peers = sorted({contender.peer for contender in CONTENDERS if contender.peer})
-    parser = argparse.ArgumentParser(prog="make peers", description="Compare model servers.")
+    peers = sorted({each.peer for each in [*CONTENDERS, *assignments.CLIENTS] if each.peer})
+    parser = argparse.ArgumentParser(prog="make peers", description="Compare model servers, and who assigns variants.")
     parser.add_argument("peers", nargs="*", metavar="PEER", help=", ".join(peers))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="per round")

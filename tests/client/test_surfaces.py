@@ -5,23 +5,26 @@ from typing import NamedTuple
 
 import pytest
 
+from crossfade.cli.experiments import experiments as experiments_command_line
 from crossfade.cli.jobs import jobs as jobs_command_line
 from crossfade.cli.main import NOUNS, main
 from crossfade.cli.models import models as command_line
 from crossfade.client import AsyncClient, Client
+from crossfade.experiments.judging import Judge
+from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.registry.registry import Registry
 from crossfade.traffic.switch import AliasSwitch
-from crossfade.web.api import aliases, blobs, cache, jobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, system, versions
 
 COMMANDS = (
     {f"models {name}" for name in command_line.commands}
     | {f"jobs {name}" for name in jobs_command_line.commands}
-    | (set(NOUNS) - {"models", "jobs"})
+    | {f"experiments {name}" for name in experiments_command_line.commands}
+    | (set(NOUNS) - {"models", "jobs", "experiments"})
 )
-ROUTES = {
-    route.name for part in (aliases, blobs, cache, jobs, models, system, versions) for route in part.routes.routes
-}
+PARTS = (aliases, blobs, cache, experiments, jobs, models, system, versions)
+ROUTES = {route.name for part in PARTS for route in part.routes.routes}
 CLIENTS = (Client, AsyncClient)
 
 
@@ -80,14 +83,48 @@ JOBS = {
     "open_result": Surfaces(("download_result",), ("job_result", "download_result"), ("jobs download",)),
 }
 """The same for the verbs of `JobStore`."""
-EVERYTHING = TABLE | JOBS
+
+EXPERIMENTS = {
+    "create": Surfaces(("create_experiment",), ("create_experiment",), ("experiments create",)),
+    "amend": Surfaces(("amend_experiment",), ("amend_experiment",), ("experiments amend",)),
+    "find": Surfaces(("show_experiment",), ("experiment",), ("experiments show",)),
+    "list": Surfaces(("list_experiments",), ("experiments",), ("experiments list",)),
+    "start": Surfaces(("start_experiment",), ("start_experiment",), ("experiments start",)),
+    "pause": Surfaces(("pause_experiment",), ("pause_experiment",), ("experiments pause",)),
+    "stop": Surfaces(("stop_experiment",), ("stop_experiment",), ("experiments stop",)),
+    "reweight": Surfaces(("reweight_experiment",), ("reweight_experiment",), ("experiments reweight",)),
+    "conclude": Surfaces(("decide_experiment",), ("decide_experiment",), ("experiments decide",)),
+    "create_layer": Surfaces(("create_layer",), ("create_layer",), ("experiments layer",)),
+    "layers": Surfaces(("list_layers",), ("layers",), ("experiments layers",)),
+}
+"""The same for the verbs of `ExperimentStore`; what a bandit learns is nobody's to say."""
+JUDGING = {
+    "decide": Surfaces(("decide_experiment",), ("decide_experiment",), ("experiments decide",)),
+    "analyze": Surfaces(("analyze_experiment", "report_experiment"), ("analyze_experiment",), ("experiments analyze",)),
+    "export": Surfaces(("export_experiment",), ("export_experiment", "experiment_events"), ("experiments export",)),
+}
+"""The same for the verbs of `Judge`."""
+TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING}
+EVERYTHING = {f"{noun} {verb}": row for noun, table in TABLES.items() for verb, row in table.items()}
 
 BEYOND = Surfaces(
-    routes=("show_status", "show_cache", "invalidate_answers"),
-    client=("status", "cache_status", "invalidate_answers", "record_outcomes", "send", "close"),
-    commands=("cache", "demo", "experiments", "ledger", "outcomes", "replay", "serve", "doctor", "settings"),
+    routes=("show_status", "show_cache", "invalidate_answers", "show_bandit"),
+    client=("status", "cache_status", "invalidate_answers", "record_outcomes", "bandit", "send", "close"),
+    commands=(
+        "cache",
+        "demo",
+        "doctor",
+        "experiments assign",
+        "experiments bandit",
+        "experiments evaluate-policy",
+        "experiments power",
+        "outcomes",
+        "replay",
+        "serve",
+        "settings",
+    ),
 )
-"""What is not about models and versions."""
+"""What is about nothing of the above, or needs no platform."""
 
 
 def verbs_of(kind):
@@ -105,6 +142,11 @@ def test_every_verb_of_the_registry_is_in_the_table():
 
 def test_every_verb_of_batch_jobs_is_in_the_table():
     assert set(JOBS) == verbs_of(JobStore)
+
+
+def test_every_verb_of_experiments_is_in_the_table():
+    assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach", "weights_of"}
+    assert set(JUDGING) == verbs_of(Judge)
 
 
 def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():

@@ -9,7 +9,7 @@ import pytest
 from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec, Condition, DecisionSpec, Rule
 from crossfade.experiments.decision import Findings, decide
-from crossfade.experiments.report import Arm, Comparison, Health, Problem, Ranking
+from crossfade.experiments.report import Arm, Comparison, Health, HealthProblem, Ranking
 from crossfade.ledger.evidence import Evidence
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.stats.non_inferiority import NonInferiority
@@ -157,7 +157,7 @@ def test_only_guardrails_stop_early():
 )
 def test_data_that_cannot_be_trusted_decide_nothing(code, waits, action):
     for reading, harm in itertools.product(("better", "worse", "unclear"), (None, 1e-9)):
-        problem = Problem(code, "the words of it", blocks=True, waits=waits)
+        problem = HealthProblem(code, "the words of it", blocks=True, waits=waits)
         found = decided(comparison(reading), guardrail(harm=harm), health=healthy(problems=[problem]))
         assert found.action == ("review" if harm else action)
         assert found.blocked_by == (code,)
@@ -167,16 +167,16 @@ def test_data_that_cannot_be_trusted_decide_nothing(code, waits, action):
 
 @pytest.mark.parametrize("over", [{"ends_at": after(4)}, {"analysis": AnalysisSpec(planned_seconds=86_400.0)}])
 def test_what_has_not_passed_by_the_end_is_looked_at(over):
-    problem = Problem("stale", "the words of it", blocks=True, waits=True)
+    problem = HealthProblem("stale", "the words of it", blocks=True, waits=True)
     assert decided(comparison("better"), health=healthy(problems=[problem]), **over).action == "review"
 
 
 def test_a_harmed_guardrail_stops_though_another_metric_is_not_reported_yet():
     harmed = guardrail("worse", harm=1e-9)
-    problem = Problem("unreported", "no `m`", blocks=True, waits=True, metric="m")
+    problem = HealthProblem("unreported", "no `m`", blocks=True, waits=True, metric="m")
     assert decided(comparison(), harmed, health=healthy(problems=[problem])).action == "stop"
     for others in ({"metric": harmed.metric}, {}):
-        problem = Problem("unreported", "no `g`", blocks=True, waits=True, **others)
+        problem = HealthProblem("unreported", "no `g`", blocks=True, waits=True, **others)
         assert decided(comparison(), harmed, health=healthy(problems=[problem])).action == "review"
 
 
@@ -187,7 +187,7 @@ def test_at_the_end_without_any_number_a_person_looks():
 
 
 def test_problems_that_do_not_block_do_not_block():
-    problem = Problem("orphans", "some")
+    problem = HealthProblem("orphans", "some")
     assert decided(comparison("better"), guardrail(), health=healthy(problems=[problem])).action == "ship"
 
 

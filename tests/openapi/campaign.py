@@ -1,4 +1,4 @@
-"""Schemathesis against a real server that has something to say: two models, versions, aliases, a finished job."""
+"""Schemathesis against a real server that has something to say: models, versions, aliases, a job, experiments."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crossfade.client import Client
+from crossfade.experiments.spec import ExperimentSpec, Variant
+from crossfade.ledger.metrics import MetricSpec
+from crossfade.traffic.allocation.specs import LayerSpec
 from tests import control
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -30,7 +33,7 @@ class Outcome(NamedTuple):
 
 @contextmanager
 def prefilled_server(home: Path) -> Iterator[control.RunningServer]:
-    """Run a server whose model `tiny` has a champion, a challenger and a finished job; `spare` may be wrecked."""
+    """Run a server whose model `tiny` has a champion, a challenger, an experiment and a job; `spare` may be wrecked."""
     with control.running_server(home, CROSSFADE_JOBS__POLL_SECONDS="0.05") as server, Client(server.url) as client:
         control.register(client, home, "1.0.0", "1.0.1")
         control.register(client, home, "1.0.0", "1.0.1", name="spare")
@@ -38,6 +41,11 @@ def prefilled_server(home: Path) -> Iterator[control.RunningServer]:
             client.move_alias(name, "champion", "1.0.1")
             client.move_alias(name, "champion", "1.0.0")
         client.move_alias("tiny", "challenger", "1.0.1")
+        client.create_layer(LayerSpec("web", unit="session"))
+        for name, model in (("late", "tiny"), ("button", "")):
+            both = (Variant("old", 0.5, model and "1.0.0"), Variant("new", 0.5, model and "1.0.1"))
+            client.create_experiment(ExperimentSpec(name, both, model=model, metrics=(MetricSpec("paid"),)))
+            client.start_experiment(name)
         rows = home / "rows.jsonl"
         rows.write_text('{"x": [1, 2]}\n' * 3)
         client.submit_job("tiny", rows, id=JOB)

@@ -33,6 +33,22 @@ def test_every_path_of_the_data_plane_is_documented(document):
     assert len(set(identifiers)) == len(identifiers)
 
 
+def test_experiments_and_flags_are_documented(document):
+    paths = document["paths"]
+    for verb in ("start", "pause", "stop", "reweight", "decide"):
+        operation = paths[f"/api/v1/experiments/{{experiment}}/{verb}"]["post"]
+        assert {"200", "404", "409", "422"} <= set(operation["responses"])
+    assert {"201", "409", "422"} <= set(paths["/api/v1/experiments"]["post"]["responses"])
+    assert {"/api/v1/layers", "/api/v1/experiments/{experiment}/analysis", "/api/v1/outcomes"} <= set(paths)
+    flag = paths["/ofrep/v1/evaluate/flags/{flag}"]["post"]
+    assert {"200", "400", "404", "413"} <= set(flag["responses"])
+    assert "422" not in flag["responses"], "OpenFeature knows no such status"
+    assert {"200", "304", "400"} <= set(paths["/ofrep/v1/evaluate/flags"]["post"]["responses"])
+    for path in ("/v2/models/{model}/infer", "/api/v1/predict/{model}", "/models/{model}/invocations"):
+        names = {parameter["name"] for parameter in paths[path]["post"]["parameters"]}
+        assert {"X-Unit-ID", "X-Experiment-ID", "X-Context"} <= names
+
+
 def test_the_documented_examples_are_answered(server, document):
     paths = {path.replace("{model}", "tiny"): item for path, item in document["paths"].items()}
     with httpx.Client(base_url=server.url) as http:

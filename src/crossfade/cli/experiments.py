@@ -182,6 +182,8 @@ def reweight(session: Session, name: str, weights: tuple[str, ...], coverage: fl
     from crossfade.client import verbs
 
     wanted = dict(map(_weight, weights)) or None
+    if len(wanted or ()) < len(weights):
+        raise click.UsageError("a variant has two weights")
     if wanted is None and coverage is None:
         raise click.UsageError("say new weights, such as `old=0.2 new=0.8`, or `--coverage`")
     call = verbs.reweight_experiment(name, wanted, coverage=coverage, reason=reason)

@@ -14,7 +14,7 @@ from crossfade.experiments.health import health
 from crossfade.experiments.looking import Schedule, schedule
 from crossfade.experiments.measuring import compare, everyone, measure
 from crossfade.experiments.question import Question
-from crossfade.experiments.report import AnalysisReport, Comparison, Ranking, Reading, Segment
+from crossfade.experiments.report import AnalysisReport, Comparison, Ranking, Reading, SegmentComparison
 from crossfade.experiments.samples import Samples, accumulate, estimates, periods
 from crossfade.ledger.evidence import EVERYBODY, Cell, Evidence
 from crossfade.ledger.metrics import Direction, MetricSpec
@@ -134,7 +134,7 @@ def _ranking(metric: MetricSpec, present: Samples, question: Question) -> Rankin
 
 def _segments(
     metric: MetricSpec, cells: dict[Part, list[Cell]], due: Schedule, period_of: dict[int, int]
-) -> list[Segment]:
+) -> list[SegmentComparison]:
     """Compare within every segment, at the present look only; corrected over all of them."""
     parts = sorted(part for part in cells if part[0] == metric.name and part[1] != EVERYBODY)
     spec, found = due.question.analysis, []
@@ -151,7 +151,7 @@ def _segments(
         corrected = None if p_value is None else next(adjusted)
         reading = "unknown" if corrected is None else _reading(each.effect, corrected, spec.alpha, metric.direction)
         segments.append(
-            Segment(
+            SegmentComparison(
                 dimension,
                 value,
                 metric.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from crossfade.experiments.question import Question
-from crossfade.experiments.report import Health, Problem
+from crossfade.experiments.report import Health, HealthProblem
 from crossfade.experiments.reported import problems_of_reports
 from crossfade.experiments.reports.words import p_is
 from crossfade.experiments.samples import periods, splits
@@ -117,55 +117,55 @@ def _expected(came: list[_Period], variants: tuple[str, ...]) -> dict[str, float
     return expected
 
 
-def _of_units(evidence: Evidence, question: Question, total: int) -> Iterator[Problem]:
+def _of_units(evidence: Evidence, question: Question, total: int) -> Iterator[HealthProblem]:
     if not total:
-        yield Problem("no_data", "no units yet", blocks=True, waits=True)
+        yield HealthProblem("no_data", "no units yet", blocks=True, waits=True)
     strangers = sorted({arrival.variant for arrival in evidence.arrivals} - set(question.variants))
     if strangers:
         named = ", ".join(f"`{name}`" for name in strangers[:3]) + (" and others" if len(strangers) > 3 else "")
-        yield Problem(
+        yield HealthProblem(
             "unknown_variants", f"units are in {named}, which the experiment does not name; they are left out"
         )
 
 
-def _of_ratio(p_value: float | None, units: dict[str, int]) -> Iterator[Problem]:
+def _of_ratio(p_value: float | None, units: dict[str, int]) -> Iterator[HealthProblem]:
     if p_value is not None and p_value < ALARM:
         counts = ", ".join(f"`{variant}` {count:,}" for variant, count in units.items())
         words = f"units do not arrive in the proportions of the weights ({p_is(p_value)}): {counts}"
-        yield Problem("sample_ratio", words, blocks=True)
+        yield HealthProblem("sample_ratio", words, blocks=True)
 
 
-def _of_multiple(evidence: Evidence, share: float, most: float) -> Iterator[Problem]:
+def _of_multiple(evidence: Evidence, share: float, most: float) -> Iterator[HealthProblem]:
     if evidence.multiple:
         words = f"{evidence.multiple:,} units ({share:.2%}) were seen in several variants and are left out"
-        yield Problem("multiple_exposures", words, blocks=share > most)
+        yield HealthProblem("multiple_exposures", words, blocks=share > most)
 
 
-def _of_events(evidence: Evidence) -> Iterator[Problem]:
+def _of_events(evidence: Evidence) -> Iterator[HealthProblem]:
     for reason in evidence.incomplete:
-        yield Problem("incomplete", f"events are missing: {reason}", blocks=True)
+        yield HealthProblem("incomplete", f"events are missing: {reason}", blocks=True)
     for reason in evidence.awaited:
-        yield Problem("awaited", f"events may be on their way: {reason}", blocks=True, waits=True)
+        yield HealthProblem("awaited", f"events may be on their way: {reason}", blocks=True, waits=True)
     everything = evidence.outcomes + evidence.orphans + evidence.early
     if evidence.orphans > NOTEWORTHY * everything:
         words = (
             f"{evidence.orphans:,} outcomes belong to no exposure that is known ({evidence.orphans / everything:.0%})"
         )
-        yield Problem("orphans", words)
+        yield HealthProblem("orphans", words)
     if evidence.early > NOTEWORTHY * everything:
         words = f"{evidence.early:,} outcomes came before the first exposure of their unit and do not count"
-        yield Problem("early_outcomes", words)
+        yield HealthProblem("early_outcomes", words)
     refused = sum(count for _, count in evidence.refused)
     if refused:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in evidence.refused)
-        yield Problem("refused_events", f"{refused:,} events could not be used ({reasons})")
+        yield HealthProblem("refused_events", f"{refused:,} events could not be used ({reasons})")
 
 
-def _of_age(evidence: Evidence, question: Question, now: datetime) -> Iterator[Problem]:
+def _of_age(evidence: Evidence, question: Question, now: datetime) -> Iterator[HealthProblem]:
     if evidence.last_us is None:
         return
     until = min(now, question.ends_at) if question.ends_at is not None else now
     age = until - (_EPOCH + timedelta(microseconds=evidence.last_us))
     if age > STALE:
         hours = age.total_seconds() / 3600
-        yield Problem("stale", f"the newest event is {hours:,.0f} hours old", blocks=True, waits=True)
+        yield HealthProblem("stale", f"the newest event is {hours:,.0f} hours old", blocks=True, waits=True)

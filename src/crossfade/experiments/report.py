@@ -152,7 +152,7 @@ class Comparison(msgspec.Struct, frozen=True):
         return isinstance(self.non_inferiority, NonInferiority) and self.non_inferiority.shown
 
 
-class Segment(msgspec.Struct, frozen=True):
+class SegmentComparison(msgspec.Struct, frozen=True):
     """One comparison within a segment. Exploratory: it was not what the experiment was made for.
 
     Args:
@@ -192,7 +192,7 @@ class Ranking(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Problem(msgspec.Struct, frozen=True):
+class HealthProblem(msgspec.Struct, frozen=True):
     """Something about the data that is not as it should be.
 
     Args:
@@ -223,7 +223,7 @@ class Health(msgspec.Struct, frozen=True):
         multiple_share: Share of units seen in several variants.
     """
 
-    problems: tuple[Problem, ...]
+    problems: tuple[HealthProblem, ...]
     units: tuple[tuple[str, int], ...]
     expected: tuple[tuple[str, float], ...]
     sample_ratio_p: float | None
@@ -236,7 +236,7 @@ class Health(msgspec.Struct, frozen=True):
         return sum(count for _, count in self.units)
 
     @property
-    def blocking(self) -> tuple[Problem, ...]:
+    def blocking(self) -> tuple[HealthProblem, ...]:
         """Problems that forbid a decision."""
         return tuple(problem for problem in self.problems if problem.blocks)
 
@@ -294,7 +294,7 @@ class AnalysisReport(msgspec.Struct, frozen=True):
     health: Health
     comparisons: tuple[Comparison, ...]
     rankings: tuple[Ranking, ...]
-    segments: tuple[Segment, ...]
+    segments: tuple[SegmentComparison, ...]
     notes: tuple[str, ...]
 
     def comparison(self, metric: str, treatment: str) -> Comparison:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossfade.experiments.question import Question
-from crossfade.experiments.report import Problem
+from crossfade.experiments.report import HealthProblem
 from crossfade.experiments.reports.words import p_is
 from crossfade.ledger.evidence import EVERYBODY, Cell, Evidence
 from crossfade.ledger.metrics import BUILT_IN, MetricSpec
@@ -52,7 +52,7 @@ class _Known:
 
 def problems_of_reports(
     evidence: Evidence, question: Question, units: Mapping[str, int], *, steady: bool
-) -> Iterator[Problem]:
+) -> Iterator[HealthProblem]:
     """Yield what is wrong with how the metrics that decide were reported.
 
     Args:
@@ -73,7 +73,7 @@ def problems_of_reports(
             words = (
                 f"nothing but zeros is known of `{metric.name}`: either it is never reported, or there is none of it"
             )
-            yield Problem("unreported", words, blocks=True, waits=True, metric=metric.name)
+            yield HealthProblem("unreported", words, blocks=True, waits=True, metric=metric.name)
         elif metric.missing == "skip":
             yield from _of_shares(metric, known, units, steady=steady)
         else:
@@ -82,7 +82,7 @@ def problems_of_reports(
 
 def _of_shares(
     metric: MetricSpec, known: Mapping[str, _Known], units: Mapping[str, int], *, steady: bool
-) -> Iterator[Problem]:
+) -> Iterator[HealthProblem]:
     """Where units without a value are skipped, those that are left can be compared if as many are left everywhere."""
     counts = [known[name].units if name in known else 0 for name in units]
     if not steady or (p_value := fixed(counts, list(units.values()))) >= UNLIKELY:
@@ -91,18 +91,18 @@ def _of_shares(
         f"`{name}` {count / came:.1%}" for (name, came), count in zip(units.items(), counts, strict=True)
     )
     words = f"`{metric.name}` is known of different shares of the units ({p_is(p_value)}): {shares}"
-    yield Problem("unequal_reports", words, blocks=True, metric=metric.name)
+    yield HealthProblem("unequal_reports", words, blocks=True, metric=metric.name)
 
 
 def _of_silence(
     metric: MetricSpec, known: Mapping[str, _Known], units: Mapping[str, int], there: list[str]
-) -> Iterator[Problem]:
+) -> Iterator[HealthProblem]:
     """A variant without a single value, where others have so many that this is no chance."""
     share = max(known[name].share for name in there)
     for name in units:
         if name not in there and (1 - share) ** units[name] < UNLIKELY:
             words = f"`{name}` has no `{metric.name}` in {units[name]:,} units, and `{there[0]}` has: is it reported?"
-            yield Problem("unreported", words, blocks=True, waits=True, metric=metric.name)
+            yield HealthProblem("unreported", words, blocks=True, waits=True, metric=metric.name)
 
 
 def _known(cells: tuple[Cell, ...], metric: MetricSpec, variants: tuple[str, ...]) -> dict[str, _Known]:

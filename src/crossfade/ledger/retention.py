@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Table, delete, select
 
+from crossfade.ledger.waiting import let_go
 from crossfade.storage.database import Database
 from crossfade.storage.tables import exposures, outcomes
 
@@ -15,6 +16,8 @@ PAGE = 2_000
 
 def prune(database: Database, before_us: int) -> Iterator[int]:
     """Delete events that happened before a time, one page at each step; yield how many of it were deleted.
+
+    Outcomes that have waited for their exposure since then are let go of, too, and counted.
 
     The tables have no index by time, which would cost every insertion more than this costs once a day: both are read
     from one end to the other in the order of their keys.
@@ -28,6 +31,9 @@ def prune(database: Database, before_us: int) -> Iterator[int]:
     """
     for table in (exposures, outcomes):
         yield from _prune(database, table, before_us)
+    with database.write() as connection:
+        waited = let_go(connection, before_us)
+    yield waited
 
 
 def _prune(database: Database, table: Table, before_us: int) -> Iterator[int]:

@@ -28,7 +28,7 @@ from crossfade.errors import (
 from crossfade.serving.protocol.columnar import FILE, PARQUET, STREAM
 from crossfade.serving.protocol.formats import NPY, RAW
 from crossfade.serving.protocol.oip import InferDocument, Parameters
-from crossfade.traffic.allocation.evaluation import Flag, FlagFailure
+from crossfade.traffic.allocation.evaluation import Flag
 from crossfade.web.api.contract import refusals, schema_of
 from crossfade.web.calls import LONGEST_TIMEOUT_MS
 from crossfade.web.dataplane import PARTS
@@ -71,10 +71,22 @@ class FlagQuestion(msgspec.Struct):
     context: dict[str, Any] = {}
 
 
+class FlagAnswer(msgspec.Struct, rename="camel"):
+    """A flag, or why it could not be evaluated."""
+
+    key: str
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    variant: str | msgspec.UnsetType = msgspec.UNSET
+    value: Any = msgspec.UNSET
+    metadata: dict[str, str | bool | float] | msgspec.UnsetType = msgspec.UNSET
+    error_code: str | msgspec.UnsetType = msgspec.UNSET
+    error_details: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class FlagAnswers(msgspec.Struct):
     """Every flag."""
 
-    flags: tuple[Flag | FlagFailure, ...]
+    flags: tuple[FlagAnswer, ...]
 
 
 class ServerMetadata(msgspec.Struct):
@@ -186,7 +198,7 @@ class Ready(msgspec.Struct):
     name: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Health(msgspec.Struct):
+class ServerHealth(msgspec.Struct):
     """Whether requests should come here, and what is waited for if not."""
 
     status: Literal["ok", "ready", "waiting"]
@@ -246,12 +258,14 @@ class Action(NamedTuple):
         takes: The same of the body; empty when there is none.
         refuses: Errors beyond those of every action.
         waits: It answers 503 with the body of a success while it is not ready.
+        tagged: It answers 304 to a client that has the same already.
     """
 
     answers: dict[str, Any]
     takes: Mapping[str, Any] = MappingProxyType({})
     refuses: tuple[type[CrossfadeError], ...] = ()
     waits: bool = False
+    tagged: bool = False
 
 
 _BODY = (InvalidInputError, BodyTooSlowError, BodyTooLargeError, UnavailableError)
@@ -264,8 +278,8 @@ ACTIONS: dict[str, Action] = {
     "server": Action({_JSON: ServerMetadata}),
     "live": Action({_JSON: Live}),
     "ready": Action({_JSON: Ready}, waits=True),
-    "healthz": Action({_JSON: Health}),
-    "readyz": Action({_JSON: Health}, waits=True),
+    "healthz": Action({_JSON: ServerHealth}),
+    "readyz": Action({_JSON: ServerHealth}, waits=True),
     "ping": Action({_TEXT: None}, waits=True),
     "version": Action({_TEXT: None}),
     "metrics": Action({_TEXT: None}),
@@ -284,7 +298,7 @@ ACTIONS: dict[str, Action] = {
         (*_PREDICTS, UnsupportedMediaTypeError, NotAcceptableError),
     ),
     "evaluate_flag": Action({_JSON: Flag}, {_JSON: FlagQuestion}, (*_BODY, NotFoundError)),
-    "evaluate_flags": Action({_JSON: FlagAnswers}, {_JSON: FlagQuestion}, _BODY),
+    "evaluate_flags": Action({_JSON: FlagAnswers}, {_JSON: FlagQuestion}, _BODY, tagged=True),
     "invocations": Action(
         {_JSON: InvocationAnswer}, {_JSON: Invocation, "text/csv": None}, (*_PREDICTS, UnsupportedMediaTypeError)
     ),
@@ -357,6 +371,9 @@ def _parameters(path: str, name: str) -> list[dict[str, Any]]:
             {"name": header, "in": "header", "description": text, "schema": schema}
             for header, text, schema in _PREDICT_PARAMETERS
         ]
+    if ACTIONS[name].tagged:
+        text = "the `ETag` of an answer that the client has"
+        found.append({"name": "If-None-Match", "in": "header", "description": text, "schema": {"type": "string"}})
     if name == "predict":
         text = "answer the probability of each class, too"
         found.append({"name": "probabilities", "in": "query", "description": text, "schema": {"type": "boolean"}})
@@ -373,6 +390,8 @@ def _responses(action: Action, family: Family) -> dict[str, Any]:
         _as_mlflow_says(responses)
     if family == "ofrep" and "422" in responses:
         responses["400"] = responses.pop("422")
+    if action.tagged:
+        responses["304"] = {"description": "What the client has is still true"}
     if action.waits:
         waiting = {"description": "Not ready", "content": content | responses.get("503", {}).get("content", {})}
         responses["503"] = waiting

@@ -13,22 +13,27 @@ def traffic():
     return SimpleNamespace(answers=[], failures=[], asked=0)
 
 
-def test_before_the_first_answer(traffic):
-    board = Scorer(traffic).board()
+@pytest.fixture
+def landed():
+    return []
+
+
+def test_before_the_first_answer(traffic, landed):
+    board = Scorer(traffic, landed.append).board()
     assert (board.clock, board.asked, board.errors, board.answering, board.standings) == (None, 0, 0, "", ())
     assert (board.p50_ms, board.p99_ms) == (0.0, 0.0)
 
 
-def test_counts_and_clock(traffic):
+def test_counts_and_clock(traffic, landed):
     traffic.answers += [an_answer(number=0), an_answer(number=5)]
     traffic.asked, traffic.failures = 4, ["503"]
-    board = Scorer(traffic).board()
+    board = Scorer(traffic, landed.append).board()
     assert (board.asked, board.errors) == (4, 1)
     assert (board.clock - NOON).total_seconds() == 300
 
 
-def test_an_answer_is_read_once_however_often_one_looks(traffic):
-    scorer = Scorer(traffic)
+def test_an_answer_is_read_once_however_often_one_looks(traffic, landed):
+    scorer = Scorer(traffic, landed.append)
     traffic.answers.append(an_answer())
     scorer.board()
     traffic.answers.append(an_answer(version="1.1.0", number=1))
@@ -37,8 +42,8 @@ def test_an_answer_is_read_once_however_often_one_looks(traffic):
     assert board.answering == "1.1.0"
 
 
-def test_quality_appears_when_flights_have_landed(traffic):
-    scorer = Scorer(traffic)
+def test_quality_appears_when_flights_have_landed(traffic, landed):
+    scorer = Scorer(traffic, landed.append)
     traffic.answers.append(an_answer(number=0))
     assert scorer.board().standing("1.0.0").quality is None
     traffic.answers.append(an_answer(number=95))  # 95 minutes later, the first one has landed
@@ -47,10 +52,21 @@ def test_quality_appears_when_flights_have_landed(traffic):
     assert scorer.logbook.in_the_air == 1
 
 
-def test_latency_is_that_of_the_latest_requests(traffic):
+def test_whoever_wants_to_know_is_told_once_about_every_landing(traffic, landed):
+    scorer = Scorer(traffic, landed.extend)
+    traffic.answers += [an_answer(number=0), an_answer(number=1)]
+    scorer.board()
+    assert landed == []
+    traffic.answers.append(an_answer(number=95))
+    scorer.board()
+    scorer.board()
+    assert landed == traffic.answers[:2]
+
+
+def test_latency_is_that_of_the_latest_requests(traffic, landed):
     traffic.answers += [an_answer(due=0.0, seconds=9.0)] * 50
     traffic.answers += [an_answer(due=WINDOW_SECONDS + 1, seconds=0.004)] * 50
-    board = Scorer(traffic).board()
+    board = Scorer(traffic, landed.append).board()
     assert (board.p50_ms, board.p99_ms) == (pytest.approx(4.0), pytest.approx(4.0))
 
 

@@ -16,7 +16,9 @@ from click.testing import CliRunner
 
 from crossfade.cli.demo.command import demo
 
-QUICK = ["--rate", "60", "--train-every", "20"]
+QUICK = ["--train-every", "20"]
+STORM = ["--first-day", "8", "--watch", "0.5"]
+"""Days on which a few hundred flights tell which version is better."""
 
 
 def command(home, *arguments):
@@ -64,17 +66,18 @@ def told(tmp_path_factory):
     """The story, told once at reduced size."""
     home = tmp_path_factory.mktemp("demo") / "home"
     done = subprocess.run(
-        command(home, *QUICK, "--once", "--watch", "1"), capture_output=True, text=True, timeout=110, check=False
+        command(home, *QUICK, *STORM, "--once"), capture_output=True, text=True, timeout=220, check=False
     )
     log = home / "server.log"
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log.read_text()[-3000:] if log.exists() else ''}"
     return done, home
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_every_promise_was_kept(told):
     done, _ = told
     assert "Every request got an answer, and the broken version gave none." in done.stdout
+    assert "The experiment made 1.1.0 the champion, and the bandit kept to its floor." in done.stdout
     assert done.stderr == ""
     asked, unanswered = re.search(r"([\d,]+) requests, \d+ a second, ([\d,]+) without an answer", done.stdout).groups()
     assert int(asked.replace(",", "")) > 50
@@ -84,7 +87,22 @@ def test_every_promise_was_kept(told):
 def test_the_broken_version_was_refused_for_its_golden_requests(told):
     done, _ = told
     assert re.search(r"error: .*flight_delay:1\.1\.1.*golden", done.stdout, re.DOTALL)
-    assert re.search(r"answers: 1\.0\.0 \d+, 1\.1\.0 \d+, 1\.1\.1 0$", done.stdout, re.MULTILINE)
+    assert re.search(r"answers: 1\.0\.0 [\d,]+, 1\.1\.0 [\d,]+, 1\.1\.1 0, 1\.2\.0 \d+$", done.stdout, re.MULTILINE)
+
+
+def test_the_experiment_was_decided_by_the_server_and_shipped(told):
+    done, home = told
+    assert re.search(r"After [\d,]+ flights and \d+ s it was decided: ship weather", done.stdout)
+    assert "`weather` is significantly better on `log_loss`" in done.stdout
+    assert "champion moved from 1.0.0 to 1.1.0, by auto" in done.stdout
+    assert "late_flights" in (home / "late_flights.html").read_text()
+
+
+def test_the_bandit_shows_its_weights_and_what_it_came_to(told):
+    done, _ = told
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        assert re.search(rf"{re.escape(version)}  weight 0\.\d+  best with a chance of", done.stdout)
+    assert re.search(r"learned from [\d,]+ flights; [\d,]+ landed and gained", done.stdout)
 
 
 def test_it_teaches_the_commands(told):
@@ -92,6 +110,8 @@ def test_it_teaches_the_commands(told):
     for line in (
         "$ crossfade models alias flight_delay champion 1.1.0",
         "$ crossfade models rollback flight_delay",
+        "$ crossfade experiments start late_flights",
+        "$ crossfade experiments start best_teller",
         ">>> client.register('flight_delay', model",
     ):
         assert line in done.stdout
@@ -110,9 +130,9 @@ def test_it_is_honest_about_the_data(told):
 
 
 def test_no_line_has_control_characters_or_is_wide(told):
-    done, _ = told
+    done, home = told
     assert "\x1b" not in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines()) <= 120
+    assert max(len(line) for line in done.stdout.replace(str(home), "HOME").splitlines()) <= 120
 
 
 def test_nothing_is_left_running(told):
@@ -121,14 +141,14 @@ def test_nothing_is_left_running(told):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_it_stays_until_ctrl_c_and_what_it_suggests_works(tmp_path):
-    arguments = command(tmp_path / "home", *QUICK, "--watch", "0.5")
+    arguments = command(tmp_path / "home", *QUICK, *STORM)
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         try:
-            line, _ = await_output(process, "The server keeps running")
+            line, _ = await_output(process, "The server keeps running", seconds=220)
             url = re.search(r"http://\S+", line)[0]
-            suggestions = [process.stdout.readline().strip() for _ in range(3)]
+            suggestions = [process.stdout.readline().strip() for _ in range(4)]
             for suggestion in suggestions:
                 answer = subprocess.run(
                     suggestion.replace("curl", "curl -sf", 1), shell=True, capture_output=True, text=True, check=True

@@ -22,6 +22,10 @@ def replay(split):
     return Flights(split.replay.frame.iloc[:1000])
 
 
+def ignore(answers):
+    pass
+
+
 def traffic_of(answers, asked=None):
     return SimpleNamespace(answers=answers, failures=[], asked=len(answers) if asked is None else asked)
 
@@ -47,18 +51,21 @@ def test_a_constant_rate_is_that_of_training(split, replay):
 def test_requests_without_an_answer_are_said():
     answers = [an_answer(due=float(i), seconds=0.008, number=i) for i in range(11)]
     traffic = traffic_of(answers, asked=13)
-    lines = list(report.what_happened(traffic, Scorer(traffic), [("1.1.0", 0.5), ("1.0.0", 0.01)]))
+    lines = list(report.what_happened(traffic, Scorer(traffic, ignore), [("1.1.0", 0.5), ("1.0.0", 0.01)]))
     assert lines == [
         "13 requests, 1 a second, 2 without an answer",
         "p50 8.0 ms, p99 8.0 ms, measured by the caller over everything, swaps included",
         "champion moved to 1.1.0 in 500 ms, to 1.0.0 in 10 ms",
-        "answers: 1.0.0 11, 1.1.0 0, 1.1.1 0",
+        "answers: 1.0.0 11, 1.1.0 0, 1.1.1 0, 1.2.0 0",
     ]
 
 
 def test_without_any_answer_the_report_is_still_written():
     traffic = traffic_of([], asked=3)
-    assert next(report.what_happened(traffic, Scorer(traffic), [])) == "3 requests, 0 a second, 3 without an answer"
+    assert (
+        next(report.what_happened(traffic, Scorer(traffic, ignore), []))
+        == "3 requests, 0 a second, 3 without an answer"
+    )
 
 
 def test_versions_are_compared_on_the_same_landed_flights(split, replay):
@@ -67,7 +74,7 @@ def test_versions_are_compared_on_the_same_landed_flights(split, replay):
         SimpleNamespace(question=item, version="1.0.0", probability=0.2, due=0.0, seconds=0.01) for item in asked
     ]
     traffic = traffic_of(answers)
-    scorer = Scorer(traffic)
+    scorer = Scorer(traffic, ignore)
     oracles = [Oracle("1.0.0", 0.2), Oracle("1.1.0", 0.9)]
     lines = list(report.how_good(oracles, split.training, replay, traffic, scorer))
     clock = asked[-1].asked_at

@@ -1,27 +1,33 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from crossfade.cli.demo import screen as screen_module
-from crossfade.cli.demo.screen import Screen, plain_head, plain_line
+from crossfade.cli.demo.screen import Screen
+from crossfade.cli.demo.tables import ReleaseTable
 from tests.cli.demo.support import a_board
 
 VERSIONS = ("1.0.0", "1.1.0")
 
 
+def a_table(**changes):
+    return ReleaseTable(a_board(**changes), VERSIONS)
+
+
 @pytest.fixture
 def plain():
-    return Screen(drawn=False, versions=VERSIONS)
+    return Screen(drawn=False)
 
 
 @pytest.fixture
 def terminal(monkeypatch):
     output = io.StringIO()
     monkeypatch.setattr(screen_module, "_console", lambda: Console(file=output, force_terminal=True, width=100))
-    return Screen(drawn=True, versions=VERSIONS), output
+    return Screen(drawn=True), output
 
 
 def tell(screen):
@@ -36,8 +42,8 @@ def tell(screen):
 def test_plain_output_has_no_control_characters(plain, capsys):
     tell(plain)
     with plain.table():
-        plain.head()
-        plain.show(a_board())
+        plain.head(a_table())
+        plain.show(a_table())
     out, err = capsys.readouterr()
     assert "\x1b" not in out
     assert err == ""
@@ -58,31 +64,34 @@ def test_a_long_refusal_is_wrapped(plain, capsys):
     assert all(len(line) <= 112 and line.startswith("  ") for line in lines)
 
 
-def test_columns_of_the_lines_are_aligned():
-    head, line = plain_head(VERSIONS), plain_line(a_board(), VERSIONS)
-    assert len(head) == len(line)
-    assert line.split() == ["Dec", "01", "12:00", "1,200", "0", "5.2", "17.0", "1.1.0", "4", "50.0%", "0.371", "-"]
-
-
-def test_a_line_before_the_first_answer():
-    line = plain_line(a_board(clock=None, standings=(), answering=""), VERSIONS)
-    assert line.split() == ["1,200", "0", "5.2", "17.0", "-", "-"]
-
-
 def test_lines_are_not_written_more_often_than_they_can_be_read(plain, capsys, monkeypatch):
     now = 100.0
     monkeypatch.setattr(screen_module.time, "monotonic", lambda: now)
     for now in (100.0, 100.5, 101.9, 102.1):  # noqa: B007 - the clock reads it
-        plain.show(a_board())
+        plain.show(a_table())
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_notes_are_written_less_often_than_lines(plain, capsys, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(screen_module.time, "monotonic", lambda: now)
+    table = SimpleNamespace(line="line", note="note")
+    for now in (100.0, 102.5, 105.0, 109.0):  # noqa: B007 - the clock reads it
+        plain.show(table)
+    assert capsys.readouterr().out.split() == ["line", "note", "line", "line", "line", "note"]
+
+
+def test_an_act_begins_with_its_title(plain, capsys):
+    plain.act("Act 1: release")
+    assert capsys.readouterr().out == "\n--- Act 1: release ---\n"
 
 
 def test_on_a_terminal_the_table_is_drawn_and_taken_away(terminal):
     screen, output = terminal
     tell(screen)
     with screen.table():
-        screen.head()
-        screen.show(a_board())
+        screen.head(a_table())
+        screen.show(a_table())
         drawn = output.getvalue()
     assert "\x1b[" in drawn
     for text in ("[brackets]", "answers >", "Brier", "17.0 ms", "50.0%", "0.371"):
@@ -93,7 +102,7 @@ def test_on_a_terminal_the_table_is_drawn_and_taken_away(terminal):
 def test_on_a_terminal_the_answering_version_is_marked(terminal):
     screen, output = terminal
     with screen.table():
-        screen.show(a_board(answering="1.0.0", errors=3))
+        screen.show(a_table(answering="1.0.0", errors=3))
     lines = [line for line in output.getvalue().splitlines() if "answers >" in line]
     assert all("1.0.0" in line for line in lines)
     assert lines
@@ -101,10 +110,10 @@ def test_on_a_terminal_the_answering_version_is_marked(terminal):
 
 def test_without_the_table_a_terminal_shows_nothing_of_it(terminal):
     screen, output = terminal
-    screen.show(a_board())
+    screen.show(a_table())
     assert output.getvalue() == ""
 
 
 def test_the_console_is_rich(capsys):
-    Screen(drawn=True, versions=VERSIONS).say("hello")
+    Screen(drawn=True).say("hello")
     assert capsys.readouterr().out == "hello\n"

@@ -135,7 +135,7 @@ def test_the_server_sees_none_of_the_users_settings(stand_in, home, monkeypatch)
         environment = (home / "environment").read_text()
         assert (home / "arguments").read_text() == "-m crossfade serve"
     assert "precious" not in environment
-    for value in (str(home), str(port), "'3'", os.devnull):
+    for value in (str(home), str(port), "'3'", os.devnull, "'CROSSFADE_EXPERIMENTS__POLL_SECONDS': '1.0'"):
         assert value in environment
 
 

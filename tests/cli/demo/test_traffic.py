@@ -7,8 +7,8 @@ import time
 import pytest
 
 from crossfade.cli.demo import traffic as traffic_module
-from crossfade.cli.demo.traffic import Traffic
-from tests.cli.demo.support import fake_server, good, some_questions
+from crossfade.cli.demo.traffic import Decided, Traffic
+from tests.cli.demo.support import an_answer, fake_server, good, some_questions
 
 
 def finish(traffic, seconds=15.0):
@@ -34,6 +34,23 @@ def test_an_answer_says_who_gave_it_and_how_probable_a_delay_is():
         (answer,) = finish(Traffic(url, some_questions(1), 100)).answers
     assert (answer.version, answer.probability) == ("1.1.0", 0.25)
     assert answer.seconds > 0
+
+
+def test_a_request_says_which_flight_it_is_about_and_from_where():
+    with fake_server() as (server, url):
+        finish(Traffic(url, some_questions(1), 100))
+    assert server.bodies[0]["unit_id"] == "2013-12-01 UA0 JFK"
+    assert server.bodies[0]["context"] == {"origin": "JFK"}
+
+
+def test_an_answer_says_what_an_experiment_decided():
+    decided = {"name": "late", "variant": "new", "reason": "split", "why": "by lot", "decision_id": "d1"}
+    with fake_server(lambda: good(experiment=decided)) as (_, url):
+        (answer,) = finish(Traffic(url, some_questions(1), 100)).answers
+    assert answer.decided == Decided("late", "new", "d1")
+    with fake_server() as (_, url):
+        (answer,) = finish(Traffic(url, some_questions(1), 100)).answers
+    assert answer.decided is None
 
 
 def test_the_probability_is_found_by_the_label_not_by_position():
@@ -134,6 +151,23 @@ def test_leaving_stops_the_asking_and_waits_for_open_requests():
     assert 5 <= traffic.asked < 10_000
     assert len(traffic.answers) == traffic.asked
     assert not traffic._thread.is_alive()
+
+
+def test_traffic_runs_out_when_every_question_was_asked():
+    with fake_server() as (_, url):
+        traffic = Traffic(url, some_questions(3), 200)
+        assert not traffic.ran_out
+        finish(traffic)
+    assert traffic.ran_out
+
+
+def test_the_pace_is_what_is_asked_and_not_what_was_wanted():
+    traffic = Traffic("http://127.0.0.1:1", some_questions(1), 100)
+    assert traffic.pace() == 100
+    traffic.answers.append(an_answer(due=0.0))
+    assert traffic.pace() == 100
+    traffic.answers += [an_answer(due=i / 25) for i in range(1, 101)]
+    assert traffic.pace() == pytest.approx(25)
 
 
 def test_an_error_inside_still_stops_the_asking():

@@ -23,9 +23,8 @@ def shown():
 
 @pytest.fixture
 def watch(shown):
-    scorer = SimpleNamespace(board=lambda: "board")
     with worker_thread() as worker:
-        yield Watch(scorer, SimpleNamespace(show=shown.append), worker)
+        yield Watch(lambda: "table", SimpleNamespace(show=shown.append), worker)
 
 
 def test_the_table_moves_while_time_passes(watch, shown):
@@ -42,7 +41,7 @@ def test_the_table_moves_while_something_is_done(watch, shown):
         return threading.current_thread().name
 
     assert watch.while_doing(work).startswith("story")
-    assert set(shown) == {"board"}
+    assert set(shown) == {"table"}
 
 
 def test_an_error_of_the_work_is_raised(watch):

@@ -13,6 +13,7 @@ from crossfade.solutions.flights import dataset
 from crossfade.solutions.flights.dataset import (
     EVALUATION,
     INPUTS,
+    RECENT,
     REPLAY,
     SCHEDULE,
     TRAINING,
@@ -50,6 +51,12 @@ def test_flights_without_an_arrival_are_counted_and_not_given_an_outcome(flights
     assert flights.diverted == 1_175
     assert flights.cancelled + flights.diverted == int(raw["arr_delay"].isna().sum())
     assert len(flights.landed()) == 336_776 - 8_255 - 1_175
+
+
+def test_no_two_flights_are_called_the_same(flights, raw):
+    assert flights.frame["flight"].is_unique
+    first = raw.iloc[0]
+    assert flights.frame["flight"].iloc[0] == f"2013-01-01 {first.carrier}{first.flight} {first.origin}"
 
 
 def test_late_means_more_than_15_minutes(flights, raw):
@@ -152,6 +159,7 @@ def test_no_row_was_lost_or_doubled_by_the_join(flights, raw):
 
 def test_windows_follow_one_another():
     assert TRAINING.end == EVALUATION.start
+    assert TRAINING.start < RECENT.start < RECENT.end == TRAINING.end
     assert EVALUATION.end == REPLAY.start
     assert str(EVALUATION) == "2013-11-01 to 2013-12-01"
 

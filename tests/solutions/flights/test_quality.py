@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from crossfade.solutions.flights.quality import measure
+from crossfade.solutions.flights.quality import measure, skill
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.integers(1, 99)), min_size=2, max_size=60).filter(
     lambda pairs: len({outcome for outcome, _ in pairs}) == 2
@@ -68,3 +68,15 @@ def test_an_evaluation_holds_finite_floats_only():
     evaluation = measure([0, 1], [0.2, 0.7]).evaluation()
     assert all(type(value) is float and math.isfinite(value) for value in evaluation.values())
     assert set(evaluation) >= {"log_loss", "auc", "brier", "base_rate", "calibration_error"}
+
+
+@given(PAIRS, st.floats(0, 1))
+def test_skills_add_up_to_the_difference_of_two_brier_scores(pairs, usual):
+    late = np.array([outcome for outcome, _ in pairs], dtype=int)
+    given_ = np.array([percent / 100 for _, percent in pairs])
+    difference = brier_score_loss(late, np.full(len(pairs), usual)) - brier_score_loss(late, given_)
+    assert skill(late, given_, usual).mean() == pytest.approx(difference)
+
+
+def test_saying_the_usual_rate_has_no_skill():
+    assert skill([0, 1, 1], [0.3, 0.3, 0.3], 0.3).tolist() == [0.0, 0.0, 0.0]

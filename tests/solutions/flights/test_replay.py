@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -15,7 +17,11 @@ NOON = datetime(2013, 12, 1, 12, tzinfo=UTC)
 
 
 def question(minutes=60, *, late=False, lands=True):
-    return Question({}, NOON, NOON + timedelta(minutes=minutes) if lands else None, late)
+    return Question("UA1", {}, NOON, NOON + timedelta(minutes=minutes) if lands else None, late)
+
+
+def answer(question, version, probability):
+    return SimpleNamespace(question=question, version=version, probability=probability)
 
 
 # --- questions ---
@@ -56,12 +62,18 @@ def test_more_questions_than_flights_are_all_flights(sample):
     assert len(questions(sample.replay, 10**6)) == len(sample.replay)
 
 
+def test_every_question_is_about_another_flight(split):
+    asked = questions(split.replay, len(split.replay))
+    assert len({item.flight for item in asked}) == len(asked)
+    assert re.fullmatch(r"2013-12-01 [A-Z0-9]{2}\d+ (EWR|JFK|LGA)", asked[0].flight)
+
+
 # --- the logbook ---
 
 
 def test_nothing_is_judged_before_it_has_landed():
     log = Logbook()
-    log.record(question(60, late=True), "1.0.0", 0.4)
+    log.record(answer(question(60, late=True), "1.0.0", 0.4))
     log.land(NOON + timedelta(minutes=59))
     assert log.quality("1.0.0") is None
     assert log.in_the_air == 1
@@ -72,16 +84,16 @@ def test_nothing_is_judged_before_it_has_landed():
 
 def test_flights_land_in_the_order_of_landing_not_of_asking():
     log = Logbook()
-    log.record(question(120, late=True), "1.0.0", 0.9)
-    log.record(question(30, late=False), "1.0.0", 0.2)
+    log.record(answer(question(120, late=True), "1.0.0", 0.9))
+    log.record(answer(question(30, late=False), "1.0.0", 0.2))
     log.land(NOON + timedelta(minutes=60))
     assert (log.quality("1.0.0").flights, log.quality("1.0.0").base_rate) == (1, 0.0)
 
 
 def test_every_version_is_judged_on_its_own_flights():
     log = Logbook()
-    log.record(question(10, late=True), "1.0.0", 0.5)
-    log.record(question(20, late=True), "1.1.0", 0.8)
+    log.record(answer(question(10, late=True), "1.0.0", 0.5))
+    log.record(answer(question(20, late=True), "1.1.0", 0.8))
     log.land(NOON + timedelta(hours=1))
     assert log.quality("1.0.0").brier == pytest.approx(0.25)
     assert log.quality("1.1.0").brier == pytest.approx(0.04)
@@ -91,7 +103,7 @@ def test_every_version_is_judged_on_its_own_flights():
 
 def test_a_flight_that_never_lands_is_counted_and_never_judged():
     log = Logbook()
-    log.record(question(lands=False, late=False), "1.0.0", 0.5)
+    log.record(answer(question(lands=False, late=False), "1.0.0", 0.5))
     log.land(NOON + timedelta(days=99))
     assert (log.answered["1.0.0"], log.never_landing, log.in_the_air) == (1, 1, 0)
     assert log.quality("1.0.0") is None
@@ -100,6 +112,17 @@ def test_a_flight_that_never_lands_is_counted_and_never_judged():
 def test_flights_that_land_together_need_no_order_of_their_own():
     log = Logbook()
     for _ in range(5):
-        log.record(question(10), "1.0.0", 0.1)
+        log.record(answer(question(10), "1.0.0", 0.1))
     log.land(NOON + timedelta(hours=1))
     assert log.quality("1.0.0").flights == 5
+
+
+def test_landing_tells_which_answers_it_is_about_each_once():
+    log = Logbook()
+    late, soon, never = (answer(question(120), "1.0.0", 0.9), answer(question(30), "1.1.0", 0.2), question(lands=False))
+    for each in (late, soon, answer(never, "1.0.0", 0.5)):
+        log.record(each)
+    assert log.land(NOON) == []
+    assert log.land(NOON + timedelta(minutes=60)) == [soon]
+    assert log.land(NOON + timedelta(days=1)) == [late]
+    assert log.land(NOON + timedelta(days=9)) == []

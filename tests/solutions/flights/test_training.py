@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,13 @@ from crossfade.errors import GoldenMismatchError
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.golden import verify
 from crossfade.registry.loading import load_golden, load_pipeline
-from crossfade.solutions.flights.dataset import SCHEDULE, WEATHER
+from crossfade.solutions.flights.dataset import SCHEDULE, WEATHER, Flights
 from crossfade.solutions.flights.training import (
     EXAMPLE_ROWS,
     NAME,
     SIGNATURE,
     pack_wrongly,
+    train_on_recent,
     train_on_schedule,
     train_with_weather,
 )
@@ -27,6 +30,11 @@ def schedule(sample):
 @pytest.fixture(scope="module")
 def weather(sample):
     return train_with_weather(sample)
+
+
+@pytest.fixture(scope="module")
+def recent(sample):
+    return train_on_recent(sample)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +85,17 @@ def test_an_unknown_carrier_or_missing_weather_is_answered(which, request, sampl
     assert ((probabilities > 0) & (probabilities < 1)).all()
 
 
+def test_the_third_version_has_seen_two_months_alone(recent, sample):
+    days = sample.training.frame["day"]
+    newest = Flights(sample.training.frame[days >= "2013-09-01"])
+    assert 0 < len(newest) < len(sample.training) / 4
+    again = train_with_weather(replace(sample, training=newest))
+    inputs = sample.replay.inputs.iloc[:50]
+    assert (recent.probabilities(inputs) == again.probabilities(inputs)).all()
+    assert (recent.version, again.version) == ("1.2.0", "1.1.0")
+    assert "trained on 2013-09-01 to 2013-11-01" in recent.card.dataset
+
+
 def test_training_again_gives_the_same_bytes(weather, sample):
     assert set(train_with_weather(sample).draft().contents) == set(weather.draft().contents)
 
@@ -84,9 +103,9 @@ def test_training_again_gives_the_same_bytes(weather, sample):
 # --- what is registered ---
 
 
-def test_both_versions_take_the_same_request(schedule, weather):
-    first, second = schedule.draft(), weather.draft()
-    assert first.signature == second.signature == SIGNATURE
+def test_all_versions_take_the_same_request(schedule, weather, recent):
+    first, second, third = schedule.draft(), weather.draft(), recent.draft()
+    assert first.signature == second.signature == third.signature == SIGNATURE
     assert compare_signatures(first.signature, second.signature).required == "patch"
     assert [spec.name for spec in SIGNATURE.inputs] == [*SCHEDULE, *WEATHER]
 
@@ -96,8 +115,8 @@ def test_formats_are_safe(schedule, weather):
     assert (weather.draft().flavor, weather.draft().preprocessor) == ("xgboost", "sklearn")
 
 
-def test_cards_say_what_was_done(schedule, weather):
-    for candidate in (schedule, weather):
+def test_cards_say_what_was_done(schedule, weather, recent):
+    for candidate in (schedule, weather, recent):
         card = candidate.draft().card
         assert "2013-11-01" in card.dataset
         assert "15 minutes late" in card.description

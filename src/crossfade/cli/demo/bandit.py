@@ -193,7 +193,14 @@ class Bandit:
                 f"  {version}  weight {weight:.3f}  best with a chance of {chance:>8}  would gain {mean:+.4f} a flight"
             )
         screen.say(
-            f"  learned from {report.decisions:,} flights; {found.flights:,} landed and earned {found.earned:+.1f}, an "
-            f"even split {found.even:+.1f}, always {found.best} {found.by_version[found.best]:+.1f}"
+            f"  learned from {report.decisions:,} flights; {found.flights:,} landed and gained {found.earned:+.1f}"
         )
-        screen.good(f"of what an even split would have lost against {found.best}, {found.avoided:.0%} was avoided")
+        screen.say(
+            f"  on the same flights an even split would have gained {found.even:+.1f}, and always {found.best} "
+            f"{found.by_version[found.best]:+.1f}"
+        )
+        lost = f"of what an even split would have lost against {found.best}"
+        if found.avoided > 0:
+            screen.good(f"{lost}, {found.avoided:.0%} was avoided")
+        else:
+            screen.say(f"  {lost}, nothing was avoided: it learned too late, or chance was against it")

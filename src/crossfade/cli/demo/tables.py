@@ -108,14 +108,14 @@ class TrialTable:
     @property
     def head(self) -> str:
         """The headings, where it is written line by line."""
-        arms = [f"{version} drawn, landed, loss" for version in self.versions.values()]
-        return _line(_NAMES[:4], _WIDTHS[:4], [*arms, "difference, always-valid"], 27)
+        arms = [f"{version} all, landed, loss" for version in self.versions.values()]
+        return _line(_NAMES[:4], _WIDTHS[:4], [*arms, "difference, always-valid"], 24)
 
     @property
     def line(self) -> str:
         """The state of now in one line."""
         arms = ["  ".join(self._arm(variant)) for variant in self.versions]
-        return _line(_values(self.board)[:4], _WIDTHS[:4], [*arms, self._difference()], 27)
+        return _line(_values(self.board)[:4], _WIDTHS[:4], [*arms, self._difference()], 24)
 
     @property
     def note(self) -> str:
@@ -136,7 +136,11 @@ class TrialTable:
         for variant, version in self.versions.items():
             grid.add_row("", variant, version, *self._arm(variant))
         found = self._effect()
-        bar = "" if found is None else f"  better {interval_bar(found)} worse"
+        bar = (
+            ""
+            if found is None
+            else f"  better {interval_bar(found.interval[0], found.effect, found.interval[1])} worse"
+        )
         interval = Text(f"  difference {self._difference()}{bar}")
         return Group(_drawn(self.board, grid), interval, Padding(Text(self.note, "italic"), (1, 2, 0, 2)))
 
@@ -160,7 +164,7 @@ class TrialTable:
 
     def _difference(self) -> str:
         found = self._effect()
-        return "-" if found is None else f"{found.effect:+.3f} ({found.interval[0]:+.3f} to {found.interval[1]:+.3f})"
+        return "-" if found is None else f"{found.effect:+.3f} ({found.interval[0]:+.3f}, {found.interval[1]:+.3f})"
 
 
 @dataclass(frozen=True)
@@ -212,25 +216,19 @@ class BanditTable:
             yield weight, words.chance(chance), f"{landed:,}", mean
 
 
-def interval_bar(found: Effect, reach: float = 0.15) -> str:
+def interval_bar(lower: float, middle: float, upper: float, reach: float = 0.3) -> str:
     """Return an interval as a picture around zero; what lies outside of `-reach` to `reach` is cut off.
 
     Example:
-        >>> from crossfade.methods.stats.values import Contrast
-        >>> interval_bar(Effect.around(Contrast(-0.05, 0.01, 100, 100), 0.03, 0.001, 0.05, "two-sided"))
-        '[     ====●=====:               ]'
+        >>> interval_bar(-0.2, -0.1, 0.05)
+        '[     =====●====:===            ]'
     """
     half = _ROOM // 2
-
-    def place(value: float) -> int:
-        return round(max(-1.0, min(1.0, value / reach)) * half) + half
-
+    first, place, last = (round(half * (1 + max(-1.0, min(1.0, end / reach)))) for end in (lower, middle, upper))
     cells = [" "] * _ROOM
+    cells[first : last + 1] = "=" * (last + 1 - first)
     cells[half] = ":"
-    cells[place(found.interval[0]) : place(found.interval[1]) + 1] = "=" * (
-        place(found.interval[1]) - place(found.interval[0]) + 1
-    )
-    cells[place(found.effect)] = "●"
+    cells[place] = "●"
     return f"[{''.join(cells)}]"
 
 
@@ -260,7 +258,7 @@ def _grid(*headings: str) -> Grid:
 
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for number, heading in enumerate(headings):
-        grid.add_column(heading, justify="left" if number == 0 else "right")
+        grid.add_column(heading, justify="right" if number and heading else "left")
     return grid
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from crossfade.core.charts import Bar, Point, Tone, forest, timeline
-from crossfade.experiments.report import AnalysisReport, Comparison, Reading, Segment
+from crossfade.experiments.report import AnalysisReport, Comparison, Reading, SegmentComparison
 from crossfade.experiments.reports import words
 from crossfade.methods.stats.values import Effect, NotEstimable
 
@@ -22,7 +22,7 @@ def forest_of(report: AnalysisReport) -> str:
     return forest(bars, title=f"{report.experiment}: effects relative to {report.control}", form=_percent)
 
 
-def forest_of_segments(report: AnalysisReport, segments: Sequence[Segment], title: str) -> str:
+def forest_of_segments(report: AnalysisReport, segments: Sequence[SegmentComparison], title: str) -> str:
     """Draw the effects of one metric within segments, on the scale that is judged."""
     several = len(report.treatments) > 1
     bars = [

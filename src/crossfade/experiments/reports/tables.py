@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossfade.experiments.report import AnalysisReport, Arm, Belief, Comparison, Segment
+from crossfade.experiments.report import AnalysisReport, Arm, Belief, Comparison, SegmentComparison
 from crossfade.methods.stats.non_inferiority import NonInferiority
 from crossfade.methods.stats.values import Effect, NotEstimable
 
@@ -37,7 +37,7 @@ def _whole(each: Comparison) -> dict[str, Any]:
     }
 
 
-def _part(each: Segment) -> dict[str, Any]:
+def _part(each: SegmentComparison) -> dict[str, Any]:
     empty = NotEstimable("")
     absolute = each.judged == "absolute"
     return {

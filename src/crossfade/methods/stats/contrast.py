@@ -93,7 +93,7 @@ def _relative(control: Estimate, treatment: Estimate) -> tuple[float, float, flo
     value = (treatment.value - control.value) / size
     slope = value * math.copysign(1.0, control.baseline)
     # the control is in the numerator (adjusted) and in the denominator (not adjusted)
-    of_control = control.variance + 2 * slope * control.covariance + slope**2 * control.baseline_variance
+    of_control = control.variance + 2 * slope * control.covariance + slope * slope * control.baseline_variance
     _, df = spread(control.variance, control.df, treatment.variance, treatment.df)
     return value, math.sqrt(max(treatment.variance + of_control, 0.0)) / size, df
 
@@ -103,9 +103,9 @@ def _log(control: Estimate, treatment: Estimate, equal_variance: bool) -> tuple[
         if not (each.value > 0 and _clear(each.value, each.variance)):
             return NotEstimable(f"the {name} is not clearly above zero, so it has no logarithm")
     error, df = spread(
-        control.variance / control.value**2,
+        control.variance / (control.value * control.value),
         control.df,
-        treatment.variance / treatment.value**2,
+        treatment.variance / (treatment.value * treatment.value),
         treatment.df,
         equal_variance,
     )

@@ -44,7 +44,7 @@ def linearize(statistic: Statistic, mean: Array) -> tuple[float, Array]:
     if denominator == 0:
         return math.nan, np.full(len(mean), math.nan)
     gradient[statistic.numerator] = 1 / denominator
-    gradient[statistic.denominator] = -numerator / denominator**2
+    gradient[statistic.denominator] = -numerator / denominator / denominator
     return numerator / denominator, gradient
 
 

@@ -42,7 +42,8 @@ _schemas: dict[str, Any] = {}
 def schema_of(kind: Any) -> dict[str, Any]:
     """Return a reference to the schema of a type, and remember the schema for the OpenAPI document."""
     (schema,), found = msgspec.json.schema_components([kind], ref_template=REF_TEMPLATE)
-    _schemas.update(found)
+    for name, part in found.items():
+        assert _schemas.setdefault(name, part) == part, f"two types are called `{name}`"  # noqa: S101 - one would hide
     return schema
 
 
