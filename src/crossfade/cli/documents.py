@@ -36,7 +36,7 @@ def _yaml(content: bytes) -> Any:
     import yaml
 
     try:
-        return yaml.load(content, Loader=yaml.SafeLoader)  # noqa: S506 - the safe one
+        return yaml.load(content, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError) as error:  # such as a date that does not exist
         raise msgspec.DecodeError(str(error)) from error
 
