@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crossfade.core.clock import utc_now
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.storage.times import from_text
 from crossfade.traffic.routing import ExperimentRoute
@@ -98,10 +97,10 @@ def route_of(row: Row[Any]) -> ExperimentRoute | None:
     return None if row.routing is None else msgspec.json.decode(row.routing, type=ExperimentRoute)
 
 
-def experiment_of(row: Row[Any]) -> Experiment:
-    """Return an experiment, from its row."""
+def experiment_of(row: Row[Any], at: datetime) -> Experiment:
+    """Return an experiment as it is at a moment, from its row."""
     spec, route = msgspec.json.decode(row.spec, type=ExperimentSpec), route_of(row)
-    now = spec.allocation() if route is None else route.allocation.spec.at(utc_now())
+    now = spec.allocation() if route is None else route.allocation.spec.at(at)
     return Experiment(
         name=row.name,
         model=row.model,

@@ -82,7 +82,7 @@ class ExperimentStore:
             ExperimentNotFoundError: There is none of this name.
         """
         with self._database.read() as connection:
-            return experiment_of(_row(connection, name))
+            return self._shown(_row(connection, name))
 
     def list(self, *, model: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Page[Experiment]:
         """List experiments, newest first.
@@ -99,7 +99,7 @@ class ExperimentStore:
         with self._database.read() as connection:
             rows: Sequence[Row[Any]] = connection.execute(query).all()
         page = page_of(_KIND, rows, limit, lambda row: row.number)
-        return Page(tuple(map(experiment_of, page.items)), page.next_cursor)
+        return Page(tuple(map(self._shown, page.items)), page.next_cursor)
 
     def layers(self) -> tuple[Layer, ...]:
         """List the layers, in the order in which they were made."""
@@ -128,7 +128,7 @@ class ExperimentStore:
             if known is not None:
                 if known.spec != text:
                     raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
-                return experiment_of(known), False
+                return self._shown(known), False
             if spec.layer:
                 Allocations(_layers(connection)).layer(spec.layer)
             now = self._clock()
@@ -144,7 +144,7 @@ class ExperimentStore:
                     created_by=principal,
                 )
             )
-            created = experiment_of(_row(connection, spec.name))
+            created = self._shown(_row(connection, spec.name))
             if dry_run:
                 connection.rollback()
         return created, True
@@ -266,15 +266,16 @@ class ExperimentStore:
             row = _row(connection, name)
             if row.status not in ROUTED:
                 raise ExperimentConflictError(name=name, problem=f"is {row.status}, so it has no weights to change")
-            if weights and experiment_of(row).spec.bandit is not None:
+            spec = _spec(row)
+            if weights and spec.bandit is not None:
                 raise ExperimentConflictError(name=name, problem="is a bandit: its weights follow what it learns")
             route, now = _route(row), self._clock()
-            _refuse_weight_of_shadows(experiment_of(row).spec, weights or {})
+            _refuse_weight_of_shadows(spec, weights or {})
             changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
             details = {"weights": dict(weights or {}), "coverage": coverage, "revision": changed.revision, **said}
             self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
             _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
-            result = experiment_of(_row(connection, name))
+            result = self._shown(_row(connection, name))
             if dry_run:
                 connection.rollback()
         return result
@@ -314,7 +315,7 @@ class ExperimentStore:
                 details = {"spec": msgspec.json.decode(canonical_json(spec)), **said}
                 self._change(connection, EXPERIMENT, row.model, row.name, "experiment.amend", principal, details)
                 _set(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
-                result = experiment_of(_row(connection, spec.name))
+                result = self._shown(_row(connection, spec.name))
                 if dry_run:
                     connection.rollback()
         return result
@@ -323,7 +324,7 @@ class ExperimentStore:
 
     def weights_of(self, row: Row[Any]) -> dict[str, float]:
         """Return the weights that an experiment has now."""
-        return experiment_of(row).weights
+        return self._shown(row).weights
 
     def teach(
         self,
@@ -362,6 +363,9 @@ class ExperimentStore:
 
     # --- parts ---
 
+    def _shown(self, row: Row[Any]) -> Experiment:
+        return experiment_of(row, self._clock())
+
     def _versions(self, model: str, asked: Mapping[str, str]) -> dict[str, Version]:
         """Return the version behind each variant, now, from what each asks for."""
         found = {}
@@ -384,7 +388,7 @@ class ExperimentStore:
         route = route_of(row)
         if route is not None:
             return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
-        spec = experiment_of(row).spec
+        spec = _spec(row)
         if spec != found.spec:  # its versions were loaded, not those of what it is now
             raise ExperimentConflictError(name=row.name, problem="has changed meanwhile; look again")
         now = self._clock()
@@ -413,7 +417,7 @@ class ExperimentStore:
         self, connection: Connection, row: Row[Any], spec: ExperimentSpec, versions: Mapping[str, Version]
     ) -> dict[str, object]:
         before, route, now = _running(connection), _route(row), self._clock()
-        check_amendment(experiment_of(row).spec, spec)
+        check_amendment(_spec(row), spec)
         values: dict[str, object] = {}
         policy = route.policy
         if row.learned is not None:
@@ -449,7 +453,7 @@ class ExperimentStore:
     ) -> Experiment:
         with self._database.write() as connection:
             row = _row(connection, name)
-            found = experiment_of(row)
+            found = self._shown(row)
             if found.status is status:
                 return found
             _require(found, status)
@@ -459,7 +463,7 @@ class ExperimentStore:
                 connection, EXPERIMENT, row.model, name, f"experiment.{status.value}", said["principal"], details
             )
             _set(connection, name, values)
-            result = experiment_of(_row(connection, name))
+            result = self._shown(_row(connection, name))
             if dry_run:
                 connection.rollback()
         return result
@@ -537,6 +541,10 @@ def _other(connection: Connection, spec: ExperimentSpec) -> Learned | None:
     if text is None:
         raise ExperimentConflictError(name=spec.bandit.warm_from, problem="has learned nothing to begin with")
     return msgspec.json.decode(text, type=Learned)
+
+
+def _spec(row: Row[Any]) -> ExperimentSpec:
+    return msgspec.json.decode(row.spec, type=ExperimentSpec)
 
 
 def _route(row: Row[Any]) -> ExperimentRoute:
