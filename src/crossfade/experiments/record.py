@@ -70,6 +70,7 @@ class Experiment(msgspec.Struct, frozen=True):
         weights: Variant -> fraction of the units that take part, now.
         coverage: Fraction of its units that takes part, now.
         versions: Variant -> semver, since the start.
+        champion: The semver of the champion when it started.
         reason: Of the newest change of its status.
         verdict: What was decided at its end.
         created_at, created_by, started_at, finished_at: Its history in short; the audit log has all of it.
@@ -86,6 +87,7 @@ class Experiment(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     created_at: datetime
     created_by: str
+    champion: str = ""
     reason: str = ""
     verdict: Verdict | None = None
     started_at: datetime | None = None
@@ -113,6 +115,7 @@ def experiment_of(row: Row[Any], at: datetime) -> Experiment:
         versions={} if route is None else dict(route.versions),
         created_at=from_text(row.created_at),
         created_by=row.created_by,
+        champion="" if route is None else route.champion,
         reason=row.reason,
         verdict=None if row.decision is None else msgspec.json.decode(row.decision, type=Verdict),
         started_at=None if row.started_at is None else from_text(row.started_at),

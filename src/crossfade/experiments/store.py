@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
-from crossfade.core.identity import ModelRef, Semver, check_name
+from crossfade.core.identity import CHAMPION, ModelRef, Semver, check_name
 from crossfade.errors import (
     ExperimentConflictError,
     ExperimentNotFoundError,
@@ -213,7 +213,7 @@ class ExperimentStore:
         def pause(_connection: Connection, row: Row[Any]) -> dict[str, object]:
             return {"routing": _encoded(msgspec.structs.replace(_route(row), paused=True))}
 
-        return self._transition(name, Status.PAUSED, said, pause, dry_run=dry_run)
+        return self._followed(self._transition(name, Status.PAUSED, said, pause, dry_run=dry_run))
 
     def stop(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End it without a decision. Everybody gets the champion, and its layer gets its units back.
@@ -221,7 +221,7 @@ class ExperimentStore:
         Raises:
             ExperimentConflictError: It is over already.
         """
-        return self._end(name, Status.STOPPED, None, attribution(principal, reason), dry_run=dry_run)
+        return self._followed(self._end(name, Status.STOPPED, None, attribution(principal, reason), dry_run=dry_run))
 
     def conclude(self, name: str, verdict: Verdict, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End it with a decision; whoever calls this has moved the traffic already. The same again changes nothing.
@@ -363,6 +363,11 @@ class ExperimentStore:
 
     # --- parts ---
 
+    def _followed(self, experiment: Experiment) -> Experiment:
+        """Return it once no live process answers by what was before: whoever pauses relies on that."""
+        self._readiness.await_followers()
+        return experiment
+
     def _shown(self, row: Row[Any]) -> Experiment:
         return experiment_of(row, self._clock())
 
@@ -404,6 +409,7 @@ class ExperimentStore:
             placed.experiment(spec.name),
             model=spec.model,
             versions={variant: version.version for variant, version in versions.items()},
+            champion=self._registry.model(spec.model).aliases.get(CHAMPION, "") if spec.model else "",
             shadows=spec.shadows,
             dimensions=spec.dimensions,
             unit=unit,
