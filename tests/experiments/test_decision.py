@@ -9,7 +9,7 @@ import pytest
 from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec, Condition, DecisionSpec, Rule
 from crossfade.experiments.decision import Findings, decide
-from crossfade.experiments.report import Arm, Comparison, Health, Problem, Ranking
+from crossfade.experiments.report import Arm, Comparison, Health, HealthProblem, Ranking
 from crossfade.ledger.evidence import Evidence
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.stats.non_inferiority import NonInferiority
@@ -86,7 +86,7 @@ def decided(*comparisons, now=None, health=None, rankings=(), units=1000, **more
         ("unclear", "unclear", True, True, "keep"),
         ("unclear", "unclear", False, True, "keep"),
         ("unknown", "unknown", False, False, "continue"),
-        ("unknown", "unknown", False, True, "keep"),
+        ("unknown", "unknown", False, True, "review"),
     ],
 )
 def test_what_follows_from_one_treatment(primary, of_guardrail, shown, at_end, action):
@@ -157,7 +157,7 @@ def test_only_guardrails_stop_early():
 )
 def test_data_that_cannot_be_trusted_decide_nothing(code, waits, action):
     for reading, harm in itertools.product(("better", "worse", "unclear"), (None, 1e-9)):
-        problem = Problem(code, "the words of it", blocks=True, waits=waits)
+        problem = HealthProblem(code, "the words of it", blocks=True, waits=waits)
         found = decided(comparison(reading), guardrail(harm=harm), health=healthy(problems=[problem]))
         assert found.action == ("review" if harm else action)
         assert found.blocked_by == (code,)
@@ -165,8 +165,29 @@ def test_data_that_cannot_be_trusted_decide_nothing(code, waits, action):
         assert ("Look now" in found.reason) == bool(harm)
 
 
+@pytest.mark.parametrize("over", [{"ends_at": after(4)}, {"analysis": AnalysisSpec(planned_seconds=86_400.0)}])
+def test_what_has_not_passed_by_the_end_is_looked_at(over):
+    problem = HealthProblem("stale", "the words of it", blocks=True, waits=True)
+    assert decided(comparison("better"), health=healthy(problems=[problem]), **over).action == "review"
+
+
+def test_a_harmed_guardrail_stops_though_another_metric_is_not_reported_yet():
+    harmed = guardrail("worse", harm=1e-9)
+    problem = HealthProblem("unreported", "no `m`", blocks=True, waits=True, metric="m")
+    assert decided(comparison(), harmed, health=healthy(problems=[problem])).action == "stop"
+    for others in ({"metric": harmed.metric}, {}):
+        problem = HealthProblem("unreported", "no `g`", blocks=True, waits=True, **others)
+        assert decided(comparison(), harmed, health=healthy(problems=[problem])).action == "review"
+
+
+def test_at_the_end_without_any_number_a_person_looks():
+    over = {"ends_at": after(4)}
+    assert decided(comparison("unknown"), **over).action == "review"
+    assert decided(comparison("unclear"), **over).action == "keep"
+
+
 def test_problems_that_do_not_block_do_not_block():
-    problem = Problem("orphans", "some")
+    problem = HealthProblem("orphans", "some")
     assert decided(comparison("better"), guardrail(), health=healthy(problems=[problem])).action == "ship"
 
 

@@ -145,5 +145,5 @@ def test_a_unit_that_was_seen_in_two_variants_counts_nowhere(ledger):
     ledger.ship(*events)
     report = analyze(ledger.evidence(), asked(MetricSpec("spent")), NOW - timedelta(days=3.5))
     assert sum(count for _, count in report.health.units) == 290
-    assert report.decision.blocked_by == ("multiple_exposures",)
+    assert "multiple_exposures" in report.decision.blocked_by
     assert report.decision.action == "review"

@@ -20,7 +20,7 @@ def us(moment):
 def examine(came=None, *, now=None, asked=None, **more):
     came = arrivals({"control": 500, "treatment": 500}, EVEN) if came is None else came
     found = Evidence("late", (), tuple(came), **({"last_us": us(after(1))} | more))
-    return health(found, asked or question("m"), now or after(1))
+    return health(found, asked or question("latency_seconds"), now or after(1))
 
 
 def codes(found):
@@ -107,9 +107,10 @@ def test_units_seen_in_several_variants_block_above_one_percent(multiple, blocks
 
 
 def test_missing_events_block():
-    found = examine(incomplete=("the journal of host-3 ends early", "partition 7 is away"))
-    assert codes(found) == ["incomplete", "incomplete"]
-    assert all(problem.blocks and problem.waits for problem in found.problems)
+    found = examine(incomplete=("the journal of host-3 ends early",), awaited=("partition 7 is away",))
+    assert codes(found) == ["incomplete", "awaited"]
+    assert [problem.waits for problem in found.problems] == [False, True]
+    assert all(problem.blocks for problem in found.problems)
     assert "host-3" in found.problems[0].words
 
 
@@ -142,8 +143,8 @@ def test_old_data_block_while_the_experiment_runs():
 
 
 def test_old_data_are_as_they_should_be_after_the_end():
-    assert codes(examine(now=after(300), asked=question("m", ends_at=after(1.5)))) == []
-    assert codes(examine(now=after(300), asked=question("m", ends_at=after(9)))) == ["stale"]
+    assert codes(examine(now=after(300), asked=question("latency_seconds", ends_at=after(1.5)))) == []
+    assert codes(examine(now=after(300), asked=question("latency_seconds", ends_at=after(9)))) == ["stale"]
 
 
 def test_variants_that_nobody_named_are_left_out_and_told():
@@ -173,7 +174,7 @@ def bandit(random, revisions, per_revision, *, tilt=0.0):
 
 
 def test_the_ratio_of_a_bandit_is_tested_over_weights_that_are_nearly_the_same():
-    asked = question("m", adaptive=True)
+    asked = question("latency_seconds", adaptive=True)
     random = np.random.default_rng(3)
     for seed in range(20):
         assert codes(examine(bandit(np.random.default_rng(seed), 300, 6), asked=asked)) == []

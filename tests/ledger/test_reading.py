@@ -1,16 +1,19 @@
 """Evidence as an analysis reads it."""
 
+import time
+
 import pytest
 
 from crossfade.errors import ExperimentNotFoundError
-from crossfade.ledger.gaps import Gap, note_gaps
+from crossfade.ledger.gaps import EVERY, Gap, note_gaps
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.ledger.reading import read_evidence
+from crossfade.ledger.store import Place, move_place
 from crossfade.methods.stats.cuped import adjusted, adjustment
 from crossfade.methods.stats.gradient import Mean, Ratio, estimate
 from crossfade.methods.stats.moments import Moments
 from crossfade.methods.stats.quantiles import design_effect, of_sketch
-from tests.ledger.support import exposure, outcome
+from tests.ledger.support import START, exposure, outcome
 
 
 def test_nothing_is_read_of_what_was_not_declared(ledger):
@@ -38,6 +41,34 @@ def test_gaps_make_evidence_incomplete(ledger):
     assert ledger.evidence().incomplete == ("12 exposures were lost when a process ended without warning",)
     ledger.ship(exposure("ada"))
     assert ledger.evidence().incomplete == ()  # the gap ended before the experiment's first event
+
+
+def test_processes_that_have_fallen_silent_may_hold_events(ledger):
+    ledger.declare(MetricSpec("delay"))
+    now = time.time_ns() // 1000
+    ledger.ship(exposure("ada", (now - START) // 1_000_000 - 7200))
+
+    def seen(journal, minutes_ago, **place):
+        with ledger.database.write() as connection:
+            move_place(connection, journal, Place(**place), now - minutes_ago * 60_000_000)
+
+    seen("alive", 2)
+    seen("finished", 10, finished=True)
+    seen("before", 600)  # it never heard of the experiment
+    assert (ledger.evidence().awaited, ledger.evidence().incomplete) == ((), ())
+    seen("behind", 10)
+    assert ledger.evidence().awaited == ("a serving process has not been heard of for 10 minutes",)
+    seen("behind", 0)
+    assert ledger.evidence().awaited == ()
+
+
+def test_events_of_a_machine_that_is_away_are_awaited_not_lost(ledger):
+    ledger.declare(MetricSpec("delay"))
+    with ledger.database.write() as connection:
+        note_gaps(connection, "journal", [Gap(EVERY, "unreachable", None)], 0, 2**60)
+    (awaited,) = ledger.evidence().awaited
+    assert "are on a machine that has not been heard of" in awaited
+    assert ledger.evidence().incomplete == ()
 
 
 def test_cells_are_in_order(ledger):

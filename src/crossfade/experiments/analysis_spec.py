@@ -19,8 +19,8 @@ Correction = Literal["", "holm", "bh", "e_bh", "none"]
 """How many comparisons at once are paid for; empty is what suits the method."""
 Action = Literal["ship", "keep", "review", "stop", "continue"]
 """Give everybody a variant; keep the control; let a person look; end it, because it harms; go on measuring."""
-Finding = Literal["better", "worse", "acceptable"]
-"""Significantly better, significantly worse, or shown to be within the margin (of guardrails)."""
+Finding = Literal["better", "worse", "acceptable", "unknown"]
+"""Significantly better, significantly worse, shown to be within the margin (of guardrails), or not estimable."""
 MOST_LOOKS = 20
 MOST_RULES = 50
 LEAST_ALPHA = 1e-12
@@ -135,9 +135,11 @@ RULES: tuple[Rule, ...] = (
     Rule("stop", (_HARMED,)),
     Rule("ship", (_BETTER, Condition("guardrail", "all", "acceptable"))),
     Rule("review", (_BETTER,), at_end=True),
+    Rule("review", (Condition("primary", "any", "unknown"),), at_end=True),
     Rule("keep", at_end=True),
 )
-"""Ship what is better and harms nothing, stop what is worse, let a person look where they contradict each other."""
+"""Ship what is better and harms nothing, stop what is worse, let a person look where they contradict each other, and
+where the end has come and nothing is known."""
 
 
 class DecisionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -47,11 +47,11 @@ def decide(findings: Findings) -> Decision:
     """Return what follows. A pure function: asked again with the same findings it answers the same.
 
     Nothing is decided while the data cannot be trusted, nor before the minimum runtime and units; only a guardrail that
-    is clearly harmed stops an experiment at any time.
+    is clearly harmed stops an experiment at any time, whatever is wrong with other metrics.
     """
     blocking = findings.health.blocking
     harm = _harm(findings)
-    if blocking:
+    if blocking and not (harm is not None and all(each.metric not in {"", harm.metric} for each in blocking)):
         return _blocked(findings, harm)
     if harm is not None:
         reason = (
@@ -87,7 +87,9 @@ def _harm(findings: Findings) -> Comparison | None:
 
 def _blocked(findings: Findings, harm: Comparison | None) -> Decision:
     blocking = findings.health.blocking
-    passing = all(problem.waits for problem in blocking) and harm is None
+    question = findings.question
+    over = question.ended(findings.now) or (question.horizon is not None and findings.now >= question.horizon)
+    passing = all(problem.waits for problem in blocking) and harm is None and not over
     reason = "; ".join(problem.words for problem in blocking)
     if harm is not None:
         reason += f". Look now: if the data are right, a guardrail is harmed: {words.sentence(harm)}"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Health, HealthProblem
+from crossfade.experiments.reported import problems_of_reports
 from crossfade.experiments.reports.words import p_is
 from crossfade.experiments.samples import periods, splits
 from crossfade.ledger.evidence import Arrival, Evidence
@@ -45,6 +46,7 @@ def health(evidence: Evidence, question: Question, now: datetime) -> Health:
         *_of_ratio(ratio[1], units),
         *_of_multiple(evidence, multiple_share, question.decision.multiple_share),
         *_of_events(evidence),
+        *problems_of_reports(evidence, question, units, steady=len(came) < 2 and not question.adaptive),
         *_of_age(evidence, question, now),
     ]
     return Health(
@@ -141,7 +143,9 @@ def _of_multiple(evidence: Evidence, share: float, most: float) -> Iterator[Heal
 
 def _of_events(evidence: Evidence) -> Iterator[HealthProblem]:
     for reason in evidence.incomplete:
-        yield HealthProblem("incomplete", f"events are missing: {reason}", blocks=True, waits=True)
+        yield HealthProblem("incomplete", f"events are missing: {reason}", blocks=True)
+    for reason in evidence.awaited:
+        yield HealthProblem("awaited", f"events may be on their way: {reason}", blocks=True, waits=True)
     everything = evidence.outcomes + evidence.orphans + evidence.early
     if evidence.orphans > NOTEWORTHY * everything:
         words = (

@@ -196,17 +196,19 @@ class HealthProblem(msgspec.Struct, frozen=True):
     """Something about the data that is not as it should be.
 
     Args:
-        code: `no_data`, `sample_ratio`, `multiple_exposures`, `incomplete`, `stale`, `orphans`, `early_outcomes`,
-            `refused_events` or `unknown_variants`.
+        code: `no_data`, `sample_ratio`, `multiple_exposures`, `incomplete`, `awaited`, `stale`, `unreported`,
+            `unequal_reports`, `orphans`, `early_outcomes`, `refused_events` or `unknown_variants`.
         words: What it is.
         blocks: Whether nothing is decided as long as it is there.
         waits: Whether it may pass by itself, so that waiting is the answer and not looking.
+        metric: The only one that it is about; empty when it is about all.
     """
 
     code: str
     words: str
     blocks: bool = False
     waits: bool = False
+    metric: str = ""
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -81,6 +81,7 @@ class Evidence:
         orphans: Outcomes whose decision or unit is not known (yet).
         refused: Reason -> events that could not be used, such as a value that is not finite.
         incomplete: Why events are missing that there have been; empty when there are all.
+        awaited: Why events may still be on their way, though they happened long ago.
         first_us: Time of the first exposure, None before it.
         last_us: Time of the newest event.
     """
@@ -95,5 +96,6 @@ class Evidence:
     orphans: int = 0
     refused: tuple[tuple[str, int], ...] = ()
     incomplete: tuple[str, ...] = ()
+    awaited: tuple[str, ...] = ()
     first_us: int | None = None
     last_us: int | None = None

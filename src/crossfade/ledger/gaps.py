@@ -8,10 +8,14 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, or_, select
 
+from crossfade.ledger.store import silent_journals
 from crossfade.storage.tables import ledger_gaps
 
 EVERY = ""
 """In the place of an experiment: any that ran between the two times of the gap."""
+
+QUIET_US = 180_000_000
+"""A process says every minute that its journal is read; one that was not heard of for three of them may be behind."""
 
 Reason = Literal["dropped", "unusable", "crash", "damage", "unreachable"]
 
@@ -90,6 +94,29 @@ def incomplete(
         ('17 exposures were lost when a process ended without warning',)
     """
     return tuple(_sentence(gap) for gap in find_gaps(connection, experiment, since_us, until_us))
+
+
+def lost_and_awaited(
+    connection: Connection, experiment: str, since_us: int, now_us: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say why events of an experiment are missing for good, and why some may still be on their way.
+
+    Args:
+        connection: To the database.
+        experiment: Its name.
+        since_us: When it started.
+        now_us: The present time.
+    """
+    gaps = find_gaps(connection, experiment, since_us)
+    lost = tuple(_sentence(gap) for gap in gaps if gap.reason != "unreachable")
+    awaited = [_sentence(gap) for gap in gaps if gap.reason == "unreachable"]
+    # whoever has not been heard of since it started has never heard of it
+    silent = [at for _, at, done in silent_journals(connection, now_us - QUIET_US) if not done and at >= since_us]
+    if silent and not awaited:
+        minutes = (now_us - min(silent)) // 60_000_000
+        who = "a serving process has" if len(silent) == 1 else f"{len(silent)} serving processes have"
+        awaited.append(f"{who} not been heard of for {minutes:,} minutes")
+    return lost, tuple(awaited)
 
 
 def _sentence(gap: Gap) -> str:

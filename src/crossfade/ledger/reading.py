@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -13,7 +14,7 @@ from crossfade.ledger.arrivals import read_arrivals
 from crossfade.ledger.cells import decoded_moments, decoded_sketch
 from crossfade.ledger.counts import REFUSED, read_counts
 from crossfade.ledger.evidence import Cell, Evidence
-from crossfade.ledger.gaps import incomplete
+from crossfade.ledger.gaps import lost_and_awaited
 from crossfade.ledger.measured import Measured, load
 from crossfade.ledger.waiting import count_waiting
 from crossfade.methods.stats.sketch import Sketch
@@ -43,6 +44,7 @@ def read_evidence(source: Database | Connection, experiment: str) -> Evidence:
     if measured is None:
         raise ExperimentNotFoundError(name=experiment)
     counts = read_counts(source, experiment)
+    lost, awaited = lost_and_awaited(source, experiment, measured.first_us or 0, time.time_ns() // 1000)
     refused = {name.removeprefix(REFUSED): count for name, count in counts.items() if name.startswith(REFUSED)}
     return Evidence(
         experiment=experiment,
@@ -54,7 +56,8 @@ def read_evidence(source: Database | Connection, experiment: str) -> Evidence:
         early=counts.get("early", 0),
         orphans=count_waiting(source, experiment),
         refused=tuple(sorted(refused.items())),
-        incomplete=incomplete(source, experiment, measured.first_us or 0),
+        incomplete=lost,
+        awaited=awaited,
         first_us=measured.first_us,
         last_us=measured.last_us,
     )

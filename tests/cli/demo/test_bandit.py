@@ -98,8 +98,19 @@ def test_the_heaviest_version_is_the_one_with_the_largest_weight():
 
 def test_it_ends_some_time_after_the_last_flight(monkeypatch):
     monkeypatch.setattr(bandit_module, "LAST_SECONDS", 0.0)
-    bandit, _ = play(decisions=10**9, ran_out=True)
-    assert bandit.report.decisions < 10**6
+    client = FakeClient()
+    stage = FakeStage(client)
+    client.start_experiment = lambda *_, **__: setattr(stage.traffic, "ran_out", True)
+    bandit = Bandit(stage, USUAL, 10**9)
+    bandit.run("draft")
+    assert 0 < bandit.report.decisions < 10**6
+
+
+def test_without_any_flight_left_it_does_not_begin():
+    client = FakeClient()
+    bandit, stage = play(client, ran_out=True)
+    assert (client.calls, bandit.report) == ([], None)
+    assert stage.screen.of("bad") == ["no flight is left for it"]
 
 
 def test_a_landing_earns_its_skill_and_the_table_shows_it():
@@ -170,6 +181,13 @@ def test_the_end_is_told(earned, kind, words):
     assert "1.1.0  weight 0.800  best with a chance of   80.0 %  would gain +0.7500 a flight" in text
     assert f"learned from 300 flights; 40 landed and gained {earned:+.1f}" in text
     assert "an even split would have gained +5.0, and always 1.1.0 +30.0" in text
+
+
+def test_when_no_flight_has_landed_there_is_nothing_to_tell():
+    bandit, stage = play()
+    before = len(stage.screen.lines)
+    bandit.tell(Account(0, 0.0, dict.fromkeys(("1.0.0", "1.1.0", "1.2.0"), 0.0)))
+    assert len(stage.screen.lines) == before
 
 
 def test_without_any_look_there_is_nothing_to_tell():

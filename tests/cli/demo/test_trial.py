@@ -135,6 +135,7 @@ def test_without_a_decision_it_ends_some_time_after_the_last_flight(play, monkey
     assert trial.reigns == []
     assert client.calls[-1] == ("stop", "late_flights")
     assert any("nothing was decided" in text for text in stage.screen.of("bad"))
+    assert "about 700 more units" in stage.screen.of("words")[-1]
 
 
 def test_an_experiment_that_somebody_else_stopped_was_not_decided(play):

@@ -148,6 +148,9 @@ class Bandit:
             draft: What 1.2.0 is published with.
         """
         client, screen, stage = self._stage.client, self._stage.screen, self._stage
+        if stage.traffic.ran_out:
+            screen.bad("no flight is left for it")
+            return
         screen.step(f"Publish {THIRD}, trained on the two newest months alone, and let three versions compete")
         screen.say(
             f"  each gets flights in proportion to the chance that it is the best (Thompson), and {FLOOR:.0%} at least"
@@ -184,7 +187,7 @@ class Bandit:
     def tell(self, found: Account) -> None:
         """Say what it came to."""
         screen, report = self._stage.screen, self.report
-        if report is None:
+        if report is None or not found.flights:
             return
         for variant, version in VERSIONS.items():
             weight, chance = report.weights[variant], words.chance(report.chances.get(variant))
@@ -203,4 +206,4 @@ class Bandit:
         if found.avoided > 0:
             screen.good(f"{lost}, {found.avoided:.0%} was avoided")
         else:
-            screen.say(f"  {lost}, nothing was avoided: it learned too late, or chance was against it")
+            screen.say(f"  {lost}, nothing was avoided: flights were few, or bad luck")

@@ -115,6 +115,8 @@ class Trial:
         client, screen, verdict = self._stage.client, self._stage.screen, self.verdict
         if verdict is None:
             screen.bad(f"nothing was decided after {flights:,} flights and {seconds:.0f} s, and no flight is left")
+            screen.words(self.table().note)
+            screen.say("  begin earlier with --first-day, or ask more slowly with --rate")
             self._watch.while_doing(lambda: client.stop_experiment(TRIAL, reason="no flight is left"))
             return
         address = f"{self._stage.url}/api/v1/experiments/{TRIAL}/report"
