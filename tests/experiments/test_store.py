@@ -300,6 +300,9 @@ class Refusing:
 
         return block()
 
+    def await_followers(self):
+        pass
+
 
 def test_a_version_that_cannot_be_loaded_starts_nothing(registry, database):
     processes = Refusing("1.0.1")
