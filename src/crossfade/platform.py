@@ -152,9 +152,9 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         jobs = JobStore(registry, database, settings.jobs)
         experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
         judge = Judge(experiments, database, switch)
-        learner = Learner(experiments, database)
         ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
+        learner = Learner(experiments, database, behind_seconds=ledger.counts.oldest_unshipped_seconds)
         runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
         return Platform(
             settings,

@@ -100,6 +100,10 @@ def test_yaml_without_its_package(cli, tmp_path, monkeypatch):
         ("x.json", b'{"name": "a", "variants": [{"name": "x", "weight": 0.7}]}', "sum to 0.7"),
         ("x.toml", b"name = ", "cannot be read"),
         ("x.yaml", b"a: [", "cannot be read"),
+        ("x.yaml", b"[" * 100_000, "cannot be read"),
+        ("x.yaml", b"- " * 100_000, "cannot be read"),
+        ("x.yaml", b"a: !!python/object/apply:os.getcwd []", "cannot be read"),
+        ("x.yaml", b"a: 2026-02-31", "cannot be read"),
     ],
 )
 def test_what_is_no_specification_is_refused(cli, tmp_path, name, content, problem):

@@ -324,3 +324,9 @@ def test_whatever_size_outcomes_have_the_report_is_numbers_or_reasons(control, t
     found = analyze(evidence({"m": rows, "g": rows}), question(*metrics), after(1))
     assert b"NaN" not in msgspec.json.encode(found)
     assert found._repr_html_()
+
+
+def test_requests_that_are_drawn_one_by_one_are_no_people(random):
+    found = evidence({"m": two(random)})
+    noted = [analyze(found, question("m", sticky=sticky), after(1)).notes for sticky in (True, False)]
+    assert [any("Every request is a unit" in note for note in notes) for notes in noted] == [False, True]

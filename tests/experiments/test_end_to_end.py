@@ -95,6 +95,7 @@ def test_the_better_version_ships_and_nobody_gets_an_error(tmp_path, flights):
         register_versions(client, features, late)
         client.create_experiment(SPEC)
         assert client.start_experiment("late_flights").status is Status.RUNNING
+        eventually(lambda: "experiment" in predicted(server.url, features[0]))
         # passengers take part like everybody: their outcomes are not known, so the metric leaves them out
         with Passengers(server.url, features) as passengers:
             answers = ask_about(server.url, features)

@@ -11,6 +11,7 @@ from crossfade.errors import (
     InvalidExperimentError,
 )
 from crossfade.experiments.learned import Learned
+from crossfade.experiments.learning import Learner
 from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.methods.bandits.beta_thompson import BetaThompson
 from crossfade.methods.bandits.contextual import Feature
@@ -294,3 +295,18 @@ def test_a_context_decides_and_its_draw_can_be_repeated():
         assert all(one.decision.propensity == probabilities[one.decision.variant] for one in each)
     broken = router.route("churn", Asker(None, {"x": "many"}, "", "r1"))
     assert (broken.version, broken.decision.reason, broken.decision.enrolled) == (None, "error", False)
+
+
+def test_after_an_outage_it_waits_for_what_is_on_its_way(casino):
+    behind = [0.0]
+    learner = Learner(casino.store, casino.database, casino.clock, lambda: behind[0])
+    casino.begin(spec())
+    casino.wait(10)
+    casino.play("a", 5, 5)
+    casino.wait(60)
+    behind[0] = 70.0  # the oldest event that waits is older than these decisions
+    assert learner.learn("coins") == 0
+    casino.play("a", 0, 3, late_seconds=58)  # they arrive in the end
+    behind[0] = 0.0
+    assert learner.learn("coins") == 13
+    assert learner.report("coins").late == 0

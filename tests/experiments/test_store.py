@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from crossfade.core.clock import utc_now
 from crossfade.errors import (
     AliasNotFoundError,
     DatabaseUnavailableError,
@@ -299,6 +300,9 @@ class Refusing:
 
         return block()
 
+    def await_followers(self):
+        pass
+
 
 def test_a_version_that_cannot_be_loaded_starts_nothing(registry, database):
     processes = Refusing("1.0.1")
@@ -489,6 +493,7 @@ def test_a_shadow_gets_no_weight(store, database):
 
 def test_a_change_starts_from_where_the_ramp_is(registry):
     clock = Clock()
+    clock.now = utc_now()  # what is shown is what it is now
     store, hour = open_store(registry, clock), timedelta(hours=1)
     steps = (RampStep(clock.now + hour, 0.5), RampStep(clock.now + 3 * hour, 1.0))
     store.create(plan(coverage=0.1, ramp=steps))

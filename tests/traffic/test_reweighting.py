@@ -17,7 +17,8 @@ EVENLY = {"old": 0.25, "new": 0.25, "third": 0.25, "fourth": 0.25}
 numbers = itertools.count()
 
 parts = st.lists(st.integers(0, 10), min_size=4, max_size=4).filter(any)
-changes = st.lists(st.tuples(st.none() | parts, st.none() | st.integers(0, 20)), min_size=1, max_size=4)
+change = st.tuples(st.none() | parts, st.none() | st.integers(0, 20)).filter(lambda change: change != (None, None))
+changes = st.lists(change, min_size=1, max_size=4)
 
 
 @pytest.fixture

@@ -22,13 +22,23 @@ def read_document(path: Path) -> Any:
     content = path.read_bytes()
     try:
         if path.suffix in {".yaml", ".yml"}:
-            return msgspec.yaml.decode(content)
+            return _yaml(content)
         return tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
     except ImportError as error:
         problem = f"reading `{path.name}` needs `pip install pyyaml`; JSON and TOML need nothing"
         raise MalformedRequestError(problem=problem) from error
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRequestError(problem=f"`{path.name}` cannot be read ({error})") from error
+
+
+def _yaml(content: bytes) -> Any:
+    """Read YAML by PyYAML's own loader: the one in C, which `msgspec.yaml` takes, crashes on deep nesting."""
+    import yaml
+
+    try:
+        return yaml.load(content, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError) as error:  # such as a date that does not exist
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def read_spec(path: Path, kind: type[T]) -> T:

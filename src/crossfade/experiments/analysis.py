@@ -179,6 +179,11 @@ def _notes(question: Question, period_of: dict[int, int], comparisons: Sequence[
             "The weights followed the outcomes, as those of a bandit do. Plain means of adaptively collected data are "
             "biased; effects are compared within periods of the same weights, where units were still drawn at random."
         )
+    if not question.sticky:
+        yield (
+            "Every request is a unit of its own. Where the same people ask again and again, their requests are alike, "
+            "there is less evidence than these numbers claim, and who came back because of a variant is in all of them."
+        )
     left_out = max((each.left_out for each in comparisons), default=0)
     if left_out:
         yield f"Up to {left_out:,} units are in no comparison: in their period a variant had hardly any units."

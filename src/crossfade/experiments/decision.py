@@ -97,7 +97,7 @@ def _blocked(findings: Findings, harm: Comparison | None) -> Decision:
         "continue" if passing else "review",
         harm.treatment.variant if harm is not None else "",
         reason,
-        missing="data that can be trusted",
+        missing="more data" if passing else "data that can be trusted",
         blocked_by=tuple(dict.fromkeys(problem.code for problem in blocking)),
     )
 

@@ -107,7 +107,8 @@ class Judge:
         if found.started_at is None:
             raise ExperimentConflictError(name=found.name, problem="has not started, so there is nothing to analyze")
         question = found.spec.question(found.started_at, found.finished_at)
-        return analyze(read_evidence(self._database, found.name), question, self._clock())
+        until_us = None if found.finished_at is None else int(found.finished_at.timestamp() * 1e6)
+        return analyze(read_evidence(self._database, found.name, until_us), question, self._clock())
 
     def _verdict(self, found: Experiment, wanted: DecideRequest, principal: str) -> Verdict:
         if wanted.variant and wanted.action != "ship":
@@ -131,6 +132,8 @@ class Judge:
             found.model,
             CHAMPION,
             found.versions[verdict.variant],
+            # what decides by itself does not overrule a person who has moved the champion meanwhile
+            expected=found.champion or None if principal == AUTO else None,
             reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,

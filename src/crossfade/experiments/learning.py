@@ -8,6 +8,7 @@ time was learned is counted as late, and not learned.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,12 +45,21 @@ class Learner:
         store: The experiments.
         database: Where events are.
         clock: What time it is.
+        behind_seconds: How long the oldest event of this process has waited for the database. After an outage nothing
+            is learned of a time whose events are still on their way: what is not there yet would count as not earned.
     """
 
-    def __init__(self, store: ExperimentStore, database: Database, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        store: ExperimentStore,
+        database: Database,
+        clock: Clock = utc_now,
+        behind_seconds: Callable[[], float] = float,
+    ) -> None:
         self._store = store
         self._database = database
         self._clock = clock
+        self._behind_seconds = behind_seconds
 
     def learn(self, name: str, lease: Lease | None = None) -> int:
         """Learn everything that has matured; returns how many decisions that were.
@@ -106,7 +116,8 @@ class Learner:
             bandit, before = _bandit(row), _learned(row)
             if row.status != Status.RUNNING:
                 raise ExperimentConflictError(name=name, problem=f"is {row.status}, so it does not learn")
-            until = int((now.timestamp() - bandit.maturity_seconds - _SETTLE_SECONDS) * 1000)
+            settled = bandit.maturity_seconds + self._behind_seconds() + _SETTLE_SECONDS
+            until = int((now.timestamp() - settled) * 1000)
             if until <= before.until_ms:
                 return 0
             decisions = _matured(connection, name, before.until_ms, until)

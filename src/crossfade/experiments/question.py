@@ -32,6 +32,7 @@ class Question(msgspec.Struct, frozen=True):
         started_at: When the experiment started.
         ends_at: When it ends, or ended.
         adaptive: Whether weights follow the outcomes, as those of a bandit do.
+        sticky: Whether a unit keeps its variant; if not, every request is a unit.
     """
 
     experiment: str
@@ -45,6 +46,7 @@ class Question(msgspec.Struct, frozen=True):
     started_at: Moment | None = None
     ends_at: Moment | None = None
     adaptive: bool = False
+    sticky: bool = True
 
     @property
     def against(self) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from crossfade.core.clock import utc_now
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.storage.times import from_text
 from crossfade.traffic.routing import ExperimentRoute
@@ -71,6 +70,7 @@ class Experiment(msgspec.Struct, frozen=True):
         weights: Variant -> fraction of the units that take part, now.
         coverage: Fraction of its units that takes part, now.
         versions: Variant -> semver, since the start.
+        champion: The semver of the champion when it started.
         reason: Of the newest change of its status.
         verdict: What was decided at its end.
         created_at, created_by, started_at, finished_at: Its history in short; the audit log has all of it.
@@ -87,6 +87,7 @@ class Experiment(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     created_at: datetime
     created_by: str
+    champion: str = ""
     reason: str = ""
     verdict: Verdict | None = None
     started_at: datetime | None = None
@@ -98,10 +99,10 @@ def route_of(row: Row[Any]) -> ExperimentRoute | None:
     return None if row.routing is None else msgspec.json.decode(row.routing, type=ExperimentRoute)
 
 
-def experiment_of(row: Row[Any]) -> Experiment:
-    """Return an experiment, from its row."""
+def experiment_of(row: Row[Any], at: datetime) -> Experiment:
+    """Return an experiment as it is at a moment, from its row."""
     spec, route = msgspec.json.decode(row.spec, type=ExperimentSpec), route_of(row)
-    now = spec.allocation() if route is None else route.allocation.spec.at(utc_now())
+    now = spec.allocation() if route is None else route.allocation.spec.at(at)
     return Experiment(
         name=row.name,
         model=row.model,
@@ -114,6 +115,7 @@ def experiment_of(row: Row[Any]) -> Experiment:
         versions={} if route is None else dict(route.versions),
         created_at=from_text(row.created_at),
         created_by=row.created_by,
+        champion="" if route is None else route.champion,
         reason=row.reason,
         verdict=None if row.decision is None else msgspec.json.decode(row.decision, type=Verdict),
         started_at=None if row.started_at is None else from_text(row.started_at),

@@ -175,6 +175,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             started_at=started_at,
             ends_at=ends_at or self.end_at,
             adaptive=self.bandit is not None,
+            sticky=self.sticky,
         )
 
     def checked(self) -> ExperimentSpec:

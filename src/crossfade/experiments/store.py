@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
-from crossfade.core.identity import ModelRef, Semver, check_name
+from crossfade.core.identity import CHAMPION, ModelRef, Semver, check_name
 from crossfade.errors import (
     ExperimentConflictError,
     ExperimentNotFoundError,
@@ -82,7 +82,7 @@ class ExperimentStore:
             ExperimentNotFoundError: There is none of this name.
         """
         with self._database.read() as connection:
-            return experiment_of(_row(connection, name))
+            return self._shown(_row(connection, name))
 
     def list(self, *, model: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Page[Experiment]:
         """List experiments, newest first.
@@ -99,7 +99,7 @@ class ExperimentStore:
         with self._database.read() as connection:
             rows: Sequence[Row[Any]] = connection.execute(query).all()
         page = page_of(_KIND, rows, limit, lambda row: row.number)
-        return Page(tuple(map(experiment_of, page.items)), page.next_cursor)
+        return Page(tuple(map(self._shown, page.items)), page.next_cursor)
 
     def layers(self) -> tuple[Layer, ...]:
         """List the layers, in the order in which they were made."""
@@ -128,7 +128,7 @@ class ExperimentStore:
             if known is not None:
                 if known.spec != text:
                     raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
-                return experiment_of(known), False
+                return self._shown(known), False
             if spec.layer:
                 Allocations(_layers(connection)).layer(spec.layer)
             now = self._clock()
@@ -144,7 +144,7 @@ class ExperimentStore:
                     created_by=principal,
                 )
             )
-            created = experiment_of(_row(connection, spec.name))
+            created = self._shown(_row(connection, spec.name))
             if dry_run:
                 connection.rollback()
         return created, True
@@ -213,7 +213,7 @@ class ExperimentStore:
         def pause(_connection: Connection, row: Row[Any]) -> dict[str, object]:
             return {"routing": _encoded(msgspec.structs.replace(_route(row), paused=True))}
 
-        return self._transition(name, Status.PAUSED, said, pause, dry_run=dry_run)
+        return self._followed(self._transition(name, Status.PAUSED, said, pause, dry_run=dry_run))
 
     def stop(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End it without a decision. Everybody gets the champion, and its layer gets its units back.
@@ -221,7 +221,7 @@ class ExperimentStore:
         Raises:
             ExperimentConflictError: It is over already.
         """
-        return self._end(name, Status.STOPPED, None, attribution(principal, reason), dry_run=dry_run)
+        return self._followed(self._end(name, Status.STOPPED, None, attribution(principal, reason), dry_run=dry_run))
 
     def conclude(self, name: str, verdict: Verdict, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End it with a decision; whoever calls this has moved the traffic already. The same again changes nothing.
@@ -266,15 +266,16 @@ class ExperimentStore:
             row = _row(connection, name)
             if row.status not in ROUTED:
                 raise ExperimentConflictError(name=name, problem=f"is {row.status}, so it has no weights to change")
-            if weights and experiment_of(row).spec.bandit is not None:
+            spec = _spec(row)
+            if weights and spec.bandit is not None:
                 raise ExperimentConflictError(name=name, problem="is a bandit: its weights follow what it learns")
             route, now = _route(row), self._clock()
-            _refuse_weight_of_shadows(experiment_of(row).spec, weights or {})
+            _refuse_weight_of_shadows(spec, weights or {})
             changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
             details = {"weights": dict(weights or {}), "coverage": coverage, "revision": changed.revision, **said}
             self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
             _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
-            result = experiment_of(_row(connection, name))
+            result = self._shown(_row(connection, name))
             if dry_run:
                 connection.rollback()
         return result
@@ -314,7 +315,7 @@ class ExperimentStore:
                 details = {"spec": msgspec.json.decode(canonical_json(spec)), **said}
                 self._change(connection, EXPERIMENT, row.model, row.name, "experiment.amend", principal, details)
                 _set(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
-                result = experiment_of(_row(connection, spec.name))
+                result = self._shown(_row(connection, spec.name))
                 if dry_run:
                     connection.rollback()
         return result
@@ -323,7 +324,7 @@ class ExperimentStore:
 
     def weights_of(self, row: Row[Any]) -> dict[str, float]:
         """Return the weights that an experiment has now."""
-        return experiment_of(row).weights
+        return self._shown(row).weights
 
     def teach(
         self,
@@ -362,6 +363,14 @@ class ExperimentStore:
 
     # --- parts ---
 
+    def _followed(self, experiment: Experiment) -> Experiment:
+        """Return it once no live process answers by what was before: whoever pauses relies on that."""
+        self._readiness.await_followers()
+        return experiment
+
+    def _shown(self, row: Row[Any]) -> Experiment:
+        return experiment_of(row, self._clock())
+
     def _versions(self, model: str, asked: Mapping[str, str]) -> dict[str, Version]:
         """Return the version behind each variant, now, from what each asks for."""
         found = {}
@@ -384,7 +393,7 @@ class ExperimentStore:
         route = route_of(row)
         if route is not None:
             return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
-        spec = experiment_of(row).spec
+        spec = _spec(row)
         if spec != found.spec:  # its versions were loaded, not those of what it is now
             raise ExperimentConflictError(name=row.name, problem="has changed meanwhile; look again")
         now = self._clock()
@@ -400,6 +409,7 @@ class ExperimentStore:
             placed.experiment(spec.name),
             model=spec.model,
             versions={variant: version.version for variant, version in versions.items()},
+            champion=self._registry.model(spec.model).aliases.get(CHAMPION, "") if spec.model else "",
             shadows=spec.shadows,
             dimensions=spec.dimensions,
             unit=unit,
@@ -413,7 +423,7 @@ class ExperimentStore:
         self, connection: Connection, row: Row[Any], spec: ExperimentSpec, versions: Mapping[str, Version]
     ) -> dict[str, object]:
         before, route, now = _running(connection), _route(row), self._clock()
-        check_amendment(experiment_of(row).spec, spec)
+        check_amendment(_spec(row), spec)
         values: dict[str, object] = {}
         policy = route.policy
         if row.learned is not None:
@@ -449,7 +459,7 @@ class ExperimentStore:
     ) -> Experiment:
         with self._database.write() as connection:
             row = _row(connection, name)
-            found = experiment_of(row)
+            found = self._shown(row)
             if found.status is status:
                 return found
             _require(found, status)
@@ -459,7 +469,7 @@ class ExperimentStore:
                 connection, EXPERIMENT, row.model, name, f"experiment.{status.value}", said["principal"], details
             )
             _set(connection, name, values)
-            result = experiment_of(_row(connection, name))
+            result = self._shown(_row(connection, name))
             if dry_run:
                 connection.rollback()
         return result
@@ -537,6 +547,10 @@ def _other(connection: Connection, spec: ExperimentSpec) -> Learned | None:
     if text is None:
         raise ExperimentConflictError(name=spec.bandit.warm_from, problem="has learned nothing to begin with")
     return msgspec.json.decode(text, type=Learned)
+
+
+def _spec(row: Row[Any]) -> ExperimentSpec:
+    return msgspec.json.decode(row.spec, type=ExperimentSpec)
 
 
 def _route(row: Row[Any]) -> ExperimentRoute:

@@ -97,7 +97,7 @@ def incomplete(
 
 
 def lost_and_awaited(
-    connection: Connection, experiment: str, since_us: int, now_us: int
+    connection: Connection, experiment: str, since_us: int, now_us: int, until_us: int | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Say why events of an experiment are missing for good, and why some may still be on their way.
 
@@ -106,8 +106,9 @@ def lost_and_awaited(
         experiment: Its name.
         since_us: When it started.
         now_us: The present time.
+        until_us: When it ended, if it has: nobody was exposed to it later.
     """
-    gaps = find_gaps(connection, experiment, since_us)
+    gaps = find_gaps(connection, experiment, since_us, until_us)
     lost = tuple(_sentence(gap) for gap in gaps if gap.reason != "unreachable")
     awaited = [_sentence(gap) for gap in gaps if gap.reason == "unreachable"]
     # whoever has not been heard of since it started has never heard of it

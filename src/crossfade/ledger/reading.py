@@ -22,12 +22,13 @@ from crossfade.storage.database import Database
 from crossfade.storage.tables import rollups
 
 
-def read_evidence(source: Database | Connection, experiment: str) -> Evidence:
+def read_evidence(source: Database | Connection, experiment: str, until_us: int | None = None) -> Evidence:
     """Return everything that an analysis of one experiment reads.
 
     Args:
         source: The database, or a connection within a transaction.
         experiment: Its name.
+        until_us: When it ended, if it has: events that went missing later are not its own.
 
     Raises:
         ExperimentNotFoundError: Nothing is declared to be measured of it.
@@ -39,12 +40,12 @@ def read_evidence(source: Database | Connection, experiment: str) -> Evidence:
     """
     if not isinstance(source, Connection):
         with source.read() as connection:
-            return read_evidence(connection, experiment)
+            return read_evidence(connection, experiment, until_us)
     measured = load(source, [experiment]).get(experiment)
     if measured is None:
         raise ExperimentNotFoundError(name=experiment)
     counts = read_counts(source, experiment)
-    lost, awaited = lost_and_awaited(source, experiment, measured.first_us or 0, time.time_ns() // 1000)
+    lost, awaited = lost_and_awaited(source, experiment, measured.first_us or 0, time.time_ns() // 1000, until_us)
     refused = {name.removeprefix(REFUSED): count for name, count in counts.items() if name.startswith(REFUSED)}
     return Evidence(
         experiment=experiment,

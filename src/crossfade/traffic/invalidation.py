@@ -17,9 +17,7 @@ from crossfade.storage.changes import commit_change
 from crossfade.storage.database import Database
 from crossfade.storage.tables import cache_generations
 from crossfade.traffic.fleet import Fleet
-
-FOLLOW_SECONDS = 5.0
-"""How long an invalidation waits for processes to follow; they follow without being waited for, too."""
+from crossfade.traffic.readiness import FOLLOW_SECONDS
 
 
 class Invalidation(msgspec.Struct, frozen=True):

@@ -13,6 +13,9 @@ from crossfade.traffic.fleet import READY, Fleet
 
 _log = logging.getLogger(__name__)
 
+FOLLOW_SECONDS = 5.0
+"""How long a change waits for processes to follow; they follow without being waited for, too."""
+
 
 class Readiness:
     """Asks every process for versions, and waits for them.
@@ -50,6 +53,10 @@ class Readiness:
             yield
         finally:
             self._withdraw(candidate, principal)
+
+    def await_followers(self) -> None:
+        """Wait until every live process answers by the newest revision, but not for one that hangs."""
+        self._fleet.wait_revision(self._fleet.revision(), FOLLOW_SECONDS)
 
     def _announce(self, target: Version, principal: str) -> tuple[Candidate, bool]:
         """Ask every process for a version; tells, too, whether each has it ready already and will keep it.

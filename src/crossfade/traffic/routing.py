@@ -34,6 +34,7 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         allocation: Who takes part, and who gets which variant.
         model: The model whose traffic it takes; empty when it only answers as a flag.
         versions: Variant -> the semver behind it.
+        champion: The semver of the champion when it started; empty when there was none.
         shadows: Variants that get a copy of every request that is decided here; their answers are recorded only.
         dimensions: Attributes of the context that exposures keep.
         unit: What a unit is: `unit_id`, or the attribute of the context that its layer draws by.
@@ -45,6 +46,7 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allocation: Allocation
     model: str = ""
     versions: Mapping[str, str] = {}
+    champion: str = ""
     shadows: tuple[str, ...] = ()
     dimensions: tuple[str, ...] = ()
     unit: str = UNIT

@@ -27,10 +27,7 @@ from crossfade.registry.registry import LOCAL, Registry
 from crossfade.registry.versions import REJECTED, AliasMove, Version
 from crossfade.settings import ServingSettings
 from crossfade.traffic.fleet import Fleet
-from crossfade.traffic.readiness import Readiness
-
-FOLLOW_SECONDS = 5.0
-"""How long a switch waits for processes to follow the move; they follow without being waited for, too."""
+from crossfade.traffic.readiness import FOLLOW_SECONDS, Readiness
 
 
 class SwitchReport(msgspec.Struct, frozen=True):

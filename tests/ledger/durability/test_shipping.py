@@ -247,6 +247,7 @@ def test_garbage_between_records_is_skipped(sqlite, remains, shipped):
         msgspec.msgpack.encode([2, [["only an id"]]]),
         msgspec.msgpack.encode([9, []]),
     ],
+    ids=["garbage", "nothing", "nan", "no text", "only an id", "unknown"],
 )
 def test_intact_records_with_hostile_content_hold_up_nothing(database, remains, shipped, payload):
     remains.record(an_outcome(1))
