@@ -61,6 +61,18 @@ async def test_a_small_answer_is_one_write():
     assert not cycle.closed
 
 
+@pytest.mark.parametrize("changes", [{}, {"access_log": True}, {"disconnected": True}])
+async def test_an_answered_scope_does_not_lead_to_itself(changes):
+    """With the cycle in it, it would hold all of its request until the garbage collector comes."""
+    scope = {_CYCLE: Cycle(**changes)}
+
+    async def send(_message: dict[str, Any]) -> None:
+        pass
+
+    await respond(scope, send, 200, HEADERS, b"{}")
+    assert _CYCLE not in scope
+
+
 async def test_head_has_no_body():
     cycle = Cycle(scope={"method": "HEAD"})
     await answer(cycle)
