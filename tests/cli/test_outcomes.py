@@ -1,4 +1,4 @@
-"""`crossfade outcomes` and `crossfade ledger`: events from files, and to files."""
+"""`crossfade outcomes`: events from files."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from crossfade.platform import open_platform
 from crossfade.settings import Settings
-from tests.ledger.durability.streams import an_exposure, stored_outcomes
+from tests.ledger.durability.streams import stored_outcomes
 
 CSV = "id,name,value,happened_at,decision,experiment,unit\n1,late,1,,abc,,\n2,paid,12.5,,,exp,007\n3,late,,,abc,,\n"
 
@@ -51,20 +51,3 @@ def test_what_cannot_be_recorded_says_why(cli, tmp_path, name, content, said):
     assert result.exit_code == 2
     assert said in result.stderr
     assert recorded(cli) == []
-
-
-def test_an_export_is_a_table(cli, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    event = an_exposure()
-    with open_platform(Settings(home=cli.home)) as platform:
-        platform.ledger.expose(event)
-    file = tmp_path / "o.jsonl"
-    file.write_text(json.dumps({"id": "1", "name": "n", "decision": event.id}))
-    assert cli("outcomes", "record", file).exit_code == 0
-    target = tmp_path / "late.parquet"
-    result = cli("ledger", "export", "--experiment", "late", "--to", target, "--format", "json")
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"exposures": 1, "outcomes": 1, "incomplete": []}
-    assert parquet.read_table(target).num_rows == 2
-    shown = cli("ledger", "export", "--experiment", "late", "--to", target)
-    assert "late.parquet" in shown.stdout

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from crossfade.errors import CrossfadeError
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.slots import Slot, SlotTable, State
+from crossfade.traffic.allocation.decisions import Tally
 from crossfade.traffic.snapshot import Snapshot
 from tests.serving.fakes import X, ask, leased
 from tests.traffic.support import eventually, move, publish_all
@@ -110,6 +111,6 @@ def test_twenty_models_with_three_versions_each_stay_under_two_thousand_series()
             slot.counters.count_batch(1, 0.001)
             slot.counters.count_error(422)
             slot.counters.count_shed("overload", "online")
-    nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, abandoned=0, free_bytes=lambda: 0)
+    nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, tally=Tally(), abandoned=0, free_bytes=lambda: 0)
     text = Measurements(slots, nothing, nothing).render().decode()
     assert 1_000 < sum(not line.startswith("#") for line in text.splitlines()) < 2_000

@@ -18,6 +18,7 @@ from crossfade.serving.published import Board, Published
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.settings import CacheSettings
 from crossfade.storage.cache.memory import MemoryCache
+from crossfade.traffic.allocation.decisions import Tally
 from crossfade.traffic.snapshot import Snapshot
 from tests.traffic.support import eventually
 
@@ -28,7 +29,7 @@ class Worker:
     """One serving process, as far as metrics are concerned."""
 
     def __init__(self, folder, place, *, revision=3, age=0.5, free=100):
-        follower = SimpleNamespace(snapshot=Snapshot(revision=revision), age_seconds=age)
+        follower = SimpleNamespace(snapshot=Snapshot(revision=revision), age_seconds=age, tally=Tally())
         loader = SimpleNamespace(abandoned=1, free_bytes=lambda: free)
         cache = ResponseCache(CacheSettings(mode="on"), MemoryCache(2**20, 2**16), None, b"s" * 32)
         self.slots = SlotTable()

@@ -5,6 +5,8 @@ import json
 import httpx
 import msgspec
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from crossfade.client import AsyncClient
 from crossfade.core.clock import utc_now
@@ -285,13 +287,13 @@ def test_an_experiment_without_metrics_is_analyzed_too(registered, platform):
     assert report.decision.action in {"continue", "review"}
 
 
-def test_changes_are_logged(registered, capsys):
-    registered.create_experiment(plan())
-    registered.start_experiment("late")
-    registered.stop_experiment("late", reason="x")
-    said = capsys.readouterr().out
-    for verb in ("create", "start", "stop"):
-        assert f"experiment.{verb}" in said
+def test_changes_are_logged(registered):
+    structlog.reset_defaults()  # another test may have asked for warnings only
+    with capture_logs() as logs:
+        registered.create_experiment(plan())
+        registered.start_experiment("late")
+        registered.stop_experiment("late", reason="x")
+    assert [each["event"] for each in logs] == [f"experiment.{verb}" for verb in ("create", "start", "stop")]
 
 
 def test_the_routes_need_no_runtime(platform):
