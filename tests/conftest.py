@@ -10,6 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
 from crossfade.settings import StorageSettings
+from crossfade.storage.database import Database, open_database
+from crossfade.storage.migrate import migrate
 from tests import servers
 
 _numbers = itertools.count(1)
@@ -72,6 +74,24 @@ def sqlite_url(tmp_path: Path) -> str:
 def database_url(request: pytest.FixtureRequest) -> str:
     """URL of a new, empty database, once for each kind."""
     return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated, empty database, once for each kind."""
+    database = open_database(database_url, pool_size=5)
+    migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sqlite(sqlite_url: str) -> Iterator[Database]:
+    """A migrated, empty SQLite database."""
+    database = open_database(sqlite_url, pool_size=5)
+    migrate(database)
+    yield database
+    database.close()
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_every_verb_of_batch_jobs_is_in_the_table():
 
 
 def test_every_verb_of_experiments_is_in_the_table():
-    assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach", "weights_of"}
+    assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach"}
     assert set(JUDGING) == verbs_of(Judge)
 
 

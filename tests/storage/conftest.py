@@ -7,28 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfade.storage.database import open_database
-from crossfade.storage.migrate import migrate
-
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def database(database_url):
-    """A migrated, empty database, once for each kind."""
-    database = open_database(database_url, pool_size=5)
-    migrate(database)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def sqlite(sqlite_url):
-    """A migrated, empty SQLite database."""
-    database = open_database(sqlite_url, pool_size=5)
-    migrate(database)
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import first_id, milliseconds_of
 from crossfade.errors import ExperimentConflictError
 from crossfade.experiments.learned import BanditReport, Learned
-from crossfade.experiments.record import Status
+from crossfade.experiments.record import Status, experiment_of
 from crossfade.experiments.spec import BanditSpec, ExperimentSpec
 from crossfade.experiments.store import ExperimentStore
 from crossfade.methods.bandits.outcomes import Outcomes
@@ -136,7 +136,7 @@ class Learner:
             self._store.teach(connection, row, text, policy=policy, decisions=learned.decisions, at=now)
             return
         weights = policy.weights()
-        told = self._store.weights_of(row)
+        told = experiment_of(row, now).weights
         moved = max(abs(weights[name] - told[name]) for name in weights)
         changed = weights if moved > _SAME else None
         self._store.teach(connection, row, text, weights=changed, decisions=learned.decisions, at=now)

@@ -132,7 +132,10 @@ class ExperimentStore:
             if spec.layer:
                 Allocations(_layers(connection)).layer(spec.layer)
             now = self._clock()
-            revision = self._commit(connection, spec, "create", principal, {}) if not dry_run else 0
+            revision = 0
+            if not dry_run:
+                action = "experiment.create"
+                revision = self._change(connection, EXPERIMENT, spec.model, spec.name, action, principal, {})
             connection.execute(
                 insert(experiments).values(
                     name=spec.name,
@@ -322,10 +325,6 @@ class ExperimentStore:
 
     # --- what a bandit learns ---
 
-    def weights_of(self, row: Row[Any]) -> dict[str, float]:
-        """Return the weights that an experiment has now."""
-        return self._shown(row).weights
-
     def teach(
         self,
         connection: Connection,
@@ -479,11 +478,6 @@ class ExperimentStore:
             if old is not new:
                 body = canonical_json(new).decode()
                 connection.execute(update(layers).where(layers.c.name == new.spec.name).values(body=body))
-
-    def _commit(
-        self, connection: Connection, spec: ExperimentSpec, verb: str, principal: str, details: Mapping[str, object]
-    ) -> int:
-        return self._change(connection, EXPERIMENT, spec.model, spec.name, f"experiment.{verb}", principal, details)
 
     def _change(
         self,
