@@ -43,6 +43,10 @@ def start(registry, openings, tmp_path):
         runtime.close()
 
 
+def _settled(slot):
+    return slot is not None and slot.state in {State.READY, State.FAILED}
+
+
 @pytest.fixture
 def trial(registry, openings, tmp_path):
     """Makes a running process with a model `m`, whose champion is `1.0.0`, and experiments on it."""
@@ -64,7 +68,8 @@ def trial(registry, openings, tmp_path):
         started.append(runtime)
         runtime.start()
         eventually(lambda: runtime.slots.is_ready("m", "1.0.0"))
-        eventually(lambda: all(slot.state in {State.READY, State.FAILED} for slot in runtime.slots.all().values()))
+        versions = [variant.version for spec in specs for variant in spec.variants]
+        eventually(lambda: all(_settled(runtime.slots.find("m", version)) for version in versions))
         return Trial(runtime, store, exposures)
 
     yield make
