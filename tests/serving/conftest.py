@@ -68,7 +68,7 @@ def trial(registry, openings, tmp_path):
         started.append(runtime)
         runtime.start()
         eventually(lambda: runtime.slots.is_ready("m", "1.0.0"))
-        versions = [variant.version for spec in specs for variant in spec.variants]
+        versions = [variant.version for spec in specs for variant in spec.variants if spec.model]
         eventually(lambda: all(_settled(runtime.slots.find("m", version)) for version in versions))
         return Trial(runtime, store, exposures)
 

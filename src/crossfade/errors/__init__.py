@@ -12,6 +12,7 @@ CrossfadeError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
+│   ├── InvalidWindowError, InvalidPlanError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError
@@ -85,6 +86,7 @@ from crossfade.errors.invalid import (
     InvalidRefError,
     InvalidSegmentError,
     InvalidSemverError,
+    InvalidWindowError,
     MalformedRequestError,
     ManifestError,
     ModelNotNamedError,
@@ -179,6 +181,7 @@ __all__ = [
     "InvalidRefError",
     "InvalidSegmentError",
     "InvalidSemverError",
+    "InvalidWindowError",
     "JobConflictError",
     "JobNotFoundError",
     "LayerFullError",

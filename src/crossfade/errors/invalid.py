@@ -208,6 +208,14 @@ class InvalidPageError(InvalidInputError):
     hint_template = "take `cursor` from the page before, or leave it out; `limit` is 1 to 1000"
 
 
+class InvalidWindowError(InvalidInputError):
+    """A window is longer than what is kept, or empty."""
+
+    code = "invalid_window"
+    sentence = "nothing can be said about the last {seconds:g} seconds"
+    hint_template = "ask for more than 0 and at most {longest:g} seconds"
+
+
 class BodyTooLargeError(InvalidInputError):
     """A body or what it unpacks to is larger than the limit."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from enum import StrEnum
 from functools import cache
+from itertools import accumulate
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the latency buckets; the fast end is finer than Prometheus' defaults, because models are fast."""
+from crossfade.traffic.health import LATENCY_BOUNDS, SECONDS
+
 STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0)
 """The same for the parts of a request: half as many, because every bucket of every version is a series."""
 MAX_BATCH_SIZES = 1024
@@ -37,6 +38,11 @@ def _labels(bounds: tuple[float, ...]) -> tuple[str, ...]:
     return (*map(str, bounds), "+Inf")
 
 
+@cache
+def _places(bounds: tuple[float, ...], shown: tuple[float, ...]) -> tuple[int, ...]:
+    return tuple(bounds.index(bound) for bound in shown)
+
+
 class Distribution:
     """Counts values by bucket, as a Prometheus histogram wants them.
 
@@ -47,10 +53,12 @@ class Distribution:
         [('1.0', 2.0), ('10.0', 2.0), ('+Inf', 3.0)]
     """
 
-    __slots__ = ("_bounds", "_counts", "total")
+    __slots__ = ("_bounds", "_counts", "_shown", "total")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: tuple[float, ...], shown: tuple[float, ...] = ()) -> None:
+        """Begin with nothing; `shown` are the bounds that `buckets` has, by default all."""
         self._bounds = bounds
+        self._shown = shown or bounds
         self._counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
@@ -64,13 +72,15 @@ class Distribution:
         self._counts[bisect_left(self._bounds, value)] += times
         self.total += value * times
 
+    def counts(self) -> list[int]:
+        """Return how many values there are in each bucket, those beyond the last bound at the end."""
+        return self._counts.copy()
+
     def buckets(self) -> list[tuple[str, float]]:
         """Return (upper bound, how many values are not above it), ending with `+Inf`."""
-        reached, cumulated = 0, []
-        for bound, count in zip(_labels(self._bounds), self._counts, strict=True):
-            reached += count
-            cumulated.append((bound, float(reached)))
-        return cumulated
+        reached = list(accumulate(self._counts))
+        ends = [*_places(self._bounds, self._shown), -1]
+        return [(label, float(reached[end])) for label, end in zip(_labels(self._shown), ends, strict=True)]
 
 
 class Timing:
@@ -102,10 +112,11 @@ class Counters:
         "rows",
         "seconds",
         "shed",
+        "unsafe",
     )
 
     def __init__(self) -> None:
-        self.seconds = Distribution(SECONDS)
+        self.seconds = Distribution(LATENCY_BOUNDS, SECONDS)
         """Of answered requests: checking, waiting, predicting."""
         self.rows = 0
         self.answered_at = 0.0
@@ -115,6 +126,8 @@ class Counters:
         self.failed_seconds = 0.0
         self.fallbacks = 0
         """Answers given in the stead of a version that was not ready."""
+        self.unsafe = 0
+        """Answers that were unsafe."""
         self.batch_rows = Distribution(ROWS)
         self.batch_sizes: dict[int, Timing] = {}
         """Batches by their exact number of rows."""

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from crossfade.core.identity import new_id
-from crossfade.core.tensors import Tensors
+from crossfade.core.tensors import Tensors, row_count
 from crossfade.ledger.events import Exposure, ShadowAnswer
 from crossfade.serving.predictor import LABELS, PROBABILITIES
 from crossfade.serving.slots import Slot, SlotTable
@@ -120,13 +120,18 @@ class Enroller:
             checked = slot.signature.check(tensors)
             outputs = await slot.predict(checked, scored_outputs(slot), started + slot.timeout_seconds, Priority.SHADOW)
         except Exception as error:  # noqa: BLE001 - whatever a shadow does, nobody waits for its answer
-            shed = getattr(error, "http_status", 500) in {429, 503, 504}
+            status = getattr(error, "http_status", 500)
+            shed = status in {429, 503, 504}
             self.shadows["shed" if shed else "failed"] += 1
+            if not shed:
+                slot.shadows.count_error(status, time.monotonic() - started)
             return None if shed else ShadowAnswer(variant, version, None, time.monotonic() - started, error=True)
         finally:
             slot.release()
         self.shadows["answered"] += 1
-        return ShadowAnswer(variant, version, score_of(outputs), time.monotonic() - started)
+        now = time.monotonic()
+        slot.shadows.count_answer(row_count(checked), now - started, now)
+        return ShadowAnswer(variant, version, score_of(outputs), now - started)
 
 
 class Enrolment:

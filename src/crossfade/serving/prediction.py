@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 import msgspec
 
@@ -88,6 +89,9 @@ class PredictionService:
         settings: How long loading may take, and how many requests a model answers.
         cache: Where answers are kept, or None.
         holder: How a version is held for a request; by default exposures to experiments are not kept.
+
+    Attributes:
+        missed: (model, semver) -> requests that were meant for it, and that another version had to answer.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class PredictionService:
         self._cache = cache
         self._draining = False
         self._look_ups = 0
+        self.missed: Counter[tuple[str, str]] = Counter()
 
     def experimented(self, ref: ModelRef) -> bool:
         """Tell whether an experiment may decide who answers: only then it matters who asks."""
@@ -139,12 +144,15 @@ class PredictionService:
         if asker is not None and ref.alias == CHAMPION:
             assigned = snapshot.router.route(ref.name, asker)
         try:
-            slot, fallback = self._take(snapshot.route(ref.name), ref, None if assigned is None else assigned.version)
+            route, variant = snapshot.route(ref.name), None if assigned is None else assigned.version
+            slot, fallback = self._take(route, ref, variant)
         except CrossfadeError as error:
             refusal = await self._refusal(ref, error)
             self._measurements.unserved.count_error(refusal.http_status)
             raise refusal from None
         self._count_in(slot, terms)
+        if fallback:
+            self.missed[ref.name, variant or route.aliases[ref.alias or CHAMPION]] += 1
         answers = None if self._cache is None else self._cache.of(slot, snapshot)
         grant = Grant(ref.alias, fallback, snapshot.revision, answers)
         return self._holder.hold(slot, grant, assigned, asker)

@@ -15,6 +15,7 @@ from crossfade.registry.requests import CacheStatus
 from crossfade.serving.cache import cache_status, open_response_cache
 from crossfade.serving.enrolment import Enroller, Record
 from crossfade.serving.flags import FlagService
+from crossfade.serving.health import HealthReporter
 from crossfade.serving.holding import HeldVersion, Holder
 from crossfade.serving.isolation.nursery import open_nursery
 from crossfade.serving.loader import Loader
@@ -27,6 +28,7 @@ from crossfade.settings import Settings
 from crossfade.storage.database import Database
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.follower import SnapshotFollower
+from crossfade.traffic.health import HealthLog
 from crossfade.traffic.heartbeat import Heartbeat
 from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.snapshot import Snapshot
@@ -96,6 +98,7 @@ class ServingRuntime:
             Holder(enroller, HeldVersion if self._observer is None else self._observer.hold),
         )
         self.flags = FlagService(self.follower, enroller)
+        self._health = HealthReporter(self.slots, self.predictions.missed, HealthLog(database), self.process)
         self.follower.subscribe(self._apply)
         self.slots.subscribe(self._heartbeat.report_soon)
 
@@ -117,6 +120,7 @@ class ServingRuntime:
         self.follower.start()
         self._loader.start()
         self._heartbeat.start()
+        self._health.start()
 
     def share_measurements(self, folder: Path, place: str) -> None:
         """Add up metrics with the other workers of this server; see `Measurements.share`."""
@@ -144,7 +148,7 @@ class ServingRuntime:
         with ExitStack() as closing:  # the last first; whatever fails, the others are closed
             if self._observer is not None:
                 closing.callback(self._observer.close)
-            parts = (self._measurements, self._nursery, self._loader, self.follower, self._heartbeat)
+            parts = (self._measurements, self._nursery, self._loader, self.follower, self._heartbeat, self._health)
             for part in parts:
                 closing.callback(part.close)
 

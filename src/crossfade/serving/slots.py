@@ -66,6 +66,8 @@ class Slot:
         leases: Requests under way.
         number: The version's order of registration.
         isolated: Its model, when that runs in a process of its own.
+        counters: What it did for those who asked.
+        shadows: What it did with copies of requests.
         manifest, signature, outputs, batcher, timeout_seconds: Set before it is ready.
     """
 
@@ -85,6 +87,7 @@ class Slot:
         "problem",
         "requested_at",
         "retry_at",
+        "shadows",
         "signature",
         "size_bytes",
         "state",
@@ -113,6 +116,7 @@ class Slot:
         self.number = 0
         self.isolated: IsolatedModel | None = None
         self.counters = Counters()
+        self.shadows = Counters()
 
     @property
     def key(self) -> Key:

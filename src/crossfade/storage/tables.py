@@ -472,3 +472,16 @@ leases = Table(
     Column("expires_at", String(27), nullable=False, comment="when another process may take it"),
     comment="what only one process at a time may do",
 )
+
+health = Table(
+    "health",
+    metadata,
+    Column("tier", Integer, nullable=False, comment="seconds that a report is about"),
+    Column("model", String(64), nullable=False),
+    Column("at_us", BigInteger, nullable=False, comment="until when it counts, microseconds since 1970, UTC"),
+    Column("process", String(64), nullable=False),
+    Column("body", LargeBinary, nullable=False, comment="MessagePack: version -> `Counts`"),
+    PrimaryKeyConstraint("tier", "model", "at_us", "process"),
+    Index("health_by_time", "tier", "at_us"),
+    comment="what versions did in each process, for minutes to days",
+)
