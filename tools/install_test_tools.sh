@@ -5,6 +5,7 @@ set -eu
 
 missing=""
 command -v strace >/dev/null || missing="$missing strace" # counts system calls and kills a server inside one
+command -v promtool >/dev/null || missing="$missing prometheus" # checks exported rules, answers questions
 
 [ -n "$missing" ] || exit 0
 
@@ -14,6 +15,7 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 fi
 
 export DEBIAN_FRONTEND=noninteractive
+export RUNLEVEL=1 # nothing that is installed shall start by itself
 install="apt-get install -qq --yes --no-install-recommends"
 # shellcheck disable=SC2086 # a list of words on purpose
 $install $missing >/dev/null 2>&1 || { apt-get update -qq >/dev/null && $install $missing >/dev/null; }

@@ -19,6 +19,7 @@ from crossfade.errors import SettingsError
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Least = Literal["info", "ticket", "page"]
 
 
 class _Section(BaseModel):
@@ -188,11 +189,17 @@ class GrpcSettings(_Section):
 
 
 class TelemetrySettings(_Section):
-    """Traces of predictions, sent to a collector of OpenTelemetry. Off until there is an address."""
+    """Traces sent to a collector of OpenTelemetry, series read from Prometheus. Each is off until it has an address."""
 
     otlp_endpoint: str = Field("", description="address of a collector (OTLP/HTTP), such as `http://localhost:4318`")
     sample_ratio: float = Field(
         0.01, ge=0, le=1, description="share of predictions traced; with a `traceparent` the caller decides"
+    )
+    prometheus_url: str = Field("", description="address of a Prometheus server, for checks that ask it")
+    prometheus_token: SecretStr = Field(SecretStr(""), description="sent to it as a bearer token; empty sends none")
+    prometheus_timeout_seconds: Seconds = Field(5.0, description="for a whole question to it")
+    prometheus_max_age_seconds: Seconds = Field(
+        120.0, description="a sample that is older is stale, which is no answer"
     )
 
 
@@ -239,6 +246,97 @@ class ExperimentSettings(_Section):
     lease_seconds: Seconds = Field(30.0, description="silence after which another process does it")
 
 
+class WebhookRules(_Section):
+    """One receiver of webhooks."""
+
+    url: SecretStr = Field(description="where to; it often lets whoever knows it in, so it is a secret")
+    secret: SecretStr = Field(
+        description="shared with the receiver, at least 16 characters: what requests are signed with"
+    )
+    least: Least = Field("info", description="least severity that it is told of")
+
+
+class NotificationSettings(_Section):
+    """Who is told of alerts and of what happens to releases, and how."""
+
+    log: bool = Field(default=True, description="write them to the log")
+    webhooks: dict[str, WebhookRules] = Field(
+        {}, description="name -> `url`, `secret`, `least` (severity: `info`, `ticket`, `page`)"
+    )
+    private_hosts: tuple[str, ...] = Field(
+        (), description="hosts, as written in URLs, that webhooks may reach at addresses that are not public"
+    )
+    mail_host: str = Field("", description="SMTP server; empty sends no e-mail")
+    mail_port: int = Field(587, ge=1, le=65_535, description="its port")
+    mail_starttls: bool = Field(default=True, description="encrypt, and refuse a server that cannot")
+    mail_username: str = Field("", description="empty does not log in")
+    mail_password: SecretStr = Field(SecretStr(""), description="of that user")
+    mail_from: str = Field("crossfade@localhost", description="sender of e-mails")
+    mail_to: tuple[str, ...] = Field((), description="recipients of e-mails")
+    mail_least: Least = Field("ticket", description="least severity that is told by e-mail")
+
+    @model_validator(mode="after")
+    def _mail_can_be_sent(self) -> Self:
+        if self.mail_host and not self.mail_to:
+            raise ValueError("`mail_host` needs recipients in `mail_to`")
+        for address in (self.mail_from, *self.mail_to):
+            if not address.isprintable() or "," in address or "@" not in address:
+                raise ValueError(f"{address!r} is no address of e-mail")
+        if taken := {"log", "mail"} & set(self.webhooks):
+            raise ValueError(f"no webhook can be called {sorted(taken)}")
+        return self
+
+
+class SloRules(_Section):
+    """What the answers of a model shall be like."""
+
+    availability: float = Field(0.999, gt=0, lt=1, description="share of requests that shall not fail")
+    latency_seconds: Seconds = Field(0.1, description="an answer that took longer is slow")
+    latency: float = Field(0.99, gt=0, lt=1, description="share of answers that shall not be slow")
+    min_requests: Count = Field(100, description="fewer in the long window of a rule say nothing")
+
+
+class SloSettings(SloRules):
+    """Service levels: what alert rules and their burn rates are about."""
+
+    models: dict[str, SloRules] = Field(
+        {}, description='model -> which of these are other for it, for example `{"churn": {"availability": 0.99}}`'
+    )
+
+    def of_model(self, name: str) -> SloRules:
+        """Return what holds for one model.
+
+        Example:
+            >>> SloSettings(models={"churn": SloRules(latency=0.9)}).of_model("churn").latency
+            0.9
+        """
+        own = self.models.get(name)
+        return self if own is None else self.model_copy(update=own.model_dump(exclude_unset=True))
+
+
+class AlertSettings(_Section):
+    """Alerts: how often rules are looked at, and how often people are told."""
+
+    poll_seconds: Seconds = Field(15.0, description="how often rules are evaluated")
+    lease_seconds: Seconds = Field(60.0, description="silence after which another process does it")
+    disabled: tuple[str, ...] = Field((), description="names of rules that are left out")
+    group_by: tuple[str, ...] = Field(("model",), description="labels whose equal values share one notification")
+    group_wait_seconds: Seconds = Field(30.0, description="how long the first notification waits for company")
+    group_interval_seconds: Seconds = Field(300.0, description="least time between two notifications of a group")
+    repeat_seconds: Seconds = Field(14_400.0, description="a group that is unchanged is told of again after this")
+    resolve_seconds: Seconds = Field(
+        60.0, description="how long it must be well; twice as long each time it comes back"
+    )
+    unknown_seconds: Seconds = Field(
+        3_600.0, description="a firing alert of which nothing is known for so long is over"
+    )
+    keep_seconds: Seconds = Field(604_800.0, description="how long resolved alerts and ended silences are kept")
+    queue_depth: Count = Field(100, description="requests that wait for a model, then it is an alert")
+    spool_share: float = Field(0.8, gt=0, le=1, description="of `ledger.max_spool_bytes`, then it is an alert")
+    cache_hit_rate: float = Field(0.8, gt=0, le=1, description="below it is an alert, where answers are kept")
+    cache_share: float = Field(0.8, gt=0, le=1, description="of `cache.max_bytes`, then it is an alert")
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -279,6 +377,9 @@ class Settings(BaseSettings):
     capture: CaptureSettings = CaptureSettings()
     ledger: LedgerSettings = LedgerSettings()
     experiments: ExperimentSettings = ExperimentSettings()
+    notifications: NotificationSettings = NotificationSettings()
+    slo: SloSettings = SloSettings()
+    alerts: AlertSettings = AlertSettings()
     grpc: GrpcSettings = GrpcSettings()
     log: LogSettings = LogSettings()
 

@@ -78,7 +78,7 @@ def _has(given: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 
 def _shown(name: str, value: object) -> Any:
     """Return a value as it may be seen: no secret, and no password inside of a URL."""
-    from pydantic import SecretStr
+    from pydantic import BaseModel, SecretStr
 
     if isinstance(value, SecretStr):
         return _MASK if value.get_secret_value() else ""
@@ -88,4 +88,8 @@ def _shown(name: str, value: object) -> Any:
         return f"{scheme}{separator}{user.partition(':')[0]}:{_MASK}@{host}"
     if isinstance(value, tuple):
         return list(value)
-    return value if isinstance(value, str | int | float | bool | dict) else str(value)
+    if isinstance(value, dict):  # secrets in it are masked
+        return {
+            key: part.model_dump(mode="json") if isinstance(part, BaseModel) else part for key, part in value.items()
+        }
+    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -13,21 +13,22 @@ CrossfadeError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 │   ├── InvalidWindowError, InvalidPlanError
+│   ├── InvalidSilenceError, InvalidQueryError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
-│   ├── ExperimentNotFoundError
+│   ├── ExperimentNotFoundError, SilenceNotFoundError, ChannelNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
 │   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
-│   ├── RemoteControlError
+│   ├── RemoteControlError, WebhookRefusedError, WebhookSignatureError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
-    ├── LedgerUnavailableError
+    ├── LedgerUnavailableError, NotificationFailedError, PrometheusUnavailableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
     ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500), MemberSlowError
     ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
@@ -65,6 +66,8 @@ from crossfade.errors.denied import (
     OriginNotAllowedError,
     RemoteControlError,
     UntrustedTypesError,
+    WebhookRefusedError,
+    WebhookSignatureError,
 )
 from crossfade.errors.invalid import (
     BodyTooLargeError,
@@ -83,9 +86,11 @@ from crossfade.errors.invalid import (
     InvalidPageError,
     InvalidPathError,
     InvalidPolicyError,
+    InvalidQueryError,
     InvalidRefError,
     InvalidSegmentError,
     InvalidSemverError,
+    InvalidSilenceError,
     InvalidWindowError,
     MalformedRequestError,
     ManifestError,
@@ -105,10 +110,12 @@ from crossfade.errors.invalid import (
 from crossfade.errors.missing import (
     AliasNotFoundError,
     BlobNotFoundError,
+    ChannelNotFoundError,
     ExperimentNotFoundError,
     JobNotFoundError,
     ModelNotFoundError,
     NotFoundError,
+    SilenceNotFoundError,
     VersionNotFoundError,
 )
 from crossfade.errors.unavailable import (
@@ -122,8 +129,10 @@ from crossfade.errors.unavailable import (
     MemberSlowError,
     MissingExtraError,
     ModelCrashedError,
+    NotificationFailedError,
     NotServedError,
     OverloadedError,
+    PrometheusUnavailableError,
     QuotaExceededError,
     ServerUnreachableError,
     StorageFullError,
@@ -149,6 +158,7 @@ __all__ = [
     "BodyTooSlowError",
     "BreakingChangeError",
     "CacheUnavailableError",
+    "ChannelNotFoundError",
     "CodeNotAllowedError",
     "ConflictError",
     "CorruptAuditError",
@@ -178,9 +188,11 @@ __all__ = [
     "InvalidPageError",
     "InvalidPathError",
     "InvalidPolicyError",
+    "InvalidQueryError",
     "InvalidRefError",
     "InvalidSegmentError",
     "InvalidSemverError",
+    "InvalidSilenceError",
     "InvalidWindowError",
     "JobConflictError",
     "JobNotFoundError",
@@ -199,9 +211,11 @@ __all__ = [
     "NotFoundError",
     "NotReadyError",
     "NotServedError",
+    "NotificationFailedError",
     "OriginNotAllowedError",
     "OverloadedError",
     "PredictionError",
+    "PrometheusUnavailableError",
     "QuotaExceededError",
     "RefusedInputError",
     "RejectedVersionError",
@@ -210,6 +224,7 @@ __all__ = [
     "SettingsError",
     "SignatureMismatchError",
     "SignatureRequiredError",
+    "SilenceNotFoundError",
     "StillReferencedError",
     "StorageFullError",
     "TooManyOutcomesError",
@@ -223,4 +238,6 @@ __all__ = [
     "UploadsBusyError",
     "VersionConflictError",
     "VersionNotFoundError",
+    "WebhookRefusedError",
+    "WebhookSignatureError",
 ]

@@ -57,3 +57,19 @@ class RemoteControlError(DeniedError):
         "run it there, or, where everybody who reaches the server is trusted, start that with "
         "`CROSSFADE_HTTP__ALLOW_REMOTE_CONTROL=true`"
     )
+
+
+class WebhookRefusedError(DeniedError):
+    """A webhook would go where nothing may be sent."""
+
+    code = "webhook_refused"
+    sentence = "nothing is sent to `{host}`: {problem}"
+    hint_template = "name the host in `CROSSFADE_NOTIFICATIONS__PRIVATE_HOSTS` if it is yours and shall be reached"
+
+
+class WebhookSignatureError(DeniedError):
+    """A webhook that was received is not what it claims to be."""
+
+    code = "webhook_signature"
+    sentence = "this webhook is not accepted: {problem}"
+    hint_template = "compare the secret with the one in the sender's setting `notifications.webhooks`"

@@ -285,3 +285,19 @@ class TooManyOutcomesError(InvalidInputError):
     code = "too_many_outcomes"
     sentence = "{count} outcomes in one batch; there may be {limit}"
     hint_template = "send several batches"
+
+
+class InvalidSilenceError(InvalidInputError):
+    """A silence cannot be as it was asked for."""
+
+    code = "invalid_silence"
+    sentence = "this silence cannot be: {problem}"
+    hint_template = "for example `crossfade alerts silence model=churn --for 2h --reason 'planned load test'`"
+
+
+class InvalidQueryError(InvalidInputError):
+    """A question to Prometheus cannot be asked, or has an answer of another kind than numbers of one moment."""
+
+    code = "invalid_query"
+    sentence = "this query cannot be used: {problem}"
+    hint_template = "ask for an instant vector or a scalar, such as `sum(rate(crossfade_requests_total[5m]))`"

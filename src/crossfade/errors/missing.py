@@ -72,3 +72,19 @@ class ExperimentNotFoundError(NotFoundError):
 
     def __init__(self, *, name: str, suggestion: str = "") -> None:
         super().__init__(name=name, suggestion=suggestion)
+
+
+class SilenceNotFoundError(NotFoundError):
+    """No silence has this id."""
+
+    code = "silence_not_found"
+    sentence = "there is no silence `{id}`"
+    hint_template = "list them with `crossfade alerts silences`"
+
+
+class ChannelNotFoundError(NotFoundError):
+    """No channel of notifications has this name."""
+
+    code = "channel_not_found"
+    sentence = "there is no channel `{name}`; there are: {known}"
+    hint_template = "add one in the section `notifications` of the settings: `crossfade settings show --sources`"

@@ -56,6 +56,25 @@ class LedgerUnavailableError(UnavailableError):
     )
 
 
+class NotificationFailedError(UnavailableError):
+    """Somebody could not be told of an event."""
+
+    code = "notification_failed"
+    sentence = "{channel} was not told: {problem}"
+    hint_template = "try the channel with `crossfade alerts test`"
+
+    def __init__(self, *, channel: str, problem: str, again: bool = True) -> None:
+        super().__init__(channel=channel, problem=problem, again=again)
+
+
+class PrometheusUnavailableError(UnavailableError):
+    """The Prometheus server gives no usable answer."""
+
+    code = "prometheus_unavailable"
+    sentence = "Prometheus gives no answer: {problem}"
+    hint_template = "check the server that `CROSSFADE_TELEMETRY__PROMETHEUS_URL` names"
+
+
 class ServerUnreachableError(UnavailableError):
     """A Crossfade server does not answer."""
 

@@ -1,0 +1,1 @@
+"""Reading the outside world: series of Prometheus."""
