@@ -19,13 +19,17 @@ from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import VerifyReport
+from crossfade.releases.store import RolloutStore
+from crossfade.releases.subjects.models import ModelSubject
+from crossfade.releases.subjects.port import Subject
 from crossfade.serving.predictor import Predictor, PredictorInfo
-from crossfade.settings import Settings
+from crossfade.settings import Settings, TelemetrySettings
 from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.database import Database, open_database
 from crossfade.storage.lease import Lease
 from crossfade.storage.migrate import migrate
 from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.health import HealthLog
 from crossfade.traffic.invalidation import AnswerInvalidation
 from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.readiness import Readiness
@@ -34,7 +38,12 @@ from crossfade.traffic.switch import AliasSwitch
 if TYPE_CHECKING:
     from crossfade.experiments.conductor import Conductor
     from crossfade.jobs.runner import JobRunner
+    from crossfade.releases.controller import Controller
     from crossfade.serving.runtime import ServingRuntime
+    from crossfade.telemetry.prometheus import PrometheusClient
+
+
+_SUBJECTS: dict[str, Subject] = {ModelSubject.kind: ModelSubject()}
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Platform:
         judge: From the evidence of an experiment to a decision, and to what follows.
         learner: Lets bandits learn, and says what they know.
         ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
+        health: How versions do.
+        rollouts: Every verb on rollouts.
         runtime: What serves predictions in this process, or None.
     """
 
@@ -67,6 +78,8 @@ class Platform:
     judge: Judge
     learner: Learner
     ledger: Ledger
+    health: HealthLog
+    rollouts: RolloutStore
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
 
@@ -105,6 +118,22 @@ class Platform:
         settings = self.settings.experiments
         lease = Lease(self.database, LEASE, settings.lease_seconds)
         return Conductor(self.experiments, self.judge, self.learner, lease, settings)
+
+    def controller(self) -> Controller:
+        """Return what brings rollouts forward and back; whoever starts it closes it before the platform."""
+        from crossfade.releases.checks.measuring import Measurer
+        from crossfade.releases.controller import LEASE, Controller
+        from crossfade.releases.surroundings import Surroundings
+
+        settings = self.settings
+        return Controller(
+            self.rollouts,
+            self.database,
+            Surroundings(self.database, _SUBJECTS, self.fleet, settings.serving.ready_timeout_seconds),
+            Measurer(self.database, self.health, self.experiments, _prometheus(settings.telemetry)),
+            Lease(self.database, LEASE, settings.releases.lease_seconds),
+            settings.releases,
+        )
 
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""
@@ -150,7 +179,8 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         switch = AliasSwitch(registry, fleet, settings.serving)
         invalidation = AnswerInvalidation(registry, database, fleet)
         jobs = JobStore(registry, database, settings.jobs)
-        experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
+        readiness = Readiness(fleet, settings.serving.ready_timeout_seconds)
+        experiments = ExperimentStore(registry, database, readiness)
         judge = Judge(experiments, database, switch)
         ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
@@ -168,6 +198,8 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             judge,
             learner,
             ledger,
+            HealthLog(database),
+            RolloutStore(database, _SUBJECTS, readiness),
             runtime,
             opening.pop_all(),
         )
@@ -193,6 +225,20 @@ def _start_serving(
     runtime.measure_events(ledger.counts)
     runtime.start()
     return runtime
+
+
+def _prometheus(settings: TelemetrySettings) -> PrometheusClient | None:
+    """Return what asks Prometheus, where there is an address."""
+    if not settings.prometheus_url:
+        return None
+    from crossfade.telemetry.prometheus import PrometheusClient
+
+    return PrometheusClient(
+        settings.prometheus_url,
+        token=settings.prometheus_token.get_secret_value(),
+        timeout=settings.prometheus_timeout_seconds,
+        max_age=settings.prometheus_max_age_seconds,
+    )
 
 
 def load(ref: str, *, server: str | None = None, settings: Settings | None = None) -> Predictor:

@@ -337,6 +337,14 @@ class AlertSettings(_Section):
     cache_share: float = Field(0.8, gt=0, le=1, description="of `cache.max_bytes`, then it is an alert")
 
 
+class ReleaseSettings(_Section):
+    """Rollouts: what happens to them by itself."""
+
+    poll_seconds: Seconds = Field(0.5, description="how often rollouts are looked at; a decision takes at most so long")
+    lease_seconds: Seconds = Field(10.0, description="silence after which another process looks after them")
+    webhook_secret: SecretStr = Field(SecretStr(""), description="what webhooks of checks are signed with")
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -376,6 +384,7 @@ class Settings(BaseSettings):
     telemetry: TelemetrySettings = TelemetrySettings()
     capture: CaptureSettings = CaptureSettings()
     ledger: LedgerSettings = LedgerSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     experiments: ExperimentSettings = ExperimentSettings()
     notifications: NotificationSettings = NotificationSettings()
     slo: SloSettings = SloSettings()

@@ -16,11 +16,12 @@ CrossfadeError
 │   ├── InvalidSilenceError, InvalidQueryError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
-│   ├── ExperimentNotFoundError, SilenceNotFoundError, ChannelNotFoundError
+│   ├── ExperimentNotFoundError, RolloutNotFoundError, SilenceNotFoundError, ChannelNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
 │   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
+│   ├── RolloutConflictError, LatchedError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError, WebhookRefusedError, WebhookSignatureError
@@ -53,9 +54,11 @@ from crossfade.errors.conflict import (
     ExperimentConflictError,
     IllegalTransitionError,
     JobConflictError,
+    LatchedError,
     LayerFullError,
     NoPreviousVersionError,
     RejectedVersionError,
+    RolloutConflictError,
     StillReferencedError,
     VersionConflictError,
 )
@@ -85,6 +88,7 @@ from crossfade.errors.invalid import (
     InvalidOutcomesError,
     InvalidPageError,
     InvalidPathError,
+    InvalidPlanError,
     InvalidPolicyError,
     InvalidQueryError,
     InvalidRefError,
@@ -115,6 +119,7 @@ from crossfade.errors.missing import (
     JobNotFoundError,
     ModelNotFoundError,
     NotFoundError,
+    RolloutNotFoundError,
     SilenceNotFoundError,
     VersionNotFoundError,
 )
@@ -187,6 +192,7 @@ __all__ = [
     "InvalidOutcomesError",
     "InvalidPageError",
     "InvalidPathError",
+    "InvalidPlanError",
     "InvalidPolicyError",
     "InvalidQueryError",
     "InvalidRefError",
@@ -196,6 +202,7 @@ __all__ = [
     "InvalidWindowError",
     "JobConflictError",
     "JobNotFoundError",
+    "LatchedError",
     "LayerFullError",
     "LedgerUnavailableError",
     "LoadFailedError",
@@ -220,6 +227,8 @@ __all__ = [
     "RefusedInputError",
     "RejectedVersionError",
     "RemoteControlError",
+    "RolloutConflictError",
+    "RolloutNotFoundError",
     "ServerUnreachableError",
     "SettingsError",
     "SignatureMismatchError",

@@ -99,3 +99,19 @@ class EventsGoneError(ConflictError):
     code = "events_gone"
     sentence = "`{experiment}` had {counted} exposures, and {kept} are kept: its roll-ups cannot be made anew"
     hint_template = "declare metrics before an experiment starts, or measure these in a new experiment"
+
+
+class RolloutConflictError(ConflictError):
+    """The rollout is not what the request takes it for, or cannot be."""
+
+    code = "rollout_conflict"
+    sentence = "`{name}` {problem}"
+    hint_template = "see it with `crossfade rollouts show {name}`"
+
+
+class LatchedError(ConflictError):
+    """A version was rolled back before, and may not come again without a person's word."""
+
+    code = "latched"
+    sentence = "version {version} of `{name}` was rolled back by `{rollout}`: {problem}"
+    hint_template = "repair it and release another version, or say `--override-latch --reason WHY`"

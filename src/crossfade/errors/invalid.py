@@ -208,6 +208,14 @@ class InvalidPageError(InvalidInputError):
     hint_template = "take `cursor` from the page before, or leave it out; `limit` is 1 to 1000"
 
 
+class InvalidPlanError(InvalidInputError):
+    """A rollout cannot be planned like this."""
+
+    code = "invalid_plan"
+    sentence = "the rollout cannot be planned like this: {problem}"
+    hint_template = "see plans with `crossfade rollouts plans`"
+
+
 class InvalidWindowError(InvalidInputError):
     """A window is longer than what is kept, or empty."""
 

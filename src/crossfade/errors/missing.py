@@ -63,6 +63,14 @@ class JobNotFoundError(NotFoundError):
     hint_template = "see which there are with `crossfade jobs list`"
 
 
+class RolloutNotFoundError(NotFoundError):
+    """No rollout has this name, and none is of a subject of this name."""
+
+    code = "rollout_not_found"
+    sentence = "there is no rollout `{name}`, and none of a model or document of this name"
+    hint_template = "list them with `crossfade rollouts list`"
+
+
 class ExperimentNotFoundError(NotFoundError):
     """No experiment has this name."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from crossfade.core.hashing import canonical_json
 from crossfade.core.identity import Semver
@@ -35,6 +35,7 @@ from crossfade.registry.versions import (
 from crossfade.storage.blobs.port import BlobStore
 from crossfade.storage.changes import commit_change
 from crossfade.storage.tables import (
+    ACTIVE,
     ROUTED,
     UNFINISHED,
     alias_history,
@@ -43,6 +44,7 @@ from crossfade.storage.tables import (
     experiments,
     jobs,
     models,
+    rollouts,
     stage_history,
     version_files,
     version_parents,
@@ -319,6 +321,9 @@ def _references(connection: Connection, version: Version) -> Iterator[str]:
     for row in connection.execute(select(experiments.c.name, experiments.c.routing).where(running)):
         if version.version in msgspec.json.decode(row.routing, type=_Routing).versions.values():
             yield f"experiment `{row.name}`"
+    released = and_(rollouts.c.kind == "model", rollouts.c.subject == version.model, rollouts.c.status.in_(ACTIVE))
+    released = and_(released, or_(rollouts.c.stable == version.version, rollouts.c.candidate == version.version))
+    yield from (f"rollout `{name}`" for name in connection.scalars(select(rollouts.c.name).where(released)))
 
 
 class _Routing(msgspec.Struct):

@@ -31,6 +31,7 @@ from crossfade.traffic.follower import SnapshotFollower
 from crossfade.traffic.health import HealthLog
 from crossfade.traffic.heartbeat import Heartbeat
 from crossfade.traffic.last_known_good import LastKnownGood
+from crossfade.traffic.machine import new_process_id
 from crossfade.traffic.snapshot import Snapshot
 
 _LOOK_SECONDS = 0.01
@@ -71,12 +72,13 @@ class ServingRuntime:
         serving = settings.serving
         self.slots = SlotTable()
         kept = LastKnownGood(settings.home, settings.database_url)
-        self.follower = SnapshotFollower(backend, database, serving, kept)
+        process = new_process_id()
+        self.follower = SnapshotFollower(backend, database, serving, kept, process)
         self._nursery = open_nursery(settings)
         versions = VersionOpener(backend, trust_policy(settings.registry), serving, self._nursery)
         self.open_model = versions.open_model
         self._loader = Loader(self.slots, opener or versions.open, serving)
-        self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report)
+        self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report, process=process)
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache
         self._observer = open_observer(settings, database)

@@ -485,3 +485,70 @@ health = Table(
     Index("health_by_time", "tier", "at_us"),
     comment="what versions did in each process, for minutes to days",
 )
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of rollouts"),
+    Column("kind", String(16), nullable=False, comment="what is released: `model` or `config`"),
+    Column("subject", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("plan", Text, nullable=False, comment="canonical JSON, as it was asked"),
+    Column("state", Text, nullable=False, comment="JSON: where it is in its plan"),
+    Column("evidence", Text, nullable=False, comment="JSON: what was counted since its beginning"),
+    Column("routing", Text, comment="what serving knows about it; null = both versions are left to themselves"),
+    Column("stable", String(64), nullable=False),
+    Column("candidate", String(64), nullable=False),
+    Column("digest", String(64), nullable=False, comment="identity of the candidate"),
+    Column("weight", Double, nullable=False),
+    Column("fast", Boolean, nullable=False, comment="returns to a version that had the traffic a moment ago"),
+    Column("latched", Boolean, nullable=False, comment="the candidate may not come again without a person's word"),
+    Column("seen", BigInteger, nullable=False, comment="changes of this row: whoever writes names what they saw"),
+    Column("reason", Text, nullable=False),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("finished_at", String(27)),
+    Column("held_until", String(27), comment="until when the version before stays loaded"),
+    Index("rollouts_by_number", "number", unique=True),
+    Index("rollouts_by_subject", "kind", "subject", "number"),
+    comment="versions on their way to all traffic",
+)
+
+ACTIVE = ("preparing", "progressing", "paused")
+"""Statuses of a rollout that is under way."""
+_under_way = rollouts.c.status.in_(ACTIVE)
+Index(
+    "rollouts_one_per_subject",
+    rollouts.c.kind,
+    rollouts.c.subject,
+    unique=True,
+    sqlite_where=_under_way,
+    postgresql_where=_under_way,
+)
+
+rollout_transitions = Table(
+    "rollout_transitions",
+    metadata,
+    Column("rollout", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("target", String(16), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("weight", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False, comment="of the controller that did it; 0 = a person"),
+    Column("at", String(27), nullable=False),
+    Column("by", String(128), nullable=False),
+    PrimaryKeyConstraint("rollout", "seq"),
+    comment="what happened to each rollout; only ever added to",
+)
+_is_rollback = rollout_transitions.c.kind == "rollback"
+Index(
+    "rollout_transitions_one_rollback",
+    rollout_transitions.c.rollout,
+    unique=True,
+    sqlite_where=_is_rollback,
+    postgresql_where=_is_rollback,
+)

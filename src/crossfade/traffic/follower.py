@@ -35,6 +35,7 @@ class SnapshotFollower:
         database: What is followed.
         settings: How often it is asked.
         kept: Where the newest snapshot is kept for a start without the database.
+        process: The id that this process reports itself under.
 
     Attributes:
         snapshot: The one in use: read it once per request.
@@ -47,7 +48,9 @@ class SnapshotFollower:
         database: Database,
         settings: ServingSettings,
         kept: LastKnownGood | None = None,
+        process: str = "",
     ) -> None:
+        self._process = process
         self.snapshot = Snapshot()
         self.tally = Tally()
         self._kept = kept
@@ -116,7 +119,7 @@ class SnapshotFollower:
             listener(self.snapshot)
 
     def _routed(self, snapshot: Snapshot) -> Snapshot:
-        return replace(snapshot, router=Router(snapshot.traffic, utc_now(), self.tally))
+        return replace(snapshot, router=Router(snapshot.traffic, utc_now(), self.tally, self._process))
 
     def _turn(self) -> None:
         """Compile the routes again when a schedule or a ramp wants it; the database need not be there for that."""

@@ -29,8 +29,10 @@ class Heartbeat:
         process: The id that this process reports itself under.
     """
 
-    def __init__(self, fleet: Fleet, settings: ServingSettings, state: State, clock: Clock = utc_now) -> None:
-        self.process = new_process_id()
+    def __init__(
+        self, fleet: Fleet, settings: ServingSettings, state: State, clock: Clock = utc_now, *, process: str = ""
+    ) -> None:
+        self.process = process or new_process_id()
         self._fleet = fleet
         self._seconds = settings.heartbeat_seconds
         self._state = state

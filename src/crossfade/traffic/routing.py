@@ -2,6 +2,7 @@
 
 A request for the champion of a model goes through the experiments on that model, in the order in which they started:
 the first one that the unit takes part in decides which version answers. Whoever takes part in none gets the champion.
+While a version of the model is rolled out, the rollout decides alone: no experiment runs then.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.traffic.allocation.allocation import Allocation, Layer
 from crossfade.traffic.allocation.allocations import Allocations
 from crossfade.traffic.allocation.assignment import Assigner
-from crossfade.traffic.allocation.compiled import Context, Decide, unit_in
+from crossfade.traffic.allocation.compiled import CompiledExperiment, Context, Decide, encoded, unit_in
 from crossfade.traffic.allocation.decisions import Decision, Reason, Tally
 from crossfade.traffic.allocation.hashing import seed_of
 from crossfade.traffic.allocation.specs import UNIT
@@ -41,6 +42,8 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scored: Whether a metric needs the score of answers.
         paused: Whether everybody gets the champion for now. Units keep their slots.
         policy: Draws the variant of whoever takes part, by the context of the request; None: slots say it.
+        processes: Of a rollout process by process: those where the last variant answers everybody. Everywhere else the
+            first one does.
     """
 
     allocation: Allocation
@@ -53,6 +56,7 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scored: bool = False
     paused: bool = False
     policy: ContextualPolicy | None = None
+    processes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,10 +65,11 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every experiment that has started and not ended, and the layers that they share units in."""
+    """Every experiment that has started and not ended, the layers that they share units in, and rollouts of models."""
 
     layers: tuple[Layer, ...] = ()
     experiments: tuple[ExperimentRoute, ...] = ()
+    rollouts: tuple[ExperimentRoute, ...] = ()
 
     def allocations(self) -> Allocations:
         """Return what units are assigned by."""
@@ -108,6 +113,7 @@ class Router:
         traffic: What runs.
         at: The moment; aware.
         tally: Where decisions that fall back are counted.
+        process: Which process this is, for rollouts process by process.
 
     Attributes:
         assigner: Decides by slots.
@@ -122,10 +128,13 @@ class Router:
 
     __slots__ = ("_drawn", "_tally", "assigner", "due_at", "experiments", "models")
 
-    def __init__(self, traffic: Traffic, at: datetime | None = None, tally: Tally | None = None) -> None:
+    def __init__(
+        self, traffic: Traffic, at: datetime | None = None, tally: Tally | None = None, process: str = ""
+    ) -> None:
         self._tally = Tally() if tally is None else tally
+        now = at or utc_now()
         paused = frozenset(experiment.name for experiment in traffic.experiments if experiment.paused)
-        self.assigner = Assigner(traffic.allocations(), at or utc_now(), self._tally, paused)
+        self.assigner = Assigner(traffic.allocations(), now, self._tally, paused)
         self.due_at = self.assigner.due_at
         self.experiments = {experiment.name: experiment for experiment in traffic.experiments}
         self._drawn = {
@@ -139,6 +148,8 @@ class Router:
         for experiment in filter(lambda experiment: experiment.model, traffic.experiments):
             decide = self._drawn.get(experiment.name) or self.assigner.experiments[experiment.name]
             models[experiment.model][experiment.name] = decide, experiment
+        for rollout in traffic.rollouts:
+            models[rollout.model] = {rollout.name: (_released_by(rollout, now, self._tally, process), rollout)}
         self.models: Mapping[str, Mapping[str, tuple[Decide, ExperimentRoute]]] = dict(models)
 
     def route(self, model: str, asker: Asker) -> Assignment | None:
@@ -196,6 +207,28 @@ def _assigned(decider: tuple[Decide, ExperimentRoute], asker: Asker) -> Assignme
     decision = decide(asker.unit, asker.context, request_id)
     answers = decision.enrolled or decision.reason is Reason.OVERRIDE
     return Assignment(decision, experiment.versions[decision.variant] if answers else None, experiment)
+
+
+def _released_by(rollout: ExperimentRoute, at: datetime, tally: Tally, process: str) -> Decide:
+    """Let a rollout decide: by the unit, else by the request, for everybody who asks is part of it."""
+    if rollout.processes:
+        return _decided_by_process(rollout, process)
+    decide = CompiledExperiment(rollout.allocation, (), at, tally).decide
+
+    def decide_by_rollout(unit: str | None, context: Context | None, request_id: str | None) -> Decision:
+        drawn_by = unit if encoded(unit) is not None else request_id
+        return decide(drawn_by if encoded(drawn_by) is not None else new_id(), context, None)
+
+    return decide_by_rollout
+
+
+def _decided_by_process(rollout: ExperimentRoute, process: str) -> Decide:
+    first, *_, last = rollout.allocation.spec.variants
+    chosen = last if process in rollout.processes else first
+    words = f"this process gives everybody `{chosen.name}`"
+    share, revision = rollout.allocation.propensities().get(chosen.name, 1.0), rollout.allocation.revision
+    decision = Decision(rollout.name, chosen.name, Reason.SPLIT, words, True, share, revision, chosen.value)
+    return lambda _unit, _context, _request_id: decision
 
 
 def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Decide, tally: Tally) -> Decide:

@@ -24,6 +24,7 @@ from crossfade.registry.versions import REJECTED, RegisteredModel, Version
 from crossfade.storage.database import Database
 from crossfade.storage.migrate import migrate
 from crossfade.storage.tables import (
+    ACTIVE,
     ROUTED,
     UNFINISHED,
     cache_generations,
@@ -32,6 +33,7 @@ from crossfade.storage.tables import (
     experiments,
     jobs,
     layers,
+    rollouts,
 )
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.routing import ExperimentRoute, Router, Traffic
@@ -41,7 +43,7 @@ _HISTORY = 100
 _FORMER = 5
 """Former versions of an alias that may answer in its stead."""
 _PAGE = 500
-EXPERIMENT, LAYER = "experiment", "layer"
+EXPERIMENT, LAYER, ROLLOUT = "experiment", "layer", "rollout"
 """Kinds of changes after which traffic is read anew."""
 
 
@@ -51,7 +53,7 @@ class Role(IntEnum):
     ACTIVE = 0
     """An alias points to it."""
     VARIANT = 1
-    """An experiment sends requests to it."""
+    """An experiment or a rollout sends requests to it."""
     CANDIDATE = 2
     """An alias is about to point to it."""
     JOB = 3
@@ -106,6 +108,8 @@ class Route(msgspec.Struct, frozen=True):
         return max(self.generations.get(version, 0), self.generations.get("", 0))
 
 
+_UNDER_WAY = (rollouts.c.kind == "model") & rollouts.c.routing.is_not(None)
+"""Rollouts whose versions are loaded: also for a while after their end."""
 _NO_TRAFFIC = Traffic()
 _NO_ROUTER = Router(_NO_TRAFFIC)
 
@@ -179,7 +183,7 @@ class SnapshotSource:
         """Build `known` anew for the models that changed after it."""
         changed = self._changed(known.revision, revision)
         names = sorted({name for _, name in changed if name})
-        moved = any(kind in {EXPERIMENT, LAYER} for kind, _ in changed)
+        moved = any(kind in {EXPERIMENT, LAYER, ROLLOUT} for kind, _ in changed)
         traffic = self._traffic() if moved else known.traffic
         if not names:
             return Snapshot(revision, known.models, traffic)
@@ -200,9 +204,12 @@ class SnapshotSource:
         with self._database.read() as connection:
             routes = connection.scalars(running).all()
             bodies = connection.scalars(select(layers.c.body).order_by(layers.c.number)).all()
+            under_way = select(rollouts.c.routing).where(_UNDER_WAY, rollouts.c.status.in_(ACTIVE))
+            released = connection.scalars(under_way.order_by(rollouts.c.number)).all()
         return Traffic(
             tuple(msgspec.json.decode(body, type=Layer) for body in bodies),
             tuple(msgspec.json.decode(route, type=ExperimentRoute) for route in routes if route is not None),
+            tuple(msgspec.json.decode(route, type=ExperimentRoute) for route in released if route is not None),
         )
 
     def _all_models(self) -> Iterable[RegisteredModel]:
@@ -226,11 +233,13 @@ class SnapshotSource:
         invalidations = select(cache_generations)
         unfinished = select(jobs.c.model, jobs.c.semver).where(jobs.c.state.in_(UNFINISHED)).distinct()
         running = select(experiments.c.model, experiments.c.routing).where(experiments.c.status.in_(ROUTED))
+        released = select(rollouts.c.subject, rollouts.c.routing).where(_UNDER_WAY)
         if names is not None:
             requests = requests.where(candidates.c.model.in_(names))
             invalidations = invalidations.where(cache_generations.c.model.in_(names))
             unfinished = unfinished.where(jobs.c.model.in_(names))
             running = running.where(experiments.c.model.in_(names))
+            released = released.where(rollouts.c.subject.in_(names))
         notes: defaultdict[str, _Notes] = defaultdict(_Notes)
         with self._database.read() as connection:
             for row in connection.execute(requests):
@@ -241,6 +250,8 @@ class SnapshotSource:
                 notes[row.model].jobs.append(row.semver)
             for row in connection.execute(running.order_by(experiments.c.number)):
                 notes[row.model].variants.extend(msgspec.json.decode(row.routing, type=_Versions).versions.values())
+            for row in connection.execute(released.order_by(rollouts.c.number)):
+                notes[row.subject].variants.extend(msgspec.json.decode(row.routing, type=_Versions).versions.values())
         return notes
 
     def _route(self, model: RegisteredModel, notes: _Notes) -> Route:

@@ -1,0 +1,157 @@
+"""Bad events of the new version against those of the old one in the same seconds: counting, and the test.
+
+Nothing is compared with the past: whatever changes from hour to hour changes for both versions alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from crossfade.methods.stats.error_rate import ErrorRate
+from crossfade.releases.checks.phase import Measurement, Result
+from crossfade.releases.checks.spec import ErrorRateCheck, Event
+from crossfade.releases.rollout import Evidence, Rollout, Window
+from crossfade.traffic.health import SHADOW, Counts, Health, HealthReport, added
+
+_SHARE: Mapping[Event, float] = {"errors": 0.7, "slow": 0.1, "unsafe": 0.1, "fallbacks": 0.1}
+"""How much of alpha each event gets: most failures are errors, and those have to be seen soonest."""
+ENOUGH = 100
+"""Answers of the old version that a p99 can be taken from."""
+_NO_WINDOW: Window = (0, 0, 0, 0)
+_WORDS: Mapping[Event, str] = {
+    "errors": "failed or was refused",
+    "slow": "was slower than the old version's p99",
+    "unsafe": "was answered unsafely",
+    "fallbacks": "was answered by another version",
+}
+
+
+def gather(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Evidence, int]:
+    """Return the evidence with these reports, and how many requests the new version got in them.
+
+    All reports are one window. As long as only one of the versions was asked, it goes on: when it ends depends on how
+    many requests came, never on how they went, so the test stays valid.
+    """
+    canary, baseline = _sides(rollout, reports)
+    slow_above = _slow_above(rollout.evidence, baseline)
+    tests = {name: dict(states) for name, states in rollout.evidence.tests.items()}
+    proofs = {name: dict(states) for name, states in rollout.evidence.proofs.items()}
+    counts, waiting = dict(rollout.evidence.counts), dict(rollout.evidence.waiting)
+    checks = [check for check in rollout.plan.checks if isinstance(check, ErrorRateCheck)]
+    for event in {event for check in checks for event in check.events}:
+        fresh = _window(event, canary, baseline, slow_above)
+        counts[event] = _added(counts.get(event, _NO_WINDOW), fresh)
+        window = _added(waiting.pop(event, _NO_WINDOW), fresh)
+        if not (window[1] and window[3]):
+            waiting[event] = window
+            continue
+        for check in checks:
+            if event in check.events:
+                _observe(check, event, window, tests, proofs)
+    cursors = dict(rollout.evidence.cursors)
+    for report in reports:
+        cursors[report.process] = max(cursors.get(report.process, 0), report.at_us)
+    return Evidence(cursors, tests, proofs, counts, waiting, slow_above), canary.requests
+
+
+def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
+    """Return what the evidence says of the new version."""
+    tests = rollout.evidence.tests.get(check.name, {})
+    shares = alphas(check)
+    for event in check.events:
+        test = tests.get(event)
+        if test is not None and test.p_value <= shares[event]:
+            return Measurement(Result.FAIL, _compared(rollout, event), test.p_value, shares[event])
+    if not rollout.state.requests:
+        return Measurement(Result.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} in this step")
+    if check.margin is None:
+        least = min((test.p_value for test in tests.values()), default=1.0)
+        return Measurement(Result.PASS, f"nothing speaks against it; {_summary(rollout)}", least, check.alpha)
+    return _proven(check, rollout, check.margin)
+
+
+def alphas(check: ErrorRateCheck) -> dict[Event, float]:
+    """Return how much of the check's alpha each of its events gets.
+
+    Example:
+        >>> alphas(ErrorRateCheck("errors", events=("errors", "slow"), alpha=0.08))
+        {'errors': 0.07, 'slow': 0.01}
+    """
+    total = sum(_SHARE[event] for event in check.events)
+    return {event: check.alpha * _SHARE[event] / total for event in check.events}
+
+
+def _proven(check: ErrorRateCheck, rollout: Rollout, margin: float) -> Measurement:
+    proofs, shares = rollout.evidence.proofs.get(check.name, {}), alphas(check)
+    for event in check.events:
+        bad, _, bad_before, _ = rollout.evidence.counts.get(event, _NO_WINDOW)
+        if not (bad or bad_before):
+            continue  # neither has any: no ratio can be shown, and nothing is wrong
+        proof = proofs.get(event)
+        if proof is None or proof.p_value > shares[event]:
+            words = f"it is not shown yet that less than {1 + margin:.3g} times as much {_WORDS[event]}"
+            return Measurement(Result.INCONCLUSIVE, f"{words}; {_compared(rollout, event)}")
+    return Measurement(Result.PASS, f"shown to be less than {1 + margin:.3g} times as bad; {_summary(rollout)}")
+
+
+def _sides(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Counts, Counts]:
+    """Return what the new and the old version did; in a shadow step the new one did it with copies."""
+    shadow = rollout.state.step >= 0 and rollout.plan.steps[rollout.state.step].shadow
+    candidate = rollout.candidate + SHADOW if shadow else rollout.candidate
+    return added(reports, candidate), added(reports, rollout.stable)
+
+
+def _slow_above(evidence: Evidence, baseline: Counts) -> float | None:
+    """Freeze what is slow as soon as the old version has answered enough in one look."""
+    if evidence.slow_above is not None:
+        return evidence.slow_above
+    health = Health(latency=baseline.latency)
+    return health.p99_seconds if health.answered >= ENOUGH else None
+
+
+def _window(event: Event, canary: Counts, baseline: Counts, slow_above: float | None) -> Window:
+    """Return (bad, of how many) of the new version, then of the old one; nothing where it cannot be told."""
+    if event == "errors":
+        failed, failed_before = canary.errors + canary.refused, baseline.errors + baseline.refused
+        return failed, canary.requests, failed_before, baseline.requests
+    if event == "fallbacks":
+        return canary.fallbacks, canary.requests, baseline.fallbacks, baseline.requests
+    answered, answered_before = sum(canary.latency.values()), sum(baseline.latency.values())
+    if event == "unsafe":
+        return min(canary.unsafe, answered), answered, min(baseline.unsafe, answered_before), answered_before
+    if slow_above is None:
+        return _NO_WINDOW
+    return canary.slower_than(slow_above), answered, baseline.slower_than(slow_above), answered_before
+
+
+def _observe(
+    check: ErrorRateCheck,
+    event: Event,
+    window: Window,
+    tests: dict[str, dict[str, ErrorRate]],
+    proofs: dict[str, dict[str, ErrorRate]],
+) -> None:
+    bad, of, bad_before, of_before = window
+    kinds = [(tests, ErrorRate.worse(check.tolerated))]
+    if check.margin is not None:
+        kinds.append((proofs, ErrorRate.not_worse(check.margin)))
+    for states, fresh in kinds:
+        known = states.setdefault(check.name, {})
+        test = known.get(event, fresh)
+        known[event] = test.observe(canary=of, baseline=of_before, bad_canary=bad, bad_baseline=bad_before)
+
+
+def _added(total: Window, window: Window) -> Window:
+    return total[0] + window[0], total[1] + window[1], total[2] + window[2], total[3] + window[3]
+
+
+def _compared(rollout: Rollout, event: Event) -> str:
+    bad, of, bad_before, of_before = rollout.evidence.counts.get(event, _NO_WINDOW)
+    return (
+        f"{bad} of {of} requests of {rollout.candidate} {_WORDS[event]}, "
+        f"and {bad_before} of {of_before} of {rollout.stable} meanwhile"
+    )
+
+
+def _summary(rollout: Rollout) -> str:
+    return _compared(rollout, "errors")

@@ -1,0 +1,156 @@
+"""`Measurer`: makes the checks of a rollout, each by what it is about. No check can raise: what fails is a result."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from crossfade.errors import CrossfadeError, ExperimentNotFoundError
+from crossfade.experiments.record import ENDED
+from crossfade.experiments.store import ExperimentStore
+from crossfade.releases.checks import error_rate, metric, threshold
+from crossfade.releases.checks.phase import Measurement, Result
+from crossfade.releases.checks.spec import (
+    CheckSpec,
+    ErrorRateCheck,
+    ExperimentCheck,
+    MetricCheck,
+    ThresholdCheck,
+    WebhookCheck,
+)
+from crossfade.releases.policy import Situation
+from crossfade.releases.rollout import CheckState, Evidence, Rollout, RolloutState
+from crossfade.storage.database import Database
+from crossfade.telemetry.prometheus import PrometheusClient
+from crossfade.traffic.health import HealthLog
+
+_log = logging.getLogger(__name__)
+
+_ANSWERS = {"pass": Result.PASS, "fail": Result.FAIL, "inconclusive": Result.INCONCLUSIVE}
+
+
+class Asks(Protocol):
+    """Asks somebody's service."""
+
+    def ask(self, url: str, event: dict[str, Any]) -> dict[str, Any]:
+        """Send an event, and return what was answered.
+
+        Raises:
+            CrossfadeError: It could not be asked, or has not answered.
+        """
+
+
+class Measurer:
+    """Makes checks.
+
+    Args:
+        database: Where roll-ups are.
+        health: What processes report.
+        experiments: Whose decisions may count.
+        prometheus: Where queries go; None when none is configured.
+        webhooks: Who is asked; None when nobody may be.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        health: HealthLog,
+        experiments: ExperimentStore,
+        prometheus: PrometheusClient | None = None,
+        webhooks: Asks | None = None,
+    ) -> None:
+        self._database = database
+        self._health = health
+        self._experiments = experiments
+        self._prometheus = prometheus
+        self._webhooks = webhooks
+
+    def look(self, rollout: Rollout, seen: Situation) -> tuple[Evidence, RolloutState]:
+        """Return what is known now: new reports counted, and the checks made that are due."""
+        evidence, state = rollout.evidence, rollout.state
+        if rollout.kind == "model":
+            first_us = int(rollout.created_at.timestamp() * 1e6)
+            reports = self._health.since(evidence.cursors, first_us, model=rollout.subject)
+            if reports:
+                evidence, requests = error_rate.gather(rollout, reports)
+                asked_at = seen.now if requests else state.asked_at
+                state = msgspec.structs.replace(state, requests=state.requests + requests, asked_at=asked_at)
+        if state.step >= 0 and state.live_at is None and not seen.behind:
+            state = msgspec.structs.replace(state, live_at=seen.now)
+        if state.step < 0 or state.live_at is None:
+            return evidence, state
+        known = msgspec.structs.replace(rollout, evidence=evidence, state=state)
+        return evidence, msgspec.structs.replace(state, checks=self._made(known, seen.now))
+
+    def _made(self, rollout: Rollout, now: datetime) -> dict[str, CheckState]:
+        checks = dict(rollout.state.checks)
+        for check in rollout.plan.checks_of(rollout.state.step):
+            before = rollout.check_state(check)
+            # evidence that is there already costs nothing to look at, and every look is as good as one
+            due = before.measured_at is None or (now - before.measured_at).total_seconds() >= check.interval_seconds
+            if due or isinstance(check, ErrorRateCheck):
+                measurement = self.measure(check, rollout, now)
+                if measurement != before.last or due:
+                    checks[check.name] = before.with_(measurement, now)
+        return checks
+
+    def measure(self, check: CheckSpec, rollout: Rollout, now: datetime) -> Measurement:
+        """Make one check."""
+        try:
+            return self._measure(check, rollout, now)
+        except CrossfadeError as error:
+            return Measurement(Result.ERROR, error.message)
+        except Exception as error:  # noqa: BLE001 - a bug in one check must not stop the control of all rollouts
+            _log.exception("check `%s` of `%s`", check.name, rollout.name)
+            return Measurement(Result.ERROR, f"it could not be made: {error!r}"[:500])
+
+    def _measure(self, check: CheckSpec, rollout: Rollout, now: datetime) -> Measurement:
+        if isinstance(check, ErrorRateCheck):
+            return error_rate.measure(check, rollout)
+        if isinstance(check, MetricCheck):
+            return metric.measure(check, rollout, self._database, now)
+        if isinstance(check, ThresholdCheck):
+            return threshold.measure(check, rollout, self._health, self._prometheus)
+        if isinstance(check, ExperimentCheck):
+            return self._decided(check, rollout)
+        return self._asked(check, rollout)
+
+    def _decided(self, check: ExperimentCheck, rollout: Rollout) -> Measurement:
+        try:
+            found = self._experiments.find(check.experiment)
+        except ExperimentNotFoundError as error:
+            return Measurement(Result.ERROR, error.message)
+        if found.status not in ENDED or found.verdict is None:
+            return Measurement(Result.PENDING, f"experiment `{check.experiment}` has not decided")
+        shipped = found.versions.get(found.verdict.variant)
+        if found.verdict.action == "ship" and shipped == rollout.candidate:
+            return Measurement(Result.PASS, f"experiment `{check.experiment}` shipped it: {found.verdict.reason}")
+        return Measurement(Result.FAIL, f"experiment `{check.experiment}` did not ship it: {found.verdict.reason}")
+
+    def _asked(self, check: WebhookCheck, rollout: Rollout) -> Measurement:
+        if self._webhooks is None:
+            return Measurement(Result.ERROR, "webhooks are not configured")
+        answer = self._webhooks.ask(check.url, described(rollout, f"check.{check.name}"))
+        result, reason = _ANSWERS.get(str(answer.get("result"))), str(answer.get("reason", ""))[:500]
+        if result is None:
+            return Measurement(Result.ERROR, "it answered neither `pass`, `fail` nor `inconclusive`")
+        return Measurement(result, reason or f"it answered {result.value}")
+
+
+def described(rollout: Rollout, event: str) -> dict[str, Any]:
+    """Return what others are told about a rollout."""
+    return {
+        "event": event,
+        "rollout": rollout.name,
+        "kind": rollout.kind,
+        "subject": rollout.subject,
+        "stable": rollout.stable,
+        "candidate": rollout.candidate,
+        "status": rollout.status.value,
+        "step": rollout.state.step,
+        "weight": rollout.weight,
+        "reason": rollout.reason,
+    }

@@ -1,0 +1,106 @@
+"""`Phase`: what the measurements of a check add up to, by its limits.
+
+Source: the counters and limits of Argo Rollouts' analysis runs; unlike there, an error never hides a failure: the worst
+result counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+
+class Result(StrEnum):
+    """What a measurement, or all of them together, say; the later, the worse."""
+
+    PASS = "pass"  # noqa: S105 - not a password
+    PENDING = "pending"
+    """Nothing yet, or not enough."""
+    NO_TRAFFIC = "no_traffic"
+    """Nobody asked the new version."""
+    INCONCLUSIVE = "inconclusive"
+    """It could be either."""
+    ERROR = "error"
+    """It could not be measured."""
+    FAIL = "fail"
+
+
+_SEVERITY = {result: place for place, result in enumerate(Result)}
+
+
+def worst(results: Iterable[Result]) -> Result:
+    """Return the worst of several results; of none it is a pass.
+
+    Example:
+        >>> worst([Result.PASS, Result.FAIL, Result.ERROR])
+        <Result.FAIL: 'fail'>
+    """
+    return max(results, key=_SEVERITY.__getitem__, default=Result.PASS)
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """One look of a check.
+
+    Args:
+        result: What it says by itself.
+        reason: Why, in a sentence.
+        value: The number that was looked at, if there is one.
+        limit: What it was compared with.
+    """
+
+    result: Result
+    reason: str
+    value: float | None = None
+    limit: float | None = None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How many results of a kind a check may have; see `checks.spec`."""
+
+    failures: int = 0
+    inconclusive: int = 0
+    errors: int = 4
+    successes: int = 0
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """The results of one check in one step.
+
+    Args:
+        passed, failed, inconclusive, errors: How many there were.
+        errors_in_a_row: How many of the newest were errors.
+    """
+
+    passed: int = 0
+    failed: int = 0
+    inconclusive: int = 0
+    errors: int = 0
+    errors_in_a_row: int = 0
+
+    def count(self, result: Result) -> Counts:
+        """Return the counts with one more result."""
+        return Counts(
+            self.passed + (result is Result.PASS),
+            self.failed + (result is Result.FAIL),
+            self.inconclusive + (result is Result.INCONCLUSIVE),
+            self.errors + (result is Result.ERROR),
+            self.errors_in_a_row + 1 if result is Result.ERROR else 0,
+        )
+
+    def phase(self, limits: Limits) -> Result:
+        """Return what they add up to.
+
+        Example:
+            >>> Counts(passed=3, failed=1).phase(Limits())
+            <Result.FAIL: 'fail'>
+        """
+        found = [Result.PASS if self.passed and self.passed >= limits.successes else Result.PENDING]
+        if self.failed > limits.failures:
+            found.append(Result.FAIL)
+        if self.errors_in_a_row > limits.errors:
+            found.append(Result.ERROR)
+        if self.inconclusive > limits.inconclusive:
+            found.append(Result.INCONCLUSIVE)
+        return worst(found)

@@ -1,0 +1,198 @@
+"""`Controller`: brings every rollout from where it is to where it should be, again and again.
+
+Level-triggered: a turn looks at what is, and needs no memory of its own, so it goes on after any end. Every serving
+process has one; a lease lets one of them work, and each of its writes checks in the same transaction that the lease is
+still its own. Somebody who slept through its end, or saw an older state of the rollout, changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Self
+
+import msgspec
+
+from crossfade.core.clock import Clock, utc_now
+from crossfade.errors import CrossfadeError, UnavailableError
+from crossfade.registry.requests import ProcessStatus
+from crossfade.releases.changing import Change, StaleError, keep_evidence
+from crossfade.releases.checks.measuring import Measurer
+from crossfade.releases.policy import Abort, Action, Complete, Enter, Pause, RollBack, Wait, next_action
+from crossfade.releases.rollout import ACTIVE, Rollout, Status
+from crossfade.releases.store import RolloutStore, completing, ending, entering
+from crossfade.releases.surroundings import Surroundings
+from crossfade.settings import ReleaseSettings
+from crossfade.storage.database import Database
+from crossfade.storage.lease import Lease, LostLeaseError
+
+_log = logging.getLogger(__name__)
+
+LEASE = "releases"
+CONTROLLER = "controller"
+"""The principal of what happens by itself."""
+
+Announce = Callable[[Rollout], None]
+"""Told of a rollout that has changed."""
+
+
+def _tell_nobody(_rollout: Rollout) -> None:
+    """Stand in for whoever wants to know."""
+
+
+class Controller:
+    """Turns from time to time, on a thread of its own.
+
+    Args:
+        store: The rollouts.
+        database: Where they are.
+        surroundings: What is around them.
+        measurer: Makes checks.
+        lease: Lets one process work at a time.
+        settings: How often.
+        announce: Is told of every change.
+        clock: What time it is.
+    """
+
+    def __init__(
+        self,
+        store: RolloutStore,
+        database: Database,
+        surroundings: Surroundings,
+        measurer: Measurer,
+        lease: Lease,
+        settings: ReleaseSettings,
+        announce: Announce = _tell_nobody,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._store = store
+        self._database = database
+        self._surroundings = surroundings
+        self._measurer = measurer
+        self._lease = lease
+        self._seconds = settings.poll_seconds
+        self._announce = announce
+        self._clock = clock
+        self._said: dict[str, str] = {}
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="crossfade-controller", daemon=True)
+
+    def start(self) -> None:
+        """Begin to turn."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and let another process go on."""
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        try:
+            self._lease.release()
+        except UnavailableError as error:
+            _log.warning("the lease of releases runs out by itself: %s", error)
+
+    def __enter__(self) -> Self:
+        """Begin to turn."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.close()
+
+    def turn(self) -> None:
+        """Do once what there is to do; nothing when another process does it.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        attended = self._store.attended()
+        if not attended or not self._lease.hold():
+            return
+        processes = self._surroundings.processes()
+        for rollout in attended:
+            try:
+                self._attend(rollout, processes)
+            except LostLeaseError:
+                return
+            except StaleError:
+                continue  # somebody was quicker; the next turn sees what they did
+            except UnavailableError:
+                raise
+            except CrossfadeError as error:
+                self._say(rollout.name, str(error))
+            except Exception as error:  # noqa: BLE001 - a bug that one rollout meets must not starve those after it
+                self._say(rollout.name, repr(error), bug=True)
+
+    def _attend(self, rollout: Rollout, processes: tuple[ProcessStatus, ...]) -> None:
+        now = self._clock()
+        if rollout.status not in ACTIVE:
+            if rollout.held_until is not None and rollout.held_until <= now:
+                with self._database.write() as connection:
+                    self._lease.check(connection)
+                    self._store.let_go(connection, rollout, principal=CONTROLLER, epoch=self._lease.epoch)
+            return
+        situation = self._surroundings.of(rollout, processes, now)
+        evidence, state = self._measurer.look(rollout, situation)
+        seen = msgspec.structs.replace(rollout, evidence=evidence, state=state)
+        action = next_action(seen, situation)
+        if isinstance(action, Wait) and action.reason != state.words and rollout.status is not Status.PAUSED:
+            state = msgspec.structs.replace(state, words=action.reason)
+            seen = msgspec.structs.replace(seen, state=state)
+        if (evidence, state) == (rollout.evidence, rollout.state) and isinstance(action, Wait):
+            return
+        self._write(rollout, seen, self._change(seen, action, processes, now))
+
+    def _change(
+        self, rollout: Rollout, action: Action, processes: tuple[ProcessStatus, ...], now: datetime
+    ) -> Change | None:
+        match action:
+            case Wait():
+                return None
+            case Enter(step, reason):
+                return entering(rollout, step, reason, now, _rolled(rollout, step, processes))
+            case Complete(reason):
+                return completing(rollout, reason, now)
+            case RollBack(reason, latch):
+                return ending(rollout, "rollback", Status.ROLLED_BACK, reason, now, latch=latch)
+            case Abort(reason):
+                return ending(rollout, "abort", Status.ABORTED, reason, now, latch=False)
+            case Pause(reason, waiting_for):
+                state = msgspec.structs.replace(rollout.state, waiting_for=waiting_for, words=reason)
+                return Change("pause", Status.PAUSED, reason, state)
+
+    def _write(self, before: Rollout, seen: Rollout, change: Change | None) -> None:
+        with self._database.write() as connection:
+            self._lease.check(connection)
+            after = keep_evidence(connection, before, seen.evidence, seen.state)
+            if change is not None:
+                after = self._store.act(connection, after, change, principal=CONTROLLER, epoch=self._lease.epoch)
+        if change is not None:
+            _log.info("rollout `%s`: %s: %s", after.name, change.kind, change.reason)
+            self._announce(after)
+
+    def _run(self) -> None:
+        while not self._ending.wait(self._seconds):
+            try:
+                self.turn()
+            except UnavailableError as error:
+                self._say("", str(error))
+            except Exception:  # noqa: BLE001 - a bug must not end what attends to all rollouts
+                _log.exception("a turn failed")
+
+    def _say(self, name: str, problem: str, *, bug: bool = False) -> None:
+        """Log a problem once, until it changes."""
+        if self._said.get(name) != problem:
+            self._said[name] = problem
+            _log.warning("rollout `%s` is not attended to: %s", name or "*", problem, exc_info=bug)
+
+
+def _rolled(rollout: Rollout, step: int, processes: tuple[ProcessStatus, ...]) -> tuple[str, ...]:
+    """Return which processes answer with the new version; none where units decide, or all do."""
+    weight = rollout.plan.steps[step].weight
+    if rollout.plan.kind != "rolling" or weight >= 1:
+        return ()
+    return tuple(sorted(process.process for process in processes)[: math.ceil(weight * len(processes))])

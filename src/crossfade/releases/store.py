@@ -1,0 +1,500 @@
+"""`RolloutStore`: what people do with rollouts. Each verb is one transaction, and waits only for those who follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
+
+from crossfade.core.clock import Clock, utc_now
+from crossfade.core.hashing import canonical_json
+from crossfade.errors import InvalidPlanError, LatchedError, RolloutConflictError
+from crossfade.ledger.rebuilding import declare
+from crossfade.registry.acceptance import attribution
+from crossfade.registry.pages import check_limit, number_cursor, page_of
+from crossfade.registry.registry import LOCAL
+from crossfade.registry.versions import Page
+from crossfade.releases.changing import Change, StaleError, apply, encoded, find_row, route_of
+from crossfade.releases.checks.metric import measures
+from crossfade.releases.plan import IMMEDIATE, RolloutPlan, preset
+from crossfade.releases.requests import RolloutRequest
+from crossfade.releases.rollout import (
+    APPROVAL,
+    Evidence,
+    Rollout,
+    RolloutState,
+    Status,
+    Transition,
+    first_route,
+    next_route,
+    rollout_of,
+)
+from crossfade.releases.subjects.port import Release, Subject
+from crossfade.storage.changes import commit_change
+from crossfade.storage.database import Database
+from crossfade.storage.tables import ACTIVE, rollout_transitions, rollouts
+from crossfade.storage.times import from_text, to_text
+from crossfade.traffic.readiness import Readiness
+from crossfade.traffic.snapshot import ROLLOUT
+
+_KIND = "rollouts"
+_LONGEST_NAME = 64
+_ATTEMPTS = 5
+
+
+class RolloutStore:
+    """The rollouts of a platform.
+
+    Args:
+        database: Where they are.
+        subjects: Kind -> what the engine has to know of it.
+        readiness: Waits until no process answers by what was before.
+        clock: What time it is.
+
+    Example:
+        >>> store.create(RolloutRequest("churn", "1.1.0", "fast")).status  # doctest: +SKIP
+        <Status.PREPARING: 'preparing'>
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        subjects: Mapping[str, Subject],
+        readiness: Readiness | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._database = database
+        self._subjects = subjects
+        self._readiness = readiness
+        self._clock = clock
+
+    # --- looking ---
+
+    def find(self, name: str) -> Rollout:
+        """Return a rollout; the name of a model or document stands for its newest one.
+
+        Raises:
+            RolloutNotFoundError: There is none.
+        """
+        with self._database.read() as connection:
+            return rollout_of(find_row(connection, name))
+
+    def list(self, *, subject: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Page[Rollout]:
+        """List rollouts, newest first.
+
+        Raises:
+            InvalidPageError: The cursor or the limit is wrong.
+        """
+        where: ColumnElement[bool] = rollouts.c.number < number_cursor(_KIND, cursor)
+        if subject:
+            where &= rollouts.c.subject == subject
+        if status:
+            where &= rollouts.c.status == status
+        query = select(rollouts).where(where).order_by(rollouts.c.number.desc()).limit(check_limit(limit) + 1)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        page = page_of(_KIND, rows, limit, lambda row: row.number)
+        return Page(tuple(map(rollout_of, page.items)), page.next_cursor)
+
+    def attended(self) -> tuple[Rollout, ...]:
+        """Return those that the controller has to look after: under way, or held down."""
+        looked_after = rollouts.c.status.in_(ACTIVE) | rollouts.c.routing.is_not(None)
+        with self._database.read() as connection:
+            rows = connection.execute(select(rollouts).where(looked_after).order_by(rollouts.c.number)).all()
+        return tuple(map(rollout_of, rows))
+
+    def history(self, name: str) -> tuple[Transition, ...]:
+        """Return everything that happened to a rollout, oldest first.
+
+        Raises:
+            RolloutNotFoundError: There is none.
+        """
+        with self._database.read() as connection:
+            found = find_row(connection, name).name
+            mine = rollout_transitions.c.rollout == found
+            query = select(rollout_transitions).where(mine).order_by(rollout_transitions.c.seq)
+            return tuple(_transition(row) for row in connection.execute(query))
+
+    # --- verbs ---
+
+    def create(self, wanted: RolloutRequest, *, principal: str = LOCAL, dry_run: bool = False) -> Rollout:
+        """Begin to roll a version out.
+
+        Raises:
+            InvalidPlanError: The plan cannot be.
+            NotFoundError: There is no such subject or version.
+            RolloutConflictError: There is another one under way, the version has all traffic already, or something
+                else decides who gets the subject's traffic.
+            LatchedError: The version was rolled back before, and nobody has said that it may come again.
+        """
+        said = attribution(principal, wanted.reason)
+        plan = (preset(wanted.plan) if isinstance(wanted.plan, str) else wanted.plan).checked()
+        subject = self._subject(wanted.kind)
+        with self._database.write() as connection:
+            stable = subject.stable(connection, wanted.subject)
+            release = self._refuse(connection, subject, wanted, stable)
+            now = self._clock()
+            fast = self._is_return(connection, subject, wanted.subject, release, now, plan)
+            rollout = self._new(connection, wanted, plan, stable, release, fast=fast, now=now, principal=principal)
+            details = {"plan": msgspec.json.decode(canonical_json(plan)), "candidate": rollout.candidate, **said}
+            revision = commit_change(
+                connection,
+                kind=ROLLOUT,
+                model=rollout.subject if rollout.kind == "model" else "",
+                subject=rollout.name,
+                principal=principal,
+                action="rollout.create",
+                details=details,
+                now=now,
+            )
+            self._insert(connection, rollout, revision, subject)
+            created = rollout_of(find_row(connection, rollout.name))
+            if dry_run:
+                connection.rollback()
+        return created
+
+    def pause(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Rollout:
+        """Let it keep what it has, and go no further. Failing checks still bring it back.
+
+        Raises:
+            RolloutConflictError: It is not under way.
+        """
+
+        def pause(rollout: Rollout) -> Change:
+            words = reason or f"paused by {principal}"
+            state = msgspec.structs.replace(rollout.state, waiting_for="person", words=words)
+            return Change("pause", Status.PAUSED, words, state)
+
+        return self._by_person(name, pause, reason, principal, dry_run=dry_run)
+
+    def resume(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Rollout:
+        """Go on where it was paused; whatever its checks had found in this step is looked at anew.
+
+        Raises:
+            RolloutConflictError: It is not paused.
+        """
+
+        def resume(rollout: Rollout) -> Change:
+            if rollout.status is not Status.PAUSED:
+                raise RolloutConflictError(name=rollout.name, problem=f"is {rollout.status.value}, not paused")
+            return _resumed(rollout, reason or f"resumed by {principal}", self._clock())
+
+        return self._by_person(name, resume, reason, principal, dry_run=dry_run)
+
+    def promote(
+        self, name: str, *, to_end: bool = False, reason: str = "", principal: str = LOCAL, dry_run: bool = False
+    ) -> Rollout:
+        """Go on by a person's word: past the approval that it waits for, to the next step, or to the end.
+
+        Raises:
+            RolloutConflictError: It is not under way, or the new version is not loaded yet.
+        """
+
+        def promote(rollout: Rollout) -> Change:
+            words = reason or f"promoted by {principal}"
+            if not rollout.active or rollout.state.step < 0:
+                problem = f"is {rollout.status.value}" if not rollout.active else "is still being prepared"
+                raise RolloutConflictError(name=rollout.name, problem=f"{problem}, so it cannot be promoted")
+            last = len(rollout.plan.steps) - 1
+            if rollout.status is Status.PAUSED and rollout.state.waiting_for == APPROVAL and not to_end:
+                return _approved(rollout, words, self._clock())
+            return entering(rollout, last if to_end else min(last, rollout.state.step + 1), words, self._clock())
+
+        return self._by_person(name, promote, reason, principal, dry_run=dry_run)
+
+    def abort(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Rollout:
+        """Stop it and give the old version everything, at once. The new version may come again.
+
+        Raises:
+            RolloutConflictError: It is not under way.
+        """
+        return self._by_person(
+            name,
+            lambda rollout: ending(
+                rollout, "abort", Status.ABORTED, reason or f"aborted by {principal}", self._clock(), latch=False
+            ),
+            reason,
+            principal,
+            dry_run=dry_run,
+        )
+
+    def rollback(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Rollout:
+        """Give the old version everything, at once, even after the rollout is complete. The new version is latched.
+
+        Raises:
+            RolloutConflictError: It was rolled back or aborted already, or something else has the traffic since.
+        """
+
+        def back(rollout: Rollout) -> Change:
+            if rollout.status is Status.COMPLETED and not rollout.stable:
+                raise RolloutConflictError(name=rollout.name, problem="replaced nothing to return to")
+            return ending(
+                rollout, "rollback", Status.ROLLED_BACK, reason or f"rolled back by {principal}", self._clock()
+            )
+
+        return self._by_person(name, back, reason, principal, dry_run=dry_run)
+
+    def retry(
+        self,
+        name: str,
+        *,
+        reason: str = "",
+        override_latch: bool = False,
+        principal: str = LOCAL,
+        dry_run: bool = False,
+    ) -> Rollout:
+        """Begin again, from the first step, what was aborted or rolled back.
+
+        Raises:
+            RolloutConflictError: It is under way, or complete.
+            LatchedError: The version is latched, and nobody has said that it may come again.
+        """
+        found = self.find(name)
+        if found.status not in {Status.ABORTED, Status.ROLLED_BACK}:
+            raise RolloutConflictError(name=found.name, problem=f"is {found.status.value}: nothing to retry")
+        wanted = RolloutRequest(found.subject, found.candidate, found.plan, found.kind, reason, override_latch)
+        return self.create(wanted, principal=principal, dry_run=dry_run)
+
+    # --- for the controller ---
+
+    def act(self, connection: Connection, rollout: Rollout, change: Change, *, principal: str, epoch: int) -> Rollout:
+        """Change a rollout inside the transaction of whoever holds the lease; traffic moves with it.
+
+        Raises:
+            StaleError: It has changed since it was seen.
+            RolloutConflictError: That cannot be.
+        """
+        now, subject = self._clock(), self._subject(rollout.kind)
+        row = find_row(connection, rollout.name)
+        values = dict(change.values)
+        route = route_of(row) if row.routing is not None else None
+        if change.target in {Status.ROLLED_BACK, Status.ABORTED}:
+            self._restore(connection, rollout, subject, principal, change.reason, now)
+            values["routing"], route = None, None
+            subject.route(connection, rollout, None)
+        elif change.target is Status.COMPLETED:
+            subject.settle(connection, rollout, rollout.candidate, principal=principal, reason=change.reason, now=now)
+            subject.route(connection, rollout, None)
+        elif change.weight is not None and route is not None:
+            step = rollout.plan.steps[change.state.step]
+            route = next_route(route, change.weight, shadow=step.shadow, processes=change.state.processes)
+            values["routing"] = encoded(route)
+            subject.route(connection, rollout, route)
+        filled = msgspec.structs.replace(change, values=values)
+        return apply(connection, rollout, filled, principal=principal, epoch=epoch, now=now)
+
+    def let_go(self, connection: Connection, rollout: Rollout, *, principal: str, epoch: int) -> None:
+        """Keep the old version loaded no longer."""
+        now = self._clock()
+        commit_change(
+            connection,
+            kind=ROLLOUT,
+            model=rollout.subject if rollout.kind == "model" else "",
+            subject=rollout.name,
+            principal=principal,
+            action="rollout.release",
+            details={"stable": rollout.stable, "epoch": epoch},
+            now=now,
+        )
+        mine = (rollouts.c.name == rollout.name) & (rollouts.c.seen == rollout.seen)
+        if connection.execute(rollouts.update().where(mine).values(routing=None, seen=rollout.seen + 1)).rowcount != 1:
+            raise StaleError(rollout.name)
+
+    # --- parts ---
+
+    def _subject(self, kind: str) -> Subject:
+        if kind not in self._subjects:
+            raise InvalidPlanError(problem=f"`{kind[:80]}` cannot be rolled out; {', '.join(self._subjects)} can")
+        return self._subjects[kind]
+
+    def _refuse(self, connection: Connection, subject: Subject, wanted: RolloutRequest, stable: str) -> Release:
+        """Refuse what cannot be rolled out; returns the new version."""
+        name = wanted.subject
+        under_way = (rollouts.c.kind == subject.kind) & (rollouts.c.subject == name) & rollouts.c.status.in_(ACTIVE)
+        other = connection.scalar(select(rollouts.c.name).where(under_way))
+        if other is not None:
+            raise RolloutConflictError(name=name, problem=f"has rollout `{other}` under way")
+        if not stable:
+            problem = "has no version that answers now: there is nothing to compare with, so point `champion` to one"
+            raise RolloutConflictError(name=name, problem=problem)
+        found = subject.release(connection, name, wanted.version)
+        if found is None:
+            raise RolloutConflictError(name=name, problem=f"has no usable version `{wanted.version[:80]}`")
+        if stable == found.version:
+            raise RolloutConflictError(name=name, problem=f"gives everybody {stable} already")
+        problem = subject.refuse(connection, name)
+        if problem:
+            raise RolloutConflictError(name=name, problem=f"cannot be rolled out: {problem}")
+        latched = (rollouts.c.kind == subject.kind) & (rollouts.c.subject == name) & rollouts.c.latched
+        latched &= rollouts.c.digest == found.digest
+        former = connection.execute(select(rollouts.c.name, rollouts.c.reason).where(latched)).first()
+        if former is not None and not wanted.override_latch:
+            raise LatchedError(name=name, version=found.version, rollout=former.name, problem=former.reason)
+        return found
+
+    def _is_return(
+        self,
+        connection: Connection,
+        subject: Subject,
+        name: str,
+        release: Release,
+        now: datetime,
+        plan: RolloutPlan,
+    ) -> bool:
+        """Tell whether the version had all traffic a moment ago, by the newest rollout that is complete."""
+        mine = (rollouts.c.kind == subject.kind) & (rollouts.c.subject == name)
+        done = select(rollouts).where(mine, rollouts.c.status == Status.COMPLETED.value)
+        newest = connection.execute(done.order_by(rollouts.c.number.desc()).limit(1)).one_or_none()
+        if newest is None or newest.stable != release.version or newest.finished_at is None:
+            return False
+        return (now - from_text(newest.finished_at)).total_seconds() <= plan.fast_rollback_seconds
+
+    def _new(
+        self,
+        connection: Connection,
+        wanted: RolloutRequest,
+        plan: RolloutPlan,
+        stable: str,
+        release: Release,
+        *,
+        fast: bool,
+        now: datetime,
+        principal: str,
+    ) -> Rollout:
+        shortened = wanted.subject[: _LONGEST_NAME - 8]
+        count = connection.scalar(
+            select(func.count()).where(rollouts.c.name.startswith(f"{shortened}-", autoescape=True))
+        )
+        return Rollout(
+            name=f"{shortened}-{(count or 0) + 1}",
+            kind=wanted.kind,
+            subject=wanted.subject,
+            status=Status.PREPARING,
+            plan=msgspec.structs.replace(IMMEDIATE, kind=plan.kind) if fast else plan,
+            state=RolloutState(words="the new version is being loaded", entered_at=now),
+            stable=stable,
+            candidate=release.version,
+            digest=release.digest,
+            weight=0.0,
+            fast=fast,
+            latched=False,
+            reason=wanted.reason,
+            evidence=Evidence(),
+            seen=0,
+            created_at=now,
+            created_by=principal,
+        )
+
+    def _insert(self, connection: Connection, rollout: Rollout, revision: int, subject: Subject) -> None:
+        declared = measures(rollout.name, rollout.plan)
+        declare(connection, declared)
+        route = first_route(rollout, scored=declared.scored)
+        state = msgspec.structs.replace(rollout.state, revision=revision)
+        connection.execute(
+            insert(rollouts).values(
+                name=rollout.name,
+                number=revision,
+                kind=rollout.kind,
+                subject=rollout.subject,
+                status=rollout.status.value,
+                plan=canonical_json(rollout.plan).decode(),
+                state=encoded(state),
+                evidence=encoded(rollout.evidence),
+                routing=encoded(route),
+                stable=rollout.stable,
+                candidate=rollout.candidate,
+                digest=rollout.digest,
+                weight=0.0,
+                fast=rollout.fast,
+                latched=False,
+                seen=0,
+                reason=rollout.reason,
+                created_at=to_text(rollout.created_at),
+                created_by=rollout.created_by,
+            )
+        )
+        subject.route(connection, rollout, route)
+
+    def _restore(
+        self, connection: Connection, rollout: Rollout, subject: Subject, principal: str, reason: str, now: datetime
+    ) -> None:
+        """Point the subject back, where the new version had got everything for good."""
+        if rollout.status is not Status.COMPLETED:
+            return
+        present = subject.stable(connection, rollout.subject)
+        if present != rollout.candidate:
+            problem = f"is over, and {rollout.subject} points to {present or 'nothing'} since"
+            raise RolloutConflictError(name=rollout.name, problem=problem)
+        if subject.release(connection, rollout.subject, rollout.stable) is None:
+            problem = f"replaced {rollout.stable}, which is gone or rejected"
+            raise RolloutConflictError(name=rollout.name, problem=problem)
+        subject.settle(connection, rollout, rollout.stable, principal=principal, reason=reason, now=now)
+
+    def _by_person(
+        self, name: str, change: Callable[[Rollout], Change], reason: str, principal: str, *, dry_run: bool
+    ) -> Rollout:
+        """Do what a person wants, whatever the controller does meanwhile."""
+        attribution(principal, reason)
+        with self._database.write() as connection:  # writers come one after another: what is seen here is how it is
+            rollout = rollout_of(find_row(connection, name))
+            if not rollout.active and rollout.status is not Status.COMPLETED:
+                raise RolloutConflictError(name=rollout.name, problem=f"is {rollout.status.value}, so it is over")
+            result = self.act(connection, rollout, change(rollout), principal=principal, epoch=0)
+            if dry_run:
+                connection.rollback()
+        if self._readiness is not None and not dry_run:
+            self._readiness.await_followers()
+        return result
+
+
+def entering(rollout: Rollout, step: int, words: str, now: datetime, processes: tuple[str, ...] = ()) -> Change:
+    """Return the change that begins a step."""
+    planned = rollout.plan.steps[step]
+    state = RolloutState(step=step, entered_at=now, approved=rollout.state.approved, processes=processes, words=words)
+    values = {"evidence": encoded(msgspec.structs.replace(rollout.evidence, waiting={}))}
+    return Change("step", Status.PROGRESSING, words, state, planned.weight, values)
+
+
+def ending(rollout: Rollout, kind: str, status: Status, reason: str, now: datetime, *, latch: bool = True) -> Change:
+    """Return the change that gives the old version everything."""
+    state = msgspec.structs.replace(rollout.state, waiting_for="", words=reason, processes=())
+    values = {"latched": latch, "finished_at": to_text(now), "held_until": None}
+    return Change(kind, status, reason, state, 0.0, values)
+
+
+def completing(rollout: Rollout, reason: str, now: datetime) -> Change:
+    """Return the change that gives the new version everything for good; the old one stays loaded for a while."""
+    state = msgspec.structs.replace(rollout.state, waiting_for="", words=reason, processes=())
+    held = to_text(now + timedelta(seconds=rollout.plan.hold_down_seconds))
+    return Change("complete", Status.COMPLETED, reason, state, 1.0, {"finished_at": to_text(now), "held_until": held})
+
+
+def _resumed(rollout: Rollout, words: str, now: datetime) -> Change:
+    status = Status.PREPARING if rollout.state.step < 0 else Status.PROGRESSING
+    state = msgspec.structs.replace(rollout.state, waiting_for="", words=words, checks={}, resumed_at=now)
+    return Change("resume", status, words, state)
+
+
+def _approved(rollout: Rollout, words: str, now: datetime) -> Change:
+    state = msgspec.structs.replace(
+        rollout.state, waiting_for="", words=words, approved=rollout.state.step, resumed_at=now
+    )
+    return Change("approve", Status.PROGRESSING, words, state)
+
+
+def _transition(row: Row[Any]) -> Transition:
+    return Transition(
+        row.seq,
+        row.kind,
+        row.source,
+        row.target,
+        row.step,
+        row.weight,
+        row.reason,
+        row.epoch,
+        from_text(row.at),
+        row.by,
+    )

@@ -1,0 +1,80 @@
+"""Models: whoever is champion answers the bare name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from crossfade.core.identity import CHAMPION
+from crossfade.registry.acceptance import MAX_REASON
+from crossfade.registry.native_changes import move_alias
+from crossfade.registry.native_records import require_model
+from crossfade.registry.requests import ProcessStatus
+from crossfade.registry.versions import REJECTED
+from crossfade.releases.rollout import Rollout
+from crossfade.releases.subjects.port import Release
+from crossfade.storage.tables import ROUTED, aliases, experiments, models, versions
+from crossfade.traffic.fleet import FAILED, READY
+from crossfade.traffic.routing import ExperimentRoute
+
+
+class ModelSubject:
+    """Implements `Subject` for models.
+
+    The champion and the rollout change in one transaction, which needs records of our own: this calls what the native
+    backend calls.
+    """
+
+    kind = "model"
+
+    def stable(self, connection: Connection, name: str) -> str:
+        """Return the champion."""
+        require_model(connection, name)
+        here = (aliases.c.model == name) & (aliases.c.alias == CHAMPION)
+        return connection.scalar(select(aliases.c.semver).where(here)) or ""
+
+    def release(self, connection: Connection, name: str, version: str) -> Release | None:
+        """Return a version by its semver, or by an alias."""
+        pointed = select(aliases.c.semver).where((aliases.c.model == name) & (aliases.c.alias == version))
+        semver = connection.scalar(pointed) or version
+        here = (versions.c.model == name) & (versions.c.semver == semver) & (versions.c.stage != REJECTED)
+        digest = connection.scalar(select(versions.c.manifest_digest).where(here))
+        return None if digest is None else Release(semver, digest)
+
+    def refuse(self, connection: Connection, name: str) -> str:
+        """Only one thing at a time decides who answers a model."""
+        if connection.scalar(select(models.c.unloaded).where(models.c.name == name)):
+            return f"somebody asked not to serve `{name}`"
+        running = (experiments.c.model == name) & experiments.c.status.in_(ROUTED)
+        found = connection.scalar(select(experiments.c.name).where(running).limit(1))
+        return f"experiment `{found}` has its traffic; decide or stop that first" if found else ""
+
+    def route(self, connection: Connection, rollout: Rollout, route: ExperimentRoute | None) -> None:
+        """Do nothing: snapshots read rollouts."""
+
+    def settle(
+        self, connection: Connection, rollout: Rollout, version: str, *, principal: str, reason: str, now: datetime
+    ) -> None:
+        """Make a version the champion."""
+        move_alias(
+            connection,
+            rollout.subject,
+            CHAMPION,
+            version,
+            expected=None,
+            principal=principal,
+            reason=f"rollout {rollout.name}: {reason}"[:MAX_REASON],
+            now=now,
+        )
+
+    def prepared(self, rollout: Rollout, processes: Sequence[ProcessStatus]) -> tuple[bool, str]:
+        """Look at the slots that processes report."""
+        ref, ready = f"{rollout.subject}:{rollout.candidate}", True
+        for process in processes:
+            state, problem = process.slots.get(ref, ("", ""))
+            if state == FAILED and process.revision >= rollout.state.revision:
+                return False, f"process {process.host}/{process.pid}: {problem}"
+            ready = ready and state == READY
+        return ready, ""
