@@ -9,21 +9,24 @@ from crossfade.cli.experiments import experiments as experiments_command_line
 from crossfade.cli.jobs import jobs as jobs_command_line
 from crossfade.cli.main import NOUNS, main
 from crossfade.cli.models import models as command_line
+from crossfade.cli.rollouts import rollouts as rollouts_command_line
 from crossfade.client import AsyncClient, Client
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.registry.registry import Registry
+from crossfade.releases.store import RolloutStore
 from crossfade.traffic.switch import AliasSwitch
-from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, rollouts, system, versions
 
 COMMANDS = (
     {f"models {name}" for name in command_line.commands}
     | {f"jobs {name}" for name in jobs_command_line.commands}
     | {f"experiments {name}" for name in experiments_command_line.commands}
-    | (set(NOUNS) - {"models", "jobs", "experiments"})
+    | {f"rollouts {name}" for name in rollouts_command_line.commands}
+    | (set(NOUNS) - {"models", "jobs", "experiments", "rollouts"})
 )
-PARTS = (aliases, blobs, cache, experiments, jobs, models, system, versions)
+PARTS = (aliases, blobs, cache, experiments, jobs, models, rollouts, system, versions)
 ROUTES = {route.name for part in PARTS for route in part.routes.routes}
 CLIENTS = (Client, AsyncClient)
 
@@ -104,12 +107,27 @@ JUDGING = {
     "export": Surfaces(("export_experiment",), ("export_experiment", "experiment_events"), ("experiments export",)),
 }
 """The same for the verbs of `Judge`."""
-TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING}
+ROLLOUTS = {
+    "create": Surfaces(
+        ("create_rollout", "forecast_rollout"), ("create_rollout", "forecast_rollout"), ("rollouts create",)
+    ),
+    "find": Surfaces(("show_rollout",), ("rollout",), ("rollouts show", "rollouts watch")),
+    "list": Surfaces(("list_rollouts",), ("rollouts",), ("rollouts list",)),
+    "history": Surfaces(("rollout_history",), ("rollout_history",), ("rollouts history",)),
+    "pause": Surfaces(("pause_rollout",), ("pause_rollout",), ("rollouts pause",)),
+    "resume": Surfaces(("resume_rollout",), ("resume_rollout",), ("rollouts resume",)),
+    "promote": Surfaces(("promote_rollout",), ("promote_rollout",), ("rollouts promote",)),
+    "abort": Surfaces(("abort_rollout",), ("abort_rollout",), ("rollouts abort",)),
+    "rollback": Surfaces(("roll_back_rollout",), ("roll_back_rollout",), ("rollouts rollback",)),
+    "retry": Surfaces(("retry_rollout",), ("retry_rollout",), ("rollouts retry",)),
+}
+"""The same for the verbs of `RolloutStore`; the controller's are nobody else's."""
+TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING, "rollouts": ROLLOUTS}
 EVERYTHING = {f"{noun} {verb}": row for noun, table in TABLES.items() for verb, row in table.items()}
 
 BEYOND = Surfaces(
-    routes=("show_status", "show_cache", "invalidate_answers", "show_bandit"),
-    client=("status", "cache_status", "invalidate_answers", "record_outcomes", "bandit", "send", "close"),
+    routes=("show_status", "show_cache", "invalidate_answers", "show_bandit", "list_plans"),
+    client=("plans", "status", "cache_status", "invalidate_answers", "record_outcomes", "bandit", "send", "close"),
     commands=(
         "cache",
         "demo",
@@ -120,6 +138,7 @@ BEYOND = Surfaces(
         "experiments power",
         "outcomes",
         "replay",
+        "rollouts plans",
         "serve",
         "settings",
     ),
@@ -147,6 +166,10 @@ def test_every_verb_of_batch_jobs_is_in_the_table():
 def test_every_verb_of_experiments_is_in_the_table():
     assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach"}
     assert set(JUDGING) == verbs_of(Judge)
+
+
+def test_every_verb_of_rollouts_is_in_the_table():
+    assert set(ROLLOUTS) == verbs_of(RolloutStore) - {"act", "attended", "let_go"}
 
 
 def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():

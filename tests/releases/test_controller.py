@@ -4,18 +4,18 @@ import msgspec
 import pytest
 
 from crossfade.releases.plan import Step
-from crossfade.releases.rollout import Status
+from crossfade.releases.rollout import RolloutStatus
 from tests.releases.life import PLAN
 
 
 def test_a_good_version_gets_everything_step_by_step(stage):
     rollout = stage.begin()
-    assert (rollout.status, rollout.weight, rollout.name) == (Status.PREPARING, 0.0, "m-1")
+    assert (rollout.status, rollout.weight, rollout.name) == (RolloutStatus.PREPARING, 0.0, "m-1")
     weights = []
     while rollout.active:
         rollout = stage.second(old=90, new=10)
         weights.append(rollout.weight)
-    assert rollout.status is Status.COMPLETED
+    assert rollout.status is RolloutStatus.COMPLETED
     assert sorted(set(weights)) == [0.1, 0.5, 1.0]
     assert weights == sorted(weights)
     assert stage.champion == "1.0.1"

@@ -42,6 +42,9 @@ from crossfade.registry.requests import (
 )
 from crossfade.registry.verification import VerifyReport
 from crossfade.registry.versions import AliasMove, Card, Manifest, Page, RegisteredModel, StageChange, Version
+from crossfade.releases.plan import RolloutPlan
+from crossfade.releases.requests import PromoteRequest, RetryRequest, RolloutForecast, RolloutRequest
+from crossfade.releases.rollout import Rollout, RolloutTransition
 from crossfade.storage.blobs.port import Blob
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.allocation.specs import LayerSpec
@@ -303,6 +306,72 @@ def layers() -> Call[tuple[Layer, ...]]:
 def _life_of(name: str, verb: str, reason: str) -> Call[Experiment]:
     path = f"{API}/experiments/{segment(name)}/{verb}"
     return Call("POST", path, json_as(Experiment), body=ReasonRequest(reason), repeatable=True)
+
+
+def create_rollout(wanted: RolloutRequest) -> Call[Rollout]:
+    """Begin to roll a version out: it is loaded everywhere, then gets traffic by the steps of its plan."""
+    return Call("POST", f"{API}/rollouts", json_as(Rollout), body=wanted)
+
+
+def forecast_rollout(wanted: RolloutRequest) -> Call[RolloutForecast]:
+    """Say what a rollout would do, and after how many requests it would see twice as many errors."""
+    return Call("POST", f"{API}/rollouts/forecast", json_as(RolloutForecast), body=wanted, repeatable=True)
+
+
+def plans() -> Call[dict[str, RolloutPlan]]:
+    """List the plans that need not be written."""
+    return Call("GET", f"{API}/rollouts/plans", json_as(dict[str, RolloutPlan]), repeatable=True)
+
+
+def rollouts(*, subject: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Call[Page[Rollout]]:
+    """List rollouts, newest first."""
+    params = {"subject": subject, "cursor": cursor, "limit": limit} | ({"status": status} if status else {})
+    return Call("GET", f"{API}/rollouts", json_as(Page[Rollout]), params, repeatable=True)
+
+
+def rollout(name: str) -> Call[Rollout]:
+    """Return a rollout; the name of a model or document stands for its newest one."""
+    return Call("GET", f"{API}/rollouts/{segment(name)}", json_as(Rollout), repeatable=True)
+
+
+def rollout_history(name: str) -> Call[tuple[RolloutTransition, ...]]:
+    """List everything that happened to a rollout, oldest first."""
+    path = f"{API}/rollouts/{segment(name)}/history"
+    return Call("GET", path, json_as(tuple[RolloutTransition, ...]), repeatable=True)
+
+
+def pause_rollout(name: str, *, reason: str = "") -> Call[Rollout]:
+    """Let a rollout keep what it has, and go no further. Failing checks still bring it back."""
+    return _move_of(name, "pause", ReasonRequest(reason))
+
+
+def resume_rollout(name: str, *, reason: str = "") -> Call[Rollout]:
+    """Let a paused rollout go on."""
+    return _move_of(name, "resume", ReasonRequest(reason))
+
+
+def promote_rollout(name: str, *, to_end: bool = False, reason: str = "") -> Call[Rollout]:
+    """Go on by a person's word: past the approval that it waits for, to the next step, or to the end."""
+    return _move_of(name, "promote", PromoteRequest(to_end, reason))
+
+
+def abort_rollout(name: str, *, reason: str = "") -> Call[Rollout]:
+    """Stop a rollout that is under way, and give the old version everything. The new version may come again."""
+    return _move_of(name, "abort", ReasonRequest(reason))
+
+
+def roll_back_rollout(name: str, *, reason: str = "") -> Call[Rollout]:
+    """Give the old version everything, even after the end of the rollout. The new version is latched."""
+    return _move_of(name, "rollback", ReasonRequest(reason))
+
+
+def retry_rollout(name: str, *, override_latch: bool = False, reason: str = "") -> Call[Rollout]:
+    """Begin again, from the first step, what was aborted or rolled back."""
+    return _move_of(name, "retry", RetryRequest(override_latch, reason))
+
+
+def _move_of(name: str, verb: str, body: msgspec.Struct) -> Call[Rollout]:
+    return Call("POST", f"{API}/rollouts/{segment(name)}/{verb}", json_as(Rollout), body=body)
 
 
 def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> Call[Recorded]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from crossfade.errors import RolloutConflictError, RolloutNotFoundError
-from crossfade.releases.rollout import LEGAL, Evidence, Rollout, RolloutState, Status, rollout_of
+from crossfade.releases.rollout import LEGAL, Rollout, RolloutEvidence, RolloutState, RolloutStatus, rollout_of
 from crossfade.storage.changes import commit_change
 from crossfade.storage.tables import rollout_transitions, rollouts
 from crossfade.storage.times import to_text
@@ -36,7 +36,7 @@ class Change(msgspec.Struct, frozen=True):
     """
 
     kind: str
-    target: Status
+    target: RolloutStatus
     reason: str
     state: RolloutState
     weight: float | None = None
@@ -115,7 +115,7 @@ def apply(
     return rollout_of(find_row(connection, rollout.name))
 
 
-def keep_evidence(connection: Connection, rollout: Rollout, evidence: Evidence, state: RolloutState) -> Rollout:
+def keep_evidence(connection: Connection, rollout: Rollout, evidence: RolloutEvidence, state: RolloutState) -> Rollout:
     """Keep what was measured; nothing that processes follow changes.
 
     Raises:

@@ -21,9 +21,10 @@ from crossfade.errors import CrossfadeError, UnavailableError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.changing import Change, StaleError, keep_evidence
 from crossfade.releases.checks.measuring import Measurer
+from crossfade.releases.moves import completing, ending, entering
 from crossfade.releases.policy import Abort, Action, Complete, Enter, Pause, RollBack, Wait, next_action
-from crossfade.releases.rollout import ACTIVE, Rollout, Status
-from crossfade.releases.store import RolloutStore, completing, ending, entering
+from crossfade.releases.rollout import ACTIVE, Rollout, RolloutStatus
+from crossfade.releases.store import RolloutStore
 from crossfade.releases.surroundings import Surroundings
 from crossfade.settings import ReleaseSettings
 from crossfade.storage.database import Database
@@ -139,7 +140,7 @@ class Controller:
         evidence, state = self._measurer.look(rollout, situation)
         seen = msgspec.structs.replace(rollout, evidence=evidence, state=state)
         action = next_action(seen, situation)
-        if isinstance(action, Wait) and action.reason != state.words and rollout.status is not Status.PAUSED:
+        if isinstance(action, Wait) and action.reason != state.words and rollout.status is not RolloutStatus.PAUSED:
             state = msgspec.structs.replace(state, words=action.reason)
             seen = msgspec.structs.replace(seen, state=state)
         if (evidence, state) == (rollout.evidence, rollout.state) and isinstance(action, Wait):
@@ -157,12 +158,12 @@ class Controller:
             case Complete(reason):
                 return completing(rollout, reason, now)
             case RollBack(reason, latch):
-                return ending(rollout, "rollback", Status.ROLLED_BACK, reason, now, latch=latch)
+                return ending(rollout, "rollback", RolloutStatus.ROLLED_BACK, reason, now, latch=latch)
             case Abort(reason):
-                return ending(rollout, "abort", Status.ABORTED, reason, now, latch=False)
+                return ending(rollout, "abort", RolloutStatus.ABORTED, reason, now, latch=False)
             case Pause(reason, waiting_for):
                 state = msgspec.structs.replace(rollout.state, waiting_for=waiting_for, words=reason)
-                return Change("pause", Status.PAUSED, reason, state)
+                return Change("pause", RolloutStatus.PAUSED, reason, state)
 
     def _write(self, before: Rollout, seen: Rollout, change: Change | None) -> None:
         with self._database.write() as connection:

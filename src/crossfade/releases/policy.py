@@ -10,9 +10,9 @@ from datetime import datetime
 
 import msgspec
 
-from crossfade.releases.checks.phase import Result
+from crossfade.releases.checks.phase import CheckResult
 from crossfade.releases.checks.spec import CheckSpec
-from crossfade.releases.rollout import APPROVAL, PERSON, Rollout, Status
+from crossfade.releases.rollout import APPROVAL, PERSON, Rollout, RolloutStatus
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -107,16 +107,16 @@ def _wrong(rollout: Rollout, seen: Situation) -> Action | None:
     if seen.stable != rollout.stable:
         return Abort(f"somebody moved {rollout.subject} to {seen.stable or 'nothing'} meanwhile")
     for check in _checks(rollout):
-        if rollout.check_state(check).phase(check) is Result.FAIL:
+        if rollout.check_state(check).phase(check) is CheckResult.FAIL:
             return RollBack(f"check `{check.name}` failed: {_words(rollout, check)}")
-    if rollout.status is Status.PREPARING and seen.problem:
+    if rollout.status is RolloutStatus.PREPARING and seen.problem:
         return Abort(f"version {rollout.candidate} cannot be loaded: {seen.problem}")
     return None
 
 
 def _waiting(rollout: Rollout, seen: Situation) -> Action | None:
     """What is paused stays so; what has to be looked at is paused."""
-    if rollout.status is Status.PAUSED:
+    if rollout.status is RolloutStatus.PAUSED:
         return Wait(rollout.state.words)
     if seen.emergency:
         return Pause(f"emergency mode: {seen.emergency}")
@@ -124,14 +124,14 @@ def _waiting(rollout: Rollout, seen: Situation) -> Action | None:
     if rollout.plan.deadline_seconds and age > rollout.plan.deadline_seconds:
         return Pause(f"it takes longer than the {rollout.plan.deadline_seconds:g} seconds of its plan")
     for check in _checks(rollout):
-        if rollout.check_state(check).phase(check) in {Result.ERROR, Result.INCONCLUSIVE}:
+        if rollout.check_state(check).phase(check) in {CheckResult.ERROR, CheckResult.INCONCLUSIVE}:
             return Pause(f"check `{check.name}` decides nothing: {_words(rollout, check)}")
     return None
 
 
 def _missing(rollout: Rollout, seen: Situation) -> Action | None:
     """What a rollout has to wait for before it may go on."""
-    if rollout.status is Status.PREPARING:
+    if rollout.status is RolloutStatus.PREPARING:
         return _unprepared(rollout, seen)
     lack = _lack(rollout, seen)
     if lack:
@@ -153,7 +153,7 @@ def _lack(rollout: Rollout, seen: Situation) -> str:
     if state.requests < step.minimum_units:
         return f"{state.requests} of {step.minimum_units} requests have come"
     for check in _checks(rollout):
-        if rollout.check_state(check).phase(check) is not Result.PASS:
+        if rollout.check_state(check).phase(check) is not CheckResult.PASS:
             return f"check `{check.name}` has not passed yet: {_words(rollout, check)}"
     return ""
 

@@ -39,6 +39,35 @@ class PromoteRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     reason: str = ""
 
 
+class RetryRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Begin again.
+
+    Args:
+        override_latch: Roll out a version that was rolled back before: a person's word, with a reason.
+        reason: Why, for the audit log.
+    """
+
+    override_latch: bool = False
+    reason: str = ""
+
+
+class StepForecast(msgspec.Struct, frozen=True):
+    """One step of a forecast.
+
+    Args:
+        weight: Of the new version.
+        hold_seconds: At least.
+        requests_to_see: How many requests of the new version it takes to see twice the errors, in half of all cases;
+            None when it would take more than ten million.
+        seconds_to_see: How long that takes at the present traffic; None without traffic.
+    """
+
+    weight: float
+    hold_seconds: float
+    requests_to_see: int | None
+    seconds_to_see: float | None
+
+
 class RolloutForecast(msgspec.Struct, frozen=True):
     """What a plan would do, and how much it would see.
 
@@ -61,20 +90,3 @@ class RolloutForecast(msgspec.Struct, frozen=True):
     base_rate: float
     requests_per_second: float
     steps: tuple[StepForecast, ...] = ()
-
-
-class StepForecast(msgspec.Struct, frozen=True):
-    """One step of a forecast.
-
-    Args:
-        weight: Of the new version.
-        hold_seconds: At least.
-        requests_to_see: How many requests of the new version it takes to see twice the errors, in half of all cases;
-            None when it would take more than ten million.
-        seconds_to_see: How long that takes at the present traffic; None without traffic.
-    """
-
-    weight: float
-    hold_seconds: float
-    requests_to_see: int | None
-    seconds_to_see: float | None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from crossfade.methods.stats.error_rate import ErrorRate
-from crossfade.releases.checks.phase import Counts, Limits, Measurement, Result
+from crossfade.releases.checks.phase import CheckCounts, CheckResult, Limits, Measurement
 from crossfade.releases.checks.spec import CheckSpec
 from crossfade.releases.plan import RolloutPlan
 from crossfade.storage.times import from_text
@@ -26,7 +26,7 @@ PERSON, APPROVAL = "person", "approval"
 """What a paused rollout waits for."""
 
 
-class Status(StrEnum):
+class RolloutStatus(StrEnum):
     """Where a rollout is in its life."""
 
     PREPARING = "preparing"
@@ -43,26 +43,15 @@ class Status(StrEnum):
     """It was stopped before its end: it has nothing."""
 
 
-ACTIVE = (Status.PREPARING, Status.PROGRESSING, Status.PAUSED)
-LEGAL: dict[Status, tuple[Status, ...]] = {
-    Status.PREPARING: (Status.PROGRESSING, Status.PAUSED, Status.ROLLED_BACK, Status.ABORTED),
-    Status.PROGRESSING: (
-        Status.PROGRESSING,
-        Status.PAUSED,
-        Status.COMPLETED,
-        Status.ROLLED_BACK,
-        Status.ABORTED,
-    ),
-    Status.PAUSED: (
-        Status.PREPARING,
-        Status.PROGRESSING,
-        Status.COMPLETED,
-        Status.ROLLED_BACK,
-        Status.ABORTED,
-    ),
-    Status.COMPLETED: (Status.ROLLED_BACK,),
-    Status.ROLLED_BACK: (),
-    Status.ABORTED: (),
+ACTIVE = (RolloutStatus.PREPARING, RolloutStatus.PROGRESSING, RolloutStatus.PAUSED)
+_ENDS = (RolloutStatus.ROLLED_BACK, RolloutStatus.ABORTED)
+LEGAL: dict[RolloutStatus, tuple[RolloutStatus, ...]] = {
+    RolloutStatus.PREPARING: (RolloutStatus.PROGRESSING, RolloutStatus.PAUSED, RolloutStatus.COMPLETED, *_ENDS),
+    RolloutStatus.PROGRESSING: (RolloutStatus.PROGRESSING, RolloutStatus.PAUSED, RolloutStatus.COMPLETED, *_ENDS),
+    RolloutStatus.PAUSED: (RolloutStatus.PREPARING, RolloutStatus.PROGRESSING, RolloutStatus.COMPLETED, *_ENDS),
+    RolloutStatus.COMPLETED: (RolloutStatus.ROLLED_BACK,),
+    RolloutStatus.ROLLED_BACK: (),
+    RolloutStatus.ABORTED: (),
 }
 
 
@@ -75,11 +64,11 @@ class CheckState(msgspec.Struct, frozen=True, omit_defaults=True):
         measured_at: When that was.
     """
 
-    counts: Counts = Counts()
+    counts: CheckCounts = CheckCounts()
     last: Measurement | None = None
     measured_at: datetime | None = None
 
-    def phase(self, check: CheckSpec) -> Result:
+    def phase(self, check: CheckSpec) -> CheckResult:
         """Return what its results add up to."""
         limits = Limits(check.failure_limit, check.inconclusive_limit, check.error_limit, check.success_count)
         return self.counts.phase(limits)
@@ -125,7 +114,7 @@ Window = tuple[int, int, int, int]
 """Bad events of the new version, of how many; of the old one, of how many."""
 
 
-class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
+class RolloutEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was counted since the beginning; it stays when steps change.
 
     Args:
@@ -170,7 +159,7 @@ class Rollout(msgspec.Struct, frozen=True):
     name: str
     kind: str
     subject: str
-    status: Status
+    status: RolloutStatus
     plan: RolloutPlan
     state: RolloutState
     stable: str
@@ -180,7 +169,7 @@ class Rollout(msgspec.Struct, frozen=True):
     fast: bool
     latched: bool
     reason: str
-    evidence: Evidence
+    evidence: RolloutEvidence
     seen: int
     created_at: datetime
     created_by: str
@@ -192,16 +181,20 @@ class Rollout(msgspec.Struct, frozen=True):
         """Whether it is under way."""
         return self.status in ACTIVE
 
+    def shown(self) -> Rollout:
+        """Return what people are shown: all but the inner state of tests."""
+        return msgspec.structs.replace(self, evidence=msgspec.structs.replace(self.evidence, tests={}, proofs={}))
+
     def check_state(self, check: CheckSpec) -> CheckState:
         """Return what a check has found in this step."""
         return self.state.checks.get(check.name, CheckState())
 
 
-class Transition(msgspec.Struct, frozen=True):
+class RolloutTransition(msgspec.Struct, frozen=True):
     """One entry of a rollout's history.
 
     Args:
-        seq: Counts up from 1.
+        seq: CheckCounts up from 1.
         kind: What happened: `start`, `step`, `pause`, `resume`, `approve`, `complete`, `rollback`, `abort`, `release`.
         source, target: Statuses.
         step: Of the plan.
@@ -230,7 +223,7 @@ def rollout_of(row: Row) -> Rollout:  # type: ignore[type-arg]
         name=row.name,
         kind=row.kind,
         subject=row.subject,
-        status=Status(row.status),
+        status=RolloutStatus(row.status),
         plan=msgspec.json.decode(row.plan, type=RolloutPlan),
         state=msgspec.json.decode(row.state, type=RolloutState),
         stable=row.stable,
@@ -240,7 +233,7 @@ def rollout_of(row: Row) -> Rollout:  # type: ignore[type-arg]
         fast=row.fast,
         latched=row.latched,
         reason=row.reason,
-        evidence=msgspec.json.decode(row.evidence, type=Evidence),
+        evidence=msgspec.json.decode(row.evidence, type=RolloutEvidence),
         seen=row.seen,
         created_at=from_text(row.created_at),
         created_by=row.created_by,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -19,15 +19,16 @@ from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Page
 from crossfade.releases.changing import Change, StaleError, apply, encoded, find_row, route_of
 from crossfade.releases.checks.metric import measures
+from crossfade.releases.moves import approving, ending, entering, resuming
 from crossfade.releases.plan import IMMEDIATE, RolloutPlan, preset
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import (
     APPROVAL,
-    Evidence,
     Rollout,
+    RolloutEvidence,
     RolloutState,
-    Status,
-    Transition,
+    RolloutStatus,
+    RolloutTransition,
     first_route,
     next_route,
     rollout_of,
@@ -56,7 +57,7 @@ class RolloutStore:
 
     Example:
         >>> store.create(RolloutRequest("churn", "1.1.0", "fast")).status  # doctest: +SKIP
-        <Status.PREPARING: 'preparing'>
+        <RolloutStatus.PREPARING: 'preparing'>
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class RolloutStore:
             rows = connection.execute(select(rollouts).where(looked_after).order_by(rollouts.c.number)).all()
         return tuple(map(rollout_of, rows))
 
-    def history(self, name: str) -> tuple[Transition, ...]:
+    def history(self, name: str) -> tuple[RolloutTransition, ...]:
         """Return everything that happened to a rollout, oldest first.
 
         Raises:
@@ -166,7 +167,7 @@ class RolloutStore:
         def pause(rollout: Rollout) -> Change:
             words = reason or f"paused by {principal}"
             state = msgspec.structs.replace(rollout.state, waiting_for="person", words=words)
-            return Change("pause", Status.PAUSED, words, state)
+            return Change("pause", RolloutStatus.PAUSED, words, state)
 
         return self._by_person(name, pause, reason, principal, dry_run=dry_run)
 
@@ -178,9 +179,9 @@ class RolloutStore:
         """
 
         def resume(rollout: Rollout) -> Change:
-            if rollout.status is not Status.PAUSED:
+            if rollout.status is not RolloutStatus.PAUSED:
                 raise RolloutConflictError(name=rollout.name, problem=f"is {rollout.status.value}, not paused")
-            return _resumed(rollout, reason or f"resumed by {principal}", self._clock())
+            return resuming(rollout, reason or f"resumed by {principal}", self._clock())
 
         return self._by_person(name, resume, reason, principal, dry_run=dry_run)
 
@@ -199,8 +200,8 @@ class RolloutStore:
                 problem = f"is {rollout.status.value}" if not rollout.active else "is still being prepared"
                 raise RolloutConflictError(name=rollout.name, problem=f"{problem}, so it cannot be promoted")
             last = len(rollout.plan.steps) - 1
-            if rollout.status is Status.PAUSED and rollout.state.waiting_for == APPROVAL and not to_end:
-                return _approved(rollout, words, self._clock())
+            if rollout.status is RolloutStatus.PAUSED and rollout.state.waiting_for == APPROVAL and not to_end:
+                return approving(rollout, words, self._clock())
             return entering(rollout, last if to_end else min(last, rollout.state.step + 1), words, self._clock())
 
         return self._by_person(name, promote, reason, principal, dry_run=dry_run)
@@ -214,7 +215,7 @@ class RolloutStore:
         return self._by_person(
             name,
             lambda rollout: ending(
-                rollout, "abort", Status.ABORTED, reason or f"aborted by {principal}", self._clock(), latch=False
+                rollout, "abort", RolloutStatus.ABORTED, reason or f"aborted by {principal}", self._clock(), latch=False
             ),
             reason,
             principal,
@@ -229,10 +230,10 @@ class RolloutStore:
         """
 
         def back(rollout: Rollout) -> Change:
-            if rollout.status is Status.COMPLETED and not rollout.stable:
+            if rollout.status is RolloutStatus.COMPLETED and not rollout.stable:
                 raise RolloutConflictError(name=rollout.name, problem="replaced nothing to return to")
             return ending(
-                rollout, "rollback", Status.ROLLED_BACK, reason or f"rolled back by {principal}", self._clock()
+                rollout, "rollback", RolloutStatus.ROLLED_BACK, reason or f"rolled back by {principal}", self._clock()
             )
 
         return self._by_person(name, back, reason, principal, dry_run=dry_run)
@@ -253,7 +254,7 @@ class RolloutStore:
             LatchedError: The version is latched, and nobody has said that it may come again.
         """
         found = self.find(name)
-        if found.status not in {Status.ABORTED, Status.ROLLED_BACK}:
+        if found.status not in {RolloutStatus.ABORTED, RolloutStatus.ROLLED_BACK}:
             raise RolloutConflictError(name=found.name, problem=f"is {found.status.value}: nothing to retry")
         wanted = RolloutRequest(found.subject, found.candidate, found.plan, found.kind, reason, override_latch)
         return self.create(wanted, principal=principal, dry_run=dry_run)
@@ -271,11 +272,11 @@ class RolloutStore:
         row = find_row(connection, rollout.name)
         values = dict(change.values)
         route = route_of(row) if row.routing is not None else None
-        if change.target in {Status.ROLLED_BACK, Status.ABORTED}:
+        if change.target in {RolloutStatus.ROLLED_BACK, RolloutStatus.ABORTED}:
             self._restore(connection, rollout, subject, principal, change.reason, now)
             values["routing"], route = None, None
             subject.route(connection, rollout, None)
-        elif change.target is Status.COMPLETED:
+        elif change.target is RolloutStatus.COMPLETED:
             subject.settle(connection, rollout, rollout.candidate, principal=principal, reason=change.reason, now=now)
             subject.route(connection, rollout, None)
         elif change.weight is not None and route is not None:
@@ -346,7 +347,7 @@ class RolloutStore:
     ) -> bool:
         """Tell whether the version had all traffic a moment ago, by the newest rollout that is complete."""
         mine = (rollouts.c.kind == subject.kind) & (rollouts.c.subject == name)
-        done = select(rollouts).where(mine, rollouts.c.status == Status.COMPLETED.value)
+        done = select(rollouts).where(mine, rollouts.c.status == RolloutStatus.COMPLETED.value)
         newest = connection.execute(done.order_by(rollouts.c.number.desc()).limit(1)).one_or_none()
         if newest is None or newest.stable != release.version or newest.finished_at is None:
             return False
@@ -372,7 +373,7 @@ class RolloutStore:
             name=f"{shortened}-{(count or 0) + 1}",
             kind=wanted.kind,
             subject=wanted.subject,
-            status=Status.PREPARING,
+            status=RolloutStatus.PREPARING,
             plan=msgspec.structs.replace(IMMEDIATE, kind=plan.kind) if fast else plan,
             state=RolloutState(words="the new version is being loaded", entered_at=now),
             stable=stable,
@@ -382,7 +383,7 @@ class RolloutStore:
             fast=fast,
             latched=False,
             reason=wanted.reason,
-            evidence=Evidence(),
+            evidence=RolloutEvidence(),
             seen=0,
             created_at=now,
             created_by=principal,
@@ -422,7 +423,7 @@ class RolloutStore:
         self, connection: Connection, rollout: Rollout, subject: Subject, principal: str, reason: str, now: datetime
     ) -> None:
         """Point the subject back, where the new version had got everything for good."""
-        if rollout.status is not Status.COMPLETED:
+        if rollout.status is not RolloutStatus.COMPLETED:
             return
         present = subject.stable(connection, rollout.subject)
         if present != rollout.candidate:
@@ -440,7 +441,7 @@ class RolloutStore:
         attribution(principal, reason)
         with self._database.write() as connection:  # writers come one after another: what is seen here is how it is
             rollout = rollout_of(find_row(connection, name))
-            if not rollout.active and rollout.status is not Status.COMPLETED:
+            if not rollout.active and rollout.status is not RolloutStatus.COMPLETED:
                 raise RolloutConflictError(name=rollout.name, problem=f"is {rollout.status.value}, so it is over")
             result = self.act(connection, rollout, change(rollout), principal=principal, epoch=0)
             if dry_run:
@@ -450,43 +451,8 @@ class RolloutStore:
         return result
 
 
-def entering(rollout: Rollout, step: int, words: str, now: datetime, processes: tuple[str, ...] = ()) -> Change:
-    """Return the change that begins a step."""
-    planned = rollout.plan.steps[step]
-    state = RolloutState(step=step, entered_at=now, approved=rollout.state.approved, processes=processes, words=words)
-    values = {"evidence": encoded(msgspec.structs.replace(rollout.evidence, waiting={}))}
-    return Change("step", Status.PROGRESSING, words, state, planned.weight, values)
-
-
-def ending(rollout: Rollout, kind: str, status: Status, reason: str, now: datetime, *, latch: bool = True) -> Change:
-    """Return the change that gives the old version everything."""
-    state = msgspec.structs.replace(rollout.state, waiting_for="", words=reason, processes=())
-    values = {"latched": latch, "finished_at": to_text(now), "held_until": None}
-    return Change(kind, status, reason, state, 0.0, values)
-
-
-def completing(rollout: Rollout, reason: str, now: datetime) -> Change:
-    """Return the change that gives the new version everything for good; the old one stays loaded for a while."""
-    state = msgspec.structs.replace(rollout.state, waiting_for="", words=reason, processes=())
-    held = to_text(now + timedelta(seconds=rollout.plan.hold_down_seconds))
-    return Change("complete", Status.COMPLETED, reason, state, 1.0, {"finished_at": to_text(now), "held_until": held})
-
-
-def _resumed(rollout: Rollout, words: str, now: datetime) -> Change:
-    status = Status.PREPARING if rollout.state.step < 0 else Status.PROGRESSING
-    state = msgspec.structs.replace(rollout.state, waiting_for="", words=words, checks={}, resumed_at=now)
-    return Change("resume", status, words, state)
-
-
-def _approved(rollout: Rollout, words: str, now: datetime) -> Change:
-    state = msgspec.structs.replace(
-        rollout.state, waiting_for="", words=words, approved=rollout.state.step, resumed_at=now
-    )
-    return Change("approve", Status.PROGRESSING, words, state)
-
-
-def _transition(row: Row[Any]) -> Transition:
-    return Transition(
+def _transition(row: Row[Any]) -> RolloutTransition:
+    return RolloutTransition(
         row.seq,
         row.kind,
         row.source,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from crossfade.methods.stats.error_rate import ErrorRate
-from crossfade.releases.checks.phase import Measurement, Result
+from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.checks.spec import ErrorRateCheck, Event
-from crossfade.releases.rollout import Evidence, Rollout, Window
+from crossfade.releases.rollout import Rollout, RolloutEvidence, Window
 from crossfade.traffic.health import SHADOW, Counts, Health, HealthReport, added
 
 _SHARE: Mapping[Event, float] = {"errors": 0.7, "slow": 0.1, "unsafe": 0.1, "fallbacks": 0.1}
@@ -26,7 +26,7 @@ _WORDS: Mapping[Event, str] = {
 }
 
 
-def gather(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Evidence, int]:
+def gather(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[RolloutEvidence, int]:
     """Return the evidence with these reports, and how many requests the new version got in them.
 
     All reports are one window. As long as only one of the versions was asked, it goes on: when it ends depends on how
@@ -51,7 +51,7 @@ def gather(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Evidence,
     cursors = dict(rollout.evidence.cursors)
     for report in reports:
         cursors[report.process] = max(cursors.get(report.process, 0), report.at_us)
-    return Evidence(cursors, tests, proofs, counts, waiting, slow_above), canary.requests
+    return RolloutEvidence(cursors, tests, proofs, counts, waiting, slow_above), canary.requests
 
 
 def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
@@ -61,12 +61,12 @@ def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
     for event in check.events:
         test = tests.get(event)
         if test is not None and test.p_value <= shares[event]:
-            return Measurement(Result.FAIL, _compared(rollout, event), test.p_value, shares[event])
+            return Measurement(CheckResult.FAIL, _compared(rollout, event), test.p_value, shares[event])
     if not rollout.state.requests:
-        return Measurement(Result.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} in this step")
+        return Measurement(CheckResult.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} in this step")
     if check.margin is None:
         least = min((test.p_value for test in tests.values()), default=1.0)
-        return Measurement(Result.PASS, f"nothing speaks against it; {_summary(rollout)}", least, check.alpha)
+        return Measurement(CheckResult.PASS, f"nothing speaks against it; {_summary(rollout)}", least, check.alpha)
     return _proven(check, rollout, check.margin)
 
 
@@ -90,8 +90,8 @@ def _proven(check: ErrorRateCheck, rollout: Rollout, margin: float) -> Measureme
         proof = proofs.get(event)
         if proof is None or proof.p_value > shares[event]:
             words = f"it is not shown yet that less than {1 + margin:.3g} times as much {_WORDS[event]}"
-            return Measurement(Result.INCONCLUSIVE, f"{words}; {_compared(rollout, event)}")
-    return Measurement(Result.PASS, f"shown to be less than {1 + margin:.3g} times as bad; {_summary(rollout)}")
+            return Measurement(CheckResult.INCONCLUSIVE, f"{words}; {_compared(rollout, event)}")
+    return Measurement(CheckResult.PASS, f"shown to be less than {1 + margin:.3g} times as bad; {_summary(rollout)}")
 
 
 def _sides(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Counts, Counts]:
@@ -101,7 +101,7 @@ def _sides(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Counts, C
     return added(reports, candidate), added(reports, rollout.stable)
 
 
-def _slow_above(evidence: Evidence, baseline: Counts) -> float | None:
+def _slow_above(evidence: RolloutEvidence, baseline: Counts) -> float | None:
     """Freeze what is slow as soon as the old version has answered enough in one look."""
     if evidence.slow_above is not None:
         return evidence.slow_above

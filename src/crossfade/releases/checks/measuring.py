@@ -12,7 +12,7 @@ from crossfade.errors import CrossfadeError, ExperimentNotFoundError
 from crossfade.experiments.record import ENDED
 from crossfade.experiments.store import ExperimentStore
 from crossfade.releases.checks import error_rate, metric, threshold
-from crossfade.releases.checks.phase import Measurement, Result
+from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.checks.spec import (
     CheckSpec,
     ErrorRateCheck,
@@ -22,14 +22,14 @@ from crossfade.releases.checks.spec import (
     WebhookCheck,
 )
 from crossfade.releases.policy import Situation
-from crossfade.releases.rollout import CheckState, Evidence, Rollout, RolloutState
+from crossfade.releases.rollout import CheckState, Rollout, RolloutEvidence, RolloutState
 from crossfade.storage.database import Database
 from crossfade.telemetry.prometheus import PrometheusClient
 from crossfade.traffic.health import HealthLog
 
 _log = logging.getLogger(__name__)
 
-_ANSWERS = {"pass": Result.PASS, "fail": Result.FAIL, "inconclusive": Result.INCONCLUSIVE}
+_ANSWERS = {"pass": CheckResult.PASS, "fail": CheckResult.FAIL, "inconclusive": CheckResult.INCONCLUSIVE}
 
 
 class Asks(Protocol):
@@ -68,7 +68,7 @@ class Measurer:
         self._prometheus = prometheus
         self._webhooks = webhooks
 
-    def look(self, rollout: Rollout, seen: Situation) -> tuple[Evidence, RolloutState]:
+    def look(self, rollout: Rollout, seen: Situation) -> tuple[RolloutEvidence, RolloutState]:
         """Return what is known now: new reports counted, and the checks made that are due."""
         evidence, state = rollout.evidence, rollout.state
         if rollout.kind == "model":
@@ -102,10 +102,10 @@ class Measurer:
         try:
             return self._measure(check, rollout, now)
         except CrossfadeError as error:
-            return Measurement(Result.ERROR, error.message)
+            return Measurement(CheckResult.ERROR, error.message)
         except Exception as error:  # noqa: BLE001 - a bug in one check must not stop the control of all rollouts
             _log.exception("check `%s` of `%s`", check.name, rollout.name)
-            return Measurement(Result.ERROR, f"it could not be made: {error!r}"[:500])
+            return Measurement(CheckResult.ERROR, f"it could not be made: {error!r}"[:500])
 
     def _measure(self, check: CheckSpec, rollout: Rollout, now: datetime) -> Measurement:
         if isinstance(check, ErrorRateCheck):
@@ -122,21 +122,21 @@ class Measurer:
         try:
             found = self._experiments.find(check.experiment)
         except ExperimentNotFoundError as error:
-            return Measurement(Result.ERROR, error.message)
+            return Measurement(CheckResult.ERROR, error.message)
         if found.status not in ENDED or found.verdict is None:
-            return Measurement(Result.PENDING, f"experiment `{check.experiment}` has not decided")
+            return Measurement(CheckResult.PENDING, f"experiment `{check.experiment}` has not decided")
         shipped = found.versions.get(found.verdict.variant)
         if found.verdict.action == "ship" and shipped == rollout.candidate:
-            return Measurement(Result.PASS, f"experiment `{check.experiment}` shipped it: {found.verdict.reason}")
-        return Measurement(Result.FAIL, f"experiment `{check.experiment}` did not ship it: {found.verdict.reason}")
+            return Measurement(CheckResult.PASS, f"experiment `{check.experiment}` shipped it: {found.verdict.reason}")
+        return Measurement(CheckResult.FAIL, f"experiment `{check.experiment}` did not ship it: {found.verdict.reason}")
 
     def _asked(self, check: WebhookCheck, rollout: Rollout) -> Measurement:
         if self._webhooks is None:
-            return Measurement(Result.ERROR, "webhooks are not configured")
+            return Measurement(CheckResult.ERROR, "webhooks are not configured")
         answer = self._webhooks.ask(check.url, described(rollout, f"check.{check.name}"))
         result, reason = _ANSWERS.get(str(answer.get("result"))), str(answer.get("reason", ""))[:500]
         if result is None:
-            return Measurement(Result.ERROR, "it answered neither `pass`, `fail` nor `inconclusive`")
+            return Measurement(CheckResult.ERROR, "it answered neither `pass`, `fail` nor `inconclusive`")
         return Measurement(result, reason or f"it answered {result.value}")
 
 

@@ -14,7 +14,7 @@ from crossfade.experiments.report import Comparison
 from crossfade.ledger.metrics import Measures, MetricSpec
 from crossfade.ledger.reading import read_evidence
 from crossfade.methods.stats.non_inferiority import NonInferiority
-from crossfade.releases.checks.phase import Measurement, Result
+from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.checks.spec import MetricCheck
 from crossfade.releases.plan import RolloutPlan
 from crossfade.releases.rollout import CANDIDATE, STABLE, Rollout
@@ -45,31 +45,31 @@ def measure(check: MetricCheck, rollout: Rollout, database: Database, now: datet
     try:
         report = analyze(read_evidence(database, rollout.name), question, now)
     except CrossfadeError as error:
-        return Measurement(Result.ERROR, error.message)
+        return Measurement(CheckResult.ERROR, error.message)
     found = next((each for each in report.comparisons if each.metric == metric.name), None)
     blocking = next(
         (problem for problem in report.health.problems if problem.blocks and problem.code == "incomplete"), None
     )
     if blocking is not None:
-        return Measurement(Result.ERROR, f"the ledger is incomplete: {blocking.words}")
+        return Measurement(CheckResult.ERROR, f"the ledger is incomplete: {blocking.words}")
     return _judged(check, found)
 
 
 def _judged(check: MetricCheck, found: Comparison | None) -> Measurement:
     name, alpha = check.metric.name, check.alpha
     if found is None or found.treatment.units == 0:
-        return Measurement(Result.NO_TRAFFIC, f"`{name}` has no unit of the new version yet")
+        return Measurement(CheckResult.NO_TRAFFIC, f"`{name}` has no unit of the new version yet")
     arms = f"{_number(found.treatment.value)}, and {_number(found.control.value)} of the old version"
     if found.harm_p is not None and found.harm_p <= alpha:
-        return Measurement(Result.FAIL, f"`{name}` is worse: {arms}", found.harm_p, alpha)
+        return Measurement(CheckResult.FAIL, f"`{name}` is worse: {arms}", found.harm_p, alpha)
     if found.harm_p is None:
-        return Measurement(Result.PENDING, f"`{name}` cannot be compared yet: {arms}")
+        return Measurement(CheckResult.PENDING, f"`{name}` cannot be compared yet: {arms}")
     if check.metric.margin is None or found.spotless:
-        return Measurement(Result.PASS, f"nothing speaks against `{name}`: {arms}", found.harm_p, alpha)
+        return Measurement(CheckResult.PASS, f"nothing speaks against `{name}`: {arms}", found.harm_p, alpha)
     if isinstance(found.non_inferiority, NonInferiority) and found.non_inferiority.shown:
-        return Measurement(Result.PASS, f"`{name}` is within its margin: {arms}", found.harm_p, alpha)
+        return Measurement(CheckResult.PASS, f"`{name}` is within its margin: {arms}", found.harm_p, alpha)
     words = f"it is not shown yet that `{name}` is within its margin of {check.metric.margin:.4g}: {arms}"
-    return Measurement(Result.INCONCLUSIVE, words, found.harm_p, alpha)
+    return Measurement(CheckResult.INCONCLUSIVE, words, found.harm_p, alpha)
 
 
 def _number(value: float | None) -> str:

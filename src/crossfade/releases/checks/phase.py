@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Result(StrEnum):
+class CheckResult(StrEnum):
     """What a measurement, or all of them together, say; the later, the worse."""
 
     PASS = "pass"  # noqa: S105 - not a password
@@ -27,17 +27,17 @@ class Result(StrEnum):
     FAIL = "fail"
 
 
-_SEVERITY = {result: place for place, result in enumerate(Result)}
+_SEVERITY = {result: place for place, result in enumerate(CheckResult)}
 
 
-def worst(results: Iterable[Result]) -> Result:
+def worst(results: Iterable[CheckResult]) -> CheckResult:
     """Return the worst of several results; of none it is a pass.
 
     Example:
-        >>> worst([Result.PASS, Result.FAIL, Result.ERROR])
-        <Result.FAIL: 'fail'>
+        >>> worst([CheckResult.PASS, CheckResult.FAIL, CheckResult.ERROR])
+        <CheckResult.FAIL: 'fail'>
     """
-    return max(results, key=_SEVERITY.__getitem__, default=Result.PASS)
+    return max(results, key=_SEVERITY.__getitem__, default=CheckResult.PASS)
 
 
 class Measurement(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class Measurement(msgspec.Struct, frozen=True):
         limit: What it was compared with.
     """
 
-    result: Result
+    result: CheckResult
     reason: str
     value: float | None = None
     limit: float | None = None
@@ -65,7 +65,7 @@ class Limits(msgspec.Struct, frozen=True):
     successes: int = 0
 
 
-class Counts(msgspec.Struct, frozen=True):
+class CheckCounts(msgspec.Struct, frozen=True):
     """The results of one check in one step.
 
     Args:
@@ -79,28 +79,28 @@ class Counts(msgspec.Struct, frozen=True):
     errors: int = 0
     errors_in_a_row: int = 0
 
-    def count(self, result: Result) -> Counts:
+    def count(self, result: CheckResult) -> CheckCounts:
         """Return the counts with one more result."""
-        return Counts(
-            self.passed + (result is Result.PASS),
-            self.failed + (result is Result.FAIL),
-            self.inconclusive + (result is Result.INCONCLUSIVE),
-            self.errors + (result is Result.ERROR),
-            self.errors_in_a_row + 1 if result is Result.ERROR else 0,
+        return CheckCounts(
+            self.passed + (result is CheckResult.PASS),
+            self.failed + (result is CheckResult.FAIL),
+            self.inconclusive + (result is CheckResult.INCONCLUSIVE),
+            self.errors + (result is CheckResult.ERROR),
+            self.errors_in_a_row + 1 if result is CheckResult.ERROR else 0,
         )
 
-    def phase(self, limits: Limits) -> Result:
+    def phase(self, limits: Limits) -> CheckResult:
         """Return what they add up to.
 
         Example:
-            >>> Counts(passed=3, failed=1).phase(Limits())
-            <Result.FAIL: 'fail'>
+            >>> CheckCounts(passed=3, failed=1).phase(Limits())
+            <CheckResult.FAIL: 'fail'>
         """
-        found = [Result.PASS if self.passed and self.passed >= limits.successes else Result.PENDING]
+        found = [CheckResult.PASS if self.passed and self.passed >= limits.successes else CheckResult.PENDING]
         if self.failed > limits.failures:
-            found.append(Result.FAIL)
+            found.append(CheckResult.FAIL)
         if self.errors_in_a_row > limits.errors:
-            found.append(Result.ERROR)
+            found.append(CheckResult.ERROR)
         if self.inconclusive > limits.inconclusive:
-            found.append(Result.INCONCLUSIVE)
+            found.append(CheckResult.INCONCLUSIVE)
         return worst(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from crossfade.releases.checks.phase import Measurement, Result
+from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.checks.spec import ThresholdCheck
 from crossfade.releases.rollout import Rollout
 from crossfade.telemetry.prometheus import PrometheusClient
@@ -19,7 +19,7 @@ def measure(
         return _of_query(check, rollout, prometheus)
     window = health.window(check.window_seconds, model=rollout.subject, version=rollout.candidate)
     if not window:
-        return Measurement(Result.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} lately")
+        return Measurement(CheckResult.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} lately")
     value = getattr(window, check.series)
     return judge(check, None if value is None else float(value), check.series)
 
@@ -32,24 +32,26 @@ def judge(check: ThresholdCheck, value: float | None, what: str) -> Measurement:
         'p99_seconds is 0.5, and at most 0.2 is acceptable'
     """
     if value is None or math.isnan(value):
-        return Measurement(Result.ERROR, f"{what} is no number")
+        return Measurement(CheckResult.ERROR, f"{what} is no number")
     if check.minimum is not None and value < check.minimum:
         words = f"{what} is {value:.6g}, and at least {check.minimum:.6g} is acceptable"
-        return Measurement(Result.FAIL, words, value, check.minimum)
+        return Measurement(CheckResult.FAIL, words, value, check.minimum)
     if check.maximum is not None and value > check.maximum:
         words = f"{what} is {value:.6g}, and at most {check.maximum:.6g} is acceptable"
-        return Measurement(Result.FAIL, words, value, check.maximum)
+        return Measurement(CheckResult.FAIL, words, value, check.maximum)
     limit = check.minimum if check.maximum is None else check.maximum
-    return Measurement(Result.PASS, f"{what} is {value:.6g}", value, limit)
+    return Measurement(CheckResult.PASS, f"{what} is {value:.6g}", value, limit)
 
 
 def _of_query(check: ThresholdCheck, rollout: Rollout, prometheus: PrometheusClient | None) -> Measurement:
     if prometheus is None:
-        return Measurement(Result.ERROR, "no Prometheus is configured: set `CROSSFADE_TELEMETRY__PROMETHEUS_URL`")
+        return Measurement(CheckResult.ERROR, "no Prometheus is configured: set `CROSSFADE_TELEMETRY__PROMETHEUS_URL`")
     query = check.query
     for name, value in (("model", rollout.subject), ("version", rollout.candidate), ("rollout", rollout.name)):
         query = query.replace("{" + name + "}", value)
     found = prometheus.read(query)
     if found.value is None:
-        return Measurement(Result.ERROR, f"the query has no number for an answer: {found.outcome.replace('_', ' ')}")
+        return Measurement(
+            CheckResult.ERROR, f"the query has no number for an answer: {found.outcome.replace('_', ' ')}"
+        )
     return judge(check, found.value, "the query's result")
