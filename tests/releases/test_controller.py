@@ -30,6 +30,6 @@ def test_a_bad_version_loses_its_traffic_at_once_and_says_why(stage):
     assert rollout.weight == 0.0
     assert rollout.latched
     assert "check `errors` failed" in rollout.reason
-    assert "of 1.0.1 failed or was refused" in rollout.reason
+    assert "of 1.0.1 failed or were refused" in rollout.reason
     assert stage.champion == "1.0.0"
     assert [each.kind for each in stage.store.history("m")].count("rollback") == 1

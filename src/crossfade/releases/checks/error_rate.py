@@ -19,10 +19,10 @@ ENOUGH = 100
 """Answers of the old version that a p99 can be taken from."""
 _NO_WINDOW: Window = (0, 0, 0, 0)
 _WORDS: Mapping[Event, str] = {
-    "errors": "failed or was refused",
-    "slow": "was slower than the old version's p99",
-    "unsafe": "was answered unsafely",
-    "fallbacks": "was answered by another version",
+    "errors": "failed or were refused",
+    "slow": "were slower than the old version's p99",
+    "unsafe": "were answered unsafely",
+    "fallbacks": "were answered by another version",
 }
 
 
@@ -89,7 +89,7 @@ def _proven(check: ErrorRateCheck, rollout: Rollout, margin: float) -> Measureme
             continue  # neither has any: no ratio can be shown, and nothing is wrong
         proof = proofs.get(event)
         if proof is None or proof.p_value > shares[event]:
-            words = f"it is not shown yet that less than {1 + margin:.3g} times as much {_WORDS[event]}"
+            words = f"it is not shown yet that fewer than {1 + margin:.3g} times as many {_WORDS[event]}"
             return Measurement(CheckResult.INCONCLUSIVE, f"{words}; {_compared(rollout, event)}")
     return Measurement(CheckResult.PASS, f"shown to be less than {1 + margin:.3g} times as bad; {_summary(rollout)}")
 
