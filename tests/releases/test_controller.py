@@ -1,11 +1,6 @@
 """A rollout from its beginning to each of its ends, on a clock of its own."""
 
-import msgspec
-import pytest
-
-from crossfade.releases.plan import Step
 from crossfade.releases.rollout import RolloutStatus
-from tests.releases.life import PLAN
 
 
 def test_a_good_version_gets_everything_step_by_step(stage):

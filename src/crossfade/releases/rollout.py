@@ -70,8 +70,15 @@ class CheckState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def phase(self, check: CheckSpec) -> CheckResult:
         """Return what its results add up to."""
-        limits = Limits(check.failure_limit, check.inconclusive_limit, check.error_limit, check.success_count)
-        return self.counts.phase(limits)
+        return self.counts.phase(
+            Limits(
+                check.failure_limit,
+                check.inconclusive_limit,
+                check.error_limit,
+                check.success_count,
+                check.success_in_a_row,
+            )
+        )
 
     def with_(self, measurement: Measurement, at: datetime) -> CheckState:
         """Return the state after one more look."""

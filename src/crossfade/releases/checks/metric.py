@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import msgspec
-
 from crossfade.errors import CrossfadeError
 from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Comparison
-from crossfade.ledger.metrics import Measures, MetricSpec
+from crossfade.ledger.metrics import Measures
 from crossfade.ledger.reading import read_evidence
 from crossfade.methods.stats.non_inferiority import NonInferiority
 from crossfade.releases.checks.phase import CheckResult, Measurement
@@ -23,17 +21,12 @@ from crossfade.storage.database import Database
 
 def measures(name: str, plan: RolloutPlan) -> Measures:
     """Return what the ledger has to know about a rollout."""
-    return Measures(name, STABLE, tuple(guardrail(check) for check in plan.checks if isinstance(check, MetricCheck)))
-
-
-def guardrail(check: MetricCheck) -> MetricSpec:
-    """Return the metric as something that must not become worse."""
-    return msgspec.structs.replace(check.metric, role="guardrail")
+    return Measures(name, STABLE, tuple(check.guardrail for check in plan.checks if isinstance(check, MetricCheck)))
 
 
 def measure(check: MetricCheck, rollout: Rollout, database: Database, now: datetime) -> Measurement:
     """Return what the ledger says of one metric of the new version."""
-    metric = guardrail(check)
+    metric = check.guardrail
     question = Question(
         rollout.name,
         (STABLE, CANDIDATE),

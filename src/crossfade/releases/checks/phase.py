@@ -63,6 +63,15 @@ class Limits(msgspec.Struct, frozen=True):
     inconclusive: int = 0
     errors: int = 4
     successes: int = 0
+    successes_in_a_row: int = 0
+
+    def satisfied(self, counts: CheckCounts) -> bool:
+        """Tell whether enough has passed: in all or in a row, whichever is asked for; else anything at all."""
+        if self.successes_in_a_row and counts.passed_in_a_row >= self.successes_in_a_row:
+            return True
+        if self.successes or self.successes_in_a_row:
+            return bool(self.successes) and counts.passed >= self.successes
+        return counts.passed > 0
 
 
 class CheckCounts(msgspec.Struct, frozen=True):
@@ -70,13 +79,14 @@ class CheckCounts(msgspec.Struct, frozen=True):
 
     Args:
         passed, failed, inconclusive, errors: How many there were.
-        errors_in_a_row: How many of the newest were errors.
+        passed_in_a_row, errors_in_a_row: How many of the newest.
     """
 
     passed: int = 0
     failed: int = 0
     inconclusive: int = 0
     errors: int = 0
+    passed_in_a_row: int = 0
     errors_in_a_row: int = 0
 
     def count(self, result: CheckResult) -> CheckCounts:
@@ -86,6 +96,7 @@ class CheckCounts(msgspec.Struct, frozen=True):
             self.failed + (result is CheckResult.FAIL),
             self.inconclusive + (result is CheckResult.INCONCLUSIVE),
             self.errors + (result is CheckResult.ERROR),
+            self.passed_in_a_row + 1 if result is CheckResult.PASS else 0,
             self.errors_in_a_row + 1 if result is CheckResult.ERROR else 0,
         )
 
@@ -96,7 +107,7 @@ class CheckCounts(msgspec.Struct, frozen=True):
             >>> CheckCounts(passed=3, failed=1).phase(Limits())
             <CheckResult.FAIL: 'fail'>
         """
-        found = [CheckResult.PASS if self.passed and self.passed >= limits.successes else CheckResult.PENDING]
+        found = [CheckResult.PASS if limits.satisfied(self) else CheckResult.PENDING]
         if self.failed > limits.failures:
             found.append(CheckResult.FAIL)
         if self.errors_in_a_row > limits.errors:

@@ -37,7 +37,8 @@ class _Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         failure_limit: Failed measurements that are forgiven; one more, and the rollout is rolled back.
         inconclusive_limit: Measurements that decide nothing at the end of a step; one more, and it waits for a person.
         error_limit: Measurements in a row that could not be made; one more, and it waits for a person.
-        success_count: Measurements that have to pass before a step is over; 0: none has to fail.
+        success_count: Measurements that have to pass before a step is over; 0: one is enough.
+        success_in_a_row: So many in a row are enough, too; 0: they never are.
     """
 
     interval_seconds: float = 10.0
@@ -45,6 +46,7 @@ class _Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     inconclusive_limit: int = 0
     error_limit: int = 4
     success_count: int = 0
+    success_in_a_row: int = 0
 
 
 class ErrorRateCheck(_Limits, frozen=True, tag_field="check", tag="error_rate"):
@@ -80,6 +82,11 @@ class MetricCheck(_Limits, frozen=True, tag_field="check", tag="metric"):
     name: str
     metric: MetricSpec
     alpha: float = 0.01
+
+    @property
+    def guardrail(self) -> MetricSpec:
+        """The metric as something that must not become worse."""
+        return msgspec.structs.replace(self.metric, role="guardrail")
 
 
 class ThresholdCheck(_Limits, frozen=True, tag_field="check", tag="threshold"):
@@ -133,7 +140,7 @@ def problems_of_check(check: CheckSpec) -> Iterator[str]:
     """Say what is wrong with a check by itself."""
     if not 0 < check.interval_seconds <= _LONGEST:
         yield f"is made every {check.interval_seconds} seconds, and up to {_LONGEST:g} is possible"
-    for field in ("failure_limit", "inconclusive_limit", "error_limit", "success_count"):
+    for field in ("failure_limit", "inconclusive_limit", "error_limit", "success_count", "success_in_a_row"):
         if getattr(check, field) < 0:
             yield f"has a negative `{field}`"
     if isinstance(check, ErrorRateCheck):
@@ -171,7 +178,7 @@ def _problems_of_threshold(check: ThresholdCheck) -> Iterator[str]:
 
 def _problems_of_metric(check: MetricCheck) -> Iterator[str]:
     try:
-        check.metric.checked()
+        check.guardrail.checked()
     except InvalidMetricError as error:
         yield f"has a metric that cannot be: {error.message}"
     if check.metric.kind == "quantile":

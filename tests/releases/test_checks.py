@@ -1,0 +1,275 @@
+"""What each kind of check says."""
+
+import msgspec
+import pytest
+
+from crossfade.errors import NotificationFailedError, PrometheusUnavailableError
+from crossfade.experiments.requests import DecideRequest
+from crossfade.ledger.metrics import MetricSpec
+from crossfade.methods.stats.error_rate import ErrorRate
+from crossfade.releases.checks import error_rate
+from crossfade.releases.checks.measuring import Measurer
+from crossfade.releases.checks.phase import CheckResult
+from crossfade.releases.checks.spec import ErrorRateCheck, ExperimentCheck, MetricCheck, ThresholdCheck, WebhookCheck
+from crossfade.releases.checks.threshold import judge
+from crossfade.releases.plan import RolloutPlan, Step
+from crossfade.telemetry.prometheus import Outcome, Reading
+from crossfade.traffic.health import Counts, HealthReport
+from tests.experiments.life import open_store, plan
+from tests.releases.life import answered
+from tests.traffic.support import FAST
+
+END = Step(1.0)
+
+
+def with_check(stage, check, step=None):
+    stage.begin(RolloutPlan((step or Step(0.1, hold_seconds=10), END), checks=(check,)))
+    return stage.second()
+
+
+def reports(*pairs, process="a"):
+    return [HealthReport(process, number, {"1.0.0": old, "1.0.1": new}) for number, (old, new) in enumerate(pairs, 1)]
+
+
+def gathered(rollout, *looks):
+    for look in looks:
+        evidence, requests = error_rate.gather(rollout, look)
+        state = msgspec.structs.replace(rollout.state, requests=rollout.state.requests + requests)
+        rollout = msgspec.structs.replace(rollout, evidence=evidence, state=state)
+    return rollout
+
+
+# --- error rates ---
+
+
+def test_the_evidence_is_that_of_the_statistics(stage):
+    check = ErrorRateCheck("errors", events=("errors",))
+    rollout = gathered(with_check(stage, check), reports((answered(90, 2), answered(10, 3))))
+    expected = ErrorRate.worse().observe(canary=10, baseline=90, bad_canary=3, bad_baseline=2)
+    assert rollout.evidence.tests["errors"]["errors"] == expected
+    assert rollout.evidence.counts["errors"] == (3, 10, 2, 90)
+
+
+def test_a_window_waits_until_both_versions_were_asked(stage):
+    """One request a second, a tenth of them for the new version: most seconds have one side only."""
+    check = ErrorRateCheck("errors", events=("errors",))
+    looks = [reports((answered(1), Counts())) for _ in range(9)] + [reports((Counts(), answered(1, 1)))]
+    rollout = gathered(with_check(stage, check), *looks)
+    expected = ErrorRate.worse().observe(canary=1, baseline=9, bad_canary=1, bad_baseline=0)
+    assert rollout.evidence.tests["errors"]["errors"] == expected
+    assert rollout.evidence.waiting == {}
+
+
+def test_refused_requests_are_bad_and_shadows_are_compared_by_their_copies(stage):
+    check = ErrorRateCheck("errors", events=("errors",))
+    rollout = with_check(stage, check, Step(0.0, shadow=True))
+    versions = {"1.0.0": answered(50), "1.0.1/shadow": Counts(requests=50, refused=20, latency={3: 30})}
+    rollout = gathered(rollout, [HealthReport("a", 1, versions)])
+    assert rollout.evidence.counts["errors"] == (20, 50, 0, 50)
+    assert error_rate.measure(check, rollout).result is CheckResult.FAIL
+
+
+def test_slow_is_what_the_old_version_is_one_time_in_a_hundred(stage):
+    check = ErrorRateCheck("errors", events=("slow",))
+    quick = {40: 990, 60: 10}
+    first = reports((Counts(requests=1000, latency=quick), Counts(requests=10, latency={40: 10})))
+    rollout = gathered(with_check(stage, check), first)
+    assert rollout.evidence.slow_above is not None
+    slow = reports((Counts(requests=100, latency={40: 99, 60: 1}), Counts(requests=20, latency={90: 20})))
+    rollout = gathered(rollout, slow)
+    measurement = error_rate.measure(check, rollout)
+    assert measurement.result is CheckResult.FAIL
+    assert "slower than the old version's p99" in measurement.reason
+
+
+def test_until_enough_is_known_nothing_is_slow(stage):
+    check = ErrorRateCheck("errors", events=("slow",))
+    rollout = gathered(with_check(stage, check), reports((answered(50), answered(10, place=200))))
+    assert rollout.evidence.slow_above is None
+    assert rollout.evidence.tests == {}
+
+
+@pytest.mark.parametrize(
+    ("event", "bad"),
+    [
+        ("unsafe", Counts(requests=30, unsafe=15, latency={50: 30})),
+        ("fallbacks", Counts(requests=30, fallbacks=15, latency={50: 15})),
+    ],
+)
+def test_unsafe_answers_and_fallbacks_are_bad(stage, event, bad):
+    check = ErrorRateCheck("errors", events=(event,))
+    rollout = gathered(with_check(stage, check), reports((answered(270), bad)))
+    assert error_rate.measure(check, rollout).result is CheckResult.FAIL
+
+
+def test_nobody_asking_is_no_pass(stage):
+    check = ErrorRateCheck("errors")
+    assert error_rate.measure(check, with_check(stage, check)).result is CheckResult.NO_TRAFFIC
+
+
+def test_where_it_has_to_be_shown_that_it_is_no_worse_it_takes_longer(stage):
+    check = ErrorRateCheck("errors", events=("errors",), margin=1.0)
+    rollout = with_check(stage, check)
+    some = gathered(rollout, *[reports((answered(90, 1), answered(10)))] * 5)
+    assert error_rate.measure(check, some).result is CheckResult.INCONCLUSIVE
+    many = gathered(some, *[reports((answered(90, 1), answered(90, 1)))] * 60)
+    assert error_rate.measure(check, many).result is CheckResult.PASS
+
+
+def test_alpha_is_shared_by_the_events():
+    for events in (("errors",), ("errors", "slow"), ("unsafe", "fallbacks", "slow", "errors")):
+        check = ErrorRateCheck("errors", events=events, alpha=0.04)
+        assert sum(error_rate.alphas(check).values()) == pytest.approx(0.04)
+
+
+# --- thresholds ---
+
+
+def threshold(**options):
+    return ThresholdCheck("limit", **options)
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "result"),
+    [
+        ({"maximum": 1.0}, 1.0, CheckResult.PASS),
+        ({"maximum": 1.0}, 1.1, CheckResult.FAIL),
+        ({"minimum": 1.0}, 0.9, CheckResult.FAIL),
+        ({"minimum": 1.0, "maximum": 2.0}, 1.5, CheckResult.PASS),
+        ({"maximum": 1.0}, float("nan"), CheckResult.ERROR),
+        ({"maximum": 1.0}, None, CheckResult.ERROR),
+        ({"maximum": 1.0}, float("inf"), CheckResult.FAIL),
+        ({"minimum": 1.0}, float("-inf"), CheckResult.FAIL),
+    ],
+)
+def test_a_number_within_its_limits(limits, value, result):
+    assert judge(threshold(series="error_rate", **limits), value, "it").result is result
+
+
+def test_a_threshold_reads_the_windows_of_the_new_version(stage):
+    check = threshold(series="error_rate", maximum=0.05, window_seconds=30)
+    rollout = with_check(stage, check)
+    measurer = stage.controller._measurer
+    assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.NO_TRAFFIC
+    stage.ask(old=90, new=10, old_bad=90)
+    assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.PASS
+    stage.clock.advance(1)
+    stage.ask(old=90, new=10, new_bad=5)
+    assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.FAIL
+
+
+class Prometheus:
+    """Answers what a test says."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = []
+
+    def read(self, query):
+        self.asked.append(query)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        (Reading(Outcome.VALUE, 0.5, 1), CheckResult.PASS),
+        (Reading(Outcome.VALUE, 1.5, 1), CheckResult.FAIL),
+        (Reading(Outcome.EMPTY, None, 0), CheckResult.ERROR),
+        (Reading(Outcome.SEVERAL, None, 2), CheckResult.ERROR),
+        (Reading(Outcome.STALE, None, 1), CheckResult.ERROR),
+        (Reading(Outcome.NOT_A_NUMBER, None, 1), CheckResult.ERROR),
+        (PrometheusUnavailableError(problem="gone"), CheckResult.ERROR),
+    ],
+)
+def test_a_query_that_has_no_number_for_an_answer_is_an_error_and_no_failure(stage, answer, result):
+    check = threshold(query='errors{model="{model}", version="{version}", rollout="{rollout}"}', maximum=1)
+    rollout = with_check(stage, check)
+    prometheus = Prometheus(answer)
+    measurer = Measurer(stage.database, stage.health, open_store(stage.registry), prometheus)
+    assert measurer.measure(check, rollout, stage.clock()).result is result
+    assert prometheus.asked == ['errors{model="m", version="1.0.1", rollout="m-1"}']
+
+
+def test_without_prometheus_a_query_is_an_error(stage):
+    check = threshold(query="up", maximum=1)
+    measurement = stage.controller._measurer.measure(check, with_check(stage, check), stage.clock())
+    assert measurement.result is CheckResult.ERROR
+    assert "CROSSFADE_TELEMETRY__PROMETHEUS_URL" in measurement.reason
+
+
+# --- the others ---
+
+
+def test_an_experiment_has_to_have_shipped_the_version(stage):
+    from crossfade.experiments.judging import Judge
+    from crossfade.traffic.fleet import Fleet
+    from crossfade.traffic.switch import AliasSwitch
+
+    check = ExperimentCheck("trial", "late")
+    rollout = with_check(stage, check)
+    measurer = stage.controller._measurer
+    assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.ERROR
+    experiments = open_store(stage.registry)
+    experiments.create(plan(model=""))
+    experiments.start("late")
+    assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.PENDING
+    switch = AliasSwitch(stage.registry, Fleet(stage.database, FAST), FAST)
+    Judge(experiments, stage.database, switch).decide("late", DecideRequest("keep"))
+    assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.FAIL
+
+
+class Webhooks:
+    """A service that answers what a test says."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.heard = []
+
+    def ask(self, url, event):
+        self.heard.append((url, event))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        ({"result": "pass"}, CheckResult.PASS),
+        ({"result": "fail", "reason": "no"}, CheckResult.FAIL),
+        ({"result": "inconclusive"}, CheckResult.INCONCLUSIVE),
+        ({"result": "maybe"}, CheckResult.ERROR),
+        ({"result": ["pass"]}, CheckResult.ERROR),
+        ({}, CheckResult.ERROR),
+        (NotificationFailedError(channel="x", problem="gone"), CheckResult.ERROR),
+        (RuntimeError("a bug"), CheckResult.ERROR),
+    ],
+)
+def test_somebody_elses_service_may_agree(stage, answer, result):
+    check = WebhookCheck("gate", "https://example.com/gate")
+    rollout = with_check(stage, check)
+    webhooks = Webhooks(answer)
+    measurer = Measurer(stage.database, stage.health, open_store(stage.registry), None, webhooks)
+    assert measurer.measure(check, rollout, stage.clock()).result is result
+    ((url, event),) = webhooks.heard
+    assert (url, event["candidate"], event["event"]) == ("https://example.com/gate", "1.0.1", "check.gate")
+
+
+def test_without_a_secret_no_service_is_asked(stage):
+    check = WebhookCheck("gate", "https://example.com/gate")
+    measurement = stage.controller._measurer.measure(check, with_check(stage, check), stage.clock())
+    assert measurement.result is CheckResult.ERROR
+
+
+# --- metrics of the ledger ---
+
+LATE = MetricSpec("late", kind="proportion", direction="down", margin=0.5, missing="skip")
+
+
+def test_a_metric_without_units_is_no_traffic(stage):
+    check = MetricCheck("late", LATE)
+    measurement = stage.controller._measurer.measure(check, with_check(stage, check), stage.clock())
+    assert measurement.result is CheckResult.NO_TRAFFIC

@@ -1,0 +1,287 @@
+"""What people do with rollouts."""
+
+import pytest
+
+from crossfade.errors import (
+    InvalidPlanError,
+    LatchedError,
+    ModelNotFoundError,
+    RolloutConflictError,
+    RolloutNotFoundError,
+    StillReferencedError,
+)
+from crossfade.releases.plan import RolloutPlan, Step
+from crossfade.releases.requests import RolloutRequest
+from crossfade.releases.rollout import RolloutStatus
+from crossfade.storage.changes import verify_audit
+from crossfade.storage.tables import audit
+from crossfade.traffic.snapshot import SnapshotSource
+from tests.experiments.life import open_store, plan
+from tests.releases.life import ERRORS, PLAN
+from tests.traffic.support import move
+
+SOON = RolloutPlan((Step(0.1, approval=True), Step(0.5), Step(1.0)), checks=(ERRORS,))
+
+
+def actions(stage):
+    with stage.database.read() as connection:
+        rows = connection.execute(audit.select().order_by(audit.c.seq)).all()
+        verify_audit(connection)
+    return [row.action for row in rows if row.action.startswith("rollout.")]
+
+
+def test_a_new_rollout_moves_nothing_yet(stage):
+    rollout = stage.begin(reason="better recall")
+    assert (rollout.stable, rollout.candidate, rollout.weight) == ("1.0.0", "1.0.1", 0.0)
+    assert (rollout.reason, rollout.created_by) == ("better recall", "ann")
+    assert stage.store.find("m-1") == stage.store.find("m") == rollout
+    assert actions(stage) == ["rollout.create"]
+
+
+def test_a_dry_run_changes_nothing(stage):
+    revision = stage.database.revision()
+    tried = stage.store.create(RolloutRequest("m", "1.0.1", "fast"), dry_run=True)
+    assert tried.candidate == "1.0.1"
+    assert stage.database.revision() == revision
+    with pytest.raises(RolloutNotFoundError):
+        stage.store.find("m")
+
+
+def test_an_alias_means_the_version_that_it_points_to_now(stage):
+    move(stage.registry, "m", "1.0.2", "challenger")
+    assert stage.begin(version="challenger").candidate == "1.0.2"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "words"),
+    [
+        (RolloutRequest("m", "1.0.0"), RolloutConflictError, "gives everybody 1.0.0 already"),
+        (RolloutRequest("m", "9.9.9"), RolloutConflictError, "no usable version `9.9.9`"),
+        (RolloutRequest("other", "1.0.0"), ModelNotFoundError, "other"),
+        (RolloutRequest("m", "1.0.1", "reckless"), InvalidPlanError, "no plan `reckless`"),
+        (RolloutRequest("m", "1.0.1", kind="planet"), InvalidPlanError, "`planet` cannot be rolled out"),
+        (RolloutRequest("m", "1.0.1", RolloutPlan(())), InvalidPlanError, "0 steps"),
+    ],
+)
+def test_what_cannot_be_rolled_out_is_refused(stage, wanted, error, words):
+    with pytest.raises(error, match=words):
+        stage.store.create(wanted)
+
+
+def test_one_rollout_of_a_subject_at_a_time(stage):
+    stage.begin()
+    with pytest.raises(RolloutConflictError, match="has rollout `m-1` under way"):
+        stage.begin(version="1.0.2")
+
+
+def test_a_model_without_a_champion_has_nothing_to_compare_with(stage):
+    stage.registry.move_alias("m", "champion", None)
+    with pytest.raises(RolloutConflictError, match="no version that answers now"):
+        stage.begin()
+
+
+def test_experiments_and_rollouts_do_not_share_traffic(stage):
+    experiments = open_store(stage.registry, stage.clock)
+    experiments.create(plan())
+    experiments.start("late")
+    with pytest.raises(RolloutConflictError, match="experiment `late` has its traffic"):
+        stage.begin()
+
+
+def test_a_rejected_version_cannot_be_rolled_out(stage):
+    stage.registry.transition("m:1.0.1", "rejected", reason="no")
+    with pytest.raises(RolloutConflictError, match="no usable version"):
+        stage.begin()
+
+
+def test_versions_under_way_cannot_be_deleted(stage):
+    stage.begin()
+    for version in ("1.0.0", "1.0.1"):
+        with pytest.raises(StillReferencedError, match="m-1"):
+            stage.registry.delete(f"m:{version}", reason="no")
+
+
+def test_processes_are_told_at_once(stage):
+    source = SnapshotSource(stage.registry.backend, stage.database, keep_previous=0)
+    before = source.read(stage.database.revision())
+    stage.begin()
+    after = source.follow(before, stage.database.revision())
+    assert [route.name for route in after.traffic.rollouts] == ["m-1"]
+    assert {wish.version for wish in after.route("m").aspired} == {"1.0.0", "1.0.1"}
+    stage.store.abort("m", reason="no")
+    over = source.follow(after, stage.database.revision())
+    assert over.traffic.rollouts == ()
+    assert {wish.version for wish in over.route("m").aspired} == {"1.0.0"}
+
+
+def test_the_old_version_stays_loaded_for_a_while(stage):
+    source = SnapshotSource(stage.registry.backend, stage.database, keep_previous=0)
+    stage.begin(RolloutPlan((Step(1.0),), hold_down_seconds=30))
+    stage.reach("completed")
+    held = source.read(stage.database.revision())
+    assert {wish.version for wish in held.route("m").aspired} == {"1.0.0", "1.0.1"}
+    assert held.traffic.rollouts == ()
+    stage.clock.advance(31)
+    stage.follow()
+    stage.controller.turn()
+    let_go = source.follow(held, stage.database.revision())
+    assert {wish.version for wish in let_go.route("m").aspired} == {"1.0.1"}
+    assert stage.store.attended() == ()
+
+
+def test_pausing_keeps_what_there_is_and_resuming_goes_on(stage):
+    stage.begin()
+    stage.reach("progressing")
+    paused = stage.store.pause("m", reason="lunch", principal="bob")
+    assert (paused.status, paused.weight, paused.state.words) == (RolloutStatus.PAUSED, 0.1, "lunch")
+    for _ in range(50):
+        assert stage.second(old=90, new=10).weight == 0.1
+    assert stage.store.resume("m").status is RolloutStatus.PROGRESSING
+    assert stage.reach("completed").candidate == stage.champion
+
+
+def test_a_paused_rollout_is_brought_back_all_the_same(stage):
+    stage.begin()
+    stage.reach("progressing")
+    stage.store.pause("m")
+    assert stage.reach("rolled_back", old=90, new=10, new_bad=9).weight == 0.0
+
+
+def test_an_approval_is_waited_for_and_given_by_promoting(stage):
+    stage.begin(SOON)
+    waiting = stage.reach("paused")
+    assert (waiting.state.waiting_for, waiting.weight) == ("approval", 0.1)
+    given = stage.store.promote("m", principal="bob")
+    assert (given.status, given.weight, given.state.approved) == (RolloutStatus.PROGRESSING, 0.1, 0)
+    stage.reach("completed")
+    kinds = [each.kind for each in stage.store.history("m")]
+    assert kinds == ["step", "pause", "approve", "step", "step", "complete"]
+
+
+def test_a_person_may_go_on_sooner(stage):
+    stage.begin()
+    with pytest.raises(RolloutConflictError, match="still being prepared"):
+        stage.store.promote("m")
+    stage.reach("progressing")
+    assert stage.store.promote("m").weight == 0.5
+    assert stage.store.promote("m", to_end=True).weight == 1.0
+    assert stage.reach("completed").candidate == stage.champion
+
+
+def test_aborting_gives_everything_back_and_leaves_no_latch(stage):
+    stage.begin()
+    stage.reach("progressing")
+    aborted = stage.store.abort("m", reason="wrong day")
+    assert (aborted.status, aborted.weight, aborted.latched) == (RolloutStatus.ABORTED, 0.0, False)
+    assert stage.champion == "1.0.0"
+    again = stage.store.retry("m")
+    assert (again.name, again.candidate, again.plan) == ("m-2", "1.0.1", PLAN)
+
+
+def test_a_version_that_was_rolled_back_is_latched_until_a_person_says_otherwise(stage):
+    stage.begin()
+    stage.reach("rolled_back", old=90, new=10, new_bad=9)
+    with pytest.raises(LatchedError, match="was rolled back by `m-1`"):
+        stage.store.retry("m")
+    with pytest.raises(LatchedError):
+        stage.begin()
+    assert stage.store.retry("m", override_latch=True, reason="the sensor was broken").status is RolloutStatus.PREPARING
+
+
+def test_returning_after_the_end_points_back_and_happens_once(stage):
+    stage.begin()
+    stage.reach("completed")
+    assert stage.champion == "1.0.1"
+    back = stage.store.rollback("m", reason="complaints")
+    assert (back.status, back.latched, stage.champion) == (RolloutStatus.ROLLED_BACK, True, "1.0.0")
+    with pytest.raises(RolloutConflictError, match="is rolled_back, so it is over"):
+        stage.store.rollback("m")
+
+
+def test_returning_does_not_undo_what_somebody_did_since(stage):
+    stage.begin()
+    stage.reach("completed")
+    move(stage.registry, "m", "1.0.2")
+    with pytest.raises(RolloutConflictError, match="since"):
+        stage.store.rollback("m")
+    assert stage.champion == "1.0.2"
+
+
+def test_a_version_that_was_champion_a_moment_ago_comes_back_in_one_step(stage):
+    stage.begin()
+    stage.reach("completed")
+    back = stage.begin(version="1.0.0")
+    assert back.fast
+    assert len(back.plan.steps) == 1
+    assert stage.reach("completed", seconds=3).candidate == stage.champion == "1.0.0"
+
+
+def test_after_the_window_it_takes_all_steps(stage):
+    stage.begin()
+    stage.reach("completed")
+    stage.clock.advance(PLAN.fast_rollback_seconds + 1)
+    back = stage.begin(version="1.0.0")
+    assert (back.fast, len(back.plan.steps)) == (False, 3)
+
+
+def test_a_champion_that_somebody_moves_ends_the_rollout(stage):
+    stage.begin()
+    stage.reach("progressing")
+    move(stage.registry, "m", "1.0.2")
+    ended = stage.reach("aborted")
+    assert "somebody moved m to 1.0.2" in ended.reason
+    assert stage.champion == "1.0.2"
+
+
+def test_a_version_that_is_rejected_meanwhile_is_brought_back(stage):
+    stage.begin()
+    stage.reach("progressing")
+    stage.registry.transition("m:1.0.1", "rejected", reason="found something")
+    assert "gone or rejected" in stage.reach("rolled_back").reason
+
+
+def test_every_verb_is_refused_when_it_is_over(stage):
+    stage.begin()
+    stage.store.abort("m")
+    for verb in (stage.store.pause, stage.store.resume, stage.store.promote, stage.store.abort, stage.store.rollback):
+        with pytest.raises(RolloutConflictError, match="so it is over"):
+            verb("m")
+
+
+@pytest.mark.parametrize("verb", ["pause", "promote", "abort", "rollback"])
+def test_a_rehearsed_verb_changes_nothing(stage, verb):
+    stage.begin()
+    before = stage.reach("progressing")
+    getattr(stage.store, verb)("m", dry_run=True)
+    assert stage.store.find("m") == before
+
+
+def test_rollouts_are_listed_newest_first_page_by_page(stage):
+    for number in range(3):
+        stage.begin()
+        if number < 2:
+            stage.store.abort("m")
+    page = stage.store.list(limit=2)
+    assert [item.name for item in page.items] == ["m-3", "m-2"]
+    assert [item.name for item in stage.store.list(cursor=page.next_cursor).items] == ["m-1"]
+    assert [item.name for item in stage.store.list(status="aborted").items] == ["m-2", "m-1"]
+    assert stage.store.list(subject="other").items == ()
+
+
+def test_history_of_an_unknown_rollout(stage):
+    with pytest.raises(RolloutNotFoundError, match="nothing-1"):
+        stage.store.history("nothing-1")
+
+
+def test_a_long_name_still_gives_names_that_differ(stage, tmp_path):
+    from crossfade.testing.drafts import publish
+
+    name = "m" * 64
+    for version in ("1.0.0", "1.0.1"):
+        publish(stage.registry.backend, name, version)
+    stage.registry.move_alias(name, "champion", "1.0.0")
+    first = stage.store.create(RolloutRequest(name, "1.0.1"))
+    stage.store.abort(first.name)
+    second = stage.store.create(RolloutRequest(name, "1.0.1"))
+    assert len(first.name) <= 64
+    assert first.name != second.name
