@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from crossfade.alerts.store import AlertStore
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.learning import Learner
@@ -15,6 +16,7 @@ from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.ledger.ledger import Ledger
 from crossfade.ledger.rollups import fold
+from crossfade.notifications.channels import Channels
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -36,6 +38,7 @@ from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.switch import AliasSwitch
 
 if TYPE_CHECKING:
+    from crossfade.alerts.evaluator import Evaluator
     from crossfade.experiments.conductor import Conductor
     from crossfade.jobs.runner import JobRunner
     from crossfade.releases.controller import Controller
@@ -61,6 +64,8 @@ class Platform:
         experiments: Every verb on experiments and layers.
         judge: From the evidence of an experiment to a decision, and to what follows.
         learner: Lets bandits learn, and says what they know.
+        channels: Who is told of what happens.
+        alerts: Every verb on alerts and silences.
         ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         health: How versions do.
         rollouts: Every verb on rollouts.
@@ -77,6 +82,8 @@ class Platform:
     experiments: ExperimentStore
     judge: Judge
     learner: Learner
+    channels: Channels
+    alerts: AlertStore
     ledger: Ledger
     health: HealthLog
     rollouts: RolloutStore
@@ -135,6 +142,25 @@ class Platform:
             settings.releases,
         )
 
+    def evaluator(self) -> Evaluator:
+        """Return what evaluates alert rules; whoever starts it closes it before the platform."""
+        from crossfade.alerts.evaluator import LEASE, Evaluator
+        from crossfade.alerts.sources import standard_sources
+
+        lease = Lease(self.database, LEASE, self.settings.alerts.lease_seconds)
+        evaluator = Evaluator(
+            self.database,
+            self.settings,
+            self.channels,
+            lease,
+            health=self.health,
+            metrics=None if self.runtime is None else self.runtime.predictions.metrics,
+            sources=standard_sources(self.database, self.experiments, self.judge),
+        )
+        if self.runtime is not None:
+            self.runtime.measure_alerts(lambda: evaluator.firing, lambda: self.channels.counts)
+        return evaluator
+
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""
         self._opened.close()
@@ -182,6 +208,9 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         readiness = Readiness(fleet, settings.serving.ready_timeout_seconds)
         experiments = ExperimentStore(registry, database, readiness)
         judge = Judge(experiments, database, switch)
+        channels = Channels(settings.notifications)
+        opening.callback(channels.close)
+        alerts = AlertStore(database, settings, channels)
         ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
         learner = Learner(experiments, database, behind_seconds=ledger.counts.oldest_unshipped_seconds)
@@ -197,6 +226,8 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             experiments,
             judge,
             learner,
+            channels,
+            alerts,
             ledger,
             HealthLog(database),
             RolloutStore(database, _SUBJECTS, readiness),

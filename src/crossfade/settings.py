@@ -331,6 +331,10 @@ class AlertSettings(_Section):
         3_600.0, description="a firing alert of which nothing is known for so long is over"
     )
     keep_seconds: Seconds = Field(604_800.0, description="how long resolved alerts and ended silences are kept")
+    p95_seconds: Seconds = Field(0.1, description="95 % of the answers shall be as fast, else it is an alert")
+    p99_seconds: Seconds = Field(1.0, description="99 % of the answers shall be as fast, else it is an alert")
+    error_rate: float = Field(0.05, gt=0, lt=1, description="share of failed requests that wakes somebody up")
+    failure_rate: float = Field(0.01, gt=0, lt=1, description="share of failed requests that is an alert")
     queue_depth: Count = Field(100, description="requests that wait for a model, then it is an alert")
     spool_share: float = Field(0.8, gt=0, le=1, description="of `ledger.max_spool_bytes`, then it is an alert")
     cache_hit_rate: float = Field(0.8, gt=0, le=1, description="below it is an alert, where answers are kept")

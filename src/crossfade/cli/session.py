@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crossfade.client import Client
     from crossfade.client.calls import Call
 
-_COMMAND = re.compile(r"(`crossfade (?:models|predict|jobs|experiments|rollouts|outcomes|cache|doctor)\b[^`]*)`")
+_COMMAND = re.compile(r"(`crossfade (?!demo|serve|settings|replay)[a-z]+\b[^`]*)`")
 T = TypeVar("T")
 
 

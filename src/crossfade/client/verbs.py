@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from crossfade.alerts.record import Alert, ChannelTrial, Silence, SilenceRequest, Told
+from crossfade.alerts.rule import AlertRule
 from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
@@ -372,6 +374,44 @@ def retry_rollout(name: str, *, override_latch: bool = False, reason: str = "") 
 
 def _move_of(name: str, verb: str, body: msgspec.Struct) -> Call[Rollout]:
     return Call("POST", f"{API}/rollouts/{segment(name)}/{verb}", json_as(Rollout), body=body)
+
+
+def alerts(*, status: str = "", rule: str = "", model: str = "", limit: int = 100) -> Call[tuple[Alert, ...]]:
+    """List alerts: firing ones first, then pending, then those that are over."""
+    params = {"status": status, "rule": rule, "model": model, "limit": limit}
+    return Call("GET", f"{API}/alerts", json_as(tuple[Alert, ...]), params, repeatable=True)
+
+
+def alert_rules() -> Call[tuple[AlertRule, ...]]:
+    """List the alert rules, with the thresholds of the server's settings."""
+    return Call("GET", f"{API}/alerts/rules", json_as(tuple[AlertRule, ...]), repeatable=True)
+
+
+def prometheus_rules() -> Call[str]:
+    """Return the alert rules as a rule file of Prometheus, in YAML."""
+    return Call("GET", f"{API}/alerts/rules/prometheus", lambda answer: answer.text, repeatable=True)
+
+
+def silences(*, over: bool = False) -> Call[tuple[Silence, ...]]:
+    """List silences, the newest first; also those that are over when they are asked for."""
+    return Call("GET", f"{API}/alerts/silences", json_as(tuple[Silence, ...]), {"over": over}, repeatable=True)
+
+
+def silence(matchers: Sequence[str], *, seconds: float, reason: str) -> Call[Silence]:
+    """Let nobody be told of alerts that match `model=churn`, `rule=Model*`, `severity!=page`: all of these."""
+    body = SilenceRequest(tuple(matchers), seconds, reason)
+    return Call("POST", f"{API}/alerts/silences", json_as(Silence), body=body)
+
+
+def end_silence(silence: str, *, reason: str = "") -> Call[Silence]:
+    """End a silence before its time."""
+    path = f"{API}/alerts/silences/{segment(silence)}/end"
+    return Call("POST", path, json_as(Silence), body=ReasonRequest(reason), repeatable=True)
+
+
+def try_channels(channel: str = "", *, reason: str = "") -> Call[tuple[Told, ...]]:
+    """Tell one channel, or all of them, of nothing in particular, and say what became of it."""
+    return Call("POST", f"{API}/alerts/test", json_as(tuple[Told, ...]), body=ChannelTrial(channel, reason))
 
 
 def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> Call[Recorded]:

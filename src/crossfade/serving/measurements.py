@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -31,6 +31,8 @@ class Measurements(Collector):
         traces, captured_rows, shadows: How many, by what became of them.
         exposures: (experiment, variant) -> requests that took part.
         events: What became of exposures and outcomes.
+        firing: Gives (rule, severity, model) -> alerts that fire.
+        told: Gives (channel, result) -> events that were to be told.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class Measurements(Collector):
         self.shadows: Mapping[str, int] = {}
         self.exposures: Mapping[tuple[str, str], int] = {}
         self.events = EventCounts()
+        self.firing: Callable[[], Mapping[tuple[str, str, str], int]] = dict
+        self.told: Callable[[], Mapping[tuple[str, str], int]] = dict
         self.unserved = Counters()
         self._cache = cache
         self._slots = slots
@@ -99,6 +103,7 @@ class Measurements(Collector):
         )
         yield from self._of_experiments()
         yield from _of_events(self.events)
+        yield from _of_alerts(self.firing(), self.told())
 
     def of_versions(self, slots: list[Slot]) -> Iterator[Metric]:
         """Yield what these versions have done in this process."""
@@ -310,6 +315,21 @@ def _of_events(events: EventCounts) -> Iterator[Metric]:
         "Of journals, that were no whole records: the torn end of a process that was killed, or damage.",
         value=events.truncated_bytes,
     )
+
+
+def _of_alerts(firing: Mapping[tuple[str, str, str], int], told: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
+    alerts = GaugeMetricFamily("crossfade_alerts_firing", "Alerts that fire.", labels=("alert", "severity", "model"))
+    for labels, count in firing.items():
+        alerts.add_metric(labels, count)
+    yield alerts
+    events = CounterMetricFamily(
+        "crossfade_notifications",
+        "Events that channels were to be told of: `sent`, `failed` for good, or `dropped` as too many waited.",
+        labels=("channel", "result"),
+    )
+    for pair, count in told.items():
+        events.add_metric(pair, count)
+    yield events
 
 
 def _by_result(name: str, documentation: str, counts: Mapping[str, int]) -> Metric:

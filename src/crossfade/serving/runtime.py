@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -131,6 +132,14 @@ class ServingRuntime:
     def measure_events(self, counts: EventCounts) -> None:
         """Show what becomes of exposures and outcomes among the metrics."""
         self._measurements.events = counts
+
+    def measure_alerts(
+        self,
+        firing: Callable[[], Mapping[tuple[str, str, str], int]],
+        told: Callable[[], Mapping[tuple[str, str], int]],
+    ) -> None:
+        """Show what fires, and who was told, among the metrics."""
+        self._measurements.firing, self._measurements.told = firing, told
 
     def await_ready(self, timeout: float) -> None:
         """Wait until every champion answers.

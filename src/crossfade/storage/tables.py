@@ -552,3 +552,45 @@ Index(
     sqlite_where=_is_rollback,
     postgresql_where=_is_rollback,
 )
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", String(32), primary_key=True, comment="of a rule and labels"),
+    Column("status", String(16), nullable=False),
+    Column("changed_at", String(27), nullable=False, comment="of the newest change of the status"),
+    Column("body", Text, nullable=False, comment="JSON: `Alert`"),
+    Index("alerts_by_status", "status", "changed_at"),
+    comment="rules that hold, or held, for something",
+)
+
+alert_groups = Table(
+    "alert_groups",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("body", Text, nullable=False, comment="JSON: `Group`, what has been told of it"),
+)
+
+alert_messages = Table(
+    "alert_messages",
+    metadata,
+    Column("id", String(36), nullable=False, comment="of the event"),
+    Column("channel", String(64), nullable=False),
+    Column("status", String(16), nullable=False, comment="waiting, sent, failed"),
+    Column("created_at", String(27), nullable=False),
+    Column("body", Text, nullable=False, comment="JSON: `Event`"),
+    Column("problem", Text, nullable=False, server_default=""),
+    PrimaryKeyConstraint("id", "channel"),
+    Index("alert_messages_by_status", "status", "created_at"),
+    comment="what channels shall be told, written together with what it is about",
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("ends_at", String(27), nullable=False),
+    Column("body", Text, nullable=False, comment="JSON: `Silence`"),
+    Index("silences_by_end", "ends_at"),
+    comment="alerts that nobody is told of for a while",
+)

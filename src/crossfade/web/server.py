@@ -136,11 +136,11 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(settings.serving.drain_timeout_seconds)),
         )
-        conductor = platform.conductor()
+        conductor, evaluator = platform.conductor(), platform.evaluator()
         jobs = platform.job_runner()
         lifeline = place and place.lifeline
         server = DrainingServer(config, runtime.predictions, jobs, settings.serving, on_ready, lifeline, remote)
-        with conductor, platform.controller():
+        with conductor, platform.controller(), evaluator:
             server.run([listener])
         get_logger().info("stopped", pid=os.getpid())
 

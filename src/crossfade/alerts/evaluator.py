@@ -1,0 +1,218 @@
+"""`Evaluator`: looks at the rules from time to time, in one process at a time, and has channels told.
+
+What fires, what was told and what still has to be told is written in one transaction that checks the lease: whoever
+takes over, or starts again, goes on from there. A message that was on its way when its process died is sent again,
+under the same id.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from typing import Self
+
+from sqlalchemy import Connection
+
+from crossfade.alerts import board
+from crossfade.alerts.board import FAILED, SENT
+from crossfade.alerts.catalogue import catalogue
+from crossfade.alerts.measuring import Findings, counters, measure
+from crossfade.alerts.record import Alert, AlertStatus
+from crossfade.alerts.rule import AlertRule
+from crossfade.alerts.signals import HealthWindows, Known, Signals, Source
+from crossfade.alerts.store import forget, in_force
+from crossfade.core.clock import Clock, utc_now
+from crossfade.errors import ChannelNotFoundError, UnavailableError
+from crossfade.notifications.channels import Channels
+from crossfade.notifications.courier import Result
+from crossfade.notifications.event import Event
+from crossfade.settings import Settings
+from crossfade.storage.database import Database
+from crossfade.storage.lease import Lease, LostLeaseError
+from crossfade.storage.times import to_text
+
+_log = logging.getLogger(__name__)
+
+LEASE = "alerts"
+BLIND = "blind_rules"
+"""The source that tells which rules cannot be evaluated: the evaluator itself."""
+Firing = Mapping[tuple[str, str, str], int]
+"""(rule, severity, model) -> how many alerts fire."""
+
+
+class Evaluator:
+    """Turns from time to time, on a thread of its own.
+
+    Args:
+        database: Where alerts are.
+        settings: Rules, waits, intervals.
+        channels: Who is told.
+        lease: Lets one process work at a time.
+        health: How versions do.
+        metrics: Renders the metrics of this server.
+        sources: Name -> what holds of it.
+        clock: What time it is.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        channels: Channels,
+        lease: Lease,
+        *,
+        health: HealthWindows,
+        metrics: Callable[[], bytes] | None,
+        sources: Mapping[str, Source],
+        clock: Clock = utc_now,
+    ) -> None:
+        self._database = database
+        self._settings = settings.alerts
+        self._slo = settings.slo
+        self._channels = channels
+        self._lease = lease
+        self._clock = clock
+        self._rules = catalogue(settings)
+        self._signals = Signals(health, metrics, {**sources, BLIND: self._blind}, monotonic=lambda: clock().timestamp())
+        self._problems: dict[str, str] = {}
+        self._firing: Firing = {}
+        self._on_the_way: set[tuple[str, str]] = set()
+        self._finished: SimpleQueue[tuple[tuple[str, str], Result, str]] = SimpleQueue()
+        self._said = ""
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="crossfade-alerts", daemon=True)
+
+    @property
+    def firing(self) -> Firing:
+        """What fires, as far as this process has heard; for metrics."""
+        return self._firing
+
+    def start(self) -> None:
+        """Begin to turn."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and let another process go on."""
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        try:
+            self._lease.release()
+        except UnavailableError as error:
+            _log.warning("the lease of alerts runs out by itself: %s", error)
+
+    def __enter__(self) -> Self:
+        """Begin to turn."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.close()
+
+    def turn(self) -> None:
+        """Look at every rule once, and have told what is to be told; only read when another process does it.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        if not self._lease.hold():
+            with self._database.read() as connection:
+                self._firing = _counted(board.read_alerts(connection))
+            return
+        found = self._look()
+        try:
+            self._write(found)
+        except LostLeaseError:
+            return
+        self._deliver()
+
+    def _look(self) -> list[tuple[AlertRule, Findings]]:
+        self._signals.look(counters(self._rules))
+        found = []
+        problems: dict[str, str] = {}
+        for rule in self._rules:
+            findings = measure(rule, self._signals, self._slo, self._slo.min_requests)
+            found.append((rule, findings))
+            if findings.failed:
+                problems[rule.name] = findings.problem
+        self._problems = problems
+        return found
+
+    def _write(self, found: list[tuple[AlertRule, Findings]]) -> None:
+        now = self._clock()
+        with self._database.write() as connection:
+            self._lease.check(connection)
+            known = board.read_alerts(connection)
+            after = board.progressed(known, found, now, self._settings)
+            changed = board.save_alerts(connection, known, after, now)
+            alive = [alert for alert in after.values() if alert is not None]
+            silences = in_force(connection, self._clock, ends_after=True)
+            notes, moved = board.notify(connection, alive, silences, now, self._settings)
+            for note in notes:
+                board.post(connection, note.event(now), self._channels.of(note.severity), now)
+            if not (self._note_finished(connection) or changed or moved):
+                connection.rollback()
+            elif changed:
+                old = to_text(now - timedelta(seconds=self._settings.keep_seconds))
+                board.forget_messages(connection, old)
+                forget(connection, old)
+        self._firing = _counted({alert.id: alert for alert in alive})
+
+    def _note_finished(self, connection: Connection) -> bool:
+        finished = []
+        while True:
+            try:
+                finished.append(self._finished.get_nowait())
+            except Empty:
+                break
+        for message, result, problem in finished:
+            if result is not Result.DROPPED:  # what was dropped still waits, and is handed over again
+                board.finish(connection, message, SENT if result is Result.SENT else FAILED, problem)
+            self._on_the_way.discard(message)
+        return bool(finished)
+
+    def _deliver(self) -> None:
+        with self._database.read() as connection:
+            left = board.waiting(connection)
+        for channel, event in left:
+            message = (event.id, channel)
+            if message not in self._on_the_way:
+                self._on_the_way.add(message)
+                self._hand_over(message, event)
+
+    def _hand_over(self, message: tuple[str, str], event: Event) -> None:
+        def done(result: Result, problem: str) -> None:
+            self._finished.put((message, result, problem))
+
+        try:
+            self._channels.bring(message[1], event, done)
+        except ChannelNotFoundError as error:  # the settings have changed since
+            done(Result.FAILED, str(error))
+
+    def _blind(self) -> list[Known]:
+        return [Known({"alert": name}, problem) for name, problem in self._problems.items()]
+
+    def _run(self) -> None:
+        while not self._ending.wait(self._settings.poll_seconds):
+            try:
+                self.turn()
+                self._said = ""
+            except UnavailableError as error:
+                self._say(str(error))
+            except Exception:  # noqa: BLE001 - a bug must not end what watches everything else
+                _log.exception("a turn failed")
+
+    def _say(self, problem: str) -> None:
+        if problem != self._said:
+            self._said = problem
+            _log.warning("alerts are not evaluated: %s", problem)
+
+
+def _counted(found: Mapping[str, Alert]) -> Firing:
+    firing = (alert for alert in found.values() if alert.status is AlertStatus.FIRING)
+    return Counter((alert.rule, alert.severity, alert.model) for alert in firing)

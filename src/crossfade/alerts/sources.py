@@ -1,0 +1,172 @@
+"""What holds that no number shows: results of experiments, gaps in the ledger, rollbacks, unsafe answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from crossfade.alerts.signals import MODELS_SECONDS, Known, Source
+from crossfade.core.clock import Clock, utc_now
+from crossfade.errors import CrossfadeError, MissingExtraError
+from crossfade.experiments.judging import Judge
+from crossfade.experiments.record import Status
+from crossfade.experiments.store import ExperimentStore
+from crossfade.storage.database import Database
+from crossfade.storage.tables import alias_history, audit, ledger_gaps
+from crossfade.storage.times import to_text
+from crossfade.traffic.health import HealthLog
+
+RECENT = timedelta(minutes=15)
+"""How long a rollback is worth an alert."""
+RETURNS = ("rollout.rollback", "rollout.rolled_back", "config.rollback")
+"""Actions of the audit log that bring something back; moves of aliases are recognised by where they lead."""
+_DECIDED = {"ship", "keep", "stop"}
+_PAGE = 1_000
+_LOOK_SECONDS = 60.0
+
+
+class ExperimentSources:
+    """What the evidence of running experiments says; an analysis takes a while, so it is looked at once a minute.
+
+    Args:
+        store: The experiments.
+        judge: Analyses them.
+        monotonic: The clock.
+    """
+
+    def __init__(self, store: ExperimentStore, judge: Judge, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._judge = judge
+        self._monotonic = monotonic
+        self._looked_at: float | None = None
+        self._results: list[Known] = []
+        self._deviations: list[Known] = []
+
+    def results(self) -> list[Known]:
+        """List experiments that can be decided.
+
+        Raises:
+            CrossfadeError: None can be analysed.
+        """
+        self._look()
+        return self._results
+
+    def deviations(self) -> list[Known]:
+        """List experiments whose variants do not get the units that they should.
+
+        Raises:
+            CrossfadeError: None can be analysed.
+        """
+        self._look()
+        return self._deviations
+
+    def _look(self) -> None:
+        now = self._monotonic()
+        if self._looked_at is not None and now - self._looked_at < _LOOK_SECONDS:
+            return
+        results: list[Known] = []
+        deviations: list[Known] = []
+        for experiment in self._store.list(status=Status.RUNNING.value, limit=_PAGE).items:
+            labels = {"experiment": experiment.name} | ({"model": experiment.model} if experiment.model else {})
+            try:
+                report = self._judge.analyze(experiment.name)
+            except MissingExtraError:
+                raise
+            except CrossfadeError:  # it cannot be analysed yet, or has just ended
+                continue
+            if report.decision.action in _DECIDED:
+                results.append(Known(labels, f"{report.decision.action}: {report.decision.reason}"))
+            problems = [each.words for each in report.health.problems if each.code == "sample_ratio"]
+            deviations.extend(Known(labels, words) for words in problems)
+        self._results, self._deviations, self._looked_at = results, deviations, now
+
+
+class DatabaseSources:
+    """What tables of the platform say.
+
+    Args:
+        database: Where they are.
+        clock: What time it is.
+    """
+
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def ledger_gaps(self) -> Iterator[Known]:
+        """Yield experiments of which events are missing since a day.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        since = int((self._clock() - timedelta(days=1)).timestamp() * 1e6)
+        query = select(ledger_gaps.c.experiment).where(ledger_gaps.c.last_us >= since).distinct()
+        with self._database.read() as connection:
+            names = sorted(connection.scalars(query))
+        for name in names:
+            labels = {"experiment": name} if name else {}
+            yield Known(labels, "events of the last day are missing from the database")
+
+    def rollbacks(self) -> Iterator[Known]:
+        """Yield what was rolled back lately.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        since = to_text(self._clock() - RECENT)
+        returns = select(audit.c.subject, audit.c.action).where(audit.c.at >= since, audit.c.action.in_(RETURNS))
+        moves = select(alias_history).where(alias_history.c.moved_at >= since).order_by(alias_history.c.seq)
+        with self._database.read() as connection:
+            found = [(row.subject, row.action) for row in connection.execute(returns)]
+            for move in connection.execute(moves).all():
+                same = (alias_history.c.model == move.model) & (alias_history.c.alias == move.alias)
+                before = select(alias_history).where(same, alias_history.c.seq < move.seq)
+                last = connection.execute(before.order_by(alias_history.c.seq.desc()).limit(1)).one_or_none()
+                if last is not None and move.target is not None and last.source == move.target:
+                    found.append((f"{move.model}@{move.alias}", f"from {move.source} to {move.target}"))
+        for subject, what in found:
+            model = subject.partition("@")[0].partition(":")[0]
+            yield Known({"subject": subject, "model": model}, what)
+
+
+class HealthSources:
+    """What is unsafe, as far as answers were counted.
+
+    Args:
+        health: How versions do.
+    """
+
+    def __init__(self, health: HealthLog) -> None:
+        self._health = health
+
+    def safety_violations(self) -> Iterator[Known]:
+        """Yield models that gave unsafe answers within five minutes.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        for model in sorted({model for model, _ in self._health.models(MODELS_SECONDS)}):
+            found = self._health.window(300, model=model)
+            if found.unsafe:
+                yield Known({"model": model}, f"{found.unsafe:,} of {found.requests:,} answers", float(found.unsafe))
+
+
+def standard_sources(
+    database: Database, store: ExperimentStore, judge: Judge, clock: Clock = utc_now
+) -> dict[str, Source]:
+    """Return the sources that every platform has; other parts add theirs under the names that the catalogue uses."""
+    trials, tables, health = (
+        ExperimentSources(store, judge),
+        DatabaseSources(database, clock),
+        HealthLog(database, clock),
+    )
+    return {
+        "experiment_results": trials.results,
+        "experiment_deviations": trials.deviations,
+        "ledger_gaps": tables.ledger_gaps,
+        "rollbacks": tables.rollbacks,
+        "safety_violations": HealthSources(health).safety_violations,
+    }
