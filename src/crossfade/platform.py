@@ -19,6 +19,7 @@ from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import VerifyReport
+from crossfade.safety.store import SafetyStore
 from crossfade.serving.predictor import Predictor, PredictorInfo
 from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
@@ -52,6 +53,7 @@ class Platform:
         experiments: Every verb on experiments and layers.
         judge: From the evidence of an experiment to a decision, and to what follows.
         learner: Lets bandits learn, and says what they know.
+        safety: Every verb on safety policies, overrides and emergencies.
         ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         runtime: What serves predictions in this process, or None.
     """
@@ -66,6 +68,7 @@ class Platform:
     experiments: ExperimentStore
     judge: Judge
     learner: Learner
+    safety: SafetyStore
     ledger: Ledger
     runtime: ServingRuntime | None
     _opened: ExitStack = field(repr=False)
@@ -152,6 +155,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         jobs = JobStore(registry, database, settings.jobs)
         experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
         judge = Judge(experiments, database, switch)
+        safety = SafetyStore(registry, database, settings.home, fleet.live, fleet.wait_revision)
         ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
         learner = Learner(experiments, database, behind_seconds=ledger.counts.oldest_unshipped_seconds)
@@ -167,6 +171,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             experiments,
             judge,
             learner,
+            safety,
             ledger,
             runtime,
             opening.pop_all(),

@@ -17,6 +17,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "predict": ("crossfade.cli.predict:predict", "Predict rows of a file or of stdin."),
     "experiments": ("crossfade.cli.experiments:experiments", "Compare versions on live traffic: start, watch, judge."),
     "jobs": ("crossfade.cli.jobs:jobs", "Have whole files predicted, and take the results."),
+    "safety": ("crossfade.cli.safety:safety", "Look at every answer, and stop models in an emergency."),
     "outcomes": ("crossfade.cli.outcomes:outcomes", "Record what became of decisions."),
     "serve": ("crossfade.cli.serve:serve", "Start the server."),
     "replay": ("crossfade.cli.replay:replay", "Put captured predictions to another version."),

@@ -12,9 +12,10 @@ CrossfadeError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
+│   ├── InvalidSafetyPolicyError, InvalidOverrideError, ReasonRequiredError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
-│   ├── ExperimentNotFoundError
+│   ├── ExperimentNotFoundError, SafetyPolicyNotFoundError, OverrideNotFoundError, NoEmergencyError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
@@ -24,12 +25,13 @@ CrossfadeError
 │   ├── RemoteControlError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
+│   ├── UnsafeAnswerError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── LedgerUnavailableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
     ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500), MemberSlowError
-    ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
+    ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429), EmergencyError
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -79,10 +81,12 @@ from crossfade.errors.invalid import (
     InvalidMetricError,
     InvalidNameError,
     InvalidOutcomesError,
+    InvalidOverrideError,
     InvalidPageError,
     InvalidPathError,
     InvalidPolicyError,
     InvalidRefError,
+    InvalidSafetyPolicyError,
     InvalidSegmentError,
     InvalidSemverError,
     MalformedRequestError,
@@ -90,6 +94,7 @@ from crossfade.errors.invalid import (
     ModelNotNamedError,
     NotAcceptableError,
     PredictionError,
+    ReasonRequiredError,
     RefusedInputError,
     SettingsError,
     SignatureMismatchError,
@@ -106,7 +111,10 @@ from crossfade.errors.missing import (
     ExperimentNotFoundError,
     JobNotFoundError,
     ModelNotFoundError,
+    NoEmergencyError,
     NotFoundError,
+    OverrideNotFoundError,
+    SafetyPolicyNotFoundError,
     VersionNotFoundError,
 )
 from crossfade.errors.unavailable import (
@@ -116,6 +124,7 @@ from crossfade.errors.unavailable import (
     DatabaseUnavailableError,
     DeadlineExceededError,
     DrainingError,
+    EmergencyError,
     LedgerUnavailableError,
     MemberSlowError,
     MissingExtraError,
@@ -134,6 +143,7 @@ from crossfade.errors.unsafe import (
     GoldenMismatchError,
     LoadFailedError,
     NotReadyError,
+    UnsafeAnswerError,
     UnsafeError,
 )
 
@@ -156,6 +166,7 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "DrainingError",
+    "EmergencyError",
     "EventsGoneError",
     "ExperimentConflictError",
     "ExperimentNotFoundError",
@@ -173,10 +184,12 @@ __all__ = [
     "InvalidMetricError",
     "InvalidNameError",
     "InvalidOutcomesError",
+    "InvalidOverrideError",
     "InvalidPageError",
     "InvalidPathError",
     "InvalidPolicyError",
     "InvalidRefError",
+    "InvalidSafetyPolicyError",
     "InvalidSegmentError",
     "InvalidSemverError",
     "JobConflictError",
@@ -191,6 +204,7 @@ __all__ = [
     "ModelCrashedError",
     "ModelNotFoundError",
     "ModelNotNamedError",
+    "NoEmergencyError",
     "NoPreviousVersionError",
     "NotAcceptableError",
     "NotFoundError",
@@ -198,11 +212,14 @@ __all__ = [
     "NotServedError",
     "OriginNotAllowedError",
     "OverloadedError",
+    "OverrideNotFoundError",
     "PredictionError",
     "QuotaExceededError",
+    "ReasonRequiredError",
     "RefusedInputError",
     "RejectedVersionError",
     "RemoteControlError",
+    "SafetyPolicyNotFoundError",
     "ServerUnreachableError",
     "SettingsError",
     "SignatureMismatchError",
@@ -213,6 +230,7 @@ __all__ = [
     "UnavailableError",
     "UnknownFlavorError",
     "UnknownHashError",
+    "UnsafeAnswerError",
     "UnsafeError",
     "UnsupportedMediaTypeError",
     "UntrustedTypesError",

@@ -32,6 +32,7 @@ FORGET_SECONDS = 300.0
 """Counts of a version that no worker holds any more are kept so long, for workers that start anew."""
 RULES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "crossfade_cache_breaker_open": max,
+    "crossfade_emergency": max,
     "crossfade_events_unshipped_age_seconds": max,
     "crossfade_free_bytes": min,
     "crossfade_load_seconds": max,
