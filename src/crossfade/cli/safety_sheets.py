@@ -18,12 +18,14 @@ def status_sheet(status: SafetyStatus) -> Sheet:
     """What is in force."""
     emergencies = (*status.local, *status.emergencies)
     pairs = [("EMERGENCY", _emergency(item)) for item in emergencies]
-    for item in status.overrides:
-        pairs.append(("check off", f"{_covered(item)} until {moment(item.expires_at)}: {item.reason}"))
+    pairs.extend(
+        ("check off", f"{_covered(item)} until {moment(item.expires_at)}: {item.reason}") for item in status.overrides
+    )
     pairs.append(("policies", ", ".join(status.models) or "none"))
-    for seen in status.violations:
-        words = f"{seen.model}: {seen.check}, {seen.answers:,} answers within the last hour"
-        pairs.append((f"violated, {seen.level.value}", words))
+    pairs.extend(
+        (f"violated, {seen.level.value}", f"{seen.model}: {seen.check}, {seen.answers:,} answers within the last hour")
+        for seen in status.violations
+    )
     return Sheet((), pairs, [item.scope for item in emergencies])
 
 

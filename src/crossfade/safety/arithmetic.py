@@ -74,7 +74,7 @@ def _extreme(numbers: Sequence[float], choose: Callable[[Sequence[float]], float
 
 divide = _binary(operator.truediv, np.true_divide)
 modulo = _binary(operator.mod, np.remainder)
-power = _binary(math.pow, np.power)
+power = _binary(math.pow, np.float_power)
 square_root = _unary(math.sqrt, np.sqrt)
 logarithm = _unary(math.log, np.log)
 exponential = _unary(math.exp, np.exp)

@@ -118,7 +118,7 @@ _ARITHMETIC: Mapping[type[ast.operator], tuple[Callable[[Any, Any], float], Call
     ast.Mult: (operator.mul, np.multiply),
     ast.Div: (arithmetic.divide, np.true_divide),
     ast.Mod: (arithmetic.modulo, np.remainder),
-    ast.Pow: (arithmetic.power, np.power),
+    ast.Pow: (arithmetic.power, np.float_power),  # `power` takes short cuts that answer otherwise
 }
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,

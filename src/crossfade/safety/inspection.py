@@ -102,9 +102,9 @@ class Inspector:
         for check in self._checks:
             try:
                 mask = check.judge.many(inputs, outputs, unit)
+                if mask is not True:
+                    mask = _mask(mask, rows)
                 violated = bool(np.any(mask))
-                if violated and mask is not True:
-                    mask = np.broadcast_to(mask, (rows,))
             except Exception:  # noqa: BLE001 - as above
                 mask, violated = True, True
             if violated:
@@ -122,6 +122,14 @@ class Inspector:
             findings.append(Finding(check.name, check.level, int(np.count_nonzero(whole)), example))
         worst = max((finding.level for finding in findings), key=lambda level: level.rank)
         return Findings(worst, tuple(findings), withheld)
+
+
+def _mask(violated: Any, rows: int) -> Array:
+    """Return what a check said of each row; numpy would let one row, or none, stand for all of them."""
+    mask = np.asarray(violated, dtype=bool)
+    if mask.ndim and mask.shape != (rows,):
+        raise ValueError(f"{rows} rows were asked about, and {mask.shape} were judged")
+    return np.broadcast_to(mask, (rows,))
 
 
 def _example(outputs: Tensors, names: frozenset[str], row: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import new_id
@@ -26,29 +26,26 @@ from crossfade.errors import (
     SafetyPolicyNotFoundError,
 )
 from crossfade.registry.acceptance import attribution
-from crossfade.registry.pages import check_limit, page_of, text_cursor
 from crossfade.registry.registry import LOCAL, Registry
 from crossfade.registry.requests import ProcessStatus
 from crossfade.registry.versions import Page
 from crossfade.safety.checks import Bench, compile_check
 from crossfade.safety.fallback import constant_row
 from crossfade.safety.latch import Latch
-from crossfade.safety.levels import Level
+from crossfade.safety.looking import list_overrides, status_of
 from crossfade.safety.records import SAFETY, emergency_of, override_of, policy_of, read_rules
-from crossfade.safety.requests import EmergencyReport, RecentViolations, SafetyStatus
+from crossfade.safety.requests import EmergencyReport, SafetyStatus
 from crossfade.safety.rules import EVERYTHING, Emergency, Override, SafetyPolicy
 from crossfade.safety.specs import Constant, Mode, OtherVersion, SafetyPolicySpec, checked
 from crossfade.safety.violations import Violation, list_violations
 from crossfade.storage.changes import commit_change
 from crossfade.storage.database import Database
-from crossfade.storage.tables import safety_emergencies, safety_overrides, safety_policies, safety_violations
+from crossfade.storage.tables import safety_emergencies, safety_overrides, safety_policies
 from crossfade.storage.times import to_text
 
 LONGEST_OVERRIDE_SECONDS = 30 * 86_400.0
 FOLLOW_SECONDS = 5.0
 """How long a person waits to be told that every process follows."""
-_KIND = "overrides"
-_RECENT = timedelta(hours=1)
 
 Wait = Callable[[int, float], Sequence[ProcessStatus]]
 """(revision, seconds) -> live processes that do not answer from it after that time."""
@@ -257,17 +254,8 @@ class SafetyStore:
         Raises:
             InvalidPageError: The cursor or the limit cannot be used.
         """
-        table, limit = safety_overrides, check_limit(limit)
-        query = select(table).order_by(table.c.id.desc()).limit(limit + 1)
-        if key := text_cursor(_KIND, cursor):
-            query = query.where(table.c.id < key)
-        if model:
-            query = query.where(table.c.model == model)
-        if holding:
-            query = query.where(table.c.ended_at.is_(None), table.c.expires_at > to_text(self._clock()))
-        with self._database.read() as connection:
-            page = page_of(_KIND, connection.execute(query).all(), limit, lambda row: row.id)
-        return Page(tuple(map(override_of, page.items)), page.next_cursor)
+        holding_at = self._clock() if holding else None
+        return list_overrides(self._database, model=model, holding_at=holding_at, cursor=cursor, limit=limit)
 
     # --- emergencies ---
 
@@ -345,24 +333,7 @@ class SafetyStore:
 
     def status(self) -> SafetyStatus:
         """Return what is in force."""
-        now, table = self._clock(), safety_violations
-        recent = select(table.c.model, table.c.check_name, table.c.level, func.sum(table.c.answers).label("answers"))
-        recent = recent.where(table.c.minute >= to_text(now - _RECENT))
-        recent = recent.group_by(table.c.model, table.c.check_name, table.c.level)
-        with self._database.read() as connection:
-            rules = read_rules(connection)
-            seen = [
-                RecentViolations(row.model, row.check_name, Level(row.level), int(row.answers))
-                for row in connection.execute(recent)
-            ]
-        seen.sort(key=lambda item: (-item.level.rank, -item.answers, item.model, item.check))
-        return SafetyStatus(
-            rules.emergencies,
-            self._latch.read(),
-            tuple(override for override in rules.overrides if override.holds(now)),
-            tuple(policy.model for policy in rules.policies),
-            tuple(seen[:100]),
-        )
+        return status_of(self._database, self._latch.read(), self._clock())
 
     def violations(
         self, *, model: str = "", check: str = "", level: str = "", cursor: str = "", limit: int = 100

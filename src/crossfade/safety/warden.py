@@ -34,6 +34,23 @@ Declare = Callable[[str, Mode, str], int]
 """(model, mode, reason) -> revision of the emergency that every process follows; 0 when it is known already."""
 
 
+class _Latched:
+    """A model that a critical answer stopped here, until the rules of every process say so.
+
+    Attributes:
+        emergency: Which.
+        since: Revision from which on the rules decide; None: nobody was told yet.
+        on_machine: Whether the files of this machine say so.
+    """
+
+    __slots__ = ("emergency", "on_machine", "since")
+
+    def __init__(self, emergency: Emergency) -> None:
+        self.emergency = emergency
+        self.since: int | None = None
+        self.on_machine = False
+
+
 class Warden:
     """The rules of this process.
 
@@ -62,7 +79,7 @@ class Warden:
         self._revision = -1
         self._local = self._latch.read()
         self._seen: Seen | None = None
-        self._latched: dict[str, tuple[Emergency, int | None]] = {}
+        self._latched: dict[str, _Latched] = {}
         self._told: dict[str, float] = {}
         self._away = False
         self._compiling = threading.RLock()
@@ -89,7 +106,7 @@ class Warden:
     def follow(self, rules: Rules, revision: int) -> None:
         """Use the rules of a new snapshot."""
         with self._compiling:
-            over = [name for name, (_, since) in self._latched.items() if since is not None and since <= revision]
+            over = [name for name, it in self._latched.items() if it.since is not None and it.since <= revision]
             for name in over:  # from here on the database says whether it is still stopped
                 del self._latched[name]
             changed = rules != self._rules or bool(over)
@@ -104,17 +121,24 @@ class Warden:
             local = self._latch.read()
             self._seen = seen
             if local != self._local:
-                for item in local:
-                    _log.warning("emergency on this machine: %s=%s: %s", item.scope, item.mode, item.reason)
-                if not local:
-                    _log.warning("the emergency on this machine has ended")
-                with self._compiling:
-                    self._local = local
-                    self._compile()
+                self._use_local(local)
         guards = self.guards
         if guards is not None and guards.due_at is not None and guards.due_at <= self._clock():
             with self._compiling:
                 self._compile()
+
+    def _use_local(self, local: tuple[Emergency, ...]) -> None:
+        before, after = {item.model for item in self._local}, {item.model for item in local}
+        for item in local:
+            _log.warning("emergency on this machine: %s=%s: %s", item.scope, item.mode, item.reason)
+        for model in before - after:
+            _log.warning("the emergency on this machine has ended: %s", model or "everything")
+        with self._compiling:
+            for model in before - after:  # a person has ended what this process could not tell the others
+                if model in self._latched and self._latched[model].on_machine:
+                    del self._latched[model]
+            self._local = local
+            self._compile()
 
     def found(self, guard: Guard, version: str, findings: Findings, instead: str = "") -> None:
         """Count what was found in an answer; a critical one is told, and stops the model where its policy says so."""
@@ -133,12 +157,12 @@ class Warden:
     def _stop(self, model: str, mode: Mode, reason: str) -> None:
         """Stop a model here and now; the thread tells the others."""
         with self._compiling:
-            self._latched[model] = (Emergency(model, mode, reason, self._clock(), PRINCIPAL), None)
+            self._latched[model] = _Latched(Emergency(model, mode, reason, self._clock(), PRINCIPAL))
             self._compile()
         _log.error("%s is stopped (%s): %s", model, mode, reason)
 
     def _compile(self) -> None:
-        latched = tuple(emergency for emergency, _ in self._latched.values())
+        latched = tuple(it.emergency for it in self._latched.values())
         emergencies = (*self._rules.emergencies, *latched, *self._local)
         rules = Rules(self._rules.policies, self._rules.overrides, emergencies)
         made = Guards(rules, self._clock(), self.guards)
@@ -158,26 +182,28 @@ class Warden:
 
     def tell(self) -> None:
         """Tell every process of the models that were stopped here; without a database, those of this machine."""
-        for model, (emergency, since) in list(self._latched.items()):
-            if since is not None:
+        for model, it in list(self._latched.items()):
+            if it.since is not None:
                 continue
             try:
-                revision = self._declare(model, emergency.mode, emergency.reason)
+                revision = self._declare(model, it.emergency.mode, it.emergency.reason)
             except CrossfadeError as error:
-                if all(item.model != model for item in self._local):
+                if not it.on_machine:
                     _log.warning("%s is stopped on this machine only: %s", model, error)
-                    self._tell_machine(emergency)
+                    self._tell_machine(it)
                 continue
             with self._compiling:
-                if revision <= self._revision:  # it is in the rules already
-                    del self._latched[model]
+                # somebody else may have told it: then the next rules say so
+                it.since = revision or self._revision + 1
+                if it.since <= self._revision:
+                    self._latched.pop(model, None)
                     self._compile()
-                else:
-                    self._latched[model] = (emergency, revision)
 
-    def _tell_machine(self, emergency: Emergency) -> None:
+    def _tell_machine(self, it: _Latched) -> None:
+        emergency = it.emergency
         try:
             self._latch.put(emergency.model, emergency.mode, emergency.reason, PRINCIPAL)
+            it.on_machine = True
         except OSError as error:
             _log.warning("the emergency cannot be written to this machine's disk: %s", error)
 

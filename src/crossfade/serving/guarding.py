@@ -16,7 +16,7 @@ from crossfade.serving.slots import Slot, SlotTable
 from crossfade.serving.waiting import Priority
 
 
-class SafetyNote(msgspec.Struct, frozen=True, gc=False):
+class SafetyNote(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What an answer says about its safety; an answer that has none was safe, or was not looked at.
 
     Args:
