@@ -24,6 +24,7 @@ from crossfade.registry.verification import VerifyReport
 from crossfade.releases.store import RolloutStore
 from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.subjects.port import Subject
+from crossfade.safety.store import SafetyStore
 from crossfade.serving.predictor import Predictor, PredictorInfo
 from crossfade.settings import Settings, TelemetrySettings
 from crossfade.storage.blobs.backends import open_blobs
@@ -66,6 +67,7 @@ class Platform:
         learner: Lets bandits learn, and says what they know.
         channels: Who is told of what happens.
         alerts: Every verb on alerts and silences.
+        safety: Every verb on safety policies, overrides and emergencies.
         ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         health: How versions do.
         rollouts: Every verb on rollouts.
@@ -84,6 +86,7 @@ class Platform:
     learner: Learner
     channels: Channels
     alerts: AlertStore
+    safety: SafetyStore
     ledger: Ledger
     health: HealthLog
     rollouts: RolloutStore
@@ -211,6 +214,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         channels = Channels(settings.notifications)
         opening.callback(channels.close)
         alerts = AlertStore(database, settings, channels)
+        safety = SafetyStore(registry, database, settings.home, fleet.live, fleet.wait_revision)
         ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
         learner = Learner(experiments, database, behind_seconds=ledger.counts.oldest_unshipped_seconds)
@@ -228,6 +232,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             learner,
             channels,
             alerts,
+            safety,
             ledger,
             HealthLog(database),
             RolloutStore(database, _SUBJECTS, readiness),

@@ -349,6 +349,18 @@ class ReleaseSettings(_Section):
     webhook_secret: SecretStr = Field(SecretStr(""), description="what webhooks of checks are signed with")
 
 
+class SafetySettings(_Section):
+    """Checks of answers, and emergency mode."""
+
+    poll_seconds: float = Field(
+        0.2, gt=0, le=0.25, description="how often a process looks for an emergency of this machine, and for expiries"
+    )
+    retention_days: int = Field(30, ge=1, le=36_500, description="older violations are deleted from the database")
+    max_violations: int = Field(
+        100_000, ge=100, description="rows of violations (by check, version and minute) that are kept at most"
+    )
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -393,6 +405,7 @@ class Settings(BaseSettings):
     notifications: NotificationSettings = NotificationSettings()
     slo: SloSettings = SloSettings()
     alerts: AlertSettings = AlertSettings()
+    safety: SafetySettings = SafetySettings()
     grpc: GrpcSettings = GrpcSettings()
     log: LogSettings = LogSettings()
 

@@ -102,8 +102,8 @@ async def test_only_the_champion_of_its_model_is_decided_about(trial, registry, 
     eventually(lambda: trial.runtime.slots.is_ready("other", "1.0.0"))
     prediction = await trial.ask("u", ref=ModelRef.parse(ref))
     assert (prediction.decision, trial.exposures) == (None, [])
-    assert not trial.runtime.predictions.experimented(ModelRef.parse(ref))
-    assert trial.runtime.predictions.experimented(REF)
+    assert not trial.runtime.predictions.asks_who(ModelRef.parse(ref))
+    assert trial.runtime.predictions.asks_who(REF)
 
 
 async def test_without_an_asker_nothing_is_decided(trial):

@@ -103,8 +103,13 @@ class SmallPredictions:
             raise VersionNotFoundError(ref=str(ref), name=ref.name)
         return model
 
-    def experimented(self, _ref: ModelRef) -> bool:
+    guarded = False
+
+    def asks_who(self, _ref: ModelRef) -> bool:
         return False
+
+    def emergencies(self, _model: str = "") -> str:
+        return ""
 
     async def hold(
         self,

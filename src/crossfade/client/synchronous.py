@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
-from crossfade.client import verbs
+from crossfade.client import safety_verbs, verbs
 from crossfade.client.calls import (
     PIECE_BYTES,
     Call,
@@ -152,6 +152,18 @@ class Client:
     roll_back_rollout = _Verb(verbs.roll_back_rollout)
     retry_rollout = _Verb(verbs.retry_rollout)
     record_outcomes = _Verb(verbs.record_outcomes)
+    safety_status = _Verb(safety_verbs.safety_status)
+    safety_policies = _Verb(safety_verbs.safety_policies)
+    safety_policy = _Verb(safety_verbs.safety_policy)
+    put_safety_policy = _Verb(safety_verbs.put_safety_policy)
+    remove_safety_policy = _Verb(safety_verbs.remove_safety_policy)
+    check_safety = _Verb(safety_verbs.check_safety)
+    override_safety = _Verb(safety_verbs.override_safety)
+    end_override = _Verb(safety_verbs.end_override)
+    overrides = _Verb(safety_verbs.overrides)
+    violations = _Verb(safety_verbs.violations)
+    begin_emergency = _Verb(safety_verbs.begin_emergency)
+    end_emergency = _Verb(safety_verbs.end_emergency)
     invalidate_answers = _Verb(verbs.invalidate_answers)
     cache_status = _Verb(verbs.cache_status)
     collect_garbage = _Verb(verbs.collect_garbage)

@@ -3,36 +3,36 @@
 ```
 CrossfadeError
 ├── InvalidInputError      422 / exit 2   what was sent cannot be used
-│   ├── InvalidNameError, InvalidRefError, InvalidSemverError, InvalidPathError
-│   ├── SettingsError, MalformedRequestError, SignatureMismatchError, ManifestError
-│   ├── UnknownFlavorError, SignatureRequiredError, PredictionError, InvalidPageError
-│   ├── RefusedInputError
-│   ├── ModelNotNamedError, BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
+│   ├── InvalidNameError, InvalidRefError, InvalidSemverError, InvalidPathError, SettingsError
+│   ├── MalformedRequestError, SignatureMismatchError, ManifestError, UnknownFlavorError
+│   ├── SignatureRequiredError, PredictionError, InvalidPageError, RefusedInputError, ModelNotNamedError
+│   ├── BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
-│   ├── InvalidWindowError, InvalidPlanError
-│   ├── InvalidSilenceError, InvalidQueryError
+│   ├── InvalidWindowError, InvalidPlanError, InvalidSilenceError, InvalidQueryError, InvalidSafetyPolicyError
+│   ├── InvalidOverrideError, ReasonRequiredError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError, RolloutNotFoundError, SilenceNotFoundError, ChannelNotFoundError
+│   ├── SafetyPolicyNotFoundError, OverrideNotFoundError, NoEmergencyError
 ├── ConflictError          409 / exit 4   it collides with what is there
-│   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
-│   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
-│   ├── RolloutConflictError, LatchedError
+│   ├── VersionConflictError, IllegalTransitionError, StillReferencedError, AliasMovedError
+│   ├── NoPreviousVersionError, BreakingChangeError, RejectedVersionError, JobConflictError, LayerFullError
+│   ├── ExperimentConflictError, EventsGoneError, RolloutConflictError, LatchedError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError, WebhookRefusedError, WebhookSignatureError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
+│   ├── UnsafeAnswerError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
-    ├── LedgerUnavailableError, NotificationFailedError, PrometheusUnavailableError
-    ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
-    ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500), MemberSlowError
-    ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
+    ├── LedgerUnavailableError, NotificationFailedError, PrometheusUnavailableError, NotServedError
+    ├── DrainingError, MissingExtraError, StorageFullError (507), OverloadedError, DeadlineExceededError (504)
+    ├── ModelCrashedError (500), MemberSlowError, BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
+    ├── EmergencyError
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -86,12 +86,14 @@ from crossfade.errors.invalid import (
     InvalidMetricError,
     InvalidNameError,
     InvalidOutcomesError,
+    InvalidOverrideError,
     InvalidPageError,
     InvalidPathError,
     InvalidPlanError,
     InvalidPolicyError,
     InvalidQueryError,
     InvalidRefError,
+    InvalidSafetyPolicyError,
     InvalidSegmentError,
     InvalidSemverError,
     InvalidSilenceError,
@@ -101,6 +103,7 @@ from crossfade.errors.invalid import (
     ModelNotNamedError,
     NotAcceptableError,
     PredictionError,
+    ReasonRequiredError,
     RefusedInputError,
     SettingsError,
     SignatureMismatchError,
@@ -118,8 +121,11 @@ from crossfade.errors.missing import (
     ExperimentNotFoundError,
     JobNotFoundError,
     ModelNotFoundError,
+    NoEmergencyError,
     NotFoundError,
+    OverrideNotFoundError,
     RolloutNotFoundError,
+    SafetyPolicyNotFoundError,
     SilenceNotFoundError,
     VersionNotFoundError,
 )
@@ -130,6 +136,7 @@ from crossfade.errors.unavailable import (
     DatabaseUnavailableError,
     DeadlineExceededError,
     DrainingError,
+    EmergencyError,
     LedgerUnavailableError,
     MemberSlowError,
     MissingExtraError,
@@ -150,6 +157,7 @@ from crossfade.errors.unsafe import (
     GoldenMismatchError,
     LoadFailedError,
     NotReadyError,
+    UnsafeAnswerError,
     UnsafeError,
 )
 
@@ -173,6 +181,7 @@ __all__ = [
     "DeadlineExceededError",
     "DeniedError",
     "DrainingError",
+    "EmergencyError",
     "EventsGoneError",
     "ExperimentConflictError",
     "ExperimentNotFoundError",
@@ -190,12 +199,14 @@ __all__ = [
     "InvalidMetricError",
     "InvalidNameError",
     "InvalidOutcomesError",
+    "InvalidOverrideError",
     "InvalidPageError",
     "InvalidPathError",
     "InvalidPlanError",
     "InvalidPolicyError",
     "InvalidQueryError",
     "InvalidRefError",
+    "InvalidSafetyPolicyError",
     "InvalidSegmentError",
     "InvalidSemverError",
     "InvalidSilenceError",
@@ -213,6 +224,7 @@ __all__ = [
     "ModelCrashedError",
     "ModelNotFoundError",
     "ModelNotNamedError",
+    "NoEmergencyError",
     "NoPreviousVersionError",
     "NotAcceptableError",
     "NotFoundError",
@@ -221,14 +233,17 @@ __all__ = [
     "NotificationFailedError",
     "OriginNotAllowedError",
     "OverloadedError",
+    "OverrideNotFoundError",
     "PredictionError",
     "PrometheusUnavailableError",
     "QuotaExceededError",
+    "ReasonRequiredError",
     "RefusedInputError",
     "RejectedVersionError",
     "RemoteControlError",
     "RolloutConflictError",
     "RolloutNotFoundError",
+    "SafetyPolicyNotFoundError",
     "ServerUnreachableError",
     "SettingsError",
     "SignatureMismatchError",
@@ -240,6 +255,7 @@ __all__ = [
     "UnavailableError",
     "UnknownFlavorError",
     "UnknownHashError",
+    "UnsafeAnswerError",
     "UnsafeError",
     "UnsupportedMediaTypeError",
     "UntrustedTypesError",

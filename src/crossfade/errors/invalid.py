@@ -309,3 +309,27 @@ class InvalidQueryError(InvalidInputError):
     code = "invalid_query"
     sentence = "this query cannot be used: {problem}"
     hint_template = "ask for an instant vector or a scalar, such as `sum(rate(crossfade_requests_total[5m]))`"
+
+
+class InvalidSafetyPolicyError(InvalidInputError):
+    """A safety policy, or an expression in it, cannot be used."""
+
+    code = "invalid_safety_policy"
+    sentence = "the safety policy cannot be used: {problem}"
+    hint_template = "try it on answers of your own with `crossfade safety check --help`"
+
+
+class InvalidOverrideError(InvalidInputError):
+    """A check cannot be turned off like that."""
+
+    code = "invalid_override"
+    sentence = "the check of `{model}` cannot be turned off: {problem}"
+    hint_template = "see the checks with `crossfade safety policy show {model}`"
+
+
+class ReasonRequiredError(InvalidInputError):
+    """Somebody has to say why."""
+
+    code = "reason_required"
+    sentence = "{what} needs a reason"
+    hint_template = "say why with `--reason`"

@@ -96,3 +96,27 @@ class ChannelNotFoundError(NotFoundError):
     code = "channel_not_found"
     sentence = "there is no channel `{name}`; there are: {known}"
     hint_template = "add one in the section `notifications` of the settings: `crossfade settings show --sources`"
+
+
+class SafetyPolicyNotFoundError(NotFoundError):
+    """The model has no safety policy."""
+
+    code = "safety_policy_not_found"
+    sentence = "`{model}` has no safety policy"
+    hint_template = "give it one with `crossfade safety policy set POLICY_FILE`"
+
+
+class OverrideNotFoundError(NotFoundError):
+    """No override has this id."""
+
+    code = "override_not_found"
+    sentence = "there is no override `{id}`"
+    hint_template = "see which there are with `crossfade safety overrides`"
+
+
+class NoEmergencyError(NotFoundError):
+    """There is no emergency to end."""
+
+    code = "no_emergency"
+    sentence = "there is no emergency: {scope}"
+    hint_template = "see what is in force with `crossfade safety status`"

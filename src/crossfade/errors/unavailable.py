@@ -136,6 +136,14 @@ class MemberSlowError(UnavailableError):
     hint_template = "give it more time, or say what happens without it: `crossfade models ensemble --help`"
 
 
+class EmergencyError(UnavailableError):
+    """A person, or the safety policy of a model, has stopped it."""
+
+    code = "emergency"
+    sentence = "`{name}` is stopped, {scope} is in an emergency ({mode}): {reason}"
+    hint_template = "see who stopped it with `crossfade safety status`"
+
+
 class DrainingError(UnavailableError):
     """The process is shutting down."""
 

@@ -51,3 +51,11 @@ class CorruptAuditError(UnsafeError):
     code = "corrupt_audit"
     sentence = "the audit log does not verify at entry {seq}: {problem}"
     hint_template = "the entries before {seq} are intact; compare with a backup of the database"
+
+
+class UnsafeAnswerError(UnsafeError):
+    """The answer violates the safety policy of the model, and nothing else can be given."""
+
+    code = "unsafe_answer"
+    sentence = "the answer of `{ref}` is {level} and not given: it violates {checks}"
+    hint_template = "see what was violated with `crossfade safety violations --model {model}`"

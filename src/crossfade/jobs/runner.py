@@ -27,6 +27,7 @@ from crossfade.errors import (
     MalformedRequestError,
     OverloadedError,
     UnavailableError,
+    UnsafeAnswerError,
 )
 from crossfade.jobs.chunks import READER, Chunk, ReadTask, decode_chunk
 from crossfade.jobs.claims import Claim, Claims, LostClaimError, holder_of
@@ -214,10 +215,10 @@ class JobRunner:
             self._answer_piece(claim, layout, piece, answers)
 
     def _answer_piece(self, claim: Claim, layout: Layout, tensors: Tensors, answers: Answers) -> None:
-        """Answer what the model takes; what it refuses is halved until the rows are found that it refuses alone."""
+        """Answer what the model takes; what is refused is halved until the rows are found that are refused alone."""
         try:
             answers.add(self._ask(claim, layout, tensors))
-        except InvalidInputError as error:
+        except (InvalidInputError, UnsafeAnswerError) as error:
             rows = row_count(tensors)
             if rows == 1:
                 answers.refuse(error.message)

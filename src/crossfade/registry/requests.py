@@ -203,8 +203,9 @@ class ProcessStatus(msgspec.Struct, frozen=True):
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
-    """What runs: the newest revision of the registry and the processes that serve it."""
+    """What runs: the newest revision, the processes that serve it, and what is in an emergency (with its mode)."""
 
     release: str
     revision: int
     processes: tuple[ProcessStatus, ...] = ()
+    emergencies: dict[str, str] = {}

@@ -144,6 +144,8 @@ class Counters:
         """Questions to the response cache."""
         self.shed: dict[tuple[str, str], int] = {}
         """Refused, by (reason, priority): `overload`, late while `waiting` or `running`, or over the `quota`."""
+        self.unsafe = 0
+        """Answers that its safety policy found UNSAFE or CRITICAL, whatever was given instead."""
 
     @property
     def requests(self) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import Tensors, row_count
 from crossfade.ledger.events import Exposure, ShadowAnswer
+from crossfade.serving.guarding import Protector, SafetyNote
 from crossfade.serving.predictor import LABELS, PROBABILITIES
 from crossfade.serving.slots import Slot, SlotTable
 from crossfade.serving.waiting import Priority
@@ -35,6 +36,8 @@ _PLAIN = (str, int, float, bool)
 _NO_DIMENSIONS: dict[str, str] = {}
 _NO_FEATURES: dict[str, float] = {}
 """Shared: a container of its own in each exposure that waits for the journal would call the garbage collector often."""
+SAFETY_DIMENSION = "safety"
+"""A dimension of every exposure whose answer was not safe, declared or not: `warning`, `unsafe` or `critical`."""
 SHADOW_OUTCOMES = ("answered", "failed", "shed", "absent")
 
 Record = Callable[[Exposure], None]
@@ -46,6 +49,7 @@ class Enroller:
     Args:
         slots: Where shadows are.
         record: Keeps an exposure; must not block, and must not raise.
+        protector: Looks at the answers of shadows, or None.
 
     Attributes:
         shadows: What became of copies: `answered`, `failed`, `shed` because too many were under way or the model was
@@ -53,11 +57,12 @@ class Enroller:
         exposures: (experiment, variant) -> how many requests took part.
     """
 
-    def __init__(self, slots: SlotTable, record: Record) -> None:
+    def __init__(self, slots: SlotTable, record: Record, protector: Protector | None = None) -> None:
         self.shadows: Counter[str] = Counter(dict.fromkeys(SHADOW_OUTCOMES, 0))
         self.exposures: Counter[tuple[str, str]] = Counter()
         self._slots = slots
         self._record = record
+        self._protector = protector
         self._under_way: set[asyncio.Task[None]] = set()
 
     def enrol(self, assignment: Assignment, asker: Asker) -> Enrolment | None:
@@ -118,7 +123,12 @@ class Enroller:
         started = time.monotonic()
         try:
             checked = slot.signature.check(tensors)
-            outputs = await slot.predict(checked, scored_outputs(slot), started + slot.timeout_seconds, Priority.SHADOW)
+            protector = self._protector
+            looked_at = frozenset[str]() if protector is None else protector.outputs_of(slot) & slot.outputs
+            wanted = scored_outputs(slot) | looked_at
+            outputs = await slot.predict(checked, wanted, started + slot.timeout_seconds, Priority.SHADOW)
+            if protector is not None:
+                protector.look_at_shadow(slot, checked, outputs)
         except Exception as error:  # noqa: BLE001 - whatever a shadow does, nobody waits for its answer
             status = getattr(error, "http_status", 500)
             shed = status in {429, 503, 504}
@@ -153,7 +163,15 @@ class Enrolment:
         self._asker = asker
         self._at_us = time.time_ns() // 1000
 
-    def answered(self, slot: Slot, tensors: Tensors, outputs: Tensors, latency_seconds: float, fallback: bool) -> None:
+    def answered(
+        self,
+        slot: Slot,
+        tensors: Tensors,
+        outputs: Tensors,
+        latency_seconds: float,
+        fallback: bool,
+        safety: SafetyNote | None = None,
+    ) -> None:
         """Note the answer.
 
         Args:
@@ -161,9 +179,13 @@ class Enrolment:
             tensors: What was asked, as it passed the signature.
             outputs: The answer.
             latency_seconds: How long it took.
-            fallback: Whether the variant's own version was not there.
+            fallback: Whether the unit got something else than what the variant's own version says.
+            safety: What was found out about it, when there is something to say.
         """
         exposure = self._exposure(slot, score_of(outputs), latency_seconds, fallback=fallback, error=False)
+        if safety is not None and safety.checks:
+            said = exposure.dimensions | {SAFETY_DIMENSION: safety.level.value}
+            exposure = msgspec.structs.replace(exposure, dimensions=said)
         self._enroller.record(exposure, slot, tensors, self._route)
 
     def failed(self, slot: Slot, latency_seconds: float, fallback: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +13,8 @@ from crossfade.core.tensors import Tensors, row_count
 from crossfade.errors import CrossfadeError, MalformedRequestError, SignatureMismatchError, UnsupportedMediaTypeError
 from crossfade.serving.cache import VersionAnswers
 from crossfade.serving.enrolment import Enroller, Enrolment, scored_outputs
+from crossfade.serving.guarding import Protector, SafetyNote
+from crossfade.serving.guarding import Question as Guarded
 from crossfade.serving.replies import Question, Reply
 from crossfade.serving.slots import Slot
 from crossfade.serving.tracing import TraceContext
@@ -33,6 +35,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
         revision: Of the snapshot that decided.
         decision: What an experiment decided, if one was about this request.
         decision_id: What outcomes name, when the request takes part in the experiment; else empty.
+        safety: What there is to say about its safety; None: nothing.
     """
 
     model: str
@@ -43,6 +46,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     revision: int = -1
     decision: Decision | None = None
     decision_id: str = ""
+    safety: SafetyNote | None = None
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
@@ -74,6 +78,8 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
         answers: What is kept of its answers, or None.
         decision: Of the experiment that was about the request, if there was one.
         enrolment: What becomes its exposure, when it takes part.
+        protector: Looks at the answer, where there are rules about the model.
+        unit: Whom the request is about; empty when it does not say.
     """
 
     alias: str | None
@@ -82,6 +88,8 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     answers: VersionAnswers | None = None
     decision: Decision | None = None
     enrolment: Enrolment | None = None
+    protector: Protector | None = None
+    unit: str = ""
 
 
 class HeldVersion:
@@ -122,6 +130,8 @@ class HeldVersion:
             PredictionError: The model failed on them.
             OverloadedError: The model is too busy to answer in time.
             DeadlineExceededError: It did not answer in time.
+            UnsafeAnswerError: The answer is not given, and nothing else can be.
+            EmergencyError: The model was stopped meanwhile.
         """
         slot, asked_at = self._slot, time.monotonic()
         try:
@@ -130,37 +140,80 @@ class HeldVersion:
         except SignatureMismatchError as error:
             facts: dict[str, Any] = error.facts | {"ref": slot.ref}
             raise SignatureMismatchError(**facts) from error
-        grant, answers, enrolment = self._grant, self._grant.answers, self._enrolment
+        grant, enrolment = self._grant, self._enrolment
         if enrolment is not None and enrolment.scored:
             names |= scored_outputs(slot)
         deadline = self._started + (terms.timeout_seconds or slot.timeout_seconds)
-        # a large file would push out what is asked often
-        if answers is None or terms.priority is Priority.BATCH:
-            outputs = await slot.predict(checked, names, deadline, terms.priority)
+        safety, protector = None, grant.protector
+        if protector is not None and protector.warden.guards is not None:
+            outputs, safety = await self._protected(protector, checked, names, deadline, terms.priority)
         else:
-            outputs = await answers.predict(slot, checked, names, deadline, terms.priority)
+            outputs = await self._ask(checked, names, deadline, terms.priority)
+            if protector is not None and protector.warden.guards is not None:  # an emergency that began meanwhile
+                protector.admit(slot.name)
         self._count(row_count(checked))
         decision_id = ""
         if enrolment is not None:
             self._enrolment, decision_id = None, enrolment.id
+            instead = grant.fallback or (safety is not None and bool(safety.instead))
             # without the time in which the request was read, which shadows do not have either
-            enrolment.answered(slot, checked, outputs, time.monotonic() - asked_at, grant.fallback)
+            enrolment.answered(slot, checked, outputs, time.monotonic() - asked_at, instead, safety)
         return Prediction(
-            slot.name, slot.version, outputs, grant.alias, grant.fallback, grant.revision, grant.decision, decision_id
+            slot.name,
+            slot.version,
+            outputs,
+            grant.alias,
+            grant.fallback,
+            grant.revision,
+            grant.decision,
+            decision_id,
+            safety,
         )
+
+    def _ask(self, checked: Tensors, names: frozenset[str], deadline: float, priority: Priority) -> Awaitable[Tensors]:
+        """Ask the model, or what is kept of its answers."""
+        answers = self._grant.answers
+        # a large file would push out what is asked often
+        if answers is None or priority is Priority.BATCH:
+            return self._slot.predict(checked, names, deadline, priority)
+        return answers.predict(self._slot, checked, names, deadline, priority)
+
+    async def _protected(
+        self, protector: Protector, checked: Tensors, names: frozenset[str], deadline: float, priority: Priority
+    ) -> tuple[Tensors, SafetyNote | None]:
+        """Ask the model, unless it is stopped, and return what may be given."""
+        slot = self._slot
+        guard = protector.warden.guard(slot.name)
+        if guard is None:
+            outputs = await self._ask(checked, names, deadline, priority)
+        elif guard.emergency is not None:
+            outputs = {}
+        else:
+            wanted = names | (guard.inspector(slot).outputs & slot.outputs)
+            outputs = await self._ask(checked, wanted, deadline, priority)
+        later = protector.warden.guard(slot.name)
+        if later is not None and later.emergency is not None:  # it may have begun meanwhile
+            guard = later
+        if guard is None:
+            return outputs, None
+        question = Guarded(slot, checked, names, self._grant.unit, deadline, priority)
+        return await protector.settle(guard, question, outputs)
 
     def question(self, terms: Terms, head: bytes, body: bytes) -> Question | None:
         """Return what a whole request is remembered by; None where nothing is kept, or where somebody looks at it.
 
         Args:
-            terms: Only requests without terms of their own are remembered: a trace is part of the answer, and so is
-                what an experiment decided.
+            terms: Only requests without terms of their own are remembered: a trace is part of the answer, and so are
+                what an experiment decided, and what is said about safety.
             head: What besides the body decides how it is read.
             body: Of the request.
         """
         answers = self._grant.answers
         if answers is None or terms is not DEFAULT_TERMS or self._grant.decision is not None:
             return None
+        protector = self._grant.protector
+        if protector is not None and protector.warden.guard(self._slot.name) is not None:
+            return None  # whether it may be given is asked every time
         return answers.question(self._grant.fallback, head, body)
 
     def recall(self, question: Question) -> Reply | None:
@@ -203,13 +256,20 @@ class Holder:
     Args:
         enroller: For requests that take part in an experiment.
         held: Another class, or what makes one, where requests are looked at.
+        protector: Applies the safety rules, or None.
 
     Attributes:
-        enroller: The same.
+        enroller, protector: The same.
     """
 
-    def __init__(self, enroller: Enroller, held: Callable[[Slot, Grant], HeldVersion] = HeldVersion) -> None:
+    def __init__(
+        self,
+        enroller: Enroller,
+        held: Callable[[Slot, Grant], HeldVersion] = HeldVersion,
+        protector: Protector | None = None,
+    ) -> None:
         self.enroller = enroller
+        self.protector = protector
         self._held = held
 
     def hold(

@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 
 from crossfade.core.breaker import BreakerState
 from crossfade.ledger.event_counts import EventCounts
+from crossfade.safety.rules import Emergency
+from crossfade.safety.violations import ViolationLog
 from crossfade.serving.cache import ResponseCache
 from crossfade.serving.counters import Counters, Distribution
 from crossfade.serving.loader import Loader
@@ -33,6 +35,8 @@ class Measurements(Collector):
         events: What became of exposures and outcomes.
         firing: Gives (rule, severity, model) -> alerts that fire.
         told: Gives (channel, result) -> events that were to be told.
+        violations: What safety checks found, or None.
+        emergencies: Lists what is stopped.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class Measurements(Collector):
         self.events = EventCounts()
         self.firing: Callable[[], Mapping[tuple[str, str, str], int]] = dict
         self.told: Callable[[], Mapping[tuple[str, str], int]] = dict
+        self.violations: ViolationLog | None = None
+        self.emergencies: Callable[[], Iterable[Emergency]] = tuple
         self.unserved = Counters()
         self._cache = cache
         self._slots = slots
@@ -104,6 +110,7 @@ class Measurements(Collector):
         yield from self._of_experiments()
         yield from _of_events(self.events)
         yield from _of_alerts(self.firing(), self.told())
+        yield from self._of_safety()
 
     def of_versions(self, slots: list[Slot]) -> Iterator[Metric]:
         """Yield what these versions have done in this process."""
@@ -130,6 +137,28 @@ class Measurements(Collector):
             "Copies of requests for shadows: `answered`, `failed`, `shed` for want of time, or `absent`: not ready.",
             self.shadows,
         )
+
+    def _of_safety(self) -> Iterator[Metric]:
+        violations = CounterMetricFamily(
+            "crossfade_safety_violations",
+            "Answers that violated a check of the safety policy, those of shadows included.",
+            labels=("check", "model", "level"),  # the model first would be a version's series, which end with it
+        )
+        counts = {} if self.violations is None else self.violations.counts.copy()
+        for labels, count in counts.items():
+            violations.add_metric(labels, count)
+        yield violations
+        yield CounterMetricFamily(
+            "crossfade_safety_violations_lost",
+            "Violations that are counted here and missing in the history, for want of a database.",
+            value=0 if self.violations is None else self.violations.lost,
+        )
+        emergency = GaugeMetricFamily(
+            "crossfade_emergency", "1 while a model is stopped; without a model: everything is.", labels=("model",)
+        )
+        for item in self.emergencies():
+            emergency.add_metric((item.model,), 1)
+        yield emergency
 
     def _of_process(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("crossfade_slots", "Versions in the process by state.", labels=("state",))
@@ -175,6 +204,9 @@ def _of_requests(slots: list[Slot], unserved: Mapping[str, int]) -> Iterator[Met
     fallbacks = CounterMetricFamily(
         "crossfade_fallbacks", "Answers in the stead of a version that was not ready.", labels=_LABELS
     )
+    unsafe = CounterMetricFamily(
+        "crossfade_unsafe", "Answers that the safety policy withheld: UNSAFE or CRITICAL.", labels=_LABELS
+    )
     shed = CounterMetricFamily(
         "crossfade_shed",
         "Requests refused for want of time, or over the quota.",
@@ -191,11 +223,12 @@ def _of_requests(slots: list[Slot], unserved: Mapping[str, int]) -> Iterator[Met
             requests.add_metric((*labels, family), count)
         rows.add_metric(labels, counters.rows)
         fallbacks.add_metric(labels, counters.fallbacks)
+        unsafe.add_metric(labels, counters.unsafe)
         under_way.add_metric(labels, slot.leases)
         waiting.add_metric(labels, slot.waiting)
         for reason, count in counters.shed.copy().items():
             shed.add_metric((*labels, *reason), count)
-    yield from (requests, rows, fallbacks, shed, waiting, under_way)
+    yield from (requests, rows, fallbacks, unsafe, shed, waiting, under_way)
 
 
 def _of_stages(slots: list[Slot]) -> Metric:

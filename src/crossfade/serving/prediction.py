@@ -117,10 +117,23 @@ class PredictionService:
         self._draining = False
         self._look_ups = 0
         self.missed: Counter[tuple[str, str]] = Counter()
+        self._protector = self._holder.protector
 
-    def experimented(self, ref: ModelRef) -> bool:
-        """Tell whether an experiment may decide who answers: only then it matters who asks."""
-        return ref.alias == CHAMPION and ref.name in self._follower.snapshot.router.models
+    def asks_who(self, ref: ModelRef) -> bool:
+        """Tell whether it matters who asks: to an experiment that decides who answers, or to the safety policy."""
+        if ref.alias == CHAMPION and ref.name in self._follower.snapshot.router.models:
+            return True
+        protector = self._protector
+        return protector is not None and protector.warden.guards is not None and protector.needs_unit(ref.name)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether there is any safety rule."""
+        return self._protector is not None and self._protector.warden.guards is not None
+
+    def emergencies(self, model: str = "") -> str:
+        """Return the emergencies that a model is in, or all of them, as a header says it; empty for none."""
+        return "" if self._protector is None else self._protector.said(model)
 
     async def hold(self, ref: ModelRef, terms: Terms = DEFAULT_TERMS, asker: Asker | None = None) -> HeldVersion:
         """Choose who answers a request, and hold on to it until the `with` block ends.
@@ -128,12 +141,13 @@ class PredictionService:
         Args:
             ref: A version or an alias; a bare name means the champion.
             terms: Of the request; they change nothing but how a refusal is counted.
-            asker: Who asks, where an experiment may decide; see `experimented`.
+            asker: Who asks, where it matters; see `asks_who`.
 
         Raises:
             ModelNotFoundError, AliasNotFoundError, VersionNotFoundError: There is nothing to ask.
             NotServedError: It is not ready in this process.
             QuotaExceededError: The model has answered as many requests as it may.
+            EmergencyError: It is stopped.
 
         Example:
             >>> with await predictions.hold(ModelRef.parse("churn")) as held:  # doctest: +SKIP
@@ -143,7 +157,10 @@ class PredictionService:
         assigned = None
         if asker is not None and ref.alias == CHAMPION:
             assigned = snapshot.router.route(ref.name, asker)
+        protector = self._protector
         try:
+            if protector is not None and protector.warden.guards is not None:
+                protector.admit(ref.name)
             route, variant = snapshot.route(ref.name), None if assigned is None else assigned.version
             slot, fallback = self._take(route, ref, variant)
         except CrossfadeError as error:
@@ -154,7 +171,8 @@ class PredictionService:
         if fallback:
             self.missed[ref.name, variant or route.aliases[ref.alias or CHAMPION]] += 1
         answers = None if self._cache is None else self._cache.of(slot, snapshot)
-        grant = Grant(ref.alias, fallback, snapshot.revision, answers)
+        unit = "" if asker is None else asker.unit or ""
+        grant = Grant(ref.alias, fallback, snapshot.revision, answers, protector=protector, unit=unit)
         return self._holder.hold(slot, grant, assigned, asker)
 
     def _count_in(self, slot: Slot, terms: Terms) -> None:

@@ -12,10 +12,17 @@ from crossfade.ledger.event_counts import EventCounts
 from crossfade.ledger.events import Exposure
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import trust_policy
+from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
+from crossfade.safety.rules import Emergency
+from crossfade.safety.specs import Mode
+from crossfade.safety.store import SafetyStore
+from crossfade.safety.violations import ViolationLog
+from crossfade.safety.warden import PRINCIPAL, Warden
 from crossfade.serving.cache import cache_status, open_response_cache
 from crossfade.serving.enrolment import Enroller, Record
 from crossfade.serving.flags import FlagService
+from crossfade.serving.guarding import Protector
 from crossfade.serving.health import HealthReporter
 from crossfade.serving.holding import HeldVersion, Holder
 from crossfade.serving.isolation.nursery import open_nursery
@@ -55,6 +62,7 @@ class ServingRuntime:
     Attributes:
         predictions: What answers.
         flags: What evaluates flags.
+        warden: The safety rules of this process.
         open_model: Loads a version for a while, apart from what is served.
 
     Example:
@@ -87,7 +95,11 @@ class ServingRuntime:
         if self._observer is not None:
             self._measurements.traces = self._observer.traces
             self._measurements.captured_rows = self._observer.captured_rows
-        enroller = Enroller(self.slots, record)
+        self.warden = _open_warden(backend, database, settings)
+        self._measurements.violations = self.warden.log
+        self._measurements.emergencies = self._emergencies
+        protector = Protector(self.warden, self.slots)
+        enroller = Enroller(self.slots, record, protector)
         self._measurements.shadows = enroller.shadows
         self._measurements.exposures = enroller.exposures
         self.predictions = PredictionService(
@@ -98,7 +110,7 @@ class ServingRuntime:
             database,
             serving,
             self._cache,
-            Holder(enroller, HeldVersion if self._observer is None else self._observer.hold),
+            Holder(enroller, HeldVersion if self._observer is None else self._observer.hold, protector),
         )
         self.flags = FlagService(self.follower, enroller)
         self._health = HealthReporter(self.slots, self.predictions.missed, HealthLog(database), self.process)
@@ -121,6 +133,7 @@ class ServingRuntime:
             DatabaseUnavailableError: The database does not answer, and nothing is known from before.
         """
         self.follower.start()
+        self.warden.start()
         self._loader.start()
         self._heartbeat.start()
         self._health.start()
@@ -159,10 +172,35 @@ class ServingRuntime:
         with ExitStack() as closing:  # the last first; whatever fails, the others are closed
             if self._observer is not None:
                 closing.callback(self._observer.close)
-            parts = (self._measurements, self._nursery, self._loader, self.follower, self._heartbeat, self._health)
+            parts = (
+                self._measurements,
+                self._nursery,
+                self._loader,
+                self.warden,
+                self.follower,
+                self._heartbeat,
+                self._health,
+            )
             for part in parts:
                 closing.callback(part.close)
 
+    def _emergencies(self) -> list[Emergency]:
+        guards = self.warden.guards
+        return [] if guards is None else guards.emergencies()
+
     def _apply(self, snapshot: Snapshot) -> None:
+        self.warden.follow(snapshot.safety, snapshot.revision)
         self._loader.aspire(snapshot)
         self._heartbeat.report_soon()
+
+
+def _open_warden(backend: RegistryBackend, database: Database, settings: Settings) -> Warden:
+    """Return what keeps the safety rules of this process."""
+    registry = Registry(backend)
+    store = SafetyStore(registry, database, settings.home, tuple, lambda _revision, _seconds: ())
+
+    def declare(model: str, mode: Mode, reason: str) -> int:
+        return store.begin_emergency(reason, mode=mode, model=model, principal=PRINCIPAL, wait=False).revision
+
+    log = ViolationLog(database, settings.safety)
+    return Warden(settings.home, log, declare, settings.safety.poll_seconds)

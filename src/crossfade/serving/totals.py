@@ -33,6 +33,7 @@ FORGET_SECONDS = 300.0
 RULES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "crossfade_alerts_firing": max,
     "crossfade_cache_breaker_open": max,
+    "crossfade_emergency": max,
     "crossfade_events_unshipped_age_seconds": max,
     "crossfade_free_bytes": min,
     "crossfade_load_seconds": max,

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from crossfade.core.hashing import sha256
+from crossfade.safety.rules import Rules
 from crossfade.storage.filesystem import LocalFileSystem, make_durable_folder
 from crossfade.traffic.routing import Traffic
 from crossfade.traffic.snapshot import Route, Snapshot
@@ -33,6 +34,7 @@ class _Kept(msgspec.Struct, frozen=True):
     revision: int
     models: dict[str, Route]
     traffic: Traffic
+    safety: Rules = Rules()
 
 
 class LastKnownGood:
@@ -52,7 +54,7 @@ class LastKnownGood:
     def keep(self, snapshot: Snapshot) -> None:
         """Write a snapshot, whole or not at all. A disk that is full or broken is logged: serving goes on."""
         data = msgspec.json.encode(
-            _Kept(_FORMAT, self._database, snapshot.revision, dict(snapshot.models), snapshot.traffic)
+            _Kept(_FORMAT, self._database, snapshot.revision, dict(snapshot.models), snapshot.traffic, snapshot.safety)
         )
         temporary = self._path.with_name(f".{FILE_NAME}.{os.getpid()}")
         try:
@@ -90,4 +92,4 @@ class LastKnownGood:
             return None
         if kept.format != _FORMAT or kept.database != self._database or kept.revision < 0:
             return None
-        return Snapshot(kept.revision, kept.models, kept.traffic), age
+        return Snapshot(kept.revision, kept.models, kept.traffic, safety=kept.safety), age

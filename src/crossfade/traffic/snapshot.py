@@ -21,6 +21,9 @@ from crossfade.errors import ModelNotFoundError
 from crossfade.registry.histories import way_back
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.versions import REJECTED, RegisteredModel, Version
+from crossfade.safety.records import SAFETY, read_rules
+from crossfade.safety.rules import Rules
+from crossfade.safety.specs import OtherVersion, SafetyPolicySpec
 from crossfade.storage.database import Database
 from crossfade.storage.migrate import migrate
 from crossfade.storage.tables import (
@@ -34,6 +37,7 @@ from crossfade.storage.tables import (
     jobs,
     layers,
     rollouts,
+    safety_policies,
 )
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.routing import ExperimentRoute, Router, Traffic
@@ -53,7 +57,7 @@ class Role(IntEnum):
     ACTIVE = 0
     """An alias points to it."""
     VARIANT = 1
-    """An experiment or a rollout sends requests to it."""
+    """An experiment or a rollout sends requests to it, or a safety policy falls back to it."""
     CANDIDATE = 2
     """An alias is about to point to it."""
     JOB = 3
@@ -112,6 +116,7 @@ _UNDER_WAY = (rollouts.c.kind == "model") & rollouts.c.routing.is_not(None)
 """Rollouts whose versions are loaded: also for a while after their end."""
 _NO_TRAFFIC = Traffic()
 _NO_ROUTER = Router(_NO_TRAFFIC)
+_NO_RULES = Rules()
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class Snapshot:
         models: Name -> route.
         traffic: The experiments that run.
         router: The same, compiled for the present.
+        safety: Policies, overrides and emergencies.
 
     It holds at least every change up to `revision`; a model that changed while it was read may be newer, and is read
     again at the next revision. The pointers of one model always come from one read.
@@ -136,11 +142,12 @@ class Snapshot:
     models: Mapping[str, Route] = field(default_factory=dict)
     traffic: Traffic = _NO_TRAFFIC
     router: Router = field(default=_NO_ROUTER, compare=False, repr=False)
+    safety: Rules = _NO_RULES
 
     @cached_property
     def digest(self) -> str:
         """The same for the same routes, whatever the revision."""
-        return sha256(canonical_json([self.models, self.traffic]))
+        return sha256(canonical_json([self.models, self.traffic, self.safety]))
 
     def route(self, name: str) -> Route:
         """Return the route of a model.
@@ -177,7 +184,8 @@ class SnapshotSource:
         """Build everything."""
         notes = self._notes()
         found = (self._route(model, notes.get(model.name, _Notes())) for model in self._all_models())
-        return Snapshot(revision, {route.name: route for route in found}, self._traffic())
+        models = {route.name: route for route in found}
+        return Snapshot(revision, models, self._traffic(), safety=self._rules())
 
     def follow(self, known: Snapshot, revision: int) -> Snapshot:
         """Build `known` anew for the models that changed after it."""
@@ -185,8 +193,9 @@ class SnapshotSource:
         names = sorted({name for _, name in changed if name})
         moved = any(kind in {EXPERIMENT, LAYER, ROLLOUT} for kind, _ in changed)
         traffic = self._traffic() if moved else known.traffic
+        safety = self._rules() if any(kind == SAFETY for kind, _ in changed) else known.safety
         if not names:
-            return Snapshot(revision, known.models, traffic)
+            return Snapshot(revision, known.models, traffic, safety=safety)
         notes = self._notes(names)
         routes = dict(known.models)
         for name in names:
@@ -195,7 +204,11 @@ class SnapshotSource:
                 routes.pop(name, None)
             else:
                 routes[name] = self._route(model, notes.get(name, _Notes()))
-        return Snapshot(revision, routes, traffic)
+        return Snapshot(revision, routes, traffic, safety=safety)
+
+    def _rules(self) -> Rules:
+        with self._database.read() as connection:
+            return read_rules(connection)
 
     def _traffic(self) -> Traffic:
         # whoever starts later takes no unit away from those that run
@@ -234,12 +247,14 @@ class SnapshotSource:
         unfinished = select(jobs.c.model, jobs.c.semver).where(jobs.c.state.in_(UNFINISHED)).distinct()
         running = select(experiments.c.model, experiments.c.routing).where(experiments.c.status.in_(ROUTED))
         released = select(rollouts.c.subject, rollouts.c.routing).where(_UNDER_WAY)
+        policies = select(safety_policies.c.model, safety_policies.c.spec)
         if names is not None:
             requests = requests.where(candidates.c.model.in_(names))
             invalidations = invalidations.where(cache_generations.c.model.in_(names))
             unfinished = unfinished.where(jobs.c.model.in_(names))
             running = running.where(experiments.c.model.in_(names))
             released = released.where(rollouts.c.subject.in_(names))
+            policies = policies.where(safety_policies.c.model.in_(names))
         notes: defaultdict[str, _Notes] = defaultdict(_Notes)
         with self._database.read() as connection:
             for row in connection.execute(requests):
@@ -252,6 +267,9 @@ class SnapshotSource:
                 notes[row.model].variants.extend(msgspec.json.decode(row.routing, type=_Versions).versions.values())
             for row in connection.execute(released.order_by(rollouts.c.number)):
                 notes[row.subject].variants.extend(msgspec.json.decode(row.routing, type=_Versions).versions.values())
+            for row in connection.execute(policies):
+                chain = msgspec.json.decode(row.spec, type=SafetyPolicySpec).fallback
+                notes[row.model].variants.extend(step.version for step in chain if isinstance(step, OtherVersion))
         return notes
 
     def _route(self, model: RegisteredModel, notes: _Notes) -> Route:
@@ -292,7 +310,7 @@ class SnapshotSource:
 class _Notes:
     """What the database says about one model besides its record.
 
-    Wishes (semver -> when), invalidations, and the semvers that jobs and experiments need.
+    Wishes (semver -> when), invalidations, and the semvers that jobs, experiments and safety policies need.
     """
 
     requested: dict[str, str] = field(default_factory=dict)

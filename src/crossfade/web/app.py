@@ -22,6 +22,7 @@ from crossfade.web.api import (
     jobs,
     models,
     rollouts,
+    safety,
     system,
     versions,
 )
@@ -41,6 +42,7 @@ _PARTS = (
     jobs,
     experiments,
     rollouts,
+    safety,
     alerts,
     cache,
     system,

@@ -170,8 +170,11 @@ def identity_parameters(prediction: Prediction) -> dict[str, str | bool] | None:
     """
     decision = prediction.decision
     if decision is None:
-        return {"fallback": True} if prediction.fallback else None
-    said: dict[str, str | bool] = {
+        said = _of_safety(prediction)
+        if prediction.fallback:
+            said["fallback"] = True
+        return said or None
+    said = {
         "experiment": decision.experiment,
         "variant": decision.variant,
         "reason": decision.reason.value,
@@ -181,18 +184,34 @@ def identity_parameters(prediction: Prediction) -> dict[str, str | bool] | None:
         said["decision_id"] = prediction.decision_id
     if prediction.fallback:
         said["fallback"] = True
-    return said
+    return said | _of_safety(prediction)
+
+
+def _of_safety(prediction: Prediction) -> dict[str, str | bool]:
+    """Return what an answer says about its safety: nothing where there is nothing to say."""
+    note = prediction.safety
+    if note is None:
+        return {}
+    said = {
+        "safety": note.level.value,
+        "safety_checks": ", ".join(note.checks),
+        "safety_fallback": note.instead,
+        "safety_overrides": ", ".join(note.overrides),
+        "emergency": note.emergency,
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def identity_headers(prediction: Prediction) -> tuple[Header, ...]:
     """Say what answered, and why, where the body has no place for it."""
     said = {"model": prediction.model, "version": prediction.version, **(identity_parameters(prediction) or {})}
+    said.pop("emergency", None)  # every answer of the data plane has this header
     said.pop("why", None)  # may hold what no header can, as may an experiment that only the client knows
     if not _HEADER_TEXT.fullmatch(str(said.get("experiment", ""))):
         said["experiment"] = ""
     if "decision_id" in said:
         said["decision"] = said.pop("decision_id")
     return tuple(
-        (f"x-crossfade-{name}".encode(), b"true" if value is True else str(value).encode())
+        (f"x-crossfade-{name.replace('_', '-')}".encode(), b"true" if value is True else str(value).encode())
         for name, value in said.items()
     )

@@ -74,6 +74,7 @@ class DataPlane:
             Invocations(predictions, settings, reader),
             Flags(flags, reader),
         )
+        self._predictions = predictions
         self._bodies = bodies
         self._control = control
         self._known: dict[str, tuple[Route, Action]] = {}
@@ -108,7 +109,17 @@ class DataPlane:
             problem = problem_for(error, _new_instance(), path)
             answer = _refusal(problem, "plain" if _wants_problems(scope) else family)
         sent_headers = [*answer.headers, _NOSNIFF, (b"content-length", b"%d" % len(answer.body))]
+        if self._predictions.guarded:
+            self._tell_emergency(path, sent_headers)
         await respond(scope, send, answer.status, sent_headers, answer.body)
+
+    def _tell_emergency(self, path: str, headers: list[Header]) -> None:
+        """Say which emergencies an answer is in: of everything, and of the model that the path names."""
+        known = self._known.get(path)
+        ref = None if known is None else known[0].ref
+        said = self._predictions.emergencies("" if ref is None else ref.name)
+        if said:
+            headers.append((b"x-crossfade-emergency", said.encode()))
 
     def _find(self, path: str) -> tuple[Route, Action]:
         route = find_route(path)

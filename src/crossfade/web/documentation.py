@@ -23,8 +23,10 @@ from crossfade.errors import (
     NotFoundError,
     QuotaExceededError,
     UnavailableError,
+    UnsafeError,
     UnsupportedMediaTypeError,
 )
+from crossfade.serving.guarding import SafetyNote
 from crossfade.serving.protocol.columnar import FILE, PARQUET, STREAM
 from crossfade.serving.protocol.formats import NPY, RAW
 from crossfade.serving.protocol.oip import InferDocument, Parameters
@@ -165,6 +167,7 @@ class RowsAnswer(msgspec.Struct):
     alias: str | msgspec.UnsetType = msgspec.UNSET
     fallback: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     experiment: Decided | msgspec.UnsetType = msgspec.UNSET
+    safety: SafetyNote | msgspec.UnsetType = msgspec.UNSET
     non_finite: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     classes: list[bool | int | float | str] | msgspec.UnsetType = msgspec.UNSET
     probabilities: list[list[float | None]] | msgspec.UnsetType = msgspec.UNSET
@@ -199,10 +202,11 @@ class Ready(msgspec.Struct):
 
 
 class ServerHealth(msgspec.Struct):
-    """Whether requests should come here, and what is waited for if not."""
+    """Whether requests should come here, what is waited for if not, and which emergencies there are."""
 
     status: Literal["ok", "ready", "waiting"]
     waiting_for: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    emergency: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class IndexRequest(msgspec.Struct):
@@ -270,7 +274,7 @@ class Action(NamedTuple):
 
 _BODY = (InvalidInputError, BodyTooSlowError, BodyTooLargeError, UnavailableError)
 _MODEL = (NotFoundError, InvalidInputError, UnavailableError)
-_PREDICTS = (*_BODY, NotFoundError, QuotaExceededError, DeadlineExceededError, ModelCrashedError)
+_PREDICTS = (*_BODY, NotFoundError, QuotaExceededError, DeadlineExceededError, ModelCrashedError, UnsafeError)
 _STATISTICS, _EMPTY = {_JSON: Statistics}, {_JSON: dict[str, Any]}
 _FILES = {NPY: None, STREAM: None, FILE: None, PARQUET: None}
 

@@ -136,7 +136,7 @@ class GrpcService:
         message, terms = call.message, call.terms
         ref = parse_ref(message.model_name, message.model_version)
         asker = None
-        if self._predictions.experimented(ref) or names_asker(call.headers):
+        if self._predictions.asks_who(ref) or names_asker(call.headers):
             asker = asker_of_parameters(decode_parameters(message.parameters), call.headers, known_as(terms))
         with await self._predictions.hold(ref, terms, asker) as held:
             request, raw = decode_message(message, held.signature, self._max_rows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import row_count
 from crossfade.errors import MalformedRequestError
@@ -101,12 +103,14 @@ class Inference:
             identity["fallback"] = True
         if prediction.decision is not None:
             identity["experiment"] = _described(prediction.decision, prediction.decision_id)
+        if prediction.safety is not None:
+            identity["safety"] = msgspec.to_builtins(prediction.safety)
         identity["request_id"] = request_id
         return packed_answer(call, encode_rows(identity, prediction.outputs, request, signature), (JSON,))
 
     def _is_asked(self, call: Call) -> bool:
-        """Tell whether it matters who asks: to an experiment, or because the request says so."""
-        return self._predictions.experimented(call.ref) or names_asker(call.headers)
+        """Tell whether it matters who asks: to an experiment, to safety, or because the request says so."""
+        return self._predictions.asks_who(call.ref) or names_asker(call.headers)
 
 
 def _described(decision: Decision, decision_id: str) -> dict[str, str]:

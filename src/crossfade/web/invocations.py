@@ -48,17 +48,20 @@ class Invocations:
         body = await self._bodies.read(call)
         ref = call.route.ref or self._default or self._only_model()
         asker = None
-        if self._predictions.experimented(ref) or names_asker(call.headers):
+        if self._predictions.asks_who(ref) or names_asker(call.headers):
             asker = asker_of_parameters({}, call.headers, known_as(terms))
         with await self._predictions.hold(ref, terms, asker) as held:
             request = decode_invocation(content_type, body, held.signature, self._max_rows)
             prediction = await held.predict(request.tensors, frozenset(request.wanted), terms, known_as(terms))
-        headers = identity_headers(prediction) if prediction.decision is not None else ()
+        told = prediction.decision is not None or prediction.safety is not None
+        headers = identity_headers(prediction) if told else ()
         return packed_answer(call, encode_predictions(prediction.outputs, request), (JSON, *headers))
 
     async def ping(self, _call: Call) -> Answer:
-        """Tell whether every champion answers; 503 when not."""
-        return Answer(b"\n", 503 if self._predictions.unready() else 200, (_TEXT,))
+        """Tell whether every champion answers, 503 when not, and name emergencies, which no restart would end."""
+        said = self._predictions.emergencies()
+        body = f"emergency: {said}\n".encode() if said else b"\n"
+        return Answer(body, 503 if self._predictions.unready() else 200, (_TEXT,))
 
     async def version(self, _call: Call) -> Answer:
         """Return the version of Crossfade, where MLflow has its own."""

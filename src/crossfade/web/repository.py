@@ -106,10 +106,11 @@ class Repository:
 
     async def readyz(self, _call: Call) -> Answer:
         """Tell whether requests should come here, and if not, why; 503 then."""
-        waiting = list(self._predictions.unready())
-        return json_answer(
-            {"status": "waiting" if waiting else "ready", "waiting_for": waiting}, 503 if waiting else 200
-        )
+        waiting, emergencies = list(self._predictions.unready()), self._predictions.emergencies()
+        document = {"status": "waiting" if waiting else "ready", "waiting_for": waiting}
+        if emergencies:
+            document["emergency"] = emergencies
+        return json_answer(document, 503 if waiting else 200)
 
     async def metrics(self, call: Call) -> Answer:
         """Return the metrics of this server for Prometheus."""

@@ -14,7 +14,9 @@ routes = APIRouter(tags=["system"])
 @routes.get("/status", **documented(ServerStatus))
 def show_status(platform: Open) -> Response:
     """Show what runs: the newest revision, the serving processes and their slots."""
-    return answer(ServerStatus(crossfade.__version__, platform.database.revision(), platform.fleet.live()))
+    now = platform.safety.status()
+    stopped: dict[str, str] = {item.scope: item.mode for item in (*now.local, *now.emergencies)}
+    return answer(ServerStatus(crossfade.__version__, platform.database.revision(), platform.fleet.live(), stopped))
 
 
 @routes.post("/garbage", **documented(Garbage, changes=True))

@@ -1,0 +1,1 @@
+"""Whether values still look like those of a reference."""
