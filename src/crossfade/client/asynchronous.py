@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
-from crossfade.client import verbs
+from crossfade.client import config_verbs, verbs
 from crossfade.client.calls import (
     PIECE_BYTES,
     Call,
@@ -125,6 +125,19 @@ class AsyncClient:
     create_layer = _Verb(verbs.create_layer)
     layers = _Verb(verbs.layers)
     record_outcomes = _Verb(verbs.record_outcomes)
+    configs = _Verb(config_verbs.configs)
+    config_status = _Verb(config_verbs.config_status)
+    config_versions = _Verb(config_verbs.config_versions)
+    config_version = _Verb(config_verbs.config_version)
+    draft_config = _Verb(config_verbs.draft_config)
+    validate_config = _Verb(config_verbs.validate_config)
+    config_diff = _Verb(config_verbs.config_diff)
+    config_impact = _Verb(config_verbs.config_impact)
+    approve_config = _Verb(config_verbs.approve_config)
+    activate_config = _Verb(config_verbs.activate_config)
+    roll_back_config = _Verb(config_verbs.roll_back_config)
+    read_config = _Verb(config_verbs.read_config)
+    config_drift = _Verb(config_verbs.config_drift)
     invalidate_answers = _Verb(verbs.invalidate_answers)
     cache_status = _Verb(verbs.cache_status)
     collect_garbage = _Verb(verbs.collect_garbage)

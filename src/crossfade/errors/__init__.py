@@ -12,21 +12,23 @@ CrossfadeError
 │   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
+│   ├── InvalidConfigError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
-│   ├── ExperimentNotFoundError
+│   ├── ExperimentNotFoundError, ConfigNotFoundError, ConfigVersionNotFoundError, NoActiveConfigError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
-│   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
+│   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError, ConfigConflictError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
-│   ├── RemoteControlError
+│   ├── RemoteControlError, FourEyesError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
+│   ├── UnfitConfigError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
-    ├── LedgerUnavailableError
+    ├── LedgerUnavailableError, ConfigBoardUnavailableError
     ├── NotServedError, DrainingError, MissingExtraError, StorageFullError (507)
     ├── OverloadedError, DeadlineExceededError (504), ModelCrashedError (500), MemberSlowError
     ├── BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
@@ -46,6 +48,7 @@ from crossfade.errors.base import CrossfadeError
 from crossfade.errors.conflict import (
     AliasMovedError,
     BreakingChangeError,
+    ConfigConflictError,
     ConflictError,
     EventsGoneError,
     ExperimentConflictError,
@@ -60,6 +63,7 @@ from crossfade.errors.conflict import (
 from crossfade.errors.denied import (
     CodeNotAllowedError,
     DeniedError,
+    FourEyesError,
     HostNotAllowedError,
     OriginNotAllowedError,
     RemoteControlError,
@@ -70,6 +74,7 @@ from crossfade.errors.invalid import (
     BodyTooSlowError,
     InvalidAllocationError,
     InvalidAnalysisError,
+    InvalidConfigError,
     InvalidContextError,
     InvalidDecisionLogError,
     InvalidEnsembleError,
@@ -103,9 +108,12 @@ from crossfade.errors.invalid import (
 from crossfade.errors.missing import (
     AliasNotFoundError,
     BlobNotFoundError,
+    ConfigNotFoundError,
+    ConfigVersionNotFoundError,
     ExperimentNotFoundError,
     JobNotFoundError,
     ModelNotFoundError,
+    NoActiveConfigError,
     NotFoundError,
     VersionNotFoundError,
 )
@@ -113,6 +121,7 @@ from crossfade.errors.unavailable import (
     BlobsUnavailableError,
     BodiesBusyError,
     CacheUnavailableError,
+    ConfigBoardUnavailableError,
     DatabaseUnavailableError,
     DeadlineExceededError,
     DrainingError,
@@ -134,6 +143,7 @@ from crossfade.errors.unsafe import (
     GoldenMismatchError,
     LoadFailedError,
     NotReadyError,
+    UnfitConfigError,
     UnsafeError,
 )
 
@@ -148,6 +158,10 @@ __all__ = [
     "BreakingChangeError",
     "CacheUnavailableError",
     "CodeNotAllowedError",
+    "ConfigBoardUnavailableError",
+    "ConfigConflictError",
+    "ConfigNotFoundError",
+    "ConfigVersionNotFoundError",
     "ConflictError",
     "CorruptAuditError",
     "CorruptBlobError",
@@ -159,11 +173,13 @@ __all__ = [
     "EventsGoneError",
     "ExperimentConflictError",
     "ExperimentNotFoundError",
+    "FourEyesError",
     "GoldenMismatchError",
     "HostNotAllowedError",
     "IllegalTransitionError",
     "InvalidAllocationError",
     "InvalidAnalysisError",
+    "InvalidConfigError",
     "InvalidContextError",
     "InvalidDecisionLogError",
     "InvalidEnsembleError",
@@ -191,6 +207,7 @@ __all__ = [
     "ModelCrashedError",
     "ModelNotFoundError",
     "ModelNotNamedError",
+    "NoActiveConfigError",
     "NoPreviousVersionError",
     "NotAcceptableError",
     "NotFoundError",
@@ -211,6 +228,7 @@ __all__ = [
     "StorageFullError",
     "TooManyOutcomesError",
     "UnavailableError",
+    "UnfitConfigError",
     "UnknownFlavorError",
     "UnknownHashError",
     "UnsafeError",

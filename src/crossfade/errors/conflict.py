@@ -99,3 +99,11 @@ class EventsGoneError(ConflictError):
     code = "events_gone"
     sentence = "`{experiment}` had {counted} exposures, and {kept} are kept: its roll-ups cannot be made anew"
     hint_template = "declare metrics before an experiment starts, or measure these in a new experiment"
+
+
+class ConfigConflictError(ConflictError):
+    """The config, or a version of it, is not what the request takes it for."""
+
+    code = "config_conflict"
+    sentence = "config `{name}` {problem}"
+    hint_template = "see it with `crossfade configs show {name}`"

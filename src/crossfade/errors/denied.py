@@ -57,3 +57,14 @@ class RemoteControlError(DeniedError):
         "run it there, or, where everybody who reaches the server is trusted, start that with "
         "`CROSSFADE_HTTP__ALLOW_REMOTE_CONTROL=true`"
     )
+
+
+class FourEyesError(DeniedError):
+    """Whoever wrote a version of a config wants to approve it, too."""
+
+    code = "four_eyes"
+    sentence = "`{principal}` wrote version {number} of config `{name}`, so somebody else has to approve it"
+    hint_template = (
+        "ask a colleague for `crossfade configs approve {name} {number}`, or, where only one person works, set "
+        "`CROSSFADE_CONFIGS__FOUR_EYES=false`"
+    )

@@ -277,3 +277,11 @@ class TooManyOutcomesError(InvalidInputError):
     code = "too_many_outcomes"
     sentence = "{count} outcomes in one batch; there may be {limit}"
     hint_template = "send several batches"
+
+
+class InvalidConfigError(InvalidInputError):
+    """A document of a config, or what documents of it have to be, cannot be used."""
+
+    code = "invalid_config"
+    sentence = "config `{name}` cannot be: {problem}"
+    hint_template = "see an example with `crossfade configs draft --help`"

@@ -51,3 +51,11 @@ class CorruptAuditError(UnsafeError):
     code = "corrupt_audit"
     sentence = "the audit log does not verify at entry {seq}: {problem}"
     hint_template = "the entries before {seq} are intact; compare with a backup of the database"
+
+
+class UnfitConfigError(UnsafeError):
+    """A version of a config does not pass its checks."""
+
+    code = "unfit_config"
+    sentence = "version {number} of config `{name}` does not pass its checks: {problem}"
+    hint_template = "see all that is wrong with `crossfade configs validate {name} {number}`"

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.storage.database import Database
 
-CURRENT = "0006"
+CURRENT = "0008"
 """The newest revision in `migrations/versions`; a test keeps them equal. It saves importing Alembic at every start."""
 
 _alembic_lock = threading.Lock()  # Alembic keeps the running migration in module globals
