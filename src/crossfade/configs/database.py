@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 from crossfade.configs.active import Published, PublishedVersion
 from crossfade.configs.port import News
 from crossfade.configs.record import route_of
+from crossfade.ledger.admission import is_slug
 from crossfade.storage.changes import revision
 from crossfade.storage.database import Database
 from crossfade.storage.tables import config_versions, configs
@@ -32,6 +33,8 @@ class DatabaseBoard:
 
     def find(self, name: str) -> Published | None:
         """Return one config, or None when it is not there."""
+        if not is_slug(name):
+            return None
         with self._database.read() as connection:
             row = connection.execute(select(configs).where(configs.c.name == name)).one_or_none()
             return None if row is None else _published(connection, [row])[0]

@@ -19,6 +19,7 @@ from crossfade.configs.port import Board
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import is_digest
 from crossfade.errors import ConfigNotFoundError, NoActiveConfigError
+from crossfade.ledger.admission import is_slug
 from crossfade.settings import ConfigSettings
 from crossfade.storage.database import Database
 from crossfade.storage.tables import config_clients, config_versions
@@ -103,7 +104,7 @@ class Drift:
             unit: Whom it reads for.
             digest: Of the document that it has; empty when it has none.
         """
-        if not client or len(client) > _LONGEST_CLIENT or len(unit) > _LONGEST_UNIT:
+        if not is_slug(name) or not client or len(client) > _LONGEST_CLIENT or len(unit) > _LONGEST_UNIT:
             return
         if not (client.isprintable() and unit.isprintable()) or (digest and not is_digest(digest)):
             return

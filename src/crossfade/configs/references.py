@@ -9,6 +9,7 @@ from sqlalchemy import select
 from crossfade.configs.checking import Finding, Reference
 from crossfade.core.identity import ModelRef
 from crossfade.errors import InvalidInputError, NotFoundError
+from crossfade.ledger.admission import is_slug
 from crossfade.registry.registry import Registry
 from crossfade.registry.versions import REJECTED
 from crossfade.storage.database import Database
@@ -57,7 +58,8 @@ class References:
 
     def _config(self, name: str) -> str:
         with self._database.read() as connection:
-            row = connection.execute(select(configs.c.active).where(configs.c.name == name[:80])).one_or_none()
+            query = select(configs.c.active).where(configs.c.name == name)
+            row = connection.execute(query).one_or_none() if is_slug(name) else None
         if row is None:
             return f"there is no config `{name[:80]}`"
         return "" if row.active is not None else f"no version of config `{name[:80]}` is active"

@@ -19,6 +19,7 @@ from crossfade.configs.spec import ConfigSpec
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
 from crossfade.errors import ConfigConflictError, ConfigNotFoundError, ConfigVersionNotFoundError
+from crossfade.ledger.admission import is_slug
 from crossfade.storage.changes import commit_change
 from crossfade.storage.tables import config_specs, config_versions, configs
 from crossfade.storage.times import to_text
@@ -63,7 +64,8 @@ class ConfigStore:
         Raises:
             ConfigNotFoundError: There is none of this name; suggests a similar one.
         """
-        found = connection.execute(select(configs).where(configs.c.name == name)).one_or_none()
+        query = select(configs).where(configs.c.name == name)
+        found = connection.execute(query).one_or_none() if is_slug(name) else None
         if found is None:
             near = get_close_matches(name[:80], connection.scalars(select(configs.c.name).limit(1000)), n=1)
             error = ConfigNotFoundError(name=name[:80], suggestion=near[0] if near else "")
@@ -250,7 +252,7 @@ class ConfigStore:
 
     def _version_row(self, connection: Connection, name: str, number: int) -> Row[Any]:
         where = (config_versions.c.name == name) & (config_versions.c.number == number)
-        in_range = 0 < number <= _LARGEST
+        in_range = 0 < number <= _LARGEST and is_slug(name)
         found = connection.execute(select(config_versions).where(where)).one_or_none() if in_range else None
         if found is None:
             self.row(connection, name)
