@@ -14,7 +14,7 @@ from crossfade.configs.document import Document, document_of, read_document
 from crossfade.configs.record import Config, ConfigStatus, ConfigVersion, Validation, version_of
 from crossfade.configs.references import References
 from crossfade.configs.spec import ConfigSpec
-from crossfade.configs.store import ConfigStore
+from crossfade.configs.store import LARGEST_NUMBER, ConfigStore
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import check_name
 from crossfade.errors import ConfigConflictError, FourEyesError, UnfitConfigError
@@ -106,7 +106,8 @@ class Configs:
             ConfigNotFoundError: There is none of this name.
             InvalidPageError: The cursor or the limit is wrong.
         """
-        where = (config_versions.c.name == name) & (config_versions.c.number < number_cursor(_VERSIONS, cursor))
+        before = min(number_cursor(_VERSIONS, cursor), LARGEST_NUMBER)
+        where = (config_versions.c.name == name) & (config_versions.c.number < before)
         if status:
             where &= config_versions.c.status == status
         query = select(config_versions).where(where).order_by(config_versions.c.number.desc())

@@ -103,7 +103,7 @@ def _problems_of_schema(schema: Mapping[str, Any]) -> Iterator[str]:
     size = len(canonical_json(schema))
     if size > MAX_SCHEMA_BYTES:
         yield f"its schema has {size} bytes, and {MAX_SCHEMA_BYTES} are possible"
-    if schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
+    if str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
         yield f"its schema is of the dialect `{str(schema['$schema'])[:100]}`, and `{DIALECT}` is understood"
     waiting: list[Any] = [schema]
     while waiting:
@@ -117,8 +117,8 @@ def _problems_of_schema(schema: Mapping[str, Any]) -> Iterator[str]:
             if isinstance(target, str) and not target.startswith("#"):
                 yield f"its schema refers to `{target[:100]}`, and may refer to itself (`#/$defs/...`) alone"
         kind = part.get(REFERENCE)
-        if isinstance(kind, str) and kind not in KINDS:
-            yield f"`{REFERENCE}` is `{kind[:40]}`, and one of {', '.join(KINDS)} is possible"
+        if not (kind is None or isinstance(kind, dict) or kind in KINDS):  # an object is a property of that name
+            yield f"`{REFERENCE}` is `{str(kind)[:40]}`, and one of {', '.join(KINDS)} is possible"
         waiting += part.values()
 
 

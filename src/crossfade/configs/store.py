@@ -29,7 +29,8 @@ CONFIG = "config"
 """Kind of a change of a config that readers see."""
 CONFIG_VERSION = "config_version"
 """Kind of a change that they do not see."""
-_LARGEST = 2**31 - 1
+LARGEST_NUMBER = 2**31 - 1
+"""Of a version."""
 
 
 class ConfigStore:
@@ -252,7 +253,7 @@ class ConfigStore:
 
     def _version_row(self, connection: Connection, name: str, number: int) -> Row[Any]:
         where = (config_versions.c.name == name) & (config_versions.c.number == number)
-        in_range = 0 < number <= _LARGEST and is_slug(name)
+        in_range = 0 < number <= LARGEST_NUMBER and is_slug(name)
         found = connection.execute(select(config_versions).where(where)).one_or_none() if in_range else None
         if found is None:
             self.row(connection, name)
