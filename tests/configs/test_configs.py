@@ -393,9 +393,13 @@ def test_a_rollout_that_fails_leaves_the_active_version(configs, database):
 def test_a_transaction_that_fails_later_has_changed_nothing(configs, database):
     make_approved(configs)
     before = database.revision()
-    with pytest.raises(KeyboardInterrupt), database.write() as connection:
-        configs._store.activate(connection, "limits", 1, principal="ann", reason="")
-        raise KeyboardInterrupt
+
+    def act():
+        with database.write() as connection:
+            configs._store.activate(connection, "limits", 1, principal="ann", reason="")
+            raise KeyboardInterrupt
+
+    changes_nothing(database, act, KeyboardInterrupt)
     assert (configs.find("limits").active, statuses(configs), database.revision()) == (None, {1: "approved"}, before)
 
 

@@ -1,4 +1,4 @@
-"""Documents: what they say is what their bytes say, and whatever two readers could understand differently is refused."""
+"""Documents: they say what their bytes say, and whatever two readers could understand differently is refused."""
 
 import json
 import math

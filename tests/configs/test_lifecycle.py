@@ -172,7 +172,9 @@ def machine_on(home, url):  # noqa: C901 - the methods of one class
             assert found == self.status
             config = self.configs.find(self.name)
             assert config.active == self.active
-            assert set(config.rollout.values()) == (set() if self.rolled_out is None else {self.active, self.rolled_out})
+            assert set(config.rollout.values()) == (
+                set() if self.rolled_out is None else {self.active, self.rolled_out}
+            )
             assert all(self.valid[number] for number, status in self.status.items() if status != "draft")
 
         @invariant()
