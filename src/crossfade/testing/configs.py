@@ -4,7 +4,8 @@ Example:
     >>> class TestMyBoard(BoardContract):  # doctest: +SKIP
     ...     @pytest.fixture
     ...     def site(self, configs, store, database):
-    ...         return Site(configs, store, database, MyBoard(...), Publisher(DatabaseBoard(database, 0.01), MyBoard(...)))
+    ...         publisher = Publisher(DatabaseBoard(database, 0.01), MyBoard(...))
+    ...         return Site(configs, store, database, MyBoard(...), publisher)
 """
 
 from __future__ import annotations
