@@ -41,6 +41,19 @@ def redis_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def etcd_server() -> Iterator[str]:
+    """URL of a running server of etcd, without a prefix."""
+    with servers.etcd() as url:
+        yield url
+
+
+@pytest.fixture
+def etcd_url(etcd_server: str) -> str:
+    """URL of an empty place on a server of etcd."""
+    return f"{etcd_server}/test-{next(_numbers)}"
+
+
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """URL of an empty Redis database."""

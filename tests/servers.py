@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL, Redis, an S3-compatible one; on free loopback ports, ended by the test session.
+"""Real servers for tests: PostgreSQL, Redis, etcd, an S3-compatible one; on free loopback ports, ended by the session.
 
 A server that cannot be started skips the tests that need it, except in CI (the environment variable `CI` is set), where
 it fails them: a contract that was never run proves nothing.
@@ -6,6 +6,7 @@ it fails them: a contract that was never run proves nothing.
 
 import contextlib
 import importlib.util
+import json
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -90,6 +92,28 @@ def redis(*options: str) -> Iterator[str]:
         places = ["--bind", "127.0.0.1", "--port", port, "--dir", folder, "--save", "", "--appendonly", "no"]
         with _running([program, *places, *options], lambda: _listens(port), Path(folder) / "log", None):
             yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextlib.contextmanager
+def etcd() -> Iterator[str]:
+    """Run a server of etcd; yield its URL, for boards of configs."""
+    program = shutil.which("etcd") or shutil.which("etcd", path=Path(sys.executable).parent)
+    if program is None:
+        absent("etcd: `tools/install_test_tools.sh` brings it to the test environment")
+    port, peers = free_port(), f"http://127.0.0.1:{free_port()}"
+    with tempfile.TemporaryDirectory() as folder:
+        places = ["--data-dir", Path(folder) / "data", "--unsafe-no-fsync", "--log-level", "error"]
+        here = f"http://127.0.0.1:{port}"
+        ports = ["--listen-client-urls", here, "--advertise-client-urls", here, "--listen-peer-urls", peers]
+        one = ["--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}"]
+
+        def ready() -> bool:  # it listens before it has elected itself
+            with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(f"{here}/health", timeout=5) as said:
+                return json.load(said)["health"] == "true"
+            return False
+
+        with _running([program, *places, *ports, *one], ready, Path(folder) / "log", None):
+            yield f"etcd://127.0.0.1:{port}"
 
 
 def absent(what: str) -> NoReturn:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from crossfade.alerts.store import AlertStore
+from crossfade.configs.desk import ConfigDesk, open_desk
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.learning import Learner
@@ -20,7 +22,7 @@ from crossfade.notifications.channels import Channels
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
-from crossfade.registry.verification import VerifyReport
+from crossfade.registry.verification import ModelOpener, VerifyReport
 from crossfade.releases.store import RolloutStore
 from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.subjects.port import Subject
@@ -68,6 +70,7 @@ class Platform:
         channels: Who is told of what happens.
         alerts: Every verb on alerts and silences.
         safety: Every verb on safety policies, overrides and emergencies.
+        configs: Every verb on configs, and those who read them.
         ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
         health: How versions do.
         rollouts: Every verb on rollouts.
@@ -87,6 +90,7 @@ class Platform:
     channels: Channels
     alerts: AlertStore
     safety: SafetyStore
+    configs: ConfigDesk
     ledger: Ledger
     health: HealthLog
     rollouts: RolloutStore
@@ -219,6 +223,8 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         opening.callback(ledger.close)
         learner = Learner(experiments, database, behind_seconds=ledger.counts.oldest_unshipped_seconds)
         runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
+        predictors = PredictorOpener(registry, None if runtime is None else runtime.open_model)
+        configs = open_desk(settings, database, registry, predictors.open, opening, serve=serve)
         return Platform(
             settings,
             database,
@@ -233,12 +239,42 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             channels,
             alerts,
             safety,
+            configs,
             ledger,
             HealthLog(database),
             RolloutStore(database, _SUBJECTS, readiness),
             runtime,
             opening.pop_all(),
         )
+
+
+class PredictorOpener:
+    """Loads versions for a while; where this process serves, code runs in a process of its own.
+
+    Args:
+        registry: Where versions are.
+        open_model: How the serving part of this process opens one; None: into this process.
+    """
+
+    def __init__(self, registry: Registry, open_model: ModelOpener | None) -> None:
+        self._registry = registry
+        self._open_model = open_model
+
+    @contextmanager
+    def open(self, ref: str) -> Iterator[Predictor]:
+        """Open the version that a reference means for as long as the `with` block lasts.
+
+        Raises:
+            CrossfadeError: There is no such version, or it cannot be loaded.
+        """
+        version = self._registry.resolve(ref)
+        manifest = self._registry.manifest(version.ref)
+        info = PredictorInfo(version, manifest.signature, self._registry.card(version.ref))
+        if self._open_model is None:
+            yield Predictor(info, self._registry.load(version.ref).predict)
+            return
+        with self._open_model(manifest) as opened:
+            yield Predictor(info, opened.predict)
 
 
 def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:

@@ -361,6 +361,20 @@ class SafetySettings(_Section):
     )
 
 
+class ConfigSettings(_Section):
+    """Configs: how they are approved and read."""
+
+    four_eyes: bool = Field(default=True, description="somebody else than its author has to approve a version")
+    board_url: SecretStr = Field(
+        SecretStr(""), description="where active versions are read: default the database; `etcd://host:2379/prefix`"
+    )
+    board_timeout_seconds: Seconds = Field(5.0, description="for one answer of that server")
+    max_waiting: Count = Field(1_000, description="readers that wait for news, per process; others ask again later")
+    report_seconds: Seconds = Field(5.0, description="how often what clients run is written down")
+    stale_seconds: Seconds = Field(180.0, description="silence after which a client counts as stale")
+    client_retention_seconds: Seconds = Field(86_400.0, description="silence after which it is forgotten")
+
+
 class LogSettings(_Section):
     """What is written to stderr."""
 
@@ -406,6 +420,7 @@ class Settings(BaseSettings):
     slo: SloSettings = SloSettings()
     alerts: AlertSettings = AlertSettings()
     safety: SafetySettings = SafetySettings()
+    configs: ConfigSettings = ConfigSettings()
     grpc: GrpcSettings = GrpcSettings()
     log: LogSettings = LogSettings()
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
-from crossfade.client import safety_verbs, verbs
+from crossfade.client import config_verbs, safety_verbs, verbs
 from crossfade.client.calls import (
     PIECE_BYTES,
     Call,
@@ -25,6 +25,7 @@ from crossfade.client.calls import (
     unreachable,
 )
 from crossfade.client.downloading import Download, file_of, result_of
+from crossfade.client.followed import ConfigOptions, FollowedConfig, ReadAnswer, Steps, followed_config
 from crossfade.client.predicting import KnownSignatures, prediction
 from crossfade.client.predictor import AsyncPredictor
 from crossfade.client.registration import PackOptions, registration, rehearsal
@@ -85,6 +86,7 @@ class AsyncClient:
             trust_env=not is_loopback(base_url),
         )
         self._known = KnownSignatures()
+        self._following: set[asyncio.Task[None]] = set()
 
     models = _Verb(verbs.models)
     model = _Verb(verbs.model)
@@ -156,6 +158,19 @@ class AsyncClient:
     violations = _Verb(safety_verbs.violations)
     begin_emergency = _Verb(safety_verbs.begin_emergency)
     end_emergency = _Verb(safety_verbs.end_emergency)
+    configs = _Verb(config_verbs.configs)
+    config_status = _Verb(config_verbs.config_status)
+    config_versions = _Verb(config_verbs.config_versions)
+    config_version = _Verb(config_verbs.config_version)
+    draft_config = _Verb(config_verbs.draft_config)
+    validate_config = _Verb(config_verbs.validate_config)
+    config_diff = _Verb(config_verbs.config_diff)
+    config_impact = _Verb(config_verbs.config_impact)
+    approve_config = _Verb(config_verbs.approve_config)
+    activate_config = _Verb(config_verbs.activate_config)
+    roll_back_config = _Verb(config_verbs.roll_back_config)
+    read_config = _Verb(config_verbs.read_config)
+    config_drift = _Verb(config_verbs.config_drift)
     invalidate_answers = _Verb(verbs.invalidate_answers)
     cache_status = _Verb(verbs.cache_status)
     collect_garbage = _Verb(verbs.collect_garbage)
@@ -282,8 +297,34 @@ class AsyncClient:
         download = Download(None, Path(target), None)
         return await self._download(verbs.experiment_events(name, reward=reward), download, Path(target))
 
+    async def config(self, name: str, *, follow: bool = True, **options: Unpack[ConfigOptions]) -> FollowedConfig:
+        """Return the document of a config, which stays on the newest version until it or this client is closed.
+
+        Args:
+            name: The config.
+            follow: Whether a task keeps it on the newest version.
+            options: `unit`, `context`, `client`, `cache`: see `crossfade.client.followed.ConfigOptions`.
+
+        Raises:
+            NotFoundError: There is no such config, or no version of it is active.
+            ServerUnreachableError: Nobody answers, and nothing is kept.
+        """
+        config = followed_config(name, str(self._http.base_url), options)
+        await asyncio.to_thread(config.begin, await self._outcome(config.first()))
+        if follow:
+            task = asyncio.create_task(
+                self._keep_following(config.steps(self._http.timeout.read)), name=f"crossfade config {name}"
+            )
+            config.stop_with(task.cancel)
+            self._following.add(task)
+            task.add_done_callback(self._following.discard)
+        return config
+
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; configs that are followed stay as they are."""
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -319,6 +360,21 @@ class AsyncClient:
         if isinstance(outcome, httpx.TransportError):
             raise unreachable(self._http.base_url, outcome) from outcome
         return outcome
+
+    async def _outcome(self, call: Call[ReadAnswer]) -> ReadAnswer | CrossfadeError:
+        try:
+            return await self.send(call)
+        except CrossfadeError as error:
+            return error
+
+    async def _keep_following(self, steps: Steps) -> None:
+        step = next(steps)
+        while True:
+            if isinstance(step, float):
+                await asyncio.sleep(step)
+                step = steps.send(None)
+            else:  # a disk may be slow, and listeners may be
+                step = await asyncio.to_thread(steps.send, await self._outcome(step))
 
     async def _attempt(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         content = None if call.body is None else _without_blocking(call.pieces())

@@ -37,6 +37,7 @@ JSON = "application/json"
 PIECE_BYTES = 2**20
 ATTEMPTS = 4
 """How often a call is sent at most."""
+_NOT_MODIFIED = 304
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
@@ -107,7 +108,7 @@ class Call(Generic[T]):
         Raises:
             CrossfadeError: The server refused; the class is the one it raised there.
         """
-        if not response.is_success:
+        if not (response.is_success or response.status_code == _NOT_MODIFIED):
             raise refusal(response)
         try:
             return self.answer(response)

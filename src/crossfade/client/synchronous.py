@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator
-from functools import wraps
+from functools import partial, wraps
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
-from crossfade.client import safety_verbs, verbs
+from crossfade.client import config_verbs, safety_verbs, verbs
 from crossfade.client.calls import (
     PIECE_BYTES,
     Call,
@@ -24,6 +25,7 @@ from crossfade.client.calls import (
     unreachable,
 )
 from crossfade.client.downloading import Download, file_of, result_of
+from crossfade.client.followed import ConfigOptions, FollowedConfig, ReadAnswer, Steps, followed_config
 from crossfade.client.predicting import KnownSignatures, prediction
 from crossfade.client.registration import PackOptions, registration, rehearsal
 from crossfade.client.submission import JobOptions, submission
@@ -93,6 +95,7 @@ class Client:
             trust_env=not is_loopback(base_url),
         )
         self._known = KnownSignatures()
+        self._following: list[threading.Event] = []
 
     models = _Verb(verbs.models)
     model = _Verb(verbs.model)
@@ -164,6 +167,19 @@ class Client:
     violations = _Verb(safety_verbs.violations)
     begin_emergency = _Verb(safety_verbs.begin_emergency)
     end_emergency = _Verb(safety_verbs.end_emergency)
+    configs = _Verb(config_verbs.configs)
+    config_status = _Verb(config_verbs.config_status)
+    config_versions = _Verb(config_verbs.config_versions)
+    config_version = _Verb(config_verbs.config_version)
+    draft_config = _Verb(config_verbs.draft_config)
+    validate_config = _Verb(config_verbs.validate_config)
+    config_diff = _Verb(config_verbs.config_diff)
+    config_impact = _Verb(config_verbs.config_impact)
+    approve_config = _Verb(config_verbs.approve_config)
+    activate_config = _Verb(config_verbs.activate_config)
+    roll_back_config = _Verb(config_verbs.roll_back_config)
+    read_config = _Verb(config_verbs.read_config)
+    config_drift = _Verb(config_verbs.config_drift)
     invalidate_answers = _Verb(verbs.invalidate_answers)
     cache_status = _Verb(verbs.cache_status)
     collect_garbage = _Verb(verbs.collect_garbage)
@@ -287,8 +303,32 @@ class Client:
         download = Download(None, Path(target), None)
         return self._download(verbs.experiment_events(name, reward=reward), download, Path(target))
 
+    def config(self, name: str, *, follow: bool = True, **options: Unpack[ConfigOptions]) -> FollowedConfig:
+        """Return the document of a config, which stays on the newest version until it or this client is closed.
+
+        Args:
+            name: The config.
+            follow: Whether a thread keeps it on the newest version.
+            options: `unit`, `context`, `client`, `cache`: see `crossfade.client.followed.ConfigOptions`.
+
+        Raises:
+            NotFoundError: There is no such config, or no version of it is active.
+            ServerUnreachableError: Nobody answers, and nothing is kept.
+        """
+        config = followed_config(name, str(self._http.base_url), options)
+        config.begin(self._outcome(config.first()))
+        if follow:
+            ending = threading.Event()
+            config.stop_with(ending.set)
+            self._following.append(ending)
+            run = partial(self._keep_following, config.steps(self._http.timeout.read), ending)
+            threading.Thread(target=run, name=f"crossfade config {name}", daemon=True).start()
+        return config
+
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; configs that are followed stay as they are."""
+        for ending in self._following:
+            ending.set()
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -309,6 +349,26 @@ class Client:
             CrossfadeError: The server refuses.
         """
         return call.finish(self._persist(call, lambda: self._attempt(call)))
+
+    def _outcome(self, call: Call[ReadAnswer]) -> ReadAnswer | CrossfadeError:
+        try:
+            return self.send(call)
+        except CrossfadeError as error:
+            return error
+
+    def _keep_following(self, steps: Steps, ending: threading.Event) -> None:
+        step = next(steps)
+        while not ending.is_set():
+            if isinstance(step, float):
+                ending.wait(step)
+                step = steps.send(None)
+                continue
+            try:
+                outcome = self._outcome(step)
+            except RuntimeError:  # the client was closed meanwhile
+                return
+            if not ending.is_set():
+                step = steps.send(outcome)
 
     def _persist(self, call: Call[Any], attempt: Callable[[], httpx.Response | httpx.TransportError]) -> httpx.Response:
         number = 1

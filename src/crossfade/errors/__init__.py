@@ -12,27 +12,28 @@ CrossfadeError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 │   ├── InvalidWindowError, InvalidPlanError, InvalidSilenceError, InvalidQueryError, InvalidSafetyPolicyError
-│   ├── InvalidOverrideError, ReasonRequiredError
+│   ├── InvalidOverrideError, ReasonRequiredError, InvalidConfigError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError, RolloutNotFoundError, SilenceNotFoundError, ChannelNotFoundError
-│   ├── SafetyPolicyNotFoundError, OverrideNotFoundError, NoEmergencyError
+│   ├── SafetyPolicyNotFoundError, OverrideNotFoundError, NoEmergencyError, ConfigNotFoundError
+│   ├── ConfigVersionNotFoundError, NoActiveConfigError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError, AliasMovedError
 │   ├── NoPreviousVersionError, BreakingChangeError, RejectedVersionError, JobConflictError, LayerFullError
-│   ├── ExperimentConflictError, EventsGoneError, RolloutConflictError, LatchedError
+│   ├── ExperimentConflictError, EventsGoneError, RolloutConflictError, LatchedError, ConfigConflictError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
-│   ├── RemoteControlError, WebhookRefusedError, WebhookSignatureError
+│   ├── RemoteControlError, WebhookRefusedError, WebhookSignatureError, FourEyesError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
-│   ├── UnsafeAnswerError
+│   ├── UnsafeAnswerError, UnfitConfigError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
     ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── LedgerUnavailableError, NotificationFailedError, PrometheusUnavailableError, NotServedError
     ├── DrainingError, MissingExtraError, StorageFullError (507), OverloadedError, DeadlineExceededError (504)
     ├── ModelCrashedError (500), MemberSlowError, BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
-    ├── EmergencyError
+    ├── EmergencyError, ConfigBoardUnavailableError
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -49,6 +50,7 @@ from crossfade.errors.base import CrossfadeError
 from crossfade.errors.conflict import (
     AliasMovedError,
     BreakingChangeError,
+    ConfigConflictError,
     ConflictError,
     EventsGoneError,
     ExperimentConflictError,
@@ -65,6 +67,7 @@ from crossfade.errors.conflict import (
 from crossfade.errors.denied import (
     CodeNotAllowedError,
     DeniedError,
+    FourEyesError,
     HostNotAllowedError,
     OriginNotAllowedError,
     RemoteControlError,
@@ -77,6 +80,7 @@ from crossfade.errors.invalid import (
     BodyTooSlowError,
     InvalidAllocationError,
     InvalidAnalysisError,
+    InvalidConfigError,
     InvalidContextError,
     InvalidDecisionLogError,
     InvalidEnsembleError,
@@ -118,9 +122,12 @@ from crossfade.errors.missing import (
     AliasNotFoundError,
     BlobNotFoundError,
     ChannelNotFoundError,
+    ConfigNotFoundError,
+    ConfigVersionNotFoundError,
     ExperimentNotFoundError,
     JobNotFoundError,
     ModelNotFoundError,
+    NoActiveConfigError,
     NoEmergencyError,
     NotFoundError,
     OverrideNotFoundError,
@@ -133,6 +140,7 @@ from crossfade.errors.unavailable import (
     BlobsUnavailableError,
     BodiesBusyError,
     CacheUnavailableError,
+    ConfigBoardUnavailableError,
     DatabaseUnavailableError,
     DeadlineExceededError,
     DrainingError,
@@ -157,6 +165,7 @@ from crossfade.errors.unsafe import (
     GoldenMismatchError,
     LoadFailedError,
     NotReadyError,
+    UnfitConfigError,
     UnsafeAnswerError,
     UnsafeError,
 )
@@ -173,6 +182,10 @@ __all__ = [
     "CacheUnavailableError",
     "ChannelNotFoundError",
     "CodeNotAllowedError",
+    "ConfigBoardUnavailableError",
+    "ConfigConflictError",
+    "ConfigNotFoundError",
+    "ConfigVersionNotFoundError",
     "ConflictError",
     "CorruptAuditError",
     "CorruptBlobError",
@@ -185,11 +198,13 @@ __all__ = [
     "EventsGoneError",
     "ExperimentConflictError",
     "ExperimentNotFoundError",
+    "FourEyesError",
     "GoldenMismatchError",
     "HostNotAllowedError",
     "IllegalTransitionError",
     "InvalidAllocationError",
     "InvalidAnalysisError",
+    "InvalidConfigError",
     "InvalidContextError",
     "InvalidDecisionLogError",
     "InvalidEnsembleError",
@@ -224,6 +239,7 @@ __all__ = [
     "ModelCrashedError",
     "ModelNotFoundError",
     "ModelNotNamedError",
+    "NoActiveConfigError",
     "NoEmergencyError",
     "NoPreviousVersionError",
     "NotAcceptableError",
@@ -253,6 +269,7 @@ __all__ = [
     "StorageFullError",
     "TooManyOutcomesError",
     "UnavailableError",
+    "UnfitConfigError",
     "UnknownFlavorError",
     "UnknownHashError",
     "UnsafeAnswerError",

@@ -115,3 +115,11 @@ class LatchedError(ConflictError):
     code = "latched"
     sentence = "version {version} of `{name}` was rolled back by `{rollout}`: {problem}"
     hint_template = "repair it and release another version, or say `--override-latch --reason WHY`"
+
+
+class ConfigConflictError(ConflictError):
+    """The config, or a version of it, is not what the request takes it for."""
+
+    code = "config_conflict"
+    sentence = "config `{name}` {problem}"
+    hint_template = "see it with `crossfade configs show {name}`"

@@ -73,3 +73,14 @@ class WebhookSignatureError(DeniedError):
     code = "webhook_signature"
     sentence = "this webhook is not accepted: {problem}"
     hint_template = "compare the secret with the one in the sender's setting `notifications.webhooks`"
+
+
+class FourEyesError(DeniedError):
+    """Whoever wrote a version of a config wants to approve it, too."""
+
+    code = "four_eyes"
+    sentence = "`{principal}` wrote version {number} of config `{name}`, so somebody else has to approve it"
+    hint_template = (
+        "ask a colleague for `crossfade configs approve {name} {number}`, or, where only one person works, set "
+        "`CROSSFADE_CONFIGS__FOUR_EYES=false`"
+    )

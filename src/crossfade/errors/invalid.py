@@ -333,3 +333,11 @@ class ReasonRequiredError(InvalidInputError):
     code = "reason_required"
     sentence = "{what} needs a reason"
     hint_template = "say why with `--reason`"
+
+
+class InvalidConfigError(InvalidInputError):
+    """A document of a config, or what documents of it have to be, cannot be used."""
+
+    code = "invalid_config"
+    sentence = "config `{name}` cannot be: {problem}"
+    hint_template = "see an example with `crossfade configs draft --help`"

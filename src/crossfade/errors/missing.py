@@ -120,3 +120,27 @@ class NoEmergencyError(NotFoundError):
     code = "no_emergency"
     sentence = "there is no emergency: {scope}"
     hint_template = "see what is in force with `crossfade safety status`"
+
+
+class ConfigNotFoundError(NotFoundError):
+    """No config has this name."""
+
+    code = "config_not_found"
+    sentence = "there is no config `{name}`"
+    hint_template = "list them with `crossfade configs list`"
+
+
+class ConfigVersionNotFoundError(NotFoundError):
+    """A config has no version of this number."""
+
+    code = "config_version_not_found"
+    sentence = "config `{name}` has no version {number}"
+    hint_template = "list them with `crossfade configs versions {name}`"
+
+
+class NoActiveConfigError(NotFoundError):
+    """No version of the config has been activated yet, so there is nothing to read."""
+
+    code = "no_active_config"
+    sentence = "no version of config `{name}` is active"
+    hint_template = "activate one with `crossfade configs activate {name} NUMBER`"

@@ -174,3 +174,11 @@ class MissingExtraError(UnavailableError):
     code = "missing_extra"
     sentence = "{feature} needs the package `{package}`"
     hint_template = "pip install 'crossfade[{extra}]'"
+
+
+class ConfigBoardUnavailableError(UnavailableError):
+    """Where active configs are read from does not answer."""
+
+    code = "config_board_unavailable"
+    sentence = "the board of configs does not answer: {problem}"
+    hint_template = "check the server that `CROSSFADE_CONFIGS__BOARD_URL` names; readers keep what they read last"

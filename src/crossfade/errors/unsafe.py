@@ -59,3 +59,11 @@ class UnsafeAnswerError(UnsafeError):
     code = "unsafe_answer"
     sentence = "the answer of `{ref}` is {level} and not given: it violates {checks}"
     hint_template = "see what was violated with `crossfade safety violations --model {model}`"
+
+
+class UnfitConfigError(UnsafeError):
+    """A version of a config does not pass its checks."""
+
+    code = "unfit_config"
+    sentence = "version {number} of config `{name}` does not pass its checks: {problem}"
+    hint_template = "see all that is wrong with `crossfade configs validate {name} {number}`"

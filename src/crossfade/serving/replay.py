@@ -71,7 +71,7 @@ class ReplayReport(msgspec.Struct, frozen=True):
     missing: tuple[str, ...]
 
 
-class _Differences:
+class Differences:
     """Of one output, gathered over groups of rows."""
 
     def __init__(self, tolerance: float) -> None:
@@ -96,6 +96,7 @@ class _Differences:
         return same
 
     def report(self) -> OutputReport:
+        """Return what was found."""
         distances = np.concatenate([np.empty(0), *self.distances])
         changes = tuple(Change(*pair, rows) for pair, rows in self.changes.most_common(_MOST_CHANGES))
         if not distances.size:
@@ -163,7 +164,7 @@ class _Comparison:
         self._tolerance = tolerance
         self._has = [spec.name for spec in predictor.info.signature.outputs]
         self._captured: Counter[str] = Counter()
-        self._outputs: dict[str, _Differences] = {}
+        self._outputs: dict[str, Differences] = {}
         self._missing: dict[str, None] = {}
         self._different = self._failed = 0
         self._problem = ""
@@ -175,11 +176,11 @@ class _Comparison:
         self._missing.update(dict.fromkeys(name for name in outputs if name not in self._has))
         asked = {spec.name: inputs[spec.name] for spec in self._predictor.info.signature.inputs}
         compared = {name: value for name, value in outputs.items() if name in self._has}
-        answers, lost, problem = _answer(self._predictor, asked, tuple(compared or self._has))
+        answers, lost, problem = answer_rows(self._predictor, asked, tuple(compared or self._has))
         kept = np.setdiff1d(np.arange(rows), lost)
         same = np.ones(len(kept), dtype=bool)
         for name, before in compared.items() if len(kept) else ():
-            seen = self._outputs.setdefault(name, _Differences(self._tolerance))
+            seen = self._outputs.setdefault(name, Differences(self._tolerance))
             same &= seen.add(before[kept], answers[name])
         self._failed += len(lost)
         self._different += len(lost) + int((~same).sum())
@@ -206,7 +207,7 @@ def _pieces(inputs: Tensors, outputs: Tensors, size: int) -> Iterator[tuple[Tens
         )
 
 
-def _answer(predictor: Predictor, inputs: Tensors, wanted: tuple[str, ...]) -> tuple[Tensors, list[int], str]:
+def answer_rows(predictor: Predictor, inputs: Tensors, wanted: tuple[str, ...]) -> tuple[Tensors, list[int], str]:
     """Return the answers to all rows that have one, which rows have none, and why the first of them has not."""
     rows = row_count(inputs)
     try:
@@ -219,7 +220,7 @@ def _answer(predictor: Predictor, inputs: Tensors, wanted: tuple[str, ...]) -> t
     pieces: list[Tensors] = []
     for row in range(rows):
         one = {name: value[row : row + 1] for name, value in inputs.items()}
-        answers, gone, why = _answer(predictor, one, wanted)
+        answers, gone, why = answer_rows(predictor, one, wanted)
         lost += [row] * len(gone)
         problem = problem or why
         pieces += [answers] if answers else []

@@ -313,6 +313,70 @@ layers = Table(
     Index("layers_by_number", "number", unique=True),
 )
 
+configs = Table(
+    "configs",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of configs"),
+    Column("active", Integer, comment="number of the version that everybody reads; null = none yet"),
+    Column(
+        "routing", Text, comment="JSON: who reads which version while a rollout moves them; null = everybody `active`"
+    ),
+    Column("changed", BigInteger, nullable=False, comment="revision of the newest change that readers see"),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Index("configs_by_number", "number", unique=True),
+)
+
+config_specs = Table(
+    "config_specs",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("number", Integer, nullable=False, comment="from 1"),
+    Column("digest", String(64), nullable=False),
+    Column("body", Text, nullable=False, comment="canonical JSON: schema, rules, and what shows its impact"),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    PrimaryKeyConstraint("name", "number"),
+    ForeignKeyConstraint(["name"], ["configs.name"]),
+    comment="what documents of a config have to be; immutable",
+)
+
+config_versions = Table(
+    "config_versions",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("number", Integer, nullable=False, comment="from 1"),
+    Column("spec", Integer, nullable=False, comment="number of the specification that it has to fulfil"),
+    Column("digest", String(64), nullable=False),
+    Column("document", Text, nullable=False, comment="canonical JSON"),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text, nullable=False, server_default="", comment="of the newest change of the status"),
+    Column("validation", Text, comment="JSON: what its checks found; null = they have not run"),
+    Column("approved_by", String(128)),
+    Column("activated", BigInteger, comment="revision of its newest activation: the way back"),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("changed_at", String(27), nullable=False),
+    PrimaryKeyConstraint("name", "number"),
+    ForeignKeyConstraint(["name"], ["configs.name"]),
+    ForeignKeyConstraint(["name", "spec"], ["config_specs.name", "config_specs.number"]),
+    comment="documents never change; their status does",
+)
+
+config_clients = Table(
+    "config_clients",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("client", String(128), nullable=False, comment="as it calls itself"),
+    Column("unit", Text, nullable=False, comment="whom it reads for; empty = nobody in particular"),
+    Column("digest", String(64), nullable=False, comment="of the document that it runs; empty = none yet"),
+    Column("seen_at", String(27), nullable=False),
+    PrimaryKeyConstraint("name", "client"),
+    Index("config_clients_by_time", "seen_at"),
+    comment="what clients said that they run",
+)
+
 exposures = Table(
     "exposures",
     metadata,

@@ -18,8 +18,8 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-_FOR_ALL = re.compile(r"/api/v1/versions/[^/]+")
-"""What other machines may read: `Client.load` needs the signature of a version."""
+_FOR_ALL = re.compile(r"/api/v1/versions/[^/]+|/api/v1/configs/[^/]+/active")
+"""What other machines may read: `Client.load` needs the signature of a version, and configs are read by programs."""
 
 
 class ControlGuard:

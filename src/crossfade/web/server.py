@@ -139,7 +139,10 @@ def serve(
         conductor, evaluator = platform.conductor(), platform.evaluator()
         jobs = platform.job_runner()
         lifeline = place and place.lifeline
-        server = DrainingServer(config, runtime.predictions, jobs, settings.serving, on_ready, lifeline, remote)
+        release = platform.configs.readers.release  # those who wait for news are answered
+        server = DrainingServer(
+            config, runtime.predictions, jobs, settings.serving, on_ready, lifeline, remote, release
+        )
         with conductor, platform.controller(), evaluator:
             server.run([listener])
         get_logger().info("stopped", pid=os.getpid())
@@ -157,8 +160,10 @@ class DrainingServer(uvicorn.Server):
         on_ready: Callable[[], None],
         lifeline: int | None,
         remote: GrpcServer | None = None,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
+        self._release = release
         self._remote = remote
         self._predictions = predictions
         self._jobs = jobs
@@ -203,6 +208,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is in flight, then release what the event loop holds."""
+        self._release()
         await asyncio.to_thread(self._jobs.close)
         async with asyncio.TaskGroup() as ending:
             ending.create_task(super().shutdown(sockets))
@@ -246,6 +252,7 @@ class DrainingServer(uvicorn.Server):
     def _begin_draining(self) -> None:
         get_logger().info("draining", pid=os.getpid(), seconds=self._settings.drain_seconds)
         self._predictions.begin_draining()
+        self._release()
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
 

@@ -1,0 +1,1 @@
+"""Configs: documents that programs run by, in numbered versions that are checked, approved, activated, taken back."""
