@@ -13,13 +13,15 @@ CrossfadeError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 │   ├── InvalidWindowError, InvalidPlanError
+│   ├── InvalidDeploymentError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
-│   ├── ExperimentNotFoundError
+│   ├── ExperimentNotFoundError, DeploymentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError
 │   ├── AliasMovedError, NoPreviousVersionError, BreakingChangeError, RejectedVersionError
 │   ├── JobConflictError, LayerFullError, ExperimentConflictError, EventsGoneError
+│   ├── DeploymentConflictError, InsufficientResourcesError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError
@@ -48,9 +50,11 @@ from crossfade.errors.conflict import (
     AliasMovedError,
     BreakingChangeError,
     ConflictError,
+    DeploymentConflictError,
     EventsGoneError,
     ExperimentConflictError,
     IllegalTransitionError,
+    InsufficientResourcesError,
     JobConflictError,
     LayerFullError,
     NoPreviousVersionError,
@@ -73,6 +77,7 @@ from crossfade.errors.invalid import (
     InvalidAnalysisError,
     InvalidContextError,
     InvalidDecisionLogError,
+    InvalidDeploymentError,
     InvalidEnsembleError,
     InvalidExperimentError,
     InvalidInputError,
@@ -105,6 +110,7 @@ from crossfade.errors.invalid import (
 from crossfade.errors.missing import (
     AliasNotFoundError,
     BlobNotFoundError,
+    DeploymentNotFoundError,
     ExperimentNotFoundError,
     JobNotFoundError,
     ModelNotFoundError,
@@ -157,6 +163,8 @@ __all__ = [
     "DatabaseUnavailableError",
     "DeadlineExceededError",
     "DeniedError",
+    "DeploymentConflictError",
+    "DeploymentNotFoundError",
     "DrainingError",
     "EventsGoneError",
     "ExperimentConflictError",
@@ -164,10 +172,12 @@ __all__ = [
     "GoldenMismatchError",
     "HostNotAllowedError",
     "IllegalTransitionError",
+    "InsufficientResourcesError",
     "InvalidAllocationError",
     "InvalidAnalysisError",
     "InvalidContextError",
     "InvalidDecisionLogError",
+    "InvalidDeploymentError",
     "InvalidEnsembleError",
     "InvalidExperimentError",
     "InvalidInputError",

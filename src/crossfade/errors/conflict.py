@@ -99,3 +99,19 @@ class EventsGoneError(ConflictError):
     code = "events_gone"
     sentence = "`{experiment}` had {counted} exposures, and {kept} are kept: its roll-ups cannot be made anew"
     hint_template = "declare metrics before an experiment starts, or measure these in a new experiment"
+
+
+class DeploymentConflictError(ConflictError):
+    """The deployment is not what the request takes it for."""
+
+    code = "deployment_conflict"
+    sentence = "deployment `{name}` {problem}"
+    hint_template = "see it with `crossfade deployments status {name}`"
+
+
+class InsufficientResourcesError(ConflictError):
+    """A machine has not got what the replicas of a deployment are to have."""
+
+    code = "insufficient_resources"
+    sentence = "deployment `{name}` cannot have its {what}: it needs {wanted}, and {available} are there for it"
+    hint_template = "ask for less, for fewer replicas, or for a larger machine; 0 leaves a resource unlimited"

@@ -285,3 +285,11 @@ class TooManyOutcomesError(InvalidInputError):
     code = "too_many_outcomes"
     sentence = "{count} outcomes in one batch; there may be {limit}"
     hint_template = "send several batches"
+
+
+class InvalidDeploymentError(InvalidInputError):
+    """A deployment makes no sense, or cannot be as it is asked for."""
+
+    code = "invalid_deployment"
+    sentence = "deployment `{name}` cannot be: {problem}"
+    hint_template = "see what one may be with `crossfade deployments deploy --help`"

@@ -72,3 +72,14 @@ class ExperimentNotFoundError(NotFoundError):
 
     def __init__(self, *, name: str, suggestion: str = "") -> None:
         super().__init__(name=name, suggestion=suggestion)
+
+
+class DeploymentNotFoundError(NotFoundError):
+    """No deployment has this name."""
+
+    code = "deployment_not_found"
+    sentence = "there is no deployment `{name}`"
+    hint_template = "{suggestion}list them with `crossfade deployments list`"
+
+    def __init__(self, *, name: str, suggestion: str = "") -> None:
+        super().__init__(name=name, suggestion=suggestion)

@@ -230,7 +230,7 @@ class Loader:
         if opened.isolated is not None:
             slot.isolated = opened.isolated
             slot.isolated.on_given_up = self._wake.set
-            slot.batcher.refusal = slot.isolated.suspects.refusal
+            slot.batcher.caller.refusal = slot.isolated.suspects.refusal
         slot.load_seconds = time.perf_counter() - started
 
     def _send(self, slot: Slot, call: Callable[[], T], deadline: float) -> T:
@@ -277,7 +277,7 @@ class Loader:
             counters=slot.counters,
             expected_seconds=seconds if math.isfinite(seconds) else 0.0,
         )
-        batcher.staged = opened.staged
+        batcher.caller.staged = opened.staged
         return batcher
 
     def _unload(self, name: str, version: str) -> None:

@@ -21,7 +21,7 @@ from crossfade.registry.placement import Placement
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.trust import trust_of
 from crossfade.registry.versions import Manifest
-from crossfade.serving.batching import Predict, Staged
+from crossfade.serving.calling import Predict, Staged
 from crossfade.serving.isolation.host import IsolatedModel, isolate
 from crossfade.serving.isolation.nursery import Nursery
 from crossfade.settings import ModelRules, ServingSettings

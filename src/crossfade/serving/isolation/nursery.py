@@ -62,6 +62,11 @@ class Nursery:
         self._closed = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def memory_bytes(self) -> int:
+        """Private memory that a model process may have at most."""
+        return self._limits.memory_bytes
+
     def take(self, name: str) -> ModelProcess:
         """Return a confined process without a model, from the reserve if there is one.
 
