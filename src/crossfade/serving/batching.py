@@ -44,6 +44,7 @@ Source: a simulated server with bounded queues, where 0.6 kept 98 to 101 % of th
 the load (docs/decisions/0007).
 """
 
+
 class Crew(Protocol):
     """Several copies of a model that answer what waits, each on a thread of its own, instead of the batcher's one."""
 

@@ -1,4 +1,4 @@
-"""`Caller`: puts requests to one copy of a model, together where they fit into one call, and gives each its own answer."""
+"""`Caller`: puts requests to one copy of a model, several in a call where they fit, and gives each its own answer."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ _REFUSED_BATCHES = 3
 class Staged(Protocol):
     """Says how long the parts of the last call took; wherever the model runs, one call is made at a time."""
 
-    preprocess_seconds: float
-    """Until the model itself was called."""
+    @property
+    def preprocess_seconds(self) -> float:
+        """Until the model itself was called."""
 
 
 class Record:

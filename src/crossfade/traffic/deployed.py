@@ -82,6 +82,34 @@ class Deployed(msgspec.Struct, frozen=True):
     target_utilisation: float = 0.7
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """What serving processes need of the specification of a deployment; a version is a semver or an alias."""
+
+    name: str
+    version: str
+    environment: str = PRODUCTION
+    replicas: ReplicaRange = ReplicaRange()
+    resources: Resources = Resources()
+    probe: Probe = Probe()
+    target_utilisation: float = 0.7
+
+    def deployed(self, generation: int) -> Deployed:
+        """Return it as of a generation."""
+        terms = (self.environment, self.replicas, self.resources, self.probe, self.target_utilisation)
+        return Deployed(self.name, generation, *terms)
+
+
+def wishes_of(generation: int, spec: str, previous: str | None) -> list[tuple[str, Deployed]]:
+    """Return which versions or aliases shall run, and how; what ran before goes on until the new has proved itself.
+
+    Args:
+        generation: Of the deployment.
+        spec, previous: As they are stored.
+    """
+    wanted = [msgspec.json.decode(text, type=Wanted) for text in (spec, previous) if text is not None]
+    return [(each.version, each.deployed(generation - back)) for back, each in enumerate(wanted)]
+
+
 class ReplicaCounts(msgspec.Struct, frozen=True):
     """Replicas of one process by what they do.
 

@@ -76,9 +76,6 @@ class Allowance(msgspec.Struct, frozen=True):
     gpus: tuple[str, ...] | None = None
 
 
-EVERYTHING = Allowance()
-
-
 class IsolatedModel:
     """A version that runs in a process of its own. As a flavor's `Runnable`, it is called from one thread at a time.
 
@@ -90,7 +87,6 @@ class IsolatedModel:
         nursery: Where processes come from.
         load_seconds: How long loading may take.
         hang_seconds: How long an answer may take before the process is ended.
-        allowance: What it gets of the machine.
 
     Attributes:
         ends: How often a process ended, by reason.
@@ -118,7 +114,6 @@ class IsolatedModel:
         nursery: Nursery,
         load_seconds: float,
         hang_seconds: float,
-        allowance: Allowance = EVERYTHING,
     ) -> None:
         self.outputs = signature.outputs
         self.ends: dict[str, int] = {}
@@ -126,8 +121,8 @@ class IsolatedModel:
         self.preprocess_seconds = 0.0
         self.on_given_up: Callable[[], None] = _nothing
         self.signature = signature
-        self._load = msgspec.structs.replace(load, memory_bytes=allowance.memory_bytes, gpus=allowance.gpus)
-        self._allowance = allowance
+        self._load = load
+        self._processors: frozenset[int] = frozenset()
         self._digest = digest
         self._files = files
         self._ref = ref
@@ -176,9 +171,9 @@ class IsolatedModel:
         raise LoadFailedError(ref=self._ref, problem="its process did not say that it has loaded")
 
     def another(self, allowance: Allowance) -> IsolatedModel:
-        """Return the same version for one more process: it shares the files, which lie in memory once."""
-        return IsolatedModel(
-            self._load,
+        """Return the same version for one more process: it shares the files, which lie in memory once, and suspects."""
+        model = IsolatedModel(
+            msgspec.structs.replace(self._load, memory_bytes=allowance.memory_bytes, gpus=allowance.gpus),
             os.dup(self._files),
             ref=self._ref,
             signature=self.signature,
@@ -186,8 +181,10 @@ class IsolatedModel:
             nursery=self._nursery,
             load_seconds=self._load_seconds,
             hang_seconds=self.hang_seconds,
-            allowance=allowance,
         )
+        model._processors = allowance.processors
+        model.suspects = self.suspects
+        return model
 
     def end(self, problem: str) -> None:
         """End a process that lives and is of no use; the next one follows as after a crash. On the asking thread."""
@@ -272,7 +269,7 @@ class IsolatedModel:
                 process.close()
                 raise ProcessEndedError("exit", self.given_up)
             self._running.append(process)
-            process.run_on(self._allowance.processors)
+            process.run_on(self._processors)
             process.send(self._load, self._files, seconds=self._load_seconds)
 
     def _ask(self, frame: bytes, wanted: frozenset[str]) -> Tensors:
@@ -355,7 +352,6 @@ def isolate(
     nursery: Nursery,
     *,
     placement: Placement | None = None,
-    allowance: Allowance = EVERYTHING,
 ) -> IsolatedModel:
     """Return a version that will run in a process of its own; `start` it, and close it.
 
@@ -366,7 +362,6 @@ def isolate(
         settings: How long it may take, and where it runs unless `placement` says so.
         nursery: Where processes come from.
         placement: Where it runs.
-        allowance: What it gets of the machine.
 
     Raises:
         CorruptBlobError: A blob is missing or damaged.
@@ -395,7 +390,6 @@ def isolate(
         nursery=nursery,
         load_seconds=_LOAD_SHARE * settings.ready_timeout_seconds,
         hang_seconds=rules.request_timeout_seconds,
-        allowance=allowance,
     )
 
 

@@ -1,7 +1,7 @@
 """Which replica is left alone for a while, because it fails and the others do not: a pure function.
 
-Two signs: failures in a row that no input explains (its process ended, hung, or answered a probe wrongly), and errors of
-any kind that are much more frequent than those of all others together. Requests that are wrong themselves meet every
+Two signs: failures in a row that no input explains (its process ended, hung, or answered a probe wrongly), and errors
+of any kind that are much more frequent than those of all others together. Requests that are wrong themselves meet every
 replica alike, so they never make an outlier. At most half of the replicas are left alone at a time, and never the last
 one that answers. Each time takes longer.
 

@@ -91,6 +91,7 @@ class Lane:
         self.probe = probe
         self.replica = replica
         self._started = False
+        self._refusing = False
         self._batcher = batcher
         self._caller = batcher.another_caller(self._predict)
         self._caller.staged = replica
@@ -124,6 +125,11 @@ class Lane:
     def refuse_by(self, refusal: Callable[[Tensors, frozenset[str]], Exception | None]) -> None:
         """Say which requests must not be put to the replica."""
         self._caller.refusal = refusal
+
+    def refuse_all(self) -> None:
+        """Let whoever waits hear at once that nobody will answer."""
+        self._refusing = True
+        self.look()
 
     def start(self, *, proved: bool = False) -> None:
         """Begin.
@@ -180,7 +186,7 @@ class Lane:
         try:
             while not self._leaving.is_set():
                 self._step()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whoever supervises replaces it
             self.problem = f"its thread ended: {type(error).__name__}: {error}"
             _log.exception("a replica is not attended to any more")
             self.state = LaneState.FAILED
@@ -189,7 +195,10 @@ class Lane:
             self._changed()
 
     def _step(self) -> None:
-        if self.state is LaneState.FAILED:
+        if self._refusing:
+            until = time.monotonic() + _LONGEST_REST
+            self._batcher.answer_next(self._caller, until=until, stopped=self._leaving.is_set, alive=_yes)
+        elif self.state is LaneState.FAILED:
             self._rest()
         elif self.state is LaneState.RESTARTING:
             self._bring_back()
@@ -285,6 +294,8 @@ class Lane:
 
     def _fall(self, problem: str) -> None:
         """Note that the replica has ended."""
+        if self.state is LaneState.FAILED:
+            return
         self.state = LaneState.RESTARTING
         self._fail(problem)
 
@@ -296,3 +307,8 @@ class Lane:
     def _note(self, problem: str) -> None:
         if not self._leaving.is_set():
             self.problem = problem
+
+
+def _yes() -> bool:
+    """Tell that it may be asked, although it will refuse."""
+    return True

@@ -54,6 +54,10 @@ class LocalReplica:
         """Say why it cannot be asked now; empty when it can."""
         return self._model.lost()
 
+    def start(self) -> None:
+        """Start its process for the first time."""
+        self._model.start()
+
     def restart(self) -> None:
         """Start its process unless it lives; see the port."""
         self._model.restart()
@@ -118,9 +122,7 @@ class LocalTemplate:
         allowance = Allowance(
             resources.memory_bytes, processors_of(number, resources.cpu), gpus if resources.gpu else None
         )
-        model = self._model.another(allowance)
-        model.suspects = self._model.suspects
-        return LocalReplica(model, gpus, self._pool)
+        return LocalReplica(self._model.another(allowance), gpus, self._pool)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -171,9 +173,7 @@ def most_replicas(terms: Deployed, workers: int, process_bytes: int, gpus: tuple
     need = terms.resources
     if need.memory_bytes > process_bytes:
         what = "bytes of memory in one process (the setting `isolation.memory_bytes`)"
-        raise InsufficientResourcesError(
-            name=terms.name, what=what, wanted=need.memory_bytes, available=process_bytes
-        )
+        raise InsufficientResourcesError(name=terms.name, what=what, wanted=need.memory_bytes, available=process_bytes)
     most = terms.replicas.most
     for what, each, available in _budget(need, len(gpus)):
         if each:

@@ -8,7 +8,6 @@ import msgspec
 
 from crossfade.core.tensors import Tensors
 from crossfade.registry.versions import Manifest
-from crossfade.serving.calling import Refusal
 from crossfade.traffic.deployed import Deployed
 
 
@@ -20,14 +19,11 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Replica(Protocol):
-    """One copy of a version. Used by one thread at a time; `kill` and `usage` may be called from any.
+    """One copy of a version. Used by one thread at a time; `kill` and `usage` may be called from any."""
 
-    Attributes:
-        preprocess_seconds: How long the last call took until the model itself was called.
-        given_up: Why it is not tried any more, in words; empty while it is.
-    """
-
-    preprocess_seconds: float
+    @property
+    def preprocess_seconds(self) -> float:
+        """How long the last call took until the model itself was called."""
 
     @property
     def given_up(self) -> str:
@@ -35,6 +31,13 @@ class Replica(Protocol):
 
     def lost(self) -> str:
         """Say, in words, why it cannot be asked now: it has not been started, or has ended; empty when it can."""
+
+    def start(self) -> None:
+        """Start it for the first time.
+
+        Raises:
+            CrossfadeError: It cannot be loaded; the error is the one that loading raised.
+        """
 
     def restart(self) -> None:
         """Start it unless it lives, after a pause that grows when it keeps ending.
@@ -72,11 +75,7 @@ class Replica(Protocol):
 
 
 class Template(Protocol):
-    """A version with its files at hand, from which replicas are made.
-
-    Attributes:
-        size_bytes: Memory that it holds itself, however many replicas there are.
-    """
+    """A version with its files at hand, from which replicas are made."""
 
     @property
     def size_bytes(self) -> int:

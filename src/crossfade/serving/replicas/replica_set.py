@@ -16,8 +16,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from crossfade.errors import CrossfadeError
 from crossfade.serving.batching import Batcher
 from crossfade.serving.replicas.ejection import WINDOW_SECONDS, ejection_seconds, outlier
@@ -42,7 +40,7 @@ class ReplicaSet:
         template: What more are made from; closed with the set.
         first: The first replica.
         terms: How many, and how they are kept.
-        most: How many this machine has got the resources for.
+        fitting: How many of these this machine has got the resources for.
         question: What they prove themselves by.
         ref: What the log calls the version.
 
@@ -57,8 +55,15 @@ class ReplicaSet:
     """
 
     def __init__(
-        self, template: Template, first: Replica, terms: Deployed, most: int, question: Question, ref: str
+        self,
+        template: Template,
+        first: Replica,
+        terms: Deployed,
+        fitting: Callable[[Deployed], int],
+        question: Question,
+        ref: str,
     ) -> None:
+        most = fitting(terms)
         self.terms = terms
         self.given_up = ""
         self.ejections = 0
@@ -70,6 +75,7 @@ class ReplicaSet:
         self._template = template
         self._first = first
         self._most = most
+        self._fitting = fitting
         self._question = question
         self._ref = ref
         self._lanes: tuple[Lane, ...] = ()
@@ -83,7 +89,7 @@ class ReplicaSet:
         self._window_at = 0.0
         self._seen: tuple[float, float] = (0.0, 0.0)
         self._utilisation = 0.0
-        self._each_bytes = 0
+        self._each_bytes = first.usage().memory_bytes
         self._used = Usage()
         self._cpu = 0.0
         self._cpu_seen: tuple[float, float] = (0.0, 0.0)
@@ -110,15 +116,19 @@ class ReplicaSet:
 
     def attach(self, batcher: Batcher) -> None:
         """Begin to answer what waits there."""
-        self._each_bytes = self._first.usage().memory_bytes
         self._batcher = batcher
         batcher.crew = self
         self._add(0, self._first, proved=True)
         self._thread.start()
 
-    def adjust(self, terms: Deployed, most: int) -> None:
-        """Go on under other terms, the resources of each replica excepted."""
-        self.terms, self._most = terms, most
+    def adjust(self, terms: Deployed) -> None:
+        """Go on under other terms, the resources of each replica excepted.
+
+        Raises:
+            InsufficientResourcesError: The machine has not got them for so many.
+        """
+        self._most = self._fitting(terms)
+        self.terms = terms
         self._scaler.forget()
         for lane in self._lanes:
             lane.probe = terms.probe
@@ -212,6 +222,8 @@ class ReplicaSet:
         living = [lane for lane in self._lanes if not lane.leaving]
         if living and all(lane.state is LaneState.FAILED for lane in living) and not self.given_up:
             self.given_up = living[0].replica.given_up or self._problem or "none of its replicas can be kept alive"
+            for lane in living:
+                lane.refuse_all()
             self.on_given_up()
 
     def _remove_ended(self) -> None:
@@ -266,7 +278,9 @@ class ReplicaSet:
     def _fill(self) -> None:
         """Start what is missing, one after the other; end what is too much."""
         staying = [lane for lane in self._lanes if not lane.leaving]
-        for lane in sorted(staying, key=lambda each: (each.answers, -each.number))[: max(0, len(staying) - self.wanted)]:
+        for lane in sorted(staying, key=lambda each: (each.answers, -each.number))[
+            : max(0, len(staying) - self.wanted)
+        ]:
             lane.leave()
         for _ in range(self.wanted - len(staying)):
             if self._ending.is_set():
@@ -306,11 +320,6 @@ class ReplicaSet:
         if each > self._each_bytes:
             self._each_bytes = each
             self.on_resized(self.size_bytes)
-
-
-def with_batch_rows(report: DeploymentReport, rows: float, calls: int) -> DeploymentReport:
-    """Return a report that says how many rows a call of the model had, on average."""
-    return msgspec.structs.replace(report, batch_rows=round(rows / calls, 2)) if calls else report
 
 
 def _nothing() -> None:
