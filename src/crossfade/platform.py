@@ -19,13 +19,16 @@ from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import VerifyReport
+from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.serving.predictor import Predictor, PredictorInfo
 from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.database import Database, open_database
 from crossfade.storage.lease import Lease
 from crossfade.storage.migrate import migrate
+from crossfade.traffic.deployed import Deployed
 from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.health import HealthLog
 from crossfade.traffic.invalidation import AnswerInvalidation
 from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.readiness import Readiness
@@ -34,6 +37,7 @@ from crossfade.traffic.switch import AliasSwitch
 if TYPE_CHECKING:
     from crossfade.experiments.conductor import Conductor
     from crossfade.jobs.runner import JobRunner
+    from crossfade.releases.deployment_keeper import DeploymentKeeper
     from crossfade.serving.runtime import ServingRuntime
 
 
@@ -50,6 +54,7 @@ class Platform:
         invalidation: The way to make every process compute answers anew.
         jobs: Every verb on batch jobs.
         experiments: Every verb on experiments and layers.
+        deployments: Every verb on deployments.
         judge: From the evidence of an experiment to a decision, and to what follows.
         learner: Lets bandits learn, and says what they know.
         ledger: Takes exposures and outcomes; it does nothing until it gets the first, or the platform serves.
@@ -64,6 +69,7 @@ class Platform:
     invalidation: AnswerInvalidation
     jobs: JobStore
     experiments: ExperimentStore
+    deployments: DeploymentStore
     judge: Judge
     learner: Learner
     ledger: Ledger
@@ -105,6 +111,13 @@ class Platform:
         settings = self.settings.experiments
         lease = Lease(self.database, LEASE, settings.lease_seconds)
         return Conductor(self.experiments, self.judge, self.learner, lease, settings)
+
+    def deployment_keeper(self) -> DeploymentKeeper:
+        """Return what sees to it that deployments come up; whoever starts it closes it before the platform."""
+        from crossfade.releases.deployment_keeper import LEASE, LEASE_SECONDS, DeploymentKeeper
+
+        lease = Lease(self.database, LEASE, LEASE_SECONDS)
+        return DeploymentKeeper(self.deployments, lease, self.settings.serving.ready_timeout_seconds)
 
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""
@@ -151,6 +164,9 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         invalidation = AnswerInvalidation(registry, database, fleet)
         jobs = JobStore(registry, database, settings.jobs)
         experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
+        deployments = DeploymentStore(
+            registry, database, fleet, HealthLog(database), lambda terms: _fitting(settings, terms)
+        )
         judge = Judge(experiments, database, switch)
         ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
         opening.callback(ledger.close)
@@ -165,6 +181,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             invalidation,
             jobs,
             experiments,
+            deployments,
             judge,
             learner,
             ledger,
@@ -180,6 +197,12 @@ def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:
     except DatabaseUnavailableError:
         if not serve or LastKnownGood(settings.home, settings.database_url).find() is None:
             raise
+
+
+def _fitting(settings: Settings, terms: Deployed) -> int:
+    from crossfade.serving.replicas.local import fitting  # most commands deploy nothing
+
+    return fitting(settings, terms)
 
 
 def _start_serving(

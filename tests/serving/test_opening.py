@@ -21,9 +21,8 @@ from crossfade.serving.isolation.confinement import Limits
 from crossfade.serving.isolation.nursery import Nursery
 from crossfade.serving.loader import Loader
 from crossfade.serving.opening import OpenedVersion, VersionOpener, warm_up, zeros
-from crossfade.serving.replicas.local import LocalRunner
 from crossfade.serving.slots import SlotTable
-from crossfade.settings import ServingSettings, Settings
+from crossfade.settings import ServingSettings
 from crossfade.traffic.snapshot import Aspired, Role
 from tests.serving.fakes import SIGNATURE, Constant
 from tests.traffic.support import FAST, eventually
@@ -32,12 +31,10 @@ X = np.arange(6.0).reshape(3, 2)
 
 
 @pytest.fixture
-def opener(registry, tmp_path):
+def opener(registry):
     model = LinearRegression().fit(X, X.sum(axis=1))
     registry.register("total", model, version="1.0.0", example=X)
-    nursery = Nursery(Limits(2**30))
-    runner = LocalRunner(registry.backend.blobs, TrustPolicy(), Settings(home=tmp_path, serving=FAST), nursery)
-    return VersionOpener(registry.backend, TrustPolicy(), FAST, nursery, runner).open
+    return VersionOpener(registry.backend, TrustPolicy(), FAST, Nursery(Limits(2**30)), runner=None).open
 
 
 @pytest.fixture
@@ -72,11 +69,10 @@ def test_a_missing_version_cannot_be_opened(opener, wish):
         opener("total", msgspec.structs.replace(wish, manifest_digest="0" * 64))
 
 
-def test_a_model_whose_process_cannot_load_it_leaves_nothing(registry, wish, monkeypatch, tmp_path):
+def test_a_model_whose_process_cannot_load_it_leaves_nothing(registry, wish, monkeypatch):
     rules = FAST.model_copy(update={"execution": "process"})
     nursery = Nursery(Limits(2**30))
-    runner = LocalRunner(registry.backend.blobs, TrustPolicy(), Settings(home=tmp_path, serving=rules), nursery)
-    opener = VersionOpener(registry.backend, TrustPolicy(), rules, nursery, runner).open
+    opener = VersionOpener(registry.backend, TrustPolicy(), rules, nursery, runner=None).open
     opener("total", wish).close()
     monkeypatch.setattr(nursery, "_limits", Limits(2**20))  # too little for anything
     before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths

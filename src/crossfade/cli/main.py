@@ -16,6 +16,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "models": ("crossfade.cli.models:models", "Register, inspect, compare and move versions of models."),
     "predict": ("crossfade.cli.predict:predict", "Predict rows of a file or of stdin."),
     "experiments": ("crossfade.cli.experiments:experiments", "Compare versions on live traffic: start, watch, judge."),
+    "deployments": ("crossfade.cli.deployments:deployments", "Let versions run with replicas, and see how they do."),
     "jobs": ("crossfade.cli.jobs:jobs", "Have whole files predicted, and take the results."),
     "outcomes": ("crossfade.cli.outcomes:outcomes", "Record what became of decisions."),
     "serve": ("crossfade.cli.serve:serve", "Start the server."),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crossfade.client import Client
     from crossfade.client.calls import Call
 
-_COMMAND = re.compile(r"(`crossfade (?:models|predict|jobs|experiments|outcomes|cache|doctor)\b[^`]*)`")
+_COMMAND = re.compile(r"(`crossfade (?:models|predict|jobs|experiments|deployments|outcomes|cache|doctor)\b[^`]*)`")
 T = TypeVar("T")
 
 

@@ -42,6 +42,7 @@ from crossfade.registry.requests import (
 )
 from crossfade.registry.verification import VerifyReport
 from crossfade.registry.versions import AliasMove, Card, Manifest, Page, RegisteredModel, StageChange, Version
+from crossfade.releases.deployment import Deployment, DeploymentHealth, DeploymentSpec, DeploymentStatus
 from crossfade.storage.blobs.port import Blob
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.allocation.specs import LayerSpec
@@ -303,6 +304,34 @@ def layers() -> Call[tuple[Layer, ...]]:
 def _life_of(name: str, verb: str, reason: str) -> Call[Experiment]:
     path = f"{API}/experiments/{segment(name)}/{verb}"
     return Call("POST", path, json_as(Experiment), body=ReasonRequest(reason), repeatable=True)
+
+
+def deploy(spec: DeploymentSpec, *, reason: str = "") -> Call[Deployment]:
+    """Let a version run with replicas, or let a deployment run something else. The same again changes nothing."""
+    return Call("POST", f"{API}/deployments", json_as(Deployment), {"reason": reason}, body=spec, repeatable=True)
+
+
+def deployments(
+    *, model: str = "", environment: str = "", status: str = "", cursor: str = "", limit: int = 100
+) -> Call[Page[Deployment]]:
+    """List deployments, newest first."""
+    params = {"model": model, "environment": environment, "status": status, "cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/deployments", json_as(Page[Deployment]), params, repeatable=True)
+
+
+def deployment(name: str) -> Call[DeploymentStatus]:
+    """Return a deployment: what shall run, and how its replicas are in every serving process."""
+    return Call("GET", f"{API}/deployments/{segment(name)}", json_as(DeploymentStatus), repeatable=True)
+
+
+def deployment_health(name: str) -> Call[DeploymentHealth]:
+    """Return how a deployment does: requests, latency, errors, resources, over a minute, five minutes and an hour."""
+    return Call("GET", f"{API}/deployments/{segment(name)}/health", json_as(DeploymentHealth), repeatable=True)
+
+
+def undeploy(name: str, *, reason: str = "") -> Call[Deployment]:
+    """Forget a deployment; its version goes on without replicas if an alias points to it, else it goes."""
+    return Call("DELETE", f"{API}/deployments/{segment(name)}", json_as(Deployment), {"reason": reason})
 
 
 def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> Call[Recorded]:

@@ -158,6 +158,11 @@ class Slot:
         return Engine(self.batcher, self.apart, self.size_bytes)
 
     @property
+    def cpu_seconds(self) -> float:
+        """Processor time that its replicas have used, when it has some."""
+        return 0.0 if self.replicas is None else self.replicas.cpu_seconds
+
+    @property
     def idle(self) -> bool:
         """Whether nothing uses the model any more. What is idle and not ready stays idle."""
         return self.leases == 0 and not self.batcher.busy

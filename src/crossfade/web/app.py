@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 import crossfade
 from crossfade.platform import Platform
 from crossfade.web import problems
-from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, deployments, experiments, jobs, models, system, versions
 from crossfade.web.api.contract import schemas
 from crossfade.web.budget import BodyBudget
 from crossfade.web.guard import BodyGuard
@@ -22,7 +22,7 @@ from crossfade.web.reference import render_reference
 from crossfade.web.security import ControlGuard
 
 API = "/api/v1"
-_PARTS = (models, versions, aliases, blobs, jobs, experiments, cache, system)
+_PARTS = (models, versions, aliases, blobs, jobs, experiments, deployments, cache, system)
 
 
 def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:

@@ -140,7 +140,7 @@ def serve(
         jobs = platform.job_runner()
         lifeline = place and place.lifeline
         server = DrainingServer(config, runtime.predictions, jobs, settings.serving, on_ready, lifeline, remote)
-        with conductor:
+        with conductor, platform.deployment_keeper():
             server.run([listener])
         get_logger().info("stopped", pid=os.getpid())
 

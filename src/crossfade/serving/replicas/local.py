@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from crossfade.core.graphics import visible_gpus
 from crossfade.core.memory import proportional_bytes, total_bytes
 from crossfade.core.processors import available_processors, cpu_seconds
 from crossfade.core.tensors import Tensors
@@ -12,7 +13,7 @@ from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.placement import Placement
 from crossfade.registry.versions import Manifest
 from crossfade.serving.isolation.host import Allowance, IsolatedModel, isolate
-from crossfade.serving.isolation.nursery import Nursery
+from crossfade.serving.isolation.nursery import Nursery, process_bytes
 from crossfade.serving.replicas.gpus import GpuPool
 from crossfade.serving.replicas.port import Usage
 from crossfade.settings import Settings
@@ -156,6 +157,15 @@ class LocalRunner:
         placement = Placement("gpu" if resources.gpu else rules.device, rules.threads or resources.cpu)
         model = isolate(manifest, self._blobs, self._policy, self._settings, self._nursery, placement=placement)
         return LocalTemplate(model, terms, self._pool)
+
+
+def fitting(settings: Settings, terms: Deployed) -> int:
+    """Return how many replicas this machine has got the resources for, in each of its serving processes.
+
+    Raises:
+        InsufficientResourcesError: It has not got them for the fewest.
+    """
+    return most_replicas(terms, settings.serving.workers, process_bytes(settings), visible_gpus())
 
 
 def most_replicas(terms: Deployed, workers: int, process_bytes: int, gpus: tuple[str, ...]) -> int:

@@ -20,7 +20,7 @@ from crossfade.errors import CrossfadeError
 from crossfade.serving.batching import Batcher
 from crossfade.serving.replicas.ejection import WINDOW_SECONDS, ejection_seconds, outlier
 from crossfade.serving.replicas.lane import Lane, LaneState, Question
-from crossfade.serving.replicas.port import Replica, Template, Usage
+from crossfade.serving.replicas.port import Replica, Template
 from crossfade.serving.replicas.scaling import Scaler
 from crossfade.traffic.deployed import Deployed, DeploymentReport, ReplicaCounts
 
@@ -51,6 +51,7 @@ class ReplicaSet:
         on_given_up: Called when that happens, on a thread of the set.
         on_changed: Called when the number of ready replicas changes.
         has_room: Tells whether so many bytes more may be used.
+        cpu_seconds: Processor time that its replicas have used so far.
         on_resized: Told how many bytes the set uses, whenever that changes.
     """
 
@@ -67,6 +68,7 @@ class ReplicaSet:
         self.terms = terms
         self.given_up = ""
         self.ejections = 0
+        self.cpu_seconds = 0.0
         self.on_given_up: Callable[[], None] = _nothing
         self.on_changed: Callable[[], None] = _nothing
         self.has_room: Callable[[int], bool] = _always
@@ -90,9 +92,10 @@ class ReplicaSet:
         self._seen: tuple[float, float] = (0.0, 0.0)
         self._utilisation = 0.0
         self._each_bytes = first.usage().memory_bytes
-        self._used = Usage()
+        self._memory = 0
         self._cpu = 0.0
-        self._cpu_seen: tuple[float, float] = (0.0, 0.0)
+        self._cpu_seen: dict[Lane, float] = {}
+        self._measured_at = 0.0
         self._ticks = 0
         self._ready = 0
         self._ending = threading.Event()
@@ -152,7 +155,7 @@ class ReplicaSet:
             restarts=self._restarts + sum(lane.restarts for lane in lanes),
             ejections=self.ejections,
             utilisation=round(self._utilisation, 4),
-            memory_bytes=self._template.size_bytes + self._used.memory_bytes,
+            memory_bytes=self._template.size_bytes + self._memory,
             cpu=round(self._cpu, 4),
             queue_depth=0 if self._batcher is None else self._batcher.waiting,
         )
@@ -309,14 +312,15 @@ class ReplicaSet:
         self._ticks += 1
         if self._ticks % _USAGE_TICKS != 1:
             return
-        used = [lane.replica.usage() for lane in self._lanes]
-        total = Usage(sum(use.memory_bytes for use in used), math.fsum(use.cpu_seconds for use in used))
-        then, cpu_then = self._cpu_seen
+        used = {lane: lane.replica.usage() for lane in self._lanes}
         # a process that was started anew has used less than the one before it
-        self._cpu = max(0.0, total.cpu_seconds - cpu_then) / (now - then) if then else 0.0
-        self._cpu_seen = (now, total.cpu_seconds)
-        self._used = total
-        each = max((use.memory_bytes for use in used), default=0)
+        news = math.fsum(max(0.0, use.cpu_seconds - self._cpu_seen.get(lane, 0.0)) for lane, use in used.items())
+        self._cpu = news / (now - self._measured_at) if self._measured_at else 0.0
+        self._cpu_seen = {lane: use.cpu_seconds for lane, use in used.items()}
+        self._measured_at = now
+        self.cpu_seconds += news
+        self._memory = sum(use.memory_bytes for use in used.values())
+        each = max((use.memory_bytes for use in used.values()), default=0)
         if each > self._each_bytes:
             self._each_bytes = each
             self.on_resized(self.size_bytes)

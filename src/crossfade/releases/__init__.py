@@ -1,0 +1,1 @@
+"""Releases: how versions run, and how traffic moves to them."""
