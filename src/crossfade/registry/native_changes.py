@@ -40,6 +40,7 @@ from crossfade.storage.tables import (
     alias_history,
     aliases,
     candidates,
+    deployments,
     experiments,
     jobs,
     models,
@@ -319,6 +320,16 @@ def _references(connection: Connection, version: Version) -> Iterator[str]:
     for row in connection.execute(select(experiments.c.name, experiments.c.routing).where(running)):
         if version.version in msgspec.json.decode(row.routing, type=_Routing).versions.values():
             yield f"experiment `{row.name}`"
+    for row in connection.execute(select(deployments).where(deployments.c.model == version.model)):
+        specs = [msgspec.json.decode(text, type=_Named) for text in (row.spec, row.previous) if text is not None]
+        if version.version in [spec.version for spec in specs]:
+            yield f"deployment `{row.name}`"
+
+
+class _Named(msgspec.Struct):
+    """The part of what is stored of a deployment that names a version."""
+
+    version: str
 
 
 class _Routing(msgspec.Struct):

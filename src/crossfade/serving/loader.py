@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from crossfade.core.memory import resident_bytes, total_bytes
 from crossfade.errors import CrossfadeError, LoadFailedError
 from crossfade.registry.golden import verify
@@ -29,8 +31,8 @@ from crossfade.serving.policy import Load, Refit, SlotView, Unload, next_action
 from crossfade.serving.retired import Retired
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.settings import ModelRules, ServingSettings
-from crossfade.traffic.deployed import DeploymentReport
-from crossfade.traffic.snapshot import Aspired, Snapshot
+from crossfade.traffic.deployed import Deployed, DeploymentReport
+from crossfade.traffic.snapshot import Aspired, Role, Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class Loader:
         found = {name: tuple(wish for wish in some if wish is not None) for name, some in wishes.items()}
         self._aspired = {name: some for name, some in found.items() if some}
         for slot in self._slots.all().values():
-            if slot.state is State.FAILED and self._asks_again(slot):
+            if slot.state is State.FAILED and (self._asks_again(slot) or self._asks_otherwise(slot)):
                 self._slots.discard(slot)
         self.revision = snapshot.revision
         self._wake.set()
@@ -139,6 +141,11 @@ class Loader:
         requests = [wish.requested_at for wish in wishes if wish.version == slot.version]
         return any(request and request != slot.requested_at for request in requests)
 
+    def _asks_otherwise(self, slot: Slot) -> bool:
+        """Tell whether a version that failed shall run in another way by now."""
+        terms = [wish.terms for wish in self._aspired.get(slot.name, ()) if wish.version == slot.version]
+        return bool(terms) and terms[0] != slot.refused
+
     # --- on the thread ---
 
     def _run(self) -> None:
@@ -183,7 +190,8 @@ class Loader:
             return _LOOK_SECONDS
         now = time.monotonic()
         pauses = [max(_LOOK_SECONDS, slot.retry_at - now) for slot in slots if slot.state is State.FAILED]
-        pauses += [max(_LOOK_SECONDS, slot.refit_at - now) for slot in slots if slot.refused is not None]
+        refused = [slot for slot in slots if slot.state is State.READY and slot.refused is not None]
+        pauses += [max(_LOOK_SECONDS, slot.refit_at - now) for slot in refused]
         if self._hanging or self._leftovers.pending or self._retired.pending:
             pauses.append(_IDLE_LOOK_SECONDS)
         return min(pauses, default=None)
@@ -214,6 +222,7 @@ class Loader:
             self._prepare(slot, wish)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a model is foreign code; this process goes on
             slot.size_bytes = 0
+            slot.refused = wish.terms
             slot.failures += 1
             hangs = any(hanging is slot for hanging, _ in self._hanging)  # trying again would hang one thread more
             slot.retry_at = math.inf if hangs else time.monotonic() + pause_after(slot.failures)
@@ -228,7 +237,15 @@ class Loader:
 
     def _prepare(self, slot: Slot, wish: Aspired) -> None:
         started = time.perf_counter()
-        self._equip(slot, wish, *self._open_warm(slot, wish))
+        try:
+            opened = self._open_warm(slot, wish)
+        except (Exception, SystemExit) as error:
+            if wish.terms is None or wish.role is Role.DEPLOYED:
+                raise
+            self._refuse(slot, wish.terms, error)
+            wish = msgspec.structs.replace(wish, deployments=())
+            opened = self._open_warm(slot, wish)
+        self._equip(slot, wish, *opened)
         slot.load_seconds = time.perf_counter() - started
 
     def _open_warm(self, slot: Slot, wish: Aspired) -> tuple[OpenedVersion, float, int]:
@@ -280,15 +297,19 @@ class Loader:
                 self._equip(slot, wish, *opened)
                 self._retired.add(former)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a model is foreign code; this process goes on
-            slot.refused_times = slot.refused_times + 1 if slot.refused == terms else 1
-            hangs = any(hanging is slot for hanging, _ in self._hanging)
-            slot.refit_at = math.inf if hangs else time.monotonic() + pause_after(slot.refused_times)
-            slot.refused, slot.refusal = terms, _in_words(error)
-            _log.error("`%s` goes on as it is: %s", slot.ref, slot.refusal)
+            self._refuse(slot, terms, error)
         else:
             slot.refused, slot.refusal, slot.refused_times = None, "", 0
             _log.info("`%s` runs %s now", slot.ref, _mode(slot))
         self.on_changed()
+
+    def _refuse(self, slot: Slot, terms: Deployed | None, error: BaseException) -> None:
+        """Note that a version cannot run as it shall; it is tried again after a pause."""
+        slot.refused_times = slot.refused_times + 1 if slot.refused == terms else 1
+        hangs = any(hanging is slot for hanging, _ in self._hanging)
+        slot.refit_at = math.inf if hangs else time.monotonic() + pause_after(slot.refused_times)
+        slot.refused, slot.refusal = terms, _in_words(error)
+        _log.error("`%s` cannot run as it shall: %s", slot.ref, slot.refusal)
 
     def _send(self, slot: Slot, call: Callable[[], T], deadline: float) -> T:
         """Run foreign code on a thread of its own, and leave it behind when it hangs."""
@@ -348,6 +369,7 @@ class Loader:
         """Give up a version whose process keeps ending. Former versions answer in its stead, if there are any."""
         _log.error("`%s` is not served any more: %s", slot.ref, problem)
         slot.failures += 1
+        slot.refused = slot.terms
         slot.retry_at = time.monotonic() + QUARANTINE_SECONDS
         self._quarantined.append(slot)
         self._slots.advance(slot, State.FAILED, problem)

@@ -63,7 +63,7 @@ def outlier(standings: Sequence[Standing]) -> int | None:
     if ejected + 1 > MOST_SHARE * len(standings):
         return None
     suspects = [standing for standing in standings if not standing.ejected and _fails(standing, standings)]
-    for suspect in sorted(suspects, key=lambda each: (-each.failures, -each.errors)):
+    for suspect in sorted(suspects, key=lambda each: (-each.failures, -each.errors, each.number)):
         if any(other.answers and other.number != suspect.number for other in standings):
             return suspect.number
     return None

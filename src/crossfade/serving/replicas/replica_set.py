@@ -92,7 +92,7 @@ class ReplicaSet:
         self._seen: tuple[float, float] = (0.0, 0.0)
         self._utilisation = 0.0
         self._each_bytes = first.usage().memory_bytes
-        self._memory = 0
+        self._memory = self._each_bytes
         self._cpu = 0.0
         self._cpu_seen: dict[Lane, float] = {}
         self._measured_at = 0.0
