@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
+from crossfade.cli.deployments import deployments as deployments_command_line
 from crossfade.cli.experiments import experiments as experiments_command_line
 from crossfade.cli.jobs import jobs as jobs_command_line
 from crossfade.cli.main import NOUNS, main
@@ -14,16 +15,18 @@ from crossfade.experiments.judging import Judge
 from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.registry.registry import Registry
+from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.traffic.switch import AliasSwitch
-from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, deployments, experiments, jobs, models, system, versions
 
 COMMANDS = (
     {f"models {name}" for name in command_line.commands}
     | {f"jobs {name}" for name in jobs_command_line.commands}
     | {f"experiments {name}" for name in experiments_command_line.commands}
-    | (set(NOUNS) - {"models", "jobs", "experiments"})
+    | {f"deployments {name}" for name in deployments_command_line.commands}
+    | (set(NOUNS) - {"models", "jobs", "experiments", "deployments"})
 )
-PARTS = (aliases, blobs, cache, experiments, jobs, models, system, versions)
+PARTS = (aliases, blobs, cache, deployments, experiments, jobs, models, system, versions)
 ROUTES = {route.name for part in PARTS for route in part.routes.routes}
 CLIENTS = (Client, AsyncClient)
 
@@ -104,7 +107,16 @@ JUDGING = {
     "export": Surfaces(("export_experiment",), ("export_experiment", "experiment_events"), ("experiments export",)),
 }
 """The same for the verbs of `Judge`."""
-TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING}
+DEPLOYMENTS = {
+    "deploy": Surfaces(("deploy",), ("deploy",), ("deployments deploy",)),
+    "list": Surfaces(("list_deployments",), ("deployments",), ("deployments list",)),
+    "find": Surfaces(("show_deployment",), ("deployment",), ("deployments status",)),
+    "status": Surfaces(("show_deployment",), ("deployment",), ("deployments status",)),
+    "health": Surfaces(("show_deployment_health",), ("deployment_health",), ("deployments health",)),
+    "undeploy": Surfaces(("undeploy",), ("undeploy",), ("deployments undeploy",)),
+}
+"""The same for the verbs of `DeploymentStore`; what follows from a probation is nobody's to say."""
+TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING, "deployments": DEPLOYMENTS}
 EVERYTHING = {f"{noun} {verb}": row for noun, table in TABLES.items() for verb, row in table.items()}
 
 BEYOND = Surfaces(
@@ -147,6 +159,7 @@ def test_every_verb_of_batch_jobs_is_in_the_table():
 def test_every_verb_of_experiments_is_in_the_table():
     assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach"}
     assert set(JUDGING) == verbs_of(Judge)
+    assert set(DEPLOYMENTS) == verbs_of(DeploymentStore) - {"status_of", "settle", "give_up"}
 
 
 def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():
