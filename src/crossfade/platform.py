@@ -23,6 +23,7 @@ from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import ModelOpener, VerifyReport
+from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.releases.store import RolloutStore
 from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.subjects.port import Subject
@@ -33,6 +34,7 @@ from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.database import Database, open_database
 from crossfade.storage.lease import Lease
 from crossfade.storage.migrate import migrate
+from crossfade.traffic.deployed import Deployed
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.health import HealthLog
 from crossfade.traffic.invalidation import AnswerInvalidation
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from crossfade.experiments.conductor import Conductor
     from crossfade.jobs.runner import JobRunner
     from crossfade.releases.controller import Controller
+    from crossfade.releases.deployment_keeper import DeploymentKeeper
     from crossfade.serving.runtime import ServingRuntime
     from crossfade.telemetry.prometheus import PrometheusClient
 
@@ -65,6 +68,7 @@ class Platform:
         invalidation: The way to make every process compute answers anew.
         jobs: Every verb on batch jobs.
         experiments: Every verb on experiments and layers.
+        deployments: Every verb on deployments.
         judge: From the evidence of an experiment to a decision, and to what follows.
         learner: Lets bandits learn, and says what they know.
         channels: Who is told of what happens.
@@ -85,6 +89,7 @@ class Platform:
     invalidation: AnswerInvalidation
     jobs: JobStore
     experiments: ExperimentStore
+    deployments: DeploymentStore
     judge: Judge
     learner: Learner
     channels: Channels
@@ -168,6 +173,13 @@ class Platform:
             self.runtime.measure_alerts(lambda: evaluator.firing, lambda: self.channels.counts)
         return evaluator
 
+    def deployment_keeper(self) -> DeploymentKeeper:
+        """Return what sees to it that deployments come up; whoever starts it closes it before the platform."""
+        from crossfade.releases.deployment_keeper import LEASE, LEASE_SECONDS, DeploymentKeeper
+
+        lease = Lease(self.database, LEASE, LEASE_SECONDS)
+        return DeploymentKeeper(self.deployments, lease, self.settings.serving.ready_timeout_seconds)
+
     def close(self) -> None:
         """Close everything, last opened first. Closing twice does nothing."""
         self._opened.close()
@@ -214,6 +226,10 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         jobs = JobStore(registry, database, settings.jobs)
         readiness = Readiness(fleet, settings.serving.ready_timeout_seconds)
         experiments = ExperimentStore(registry, database, readiness)
+        experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
+        deployments = DeploymentStore(
+            registry, database, fleet, HealthLog(database), lambda terms: _fitting(settings, terms)
+        )
         judge = Judge(experiments, database, switch)
         channels = Channels(settings.notifications)
         opening.callback(channels.close)
@@ -234,6 +250,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             invalidation,
             jobs,
             experiments,
+            deployments,
             judge,
             learner,
             channels,
@@ -284,6 +301,12 @@ def _migrate(settings: Settings, database: Database, *, serve: bool) -> None:
     except DatabaseUnavailableError:
         if not serve or LastKnownGood(settings.home, settings.database_url).find() is None:
             raise
+
+
+def _fitting(settings: Settings, terms: Deployed) -> int:
+    from crossfade.serving.replicas.local import fitting  # most commands deploy nothing
+
+    return fitting(settings, terms)
 
 
 def _start_serving(

@@ -97,6 +97,9 @@ class ServingSettings(ModelRules):
     heartbeat_seconds: Seconds = Field(2.0, description="how often a process reports itself; stale after three")
     ready_timeout_seconds: Seconds = Field(120.0, description="how long an alias move waits for processes to load")
     warmup_requests: Count = Field(3, description="predictions before a version is ready")
+    environment: str = Field(
+        "production", min_length=1, max_length=64, description="whose deployments the processes of this server run"
+    )
     keep_previous: int = Field(1, ge=0, description="former champions kept warm per model")
     memory_limit_bytes: int = Field(0, ge=0, description="for loaded versions; 0 = three quarters of the machine")
     inline_below_seconds: Seconds = Field(0.001, description="faster models run on the event loop, others on a thread")

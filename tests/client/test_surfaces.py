@@ -1,32 +1,39 @@
 """Every verb of the registry is there on every surface: REST, both clients, the command line."""
 
+from collections.abc import Iterator
 from inspect import getattr_static, isroutine
 from typing import NamedTuple
 
+import click
 import pytest
 
-from crossfade.cli.experiments import experiments as experiments_command_line
-from crossfade.cli.jobs import jobs as jobs_command_line
-from crossfade.cli.main import NOUNS, main
-from crossfade.cli.models import models as command_line
-from crossfade.cli.rollouts import rollouts as rollouts_command_line
+from crossfade.alerts.store import AlertStore
+from crossfade.cli.main import main
 from crossfade.client import AsyncClient, Client
+from crossfade.configs.configs import Configs
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.registry.registry import Registry
+from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.releases.store import RolloutStore
+from crossfade.safety.store import SafetyStore
 from crossfade.traffic.switch import AliasSwitch
-from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, rollouts, system, versions
+from crossfade.web.app import PARTS
 
-COMMANDS = (
-    {f"models {name}" for name in command_line.commands}
-    | {f"jobs {name}" for name in jobs_command_line.commands}
-    | {f"experiments {name}" for name in experiments_command_line.commands}
-    | {f"rollouts {name}" for name in rollouts_command_line.commands}
-    | (set(NOUNS) - {"models", "jobs", "experiments", "rollouts"})
-)
-PARTS = (aliases, blobs, cache, experiments, jobs, models, rollouts, system, versions)
+
+def commands_of(group: click.Group, path: str = "") -> Iterator[str]:
+    """Yield every command of the command line: `models list`."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        words = f"{path} {name}".strip()
+        if isinstance(command, click.Group):
+            yield from commands_of(command, words)
+        else:
+            yield words
+
+
+COMMANDS = set(commands_of(main))
 ROUTES = {route.name for part in PARTS for route in part.routes.routes}
 CLIENTS = (Client, AsyncClient)
 
@@ -122,25 +129,86 @@ ROLLOUTS = {
     "retry": Surfaces(("retry_rollout",), ("retry_rollout",), ("rollouts retry",)),
 }
 """The same for the verbs of `RolloutStore`; the controller's are nobody else's."""
-TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING, "rollouts": ROLLOUTS}
+DEPLOYMENTS = {
+    "deploy": Surfaces(("deploy",), ("deploy",), ("deployments deploy",)),
+    "list": Surfaces(("list_deployments",), ("deployments",), ("deployments list",)),
+    "find": Surfaces(("show_deployment",), ("deployment",), ("deployments status",)),
+    "status": Surfaces(("show_deployment",), ("deployment",), ("deployments status",)),
+    "health": Surfaces(("show_deployment_health",), ("deployment_health",), ("deployments health",)),
+    "undeploy": Surfaces(("undeploy",), ("undeploy",), ("deployments undeploy",)),
+}
+"""The same for the verbs of `DeploymentStore`; what follows from a probation is nobody's to say."""
+SAFETY = {
+    "status": Surfaces(("show_safety",), ("safety_status",), ("safety status",)),
+    "policies": Surfaces(("list_safety_policies",), ("safety_policies",), ("safety policy list",)),
+    "policy": Surfaces(("show_safety_policy",), ("safety_policy",), ("safety policy show",)),
+    "put_policy": Surfaces(("put_safety_policy",), ("put_safety_policy",), ("safety policy set",)),
+    "remove_policy": Surfaces(("remove_safety_policy",), ("remove_safety_policy",), ("safety policy remove",)),
+    "signature": Surfaces(("try_safety_policy",), ("check_safety",), ("safety check",)),
+    "override": Surfaces(("create_override",), ("override_safety",), ("safety override",)),
+    "end_override": Surfaces(("end_override",), ("end_override",), ("safety end-override",)),
+    "overrides": Surfaces(("list_overrides",), ("overrides",), ("safety overrides",)),
+    "violations": Surfaces(("list_violations",), ("violations",), ("safety violations",)),
+    "begin_emergency": Surfaces(("begin_emergency",), ("begin_emergency",), ("safety emergency on",)),
+    "end_emergency": Surfaces(("end_emergency",), ("end_emergency",), ("safety emergency off",)),
+}
+"""The same for the verbs of `SafetyStore`."""
+CONFIGS = {
+    "draft": Surfaces(("draft_config",), ("draft_config",), ("configs draft",)),
+    "list": Surfaces(("list_configs",), ("configs",), ("configs list",)),
+    "find": Surfaces(("show_config",), ("config_status",), ("configs show",)),
+    "version": Surfaces(("show_config_version",), ("config_version",), ("configs show",)),
+    "versions": Surfaces(("list_config_versions",), ("config_versions",), ("configs versions",)),
+    "validate": Surfaces(("validate_config",), ("validate_config",), ("configs validate",)),
+    "diff": Surfaces(("diff_config",), ("config_diff",), ("configs diff",)),
+    "impact": Surfaces(("assess_config",), ("config_impact",), ("configs impact",)),
+    "approve": Surfaces(("approve_config",), ("approve_config",), ("configs approve",)),
+    "activate": Surfaces(("activate_config",), ("activate_config",), ("configs activate",)),
+    "rollback": Surfaces(("roll_back_config",), ("roll_back_config",), ("configs rollback",)),
+    "read": Surfaces(("read_config",), ("read_config", "config"), ("configs active",)),
+    "drift": Surfaces(("show_config_drift",), ("config_drift",), ("configs drift",)),
+}
+"""The same for the verbs of `Configs`; reading, drift and impact are beside it."""
+ALERTS = {
+    "list": Surfaces(("list_alerts",), ("alerts",), ("alerts list",)),
+    "rules": Surfaces(("list_alert_rules",), ("alert_rules",), ("alerts rules",)),
+    "prometheus_rules": Surfaces(("export_alert_rules",), ("prometheus_rules",), ("alerts rules",)),
+    "silence": Surfaces(("create_silence",), ("silence",), ("alerts silence",)),
+    "silences": Surfaces(("list_silences",), ("silences",), ("alerts silences",)),
+    "end_silence": Surfaces(("end_silence",), ("end_silence",), ("alerts unsilence",)),
+    "try_channels": Surfaces(("try_channels",), ("try_channels",), ("alerts test",)),
+}
+"""The same for the verbs of `AlertStore`."""
+TABLES = {
+    "models": TABLE,
+    "jobs": JOBS,
+    "experiments": EXPERIMENTS,
+    "judging": JUDGING,
+    "rollouts": ROLLOUTS,
+    "deployments": DEPLOYMENTS,
+    "safety": SAFETY,
+    "configs": CONFIGS,
+    "alerts": ALERTS,
+}
 EVERYTHING = {f"{noun} {verb}": row for noun, table in TABLES.items() for verb, row in table.items()}
 
 BEYOND = Surfaces(
     routes=("show_status", "show_cache", "invalidate_answers", "show_bandit", "list_plans"),
     client=("plans", "status", "cache_status", "invalidate_answers", "record_outcomes", "bandit", "send", "close"),
     commands=(
-        "cache",
+        "cache invalidate",
+        "cache show",
         "demo",
         "doctor",
         "experiments assign",
         "experiments bandit",
         "experiments evaluate-policy",
         "experiments power",
-        "outcomes",
+        "outcomes record",
         "replay",
         "rollouts plans",
         "serve",
-        "settings",
+        "settings show",
     ),
 )
 """What is about nothing of the above, or needs no platform."""
@@ -166,6 +234,13 @@ def test_every_verb_of_batch_jobs_is_in_the_table():
 def test_every_verb_of_experiments_is_in_the_table():
     assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach"}
     assert set(JUDGING) == verbs_of(Judge)
+    assert set(DEPLOYMENTS) == verbs_of(DeploymentStore) - {"status_of", "settle", "give_up"}
+
+
+def test_every_verb_of_safety_configs_and_alerts_is_in_the_table():
+    assert set(SAFETY) == verbs_of(SafetyStore)
+    assert set(CONFIGS) == verbs_of(Configs) | {"impact", "read", "drift"}
+    assert set(ALERTS) == verbs_of(AlertStore) - {"channels"}
 
 
 def test_every_verb_of_rollouts_is_in_the_table():

@@ -141,7 +141,7 @@ def test_the_rules_of_a_model_decide_when_it_is_opened_for_serving(registry, onn
     wish = Aspired("1.0.0", version.manifest_digest, version.size_bytes, Role.ACTIVE, number=1)
 
     def opened(settings):
-        return VersionOpener(registry.backend, POLICY, settings, Nursery(Limits(2**30))).open("m", wish)
+        return VersionOpener(registry.backend, POLICY, settings, Nursery(Limits(2**30)), runner=None).open("m", wish)
 
     with pytest.raises(LoadFailedError, match="placed on a GPU"):
         opened(ServingSettings())

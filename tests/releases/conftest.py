@@ -1,7 +1,8 @@
 import pytest
 
+from tests.releases.deploying import Deploying
 from tests.releases.life import Stage
-from tests.traffic.support import Clock, open_registry
+from tests.traffic.support import Clock, move, open_registry, publish_all
 
 
 @pytest.fixture
@@ -28,3 +29,26 @@ def any_registry(tmp_path, database_url):
 def stage(registry, clock):
     """A model `m` whose champion is `1.0.0`, one process that serves, and a controller, all on one clock."""
     return Stage(registry, clock)
+
+
+def _deploying(home, url, clock):
+    registry = open_registry(home, url)
+    publish_all(registry, "m", "1.0.0", "1.0.1", "1.0.2")
+    move(registry, "m", "1.0.0")
+    return Deploying(registry, clock)
+
+
+@pytest.fixture
+def deploying(tmp_path, sqlite_url, clock):
+    """A model `m` whose champion is `1.0.0`, and nothing deployed."""
+    made = _deploying(tmp_path, sqlite_url, clock)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def deploying_anywhere(tmp_path, database_url, clock):
+    """The same on SQLite and on PostgreSQL."""
+    made = _deploying(tmp_path, database_url, clock)
+    yield made
+    made.database.close()

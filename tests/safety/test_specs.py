@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossfade.errors import InvalidNameError, InvalidSafetyPolicyError
-from crossfade.methods.drift.stability import Reference
+from crossfade.methods.drift.stability import ReferenceSample
 from crossfade.safety.levels import Level
 from crossfade.safety.specs import (
     MAX_CHECKS,
@@ -199,7 +199,10 @@ def test_a_sample_becomes_a_reference_that_does_not_change():
     ("options", "problem"),
     [
         ({}, "either `values` or a `reference`"),
-        ({"values": (1.0,) * 200, "reference": Reference((0.0,), (0.5, 0.5))}, "either `values` or a `reference`"),
+        (
+            {"values": (1.0,) * 200, "reference": ReferenceSample((0.0,), (0.5, 0.5))},
+            "either `values` or a `reference`",
+        ),
         ({"values": (1.0,) * 99}, "at least 100 finite values"),
         ({"values": (1.0,) * 99 + (math.nan,)}, "finite"),
         ({"values": tuple(map(float, range(1000))), "bins": 1}, "`bins` 2 to"),
@@ -210,9 +213,9 @@ def test_a_sample_becomes_a_reference_that_does_not_change():
         ({"values": tuple(map(float, range(1000))), "threshold": 0.01}, "passed by chance"),
         ({"values": tuple(map(float, range(1000))), "window": 40}, "passed by chance"),
         ({"values": (1.0,) * 100_001}, "at most 100000 values"),
-        ({"reference": Reference((1.0, 0.0), (0.2, 0.2, 0.6))}, "edges ascend"),
-        ({"reference": Reference(tuple(map(float, range(100))), (1.0,) + (0.0,) * 100)}, "at most 100 bins"),
-        ({"reference": Reference((0.0,), (0.5, 0.5)), "column": -1}, "a column not negative"),
+        ({"reference": ReferenceSample((1.0, 0.0), (0.2, 0.2, 0.6))}, "edges ascend"),
+        ({"reference": ReferenceSample(tuple(map(float, range(100))), (1.0,) + (0.0,) * 100)}, "at most 100 bins"),
+        ({"reference": ReferenceSample((0.0,), (0.5, 0.5)), "column": -1}, "a column not negative"),
     ],
 )
 def test_a_distribution_that_cannot_be_judged_is_refused(options, problem):

@@ -430,7 +430,7 @@ def test_answers_may_outlive_the_version(bench):
     bench = bench()
     bench.wish(*active("1.0.1"))
     until(bench, v1_0_1="ready")
-    answer = bench.slot("1.0.1").batcher._predict({"x": np.zeros(2)}, frozenset({"predict"}))
+    answer = bench.slot("1.0.1").batcher.caller.predict({"x": np.zeros(2)}, frozenset({"predict"}))
     bench.wish()
     until(bench)
     assert answer["predict"].tolist() == [1.0, 1.0]

@@ -34,7 +34,7 @@ X = np.arange(6.0).reshape(3, 2)
 def opener(registry):
     model = LinearRegression().fit(X, X.sum(axis=1))
     registry.register("total", model, version="1.0.0", example=X)
-    return VersionOpener(registry.backend, TrustPolicy(), FAST, Nursery(Limits(2**30))).open
+    return VersionOpener(registry.backend, TrustPolicy(), FAST, Nursery(Limits(2**30)), runner=None).open
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_missing_version_cannot_be_opened(opener, wish):
 def test_a_model_whose_process_cannot_load_it_leaves_nothing(registry, wish, monkeypatch):
     rules = FAST.model_copy(update={"execution": "process"})
     nursery = Nursery(Limits(2**30))
-    opener = VersionOpener(registry.backend, TrustPolicy(), rules, nursery).open
+    opener = VersionOpener(registry.backend, TrustPolicy(), rules, nursery, runner=None).open
     opener("total", wish).close()
     monkeypatch.setattr(nursery, "_limits", Limits(2**20))  # too little for anything
     before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths

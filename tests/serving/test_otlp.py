@@ -133,7 +133,7 @@ async def test_a_failure_is_told(traced, collecting):
         await ask(runtime, tensors={})
 
     async def fail():
-        runtime.slots.find("m", "1.0.0").batcher._predict = broken
+        runtime.slots.find("m", "1.0.0").batcher.caller.predict = broken
         await ask(runtime)
 
     def broken(*_):

@@ -90,10 +90,10 @@ async def test_the_last_in_the_order_are_turned_away_first(busy, priority, admit
 async def test_online_goes_before_batch_jobs_and_shadows(busy):
     batcher, _ = busy(0.05)
     asked = [ask(batcher)]
-    await soon(lambda: batcher._predict.seen)
+    await soon(lambda: batcher.caller.predict.seen)
     asked += [ask(batcher, priority=priority, value=float(priority)) for priority in reversed(Priority)]
     await asyncio.gather(*asked)
-    assert batcher._predict.seen == [[0.0], [0.0], [1.0], [2.0]]
+    assert batcher.caller.predict.seen == [[0.0], [0.0], [1.0], [2.0]]
 
 
 async def test_who_waits_too_long_is_told_at_the_deadline_and_never_run(busy):
@@ -107,7 +107,7 @@ async def test_who_waits_too_long_is_told_at_the_deadline_and_never_run(busy):
     assert caught.value.http_status == 504
     await first
     await soon(lambda: not batcher.busy)
-    assert batcher._predict.seen == [[0.0]]
+    assert batcher.caller.predict.seen == [[0.0]]
     assert counters.shed == {("waiting", "online"): 1}
 
 
@@ -126,7 +126,7 @@ async def test_what_expired_before_the_thread_came_to_it_is_not_run(busy):
     expired = batcher.submit(ONE, WANTED, time.monotonic() - 1.0)
     with pytest.raises(DeadlineExceededError):
         await expired
-    assert batcher._predict.seen == []
+    assert batcher.caller.predict.seen == []
     assert counters.shed == {("waiting", "online"): 1}
 
 

@@ -147,7 +147,7 @@ def test_by_default_versions_come_from_the_registry(registry, start, tmp_path):
     x = [[0.0], [1.0], [2.0]]
     registry.register("line", LinearRegression().fit(x, [0.0, 2.0, 4.0]), version="1.0.0", example=x)
     move(registry, "line", "1.0.0")
-    runtime = start(VersionOpener(registry.backend, registry.policy, FAST, Nursery(Limits(2**30))).open)
+    runtime = start(VersionOpener(registry.backend, registry.policy, FAST, Nursery(Limits(2**30)), runner=None).open)
     runtime.await_ready(10)
     spec = asyncio.run(runtime.predictions.find(ModelRef.parse("line"))).signature.inputs[0]
     assert spec.datatype == "FP64"

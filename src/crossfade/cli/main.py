@@ -19,6 +19,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "rollouts": ("crossfade.cli.rollouts:rollouts", "Release a version gradually, by evidence, and take it back."),
     "alerts": ("crossfade.cli.alerts:alerts", "See what is wrong, by which rules, and who is told; ask for silence."),
     "configs": ("crossfade.cli.configs:configs", "Release configuration: check, approve, activate, take it back."),
+    "deployments": ("crossfade.cli.deployments:deployments", "Let versions run with replicas, and see how they do."),
     "jobs": ("crossfade.cli.jobs:jobs", "Have whole files predicted, and take the results."),
     "safety": ("crossfade.cli.safety:safety", "Look at every answer, and stop models in an emergency."),
     "outcomes": ("crossfade.cli.outcomes:outcomes", "Record what became of decisions."),

@@ -44,6 +44,7 @@ from crossfade.registry.requests import (
 )
 from crossfade.registry.verification import VerifyReport
 from crossfade.registry.versions import AliasMove, Card, Manifest, Page, RegisteredModel, StageChange, Version
+from crossfade.releases.deployment import Deployment, DeploymentHealth, DeploymentSpec, DeploymentStatus
 from crossfade.releases.plan import RolloutPlan
 from crossfade.releases.requests import PromoteRequest, RetryRequest, RolloutForecast, RolloutRequest
 from crossfade.releases.rollout import Rollout, RolloutTransition
@@ -412,6 +413,34 @@ def end_silence(silence: str, *, reason: str = "") -> Call[Silence]:
 def try_channels(channel: str = "", *, reason: str = "") -> Call[tuple[Told, ...]]:
     """Tell one channel, or all of them, of nothing in particular, and say what became of it."""
     return Call("POST", f"{API}/alerts/test", json_as(tuple[Told, ...]), body=ChannelTrial(channel, reason))
+
+
+def deploy(spec: DeploymentSpec, *, reason: str = "") -> Call[Deployment]:
+    """Let a version run with replicas, or let a deployment run something else. The same again changes nothing."""
+    return Call("POST", f"{API}/deployments", json_as(Deployment), {"reason": reason}, body=spec, repeatable=True)
+
+
+def deployments(
+    *, model: str = "", environment: str = "", status: str = "", cursor: str = "", limit: int = 100
+) -> Call[Page[Deployment]]:
+    """List deployments, newest first."""
+    params = {"model": model, "environment": environment, "status": status, "cursor": cursor, "limit": limit}
+    return Call("GET", f"{API}/deployments", json_as(Page[Deployment]), params, repeatable=True)
+
+
+def deployment(name: str) -> Call[DeploymentStatus]:
+    """Return a deployment: what shall run, and how its replicas are in every serving process."""
+    return Call("GET", f"{API}/deployments/{segment(name)}", json_as(DeploymentStatus), repeatable=True)
+
+
+def deployment_health(name: str) -> Call[DeploymentHealth]:
+    """Return how a deployment does: requests, latency, errors, resources, over a minute, five minutes and an hour."""
+    return Call("GET", f"{API}/deployments/{segment(name)}/health", json_as(DeploymentHealth), repeatable=True)
+
+
+def undeploy(name: str, *, reason: str = "") -> Call[Deployment]:
+    """Forget a deployment; its version goes on without replicas if an alias points to it, else it goes."""
+    return Call("DELETE", f"{API}/deployments/{segment(name)}", json_as(Deployment), {"reason": reason})
 
 
 def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> Call[Recorded]:

@@ -37,6 +37,18 @@ def thread_bound() -> int:
     return _bound() or available_processors()
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return how much processor time another process has used; 0 when it has ended.
+
+    Source: proc_pid_stat(5), "utime" and "stime".
+    """
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _bound() -> int:
     first = os.environ.get(THREADS_VARIABLE, "").partition(",")[0].strip()  # further numbers are for nested regions
     return int(first) if first.isdecimal() else 0

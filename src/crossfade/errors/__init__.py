@@ -12,16 +12,17 @@ CrossfadeError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 │   ├── InvalidWindowError, InvalidPlanError, InvalidSilenceError, InvalidQueryError, InvalidSafetyPolicyError
-│   ├── InvalidOverrideError, ReasonRequiredError, InvalidConfigError
+│   ├── InvalidOverrideError, ReasonRequiredError, InvalidConfigError, InvalidDeploymentError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError, RolloutNotFoundError, SilenceNotFoundError, ChannelNotFoundError
 │   ├── SafetyPolicyNotFoundError, OverrideNotFoundError, NoEmergencyError, ConfigNotFoundError
-│   ├── ConfigVersionNotFoundError, NoActiveConfigError
+│   ├── ConfigVersionNotFoundError, NoActiveConfigError, DeploymentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError, AliasMovedError
 │   ├── NoPreviousVersionError, BreakingChangeError, RejectedVersionError, JobConflictError, LayerFullError
 │   ├── ExperimentConflictError, EventsGoneError, RolloutConflictError, LatchedError, ConfigConflictError
+│   ├── DeploymentConflictError, InsufficientResourcesError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError, WebhookRefusedError, WebhookSignatureError, FourEyesError
@@ -52,9 +53,11 @@ from crossfade.errors.conflict import (
     BreakingChangeError,
     ConfigConflictError,
     ConflictError,
+    DeploymentConflictError,
     EventsGoneError,
     ExperimentConflictError,
     IllegalTransitionError,
+    InsufficientResourcesError,
     JobConflictError,
     LatchedError,
     LayerFullError,
@@ -83,6 +86,7 @@ from crossfade.errors.invalid import (
     InvalidConfigError,
     InvalidContextError,
     InvalidDecisionLogError,
+    InvalidDeploymentError,
     InvalidEnsembleError,
     InvalidExperimentError,
     InvalidInputError,
@@ -124,6 +128,7 @@ from crossfade.errors.missing import (
     ChannelNotFoundError,
     ConfigNotFoundError,
     ConfigVersionNotFoundError,
+    DeploymentNotFoundError,
     ExperimentNotFoundError,
     JobNotFoundError,
     ModelNotFoundError,
@@ -193,6 +198,8 @@ __all__ = [
     "DatabaseUnavailableError",
     "DeadlineExceededError",
     "DeniedError",
+    "DeploymentConflictError",
+    "DeploymentNotFoundError",
     "DrainingError",
     "EmergencyError",
     "EventsGoneError",
@@ -202,11 +209,13 @@ __all__ = [
     "GoldenMismatchError",
     "HostNotAllowedError",
     "IllegalTransitionError",
+    "InsufficientResourcesError",
     "InvalidAllocationError",
     "InvalidAnalysisError",
     "InvalidConfigError",
     "InvalidContextError",
     "InvalidDecisionLogError",
+    "InvalidDeploymentError",
     "InvalidEnsembleError",
     "InvalidExperimentError",
     "InvalidInputError",

@@ -123,3 +123,19 @@ class ConfigConflictError(ConflictError):
     code = "config_conflict"
     sentence = "config `{name}` {problem}"
     hint_template = "see it with `crossfade configs show {name}`"
+
+
+class DeploymentConflictError(ConflictError):
+    """The deployment is not what the request takes it for."""
+
+    code = "deployment_conflict"
+    sentence = "deployment `{name}` {problem}"
+    hint_template = "see it with `crossfade deployments status {name}`"
+
+
+class InsufficientResourcesError(ConflictError):
+    """A machine has not got what the replicas of a deployment are to have."""
+
+    code = "insufficient_resources"
+    sentence = "deployment `{name}` cannot have its {what}: it needs {wanted}, and {available} are there for it"
+    hint_template = "ask for less, for fewer replicas, or for a larger machine; 0 leaves a resource unlimited"

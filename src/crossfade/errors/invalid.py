@@ -220,8 +220,8 @@ class InvalidWindowError(InvalidInputError):
     """A window is longer than what is kept, or empty."""
 
     code = "invalid_window"
-    sentence = "nothing can be said about the last {seconds:g} seconds"
-    hint_template = "ask for more than 0 and at most {longest:g} seconds"
+    sentence = "nothing can be said about the last {seconds} seconds"
+    hint_template = "ask for more than 0 and at most {longest} seconds"
 
 
 class BodyTooLargeError(InvalidInputError):
@@ -341,3 +341,11 @@ class InvalidConfigError(InvalidInputError):
     code = "invalid_config"
     sentence = "config `{name}` cannot be: {problem}"
     hint_template = "see an example with `crossfade configs draft --help`"
+
+
+class InvalidDeploymentError(InvalidInputError):
+    """A deployment makes no sense, or cannot be as it is asked for."""
+
+    code = "invalid_deployment"
+    sentence = "deployment `{name}` cannot be: {problem}"
+    hint_template = "see what one may be with `crossfade deployments deploy --help`"

@@ -144,3 +144,14 @@ class NoActiveConfigError(NotFoundError):
     code = "no_active_config"
     sentence = "no version of config `{name}` is active"
     hint_template = "activate one with `crossfade configs activate {name} NUMBER`"
+
+
+class DeploymentNotFoundError(NotFoundError):
+    """No deployment has this name."""
+
+    code = "deployment_not_found"
+    sentence = "there is no deployment `{name}`"
+    hint_template = "{suggestion}list them with `crossfade deployments list`"
+
+    def __init__(self, *, name: str, suggestion: str = "") -> None:
+        super().__init__(name=name, suggestion=suggestion)

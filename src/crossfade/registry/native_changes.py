@@ -41,6 +41,7 @@ from crossfade.storage.tables import (
     alias_history,
     aliases,
     candidates,
+    deployments,
     experiments,
     jobs,
     models,
@@ -324,6 +325,16 @@ def _references(connection: Connection, version: Version) -> Iterator[str]:
     released = and_(rollouts.c.kind == "model", rollouts.c.subject == version.model, rollouts.c.status.in_(ACTIVE))
     released = and_(released, or_(rollouts.c.stable == version.version, rollouts.c.candidate == version.version))
     yield from (f"rollout `{name}`" for name in connection.scalars(select(rollouts.c.name).where(released)))
+    for row in connection.execute(select(deployments).where(deployments.c.model == version.model)):
+        specs = [msgspec.json.decode(text, type=_Named) for text in (row.spec, row.previous) if text is not None]
+        if version.version in [spec.version for spec in specs]:
+            yield f"deployment `{row.name}`"
+
+
+class _Named(msgspec.Struct):
+    """The part of what is stored of a deployment that names a version."""
+
+    version: str
 
 
 class _Routing(msgspec.Struct):

@@ -364,8 +364,8 @@ class Registry:
         """Forget a version, and return what it was. Garbage collection deletes its blobs later.
 
         Raises:
-            StillReferencedError: An alias points to it or is about to, another version was made from it, or a job or an
-                experiment needs it.
+            StillReferencedError: An alias points to it or is about to, another version was made from it, or a job, an
+                experiment or a deployment needs it.
         """
         version = self.resolve(ref)
         self.backend.delete_version(version.model, version.version, **attribution(principal, reason))

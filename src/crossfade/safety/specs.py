@@ -11,7 +11,7 @@ import msgspec
 from crossfade.core.identity import Semver, check_name
 from crossfade.core.tensors import Label
 from crossfade.errors import InvalidNameError, InvalidSafetyPolicyError, InvalidSemverError
-from crossfade.methods.drift.stability import Reference
+from crossfade.methods.drift.stability import ReferenceSample
 from crossfade.safety.language import parse
 from crossfade.safety.levels import Level
 
@@ -115,7 +115,7 @@ class DistributionCheck(_Check, frozen=True, kw_only=True, tag="distribution"):
     column: int = 0
     values: tuple[float, ...] = ()
     bins: int = 10
-    reference: Reference | None = None
+    reference: ReferenceSample | None = None
     window: int = 1000
     threshold: float = 0.25
 
@@ -267,7 +267,7 @@ def _with_reference(check: DistributionCheck) -> DistributionCheck:
     if bool(check.values) == (check.reference is not None):
         raise refuse("it has either `values` or a `reference`")
     try:
-        reference = check.reference or Reference.of(check.values, check.bins)
+        reference = check.reference or ReferenceSample.of(check.values, check.bins)
     except ValueError as error:
         raise refuse(str(error)) from None
     if problem := reference.problem():

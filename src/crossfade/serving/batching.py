@@ -18,13 +18,12 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-import numpy as np
-
 from crossfade.core.tensors import Signature, Tensors
-from crossfade.errors import DeadlineExceededError, OverloadedError, PredictionError
+from crossfade.errors import DeadlineExceededError, NotServedError, OverloadedError
+from crossfade.serving.calling import Caller, Outcome, Predict, Record
 from crossfade.serving.cost import CostModel
 from crossfade.serving.counters import Counters
 from crossfade.serving.waiting import Priority, Request, WaitingLine
@@ -32,15 +31,10 @@ from crossfade.settings import ModelRules
 
 _log = logging.getLogger(__name__)
 
-Predict = Callable[[Tensors, frozenset[str]], Tensors]
-Refusal = Callable[[Tensors, frozenset[str]], Exception | None]
-
 _SLOW_FACTOR = 10.0
 _SLOW_BATCHES = 3
 """A model moves from the event loop to a thread when this many batches in a row took ten times what was allowed."""
 _END_SECONDS = 5.0
-_REFUSED_BATCHES = 3
-"""A model gets no more batches when it failed so many in a row whose requests it answers one by one."""
 _LOOK_SECONDS = 0.02
 """How late a refusal may come after its deadline."""
 _LINE_SHARES = {Priority.ONLINE: 0.6, Priority.BATCH: 0.3, Priority.SHADOW: 0.1}
@@ -50,14 +44,20 @@ Source: a simulated server with bounded queues, where 0.6 kept 98 to 101 % of th
 the load (docs/decisions/0007).
 """
 
-Outcome = tuple[Request, Tensors | Exception]
 
+class Crew(Protocol):
+    """Several copies of a model that answer what waits, each on a thread of its own, instead of the batcher's one."""
 
-class Staged(Protocol):
-    """Says how long the parts of the last call took; wherever the model runs, one call is made at a time."""
+    @property
+    def width(self) -> int:
+        """How many of them take requests now."""
 
-    preprocess_seconds: float
-    """Until the model itself was called."""
+    @property
+    def given_up(self) -> str:
+        """Why none of them ever will, in words; empty while that is not so."""
+
+    def close(self) -> None:
+        """Let their threads end."""
 
 
 class Batcher:
@@ -76,8 +76,8 @@ class Batcher:
 
     Attributes:
         inline: Whether the model runs on the event loop now.
-        refusal: Says of a request why it must not be put to the model, if so; None when nothing is ever refused.
-        staged: Where `predict` says how long the parts of a call took, or None when it does not.
+        caller: What puts requests to the model on the event loop, or on the batcher's thread.
+        crew: Who answers instead of that thread; None when it does.
     """
 
     def __init__(
@@ -93,17 +93,16 @@ class Batcher:
         expected_seconds: float = 0.0,
     ) -> None:
         self.inline = inline
-        self.staged: Staged | None = None
-        self._predict = predict
-        self.refusal: Refusal | None = None
+        self.crew: Crew | None = None
         self._ref = ref
-        self._open_shapes = any(-1 in spec.shape[1:] for spec in signature.inputs)
         self._slow_seconds = _SLOW_FACTOR * inline_seconds
         self._slow_batches = 0
-        self._refused_batches = 0
-        self._max_rows = rules.max_batch_rows
+        self._signature = signature
+        self._rules = rules
         self._counters = counters
         self._cost = CostModel(expected_seconds)
+        self._record = Record(counters, self._cost)
+        self.caller = self.another_caller(predict)
         self._gathered: list[Request] = []
         self._seen = 0
         self._line = WaitingLine(rules.max_batch_rows, rules.max_batch_delay_seconds)
@@ -151,24 +150,57 @@ class Batcher:
             self._hand_over(request)
         return future
 
+    def another_caller(self, predict: Predict) -> Caller:
+        """Return what puts requests of the line to another copy of the model; see `answer_next`."""
+        return Caller(predict, self._signature, self._rules.max_batch_rows, ref=self._ref, record=self._record)
+
+    def answer_next(
+        self, caller: Caller, *, until: float, stopped: Callable[[], bool], alive: Callable[[], bool]
+    ) -> bool:
+        """Wait for requests, and answer those who go next together; on a thread of the crew.
+
+        Args:
+            caller: From `another_caller`, used by this thread alone.
+            until: When waiting ends, on the monotonic clock.
+            stopped: Ends waiting, too, as soon as it is true; whoever makes it true calls `wake`.
+            alive: Asked last: when the copy has ended meanwhile, the requests go back to where they were.
+
+        Returns:
+            Whether somebody was there.
+        """
+        crew = self.crew
+        sharers = 1 if crew is None else crew.width
+        taken = self._line.take(self._cost.seconds, taker=caller, sharers=sharers, until=until, stopped=stopped)
+        if taken and not alive():
+            self._line.put_back(taken, taker=caller)
+            return False
+        self._answer(caller, taken)
+        return bool(taken)
+
+    def wake(self) -> None:
+        """Let everybody who waits for requests look whether they shall stop."""
+        self._line.wake()
+
     def close(self) -> None:
-        """End the thread after what it has been given. Call it when no request is under way."""
+        """End the threads after what they have been given. Call it when no request is under way."""
+        self._line.close()
         if self._thread is not None:
-            self._line.close()
             self._thread.join(_END_SECONDS)
+        if self.crew is not None:
+            self.crew.close()
 
     # --- on the event loop ---
 
     def _flush(self) -> None:
         # While every turn of the loop brings more, it is read first. The turn that brings nothing costs microseconds,
         # and 32 clients share a call instead of a dozen: 60 % less time in a small model.
-        if self._seen < len(self._gathered) < self._max_rows:
+        if self._seen < len(self._gathered) < self.caller.max_rows:
             self._seen = len(self._gathered)
             asyncio.get_running_loop().call_soon(self._flush)
             return
         gathered, self._gathered, self._seen = self._gathered, [], 0
-        for batch in self._batches(gathered):
-            if self._on_thread or not self.inline or (len(batch) == 1 and batch[0].rows > self._max_rows):
+        for batch in self.caller.batches(gathered):
+            if self._on_thread or not self.inline or (len(batch) == 1 and batch[0].rows > self.caller.max_rows):
                 for request in filter(self._admits, batch):
                     self._hand_over(request)
             else:
@@ -176,7 +208,7 @@ class Batcher:
 
     def _run_inline(self, batch: list[Request]) -> list[Outcome]:
         started = time.perf_counter()
-        outcomes = self._answer(batch)
+        outcomes = self.caller.answer(batch)
         if time.perf_counter() - started > self._slow_seconds:
             self._slow_batches += 1
             if self._slow_batches == _SLOW_BATCHES:
@@ -188,10 +220,16 @@ class Batcher:
 
     def _admits(self, request: Request) -> bool:
         """Tell whether a request can still be answered in time; refuse it when not."""
-        if not self._on_thread:
+        width = 1
+        if self.crew is not None:
+            width = max(1, self.crew.width)
+            if self.crew.given_up:
+                request.future.set_exception(NotServedError(ref=self._ref, problem=self.crew.given_up))
+                return False
+        if len(self._on_thread) < width:
             return True
-        rows = self._line.rows_before(request.priority)
-        seconds = self._cost.seconds(rows, math.ceil(rows / self._max_rows))
+        rows = math.ceil(self._line.rows_before(request.priority) / width)
+        seconds = self._cost.seconds(rows, math.ceil(rows / self.caller.max_rows))
         if seconds <= _LINE_SHARES[request.priority] * (request.deadline - request.arrived_at):
             return True
         wait = math.ceil(seconds)
@@ -200,7 +238,7 @@ class Batcher:
         return False
 
     def _hand_over(self, request: Request) -> None:
-        if self._thread is None:
+        if self._thread is None and self.crew is None:
             self._thread = threading.Thread(target=self._work, name=f"crossfade-{self._ref}", daemon=True)
             self._thread.start()
         self._on_thread.add(request)
@@ -234,107 +272,19 @@ class Batcher:
         self._on_thread.difference_update(request for request, _ in outcomes)
         self._settle(outcomes)
 
-    # --- on the thread ---
-
-    def _work(self) -> None:
-        while taken := self._line.take(self._cost.seconds):
-            for batch in self._batches(taken):
-                loop = batch[0].future.get_loop()
-                try:
-                    loop.call_soon_threadsafe(self._settle_from_thread, self._answer(batch))
-                except RuntimeError:  # the loop was closed: nobody is there to hear the answer
-                    _log.warning("answers of `%s` came after the end of the event loop", self._ref)
-
-    # --- anywhere ---
-
-    def _batches(self, requests: list[Request]) -> Iterator[list[Request]]:
-        """Split requests, in their order, into batches that one call can answer."""
-        if len(requests) == 1:
-            yield requests
-            return
-        groups: dict[object, list[Request]] = {}
-        rows: dict[object, int] = {}
-        for request in requests:
-            key = self._key(request)
-            if key in groups and rows[key] + request.rows > self._max_rows:
-                yield groups.pop(key)
-            groups.setdefault(key, []).append(request)
-            rows[key] = request.rows + (rows[key] if len(groups[key]) > 1 else 0)
-        yield from groups.values()
-
-    def _key(self, request: Request) -> object:
-        """Requests with equal keys can share a call. One without rows shares none: alone, many models refuse it."""
-        if request.rows == 0:
-            return request
-        if not self._open_shapes:
-            return request.wanted
-        return request.wanted, *(value.shape[1:] for value in request.tensors.values())
-
-    def _answer(self, batch: list[Request]) -> list[Outcome]:
-        now = time.monotonic()
-        waiting: list[Request] = []
-        outcomes: list[Outcome] = []
-        for request in batch:
-            if request.future.done():  # the client has gone, or was told that it is too late
-                outcomes.append((request, {}))
-            elif request.deadline <= now:
-                outcomes.append((request, self._too_late("waiting")))
-            elif self.refusal is not None and (refusal := self.refusal(request.tensors, request.wanted)):
-                outcomes.append((request, refusal))
-            else:
-                self._counters.queue_seconds.add(now - request.arrived_at)
-                waiting.append(request)
-        if len(waiting) > 1:
-            return outcomes + self._answer_together(waiting)
-        return outcomes + [(request, self._answer_alone(request)) for request in waiting]
-
     def _too_late(self, stage: str) -> DeadlineExceededError:
         return DeadlineExceededError(ref=self._ref, stage=stage)
 
-    def _answer_alone(self, request: Request) -> Tensors | Exception:
-        try:
-            return self._call(request.tensors, request.wanted, [request])
-        except SystemExit as error:  # a model is foreign code, and must not end the server
-            failure = PredictionError(ref=self._ref, problem=f"it tried to exit ({error})")
-            failure.__cause__ = error
-            return failure
-        except Exception as error:  # noqa: BLE001 - it is raised where the request waits
-            return error
+    # --- on a thread ---
 
-    def _answer_together(self, batch: list[Request]) -> list[Outcome]:
-        names, wanted = batch[0].tensors, batch[0].wanted
-        joined = {name: np.concatenate([request.tensors[name] for request in batch]) for name in names}
-        try:
-            outputs = self._call(joined, wanted, batch)
-        except (Exception, SystemExit):  # noqa: BLE001 - whose fault it was shows when each is tried alone
-            return self._answer_one_by_one(batch)
-        self._refused_batches = 0
-        outcomes: list[Outcome] = []
-        start = 0
-        for request in batch:
-            end = start + request.rows
-            outcomes.append((request, {name: value[start:end] for name, value in outputs.items()}))
-            start = end
-        return outcomes
+    def _work(self) -> None:
+        while taken := self._line.take(self._cost.seconds):
+            self._answer(self.caller, taken)
 
-    def _answer_one_by_one(self, batch: list[Request]) -> list[Outcome]:
-        outcomes = [outcome for request in batch for outcome in self._answer([request])]
-        if not any(isinstance(outcome, Exception) for _, outcome in outcomes):
-            self._refused_batches += 1
-            if self._refused_batches == _REFUSED_BATCHES:
-                _log.warning("`%s` answers requests one by one, but not together: no more batches", self._ref)
-                self._max_rows = 1
-        return outcomes
-
-    def _call(self, tensors: Tensors, wanted: frozenset[str], requests: list[Request]) -> Tensors:
-        started = time.perf_counter()
-        outputs = self._predict(tensors, wanted)
-        seconds = time.perf_counter() - started
-        rows = sum(request.rows for request in requests)
-        preprocess = 0.0 if self.staged is None else self.staged.preprocess_seconds
-        self._cost.observe(rows, seconds)
-        self._counters.count_batch(rows, seconds, len(requests), preprocess)
-        for request in requests:
-            if request.trace is not None:
-                request.trace.note_call(request.arrived_at, rows, len(requests), seconds, preprocess)
-        return outputs
+    def _answer(self, caller: Caller, taken: list[Request]) -> None:
+        for batch in caller.batches(taken):
+            loop = batch[0].future.get_loop()
+            try:
+                loop.call_soon_threadsafe(self._settle_from_thread, caller.answer(batch))
+            except RuntimeError:  # the loop was closed: nobody is there to hear the answer
+                _log.warning("answers of `%s` came after the end of the event loop", self._ref)

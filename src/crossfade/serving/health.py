@@ -38,6 +38,7 @@ class HealthReporter:
         self._process = process
         self._clock = clock
         self._seen: dict[Slot, tuple[Counts, Counts]] = {}
+        self._seen_cpu: dict[Slot, float] = {}
         self._seen_missed: dict[tuple[str, str], int] = {}
         self._sums: dict[int, dict[str, Versions]] = {tier.seconds: {} for tier in TIERS}
         self._began: dict[int, int] = {}
@@ -100,6 +101,7 @@ class HealthReporter:
         """Return what happened since the last call, model -> versions; nothing of versions that nobody asked."""
         slots = self._slots.all().values()
         before, self._seen = self._seen, {slot: (_counts(slot.counters), _counts(slot.shadows)) for slot in slots}
+        cpu_before, self._seen_cpu = self._seen_cpu, {slot: slot.cpu_seconds for slot in slots}
         news: dict[str, Versions] = {}
         for slot, (now, copies) in self._seen.items():
             then, copies_then = before.get(slot, (Counts(), Counts()))
@@ -110,6 +112,8 @@ class HealthReporter:
                 if fresh:
                     fresh.queue_depth, fresh.memory_bytes = slot.waiting, slot.size_bytes
                     news.setdefault(slot.name, {})[version] = fresh
+            if counted := news.get(slot.name, {}).get(slot.version):
+                counted.cpu_seconds = max(0.0, self._seen_cpu[slot] - cpu_before.get(slot, 0.0))
         self._add_missed(news)
         return news
 

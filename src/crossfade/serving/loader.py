@@ -17,17 +17,22 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from crossfade.core.memory import resident_bytes, total_bytes
 from crossfade.errors import CrossfadeError, LoadFailedError
 from crossfade.registry.golden import verify
 from crossfade.serving.batching import Batcher
+from crossfade.serving.deployment_reports import deployment_reports
 from crossfade.serving.errand import Errand
 from crossfade.serving.leftovers import Leftovers
 from crossfade.serving.opening import OpenedVersion, Opener, warm_up
-from crossfade.serving.policy import Load, SlotView, Unload, next_action
+from crossfade.serving.policy import Load, Refit, SlotView, Unload, next_action
+from crossfade.serving.retired import Retired
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.settings import ModelRules, ServingSettings
-from crossfade.traffic.snapshot import Aspired, Snapshot
+from crossfade.traffic.deployed import Deployed, DeploymentReport
+from crossfade.traffic.snapshot import Aspired, Role, Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -56,17 +61,20 @@ class Loader:
     Attributes:
         abandoned: How many loads hung and were left behind.
         revision: Of the snapshot it works towards: what failed before that snapshot asked for it again is forgotten.
+        on_changed: Called when something has changed that is no slot's state.
     """
 
     def __init__(self, slots: SlotTable, opener: Opener, settings: ServingSettings) -> None:
         self.abandoned = 0
         self.revision = -1
+        self.on_changed: Callable[[], None] = _nothing
         self.limit_bytes = settings.memory_limit_bytes or int(_SHARE * total_bytes() / settings.workers)
         self._slots = slots
         self._open = opener
         self._settings = settings
         self._aspired: dict[str, tuple[Aspired, ...]] = {}
         self._leftovers = Leftovers(slots)
+        self._retired = Retired()
         self._errand: Errand[Any] | None = None
         self._hanging: list[tuple[Slot, Errand[Any]]] = []
         self._quarantined: list[Slot] = []
@@ -80,9 +88,12 @@ class Loader:
 
     def aspire(self, snapshot: Snapshot) -> None:
         """Work towards a snapshot from now on."""
-        self._aspired = {name: route.aspired for name, route in snapshot.models.items() if route.aspired}
+        here = self._settings.environment
+        wishes = {name: [wish.within(here) for wish in route.aspired] for name, route in snapshot.models.items()}
+        found = {name: tuple(wish for wish in some if wish is not None) for name, some in wishes.items()}
+        self._aspired = {name: some for name, some in found.items() if some}
         for slot in self._slots.all().values():
-            if slot.state is State.FAILED and self._asks_again(slot):
+            if slot.state is State.FAILED and (self._asks_again(slot) or self._asks_otherwise(slot)):
                 self._slots.discard(slot)
         self.revision = snapshot.revision
         self._wake.set()
@@ -101,10 +112,14 @@ class Loader:
             for key, slot in self._slots.all().items()
         }
 
+    def deployments(self) -> tuple[DeploymentReport, ...]:
+        """Say how the deployments of this process do."""
+        return deployment_reports(self._slots, self._aspired)
+
     def free_bytes(self) -> int:
         """Return how much may still be loaded."""
         held = sum(slot.size_bytes for slot in self._slots.all().values())
-        return self.limit_bytes - held - self._leftovers.size_bytes
+        return self.limit_bytes - held - self._leftovers.size_bytes - self._retired.size_bytes
 
     def close(self) -> None:
         """Stop loading, and end the threads of all slots; a load under way has a few seconds to finish."""
@@ -118,12 +133,18 @@ class Loader:
             self._thread.join(_LAST_SECONDS)
         for slot in self._slots.all().values():
             if slot.state in {State.READY, State.DRAINING}:
-                _release(slot)
+                slot.engine.close()
+        self._retired.clear(at_once=True)
 
     def _asks_again(self, slot: Slot) -> bool:
         wishes = self._aspired.get(slot.name, ())
         requests = [wish.requested_at for wish in wishes if wish.version == slot.version]
         return any(request and request != slot.requested_at for request in requests)
+
+    def _asks_otherwise(self, slot: Slot) -> bool:
+        """Tell whether a version that failed shall run in another way by now."""
+        terms = [wish.terms for wish in self._aspired.get(slot.name, ()) if wish.version == slot.version]
+        return bool(terms) and terms[0] != slot.refused
 
     # --- on the thread ---
 
@@ -147,14 +168,17 @@ class Loader:
         for slot in slots:
             if slot.state is State.DRAINING and slot.idle:
                 self._free(slot)
-            elif slot.state is State.READY and slot.isolated is not None and slot.isolated.given_up:
-                self._quarantine(slot, slot.isolated.given_up)
+            elif slot.state is State.READY and slot.apart is not None and slot.apart.given_up:
+                self._quarantine(slot, slot.apart.given_up)
         self._free_quarantined()
+        self._retired.clear()
         self._forgive()
         self._leftovers.clear(urgent=self._is_short())
         action = next_action([_view(slot) for slot in slots], self._aspired, self.free_bytes(), time.monotonic())
         if isinstance(action, Load):
             self._load(action.name, action.aspired)
+        elif isinstance(action, Refit):
+            self._refit(self._slots.all()[action.name, action.aspired.version], action.aspired)
         elif isinstance(action, Unload):
             self._unload(action.name, action.version)
         return action is not None
@@ -166,7 +190,9 @@ class Loader:
             return _LOOK_SECONDS
         now = time.monotonic()
         pauses = [max(_LOOK_SECONDS, slot.retry_at - now) for slot in slots if slot.state is State.FAILED]
-        if self._hanging or self._leftovers.pending:
+        refused = [slot for slot in slots if slot.state is State.READY and slot.refused is not None]
+        pauses += [max(_LOOK_SECONDS, slot.refit_at - now) for slot in refused]
+        if self._hanging or self._leftovers.pending or self._retired.pending:
             pauses.append(_IDLE_LOOK_SECONDS)
         return min(pauses, default=None)
 
@@ -174,7 +200,7 @@ class Loader:
         """Let versions be tried again whose hanging loads have come back after all."""
         for slot, errand in self._hanging:
             if not errand.running:
-                slot.retry_at = 0.0
+                slot.retry_at = slot.refit_at = 0.0
         self._hanging = [(slot, errand) for slot, errand in self._hanging if errand.running]
 
     def _is_short(self) -> bool:
@@ -196,6 +222,7 @@ class Loader:
             self._prepare(slot, wish)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a model is foreign code; this process goes on
             slot.size_bytes = 0
+            slot.refused = wish.terms
             slot.failures += 1
             hangs = any(hanging is slot for hanging, _ in self._hanging)  # trying again would hang one thread more
             slot.retry_at = math.inf if hangs else time.monotonic() + pause_after(slot.failures)
@@ -209,29 +236,80 @@ class Loader:
             self._slots.advance(slot, State.READY)
 
     def _prepare(self, slot: Slot, wish: Aspired) -> None:
+        started = time.perf_counter()
+        try:
+            opened = self._open_warm(slot, wish)
+        except (Exception, SystemExit) as error:
+            if wish.terms is None or wish.role is Role.DEPLOYED:
+                raise
+            self._refuse(slot, wish.terms, error)
+            wish = msgspec.structs.replace(wish, deployments=())
+            opened = self._open_warm(slot, wish)
+        self._equip(slot, wish, *opened)
+        slot.load_seconds = time.perf_counter() - started
+
+    def _open_warm(self, slot: Slot, wish: Aspired) -> tuple[OpenedVersion, float, int]:
+        """Open a version, verified and warm; returns it, the seconds of a call, and the memory charged to it."""
         self._check_room(slot, wish.size_bytes)
-        started, before = time.perf_counter(), resident_bytes()
+        before = resident_bytes()
         deadline = time.monotonic() + self._settings.ready_timeout_seconds
         opened = self._send(slot, lambda: self._open_verified(slot, wish), deadline)
         try:
-            self._slots.advance(slot, State.WARMING)
+            if slot.state is State.LOADING:
+                self._slots.advance(slot, State.WARMING)
             seconds = self._send(slot, lambda: warm_up(opened, self._settings.warmup_requests), deadline)
-            grown = resident_bytes() - before if opened.isolated is None else opened.isolated.size_bytes
+            grown = resident_bytes() - before if opened.apart is None else opened.apart.size_bytes
             measured = max(wish.size_bytes, grown)
             self._check_room(slot, measured)
         except Exception:
             opened.close()
             raise
-        slot.size_bytes = measured
+        return opened, seconds, measured
+
+    def _equip(self, slot: Slot, wish: Aspired, opened: OpenedVersion, seconds: float, size_bytes: int) -> None:
+        slot.size_bytes = size_bytes
         self._leftovers.hide()
         rules = self._settings.of_model(slot.name)
-        slot.equip(opened.manifest, self._batcher(slot, opened, rules, seconds), rules.request_timeout_seconds)
+        batcher = self._batcher(slot, opened, rules, seconds)
+        slot.isolated, slot.replicas, slot.terms = opened.isolated, opened.replicas, wish.terms
         slot.number = opened.number
+        if opened.apart is not None:
+            opened.apart.on_given_up = self._wake.set
         if opened.isolated is not None:
-            slot.isolated = opened.isolated
-            slot.isolated.on_given_up = self._wake.set
-            slot.batcher.refusal = slot.isolated.suspects.refusal
-        slot.load_seconds = time.perf_counter() - started
+            batcher.caller.refusal = opened.isolated.suspects.refusal
+        if opened.replicas is not None:
+            opened.replicas.on_changed = self.on_changed
+            opened.replicas.has_room = lambda more: more <= self.free_bytes()
+            opened.replicas.on_resized = lambda size: _charge(slot, opened, size)
+            opened.replicas.attach(batcher)
+        slot.equip(opened.manifest, batcher, rules.request_timeout_seconds)
+
+    def _refit(self, slot: Slot, wish: Aspired) -> None:
+        """Let a ready version run as it shall. Until it can, and when it cannot, it runs as it does."""
+        terms, now = wish.terms, slot.terms
+        try:
+            if slot.replicas is not None and terms is not None and now is not None and now.resources == terms.resources:
+                slot.replicas.adjust(terms)
+                slot.terms = terms
+            else:
+                opened = self._open_warm(slot, wish)
+                former = slot.engine
+                self._equip(slot, wish, *opened)
+                self._retired.add(former)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a model is foreign code; this process goes on
+            self._refuse(slot, terms, error)
+        else:
+            slot.refused, slot.refusal, slot.refused_times = None, "", 0
+            _log.info("`%s` runs %s now", slot.ref, _mode(slot))
+        self.on_changed()
+
+    def _refuse(self, slot: Slot, terms: Deployed | None, error: BaseException) -> None:
+        """Note that a version cannot run as it shall; it is tried again after a pause."""
+        slot.refused_times = slot.refused_times + 1 if slot.refused == terms else 1
+        hangs = any(hanging is slot for hanging, _ in self._hanging)
+        slot.refit_at = math.inf if hangs else time.monotonic() + pause_after(slot.refused_times)
+        slot.refused, slot.refusal = terms, _in_words(error)
+        _log.error("`%s` cannot run as it shall: %s", slot.ref, slot.refusal)
 
     def _send(self, slot: Slot, call: Callable[[], T], deadline: float) -> T:
         """Run foreign code on a thread of its own, and leave it behind when it hangs."""
@@ -277,7 +355,7 @@ class Loader:
             counters=slot.counters,
             expected_seconds=seconds if math.isfinite(seconds) else 0.0,
         )
-        batcher.staged = opened.staged
+        batcher.caller.staged = opened.staged
         return batcher
 
     def _unload(self, name: str, version: str) -> None:
@@ -291,6 +369,7 @@ class Loader:
         """Give up a version whose process keeps ending. Former versions answer in its stead, if there are any."""
         _log.error("`%s` is not served any more: %s", slot.ref, problem)
         slot.failures += 1
+        slot.refused = slot.terms
         slot.retry_at = time.monotonic() + QUARANTINE_SECONDS
         self._quarantined.append(slot)
         self._slots.advance(slot, State.FAILED, problem)
@@ -298,13 +377,13 @@ class Loader:
     def _free_quarantined(self) -> None:
         for slot in self._quarantined:
             if slot.idle:
-                _release(slot)
+                slot.engine.close()
                 slot.size_bytes = 0
         self._quarantined = [slot for slot in self._quarantined if slot.size_bytes]
 
     def _free(self, slot: Slot) -> None:
         self._slots.advance(slot, State.UNLOADING)
-        _release(slot)
+        slot.engine.close()
         del slot.batcher  # the last reference to the model, unless its answers or it itself still hold some of it
         self._slots.advance(slot, State.GONE)
         self._leftovers.add(slot)
@@ -319,13 +398,10 @@ def _verify(opened: OpenedVersion, slot: Slot) -> None:
         verify(opened, opened.golden, slot.ref)
 
 
-def _release(slot: Slot) -> None:
-    """End the threads and the process of a slot that nobody uses."""
-    if slot.isolated is not None:
-        slot.isolated.kill()  # first: the thread may wait for it
-    slot.batcher.close()
-    if slot.isolated is not None:
-        slot.isolated.close()
+def _charge(slot: Slot, opened: OpenedVersion, size_bytes: int) -> None:
+    """Charge memory to a slot, unless it has other replicas by now."""
+    if slot.replicas is opened.replicas:
+        slot.size_bytes = size_bytes
 
 
 def pause_after(failures: int) -> float:
@@ -334,13 +410,29 @@ def pause_after(failures: int) -> float:
 
 
 def _view(slot: Slot) -> SlotView:
-    return SlotView(slot.name, slot.version, slot.digest, slot.state, slot.size_bytes, slot.retry_at)
+    return SlotView(
+        slot.name,
+        slot.version,
+        slot.digest,
+        slot.state,
+        slot.size_bytes,
+        slot.retry_at,
+        slot.terms,
+        slot.refused,
+        slot.refit_at,
+    )
 
 
 def _mode(slot: Slot) -> str:
+    if slot.replicas is not None:
+        return "in replicas"
     if slot.isolated is not None:
         return "in a process of its own"
     return "on the event loop" if slot.batcher.inline else "on a thread of its own"
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _in_words(error: BaseException) -> str:

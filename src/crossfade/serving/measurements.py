@@ -194,6 +194,7 @@ def _of_versions(slots: list[Slot], cached: bool, unserved: Mapping[str, int]) -
     yield from _of_batches(slots)
     yield _of_lookups(slots if cached else [])
     yield _of_model_processes(slots)
+    yield from _of_replicas(slots)
 
 
 def _of_requests(slots: list[Slot], unserved: Mapping[str, int]) -> Iterator[Metric]:
@@ -282,6 +283,29 @@ def _of_model_processes(slots: list[Slot]) -> Metric:
             for reason, count in slot.isolated.ends.copy().items():
                 ends.add_metric((*slot.key, reason), count)
     return ends
+
+
+def _of_replicas(slots: list[Slot]) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "crossfade_replicas",
+        "Copies of versions that deployments ask for: `wanted`; those that are `ready`; left alone because they fail "
+        "more than others (`ejected`); being started again (`restarting`).",
+        labels=(*_LABELS, "state"),
+    )
+    restarts = CounterMetricFamily("crossfade_replica_restarts", "Copies that were started again.", labels=_LABELS)
+    ejections = CounterMetricFamily("crossfade_replica_ejections", "Copies that were left alone.", labels=_LABELS)
+    busy = GaugeMetricFamily(
+        "crossfade_replica_utilisation", "Fraction of their time that copies are busy.", labels=_LABELS
+    )
+    for slot in slots:
+        if slot.replicas is not None:
+            report = slot.replicas.report()
+            for state in ("wanted", "ready", "ejected", "restarting"):
+                states.add_metric((*slot.key, state), getattr(report.replicas, state))
+            restarts.add_metric(slot.key, report.restarts)
+            ejections.add_metric(slot.key, report.ejections)
+            busy.add_metric(slot.key, report.utilisation)
+    yield from (states, restarts, ejections, busy)
 
 
 def _of_lookups(slots: list[Slot]) -> Metric:

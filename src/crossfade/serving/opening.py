@@ -6,7 +6,8 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,16 +16,21 @@ from crossfade.core.tensors import DTYPES, Signature, Tensors, TensorSpec
 from crossfade.errors import PredictionError
 from crossfade.registry.ensembles.document import FLAVOR as ENSEMBLE
 from crossfade.registry.flavors.port import Trust, TrustPolicy
-from crossfade.registry.golden import GoldenRequests
+from crossfade.registry.golden import GoldenRequests, verify
 from crossfade.registry.loading import load_golden, load_pipeline, read_manifest
 from crossfade.registry.placement import Placement
 from crossfade.registry.port import RegistryBackend
 from crossfade.registry.trust import trust_of
 from crossfade.registry.versions import Manifest
-from crossfade.serving.batching import Predict, Staged
+from crossfade.serving.calling import Predict, Staged
 from crossfade.serving.isolation.host import IsolatedModel, isolate
 from crossfade.serving.isolation.nursery import Nursery
+from crossfade.serving.replicas.lane import Question
+from crossfade.serving.replicas.port import Runner
+from crossfade.serving.replicas.replica_set import ReplicaSet
+from crossfade.serving.retired import Apart
 from crossfade.settings import ModelRules, ServingSettings
+from crossfade.traffic.deployed import Deployed
 from crossfade.traffic.snapshot import Aspired
 
 _TIMED_CALLS = 7
@@ -42,6 +48,7 @@ class OpenedVersion(msgspec.Struct, frozen=True):
         staged: Where `predict` says how long its parts took, if it does.
         waits: Whether a call may wait for something other than a processor, which the event loop must not.
         isolated: The model, when it runs in a process of its own; whoever holds the version closes it.
+        replicas: The same, when it runs in several, of which `predict` asks the first.
     """
 
     manifest: Manifest
@@ -51,11 +58,17 @@ class OpenedVersion(msgspec.Struct, frozen=True):
     staged: Staged | None = None
     waits: bool = False
     isolated: IsolatedModel | None = None
+    replicas: ReplicaSet | None = None
+
+    @property
+    def apart(self) -> Apart | None:
+        """The model, when it runs outside of this process."""
+        return self.isolated or self.replicas
 
     def close(self) -> None:
-        """End its process, if it has one."""
-        if self.isolated is not None:
-            self.isolated.close()
+        """End its processes, if it has some."""
+        if self.apart is not None:
+            self.apart.close()
 
 
 Opener = Callable[[str, Aspired], OpenedVersion]
@@ -70,11 +83,18 @@ class VersionOpener:
         policy: What is trusted.
         settings: Which versions run in processes of their own.
         nursery: Where those processes come from.
+        runner: What makes replicas run.
     """
 
     def __init__(
-        self, backend: RegistryBackend, policy: TrustPolicy, settings: ServingSettings, nursery: Nursery
+        self,
+        backend: RegistryBackend,
+        policy: TrustPolicy,
+        settings: ServingSettings,
+        nursery: Nursery,
+        runner: Runner,
     ) -> None:
+        self._runner = runner
         self._backend = backend
         self._policy = policy
         self._settings = settings
@@ -85,11 +105,14 @@ class VersionOpener:
 
         Raises:
             CorruptBlobError: A blob is missing or damaged.
+            InsufficientResourcesError: The machine has not got what its deployment wants.
             LoadFailedError: It cannot be loaded.
             CrossfadeError: What else loading raises.
         """
         manifest = read_manifest(self._backend.blobs, wish.manifest_digest, f"{name}:{wish.version}")
         golden = load_golden(manifest, self._backend.blobs)
+        if wish.terms is not None:
+            return self._replicated(manifest, golden, wish.number, wish.terms)
         return self._opened(manifest, golden, wish.number)
 
     @contextmanager
@@ -117,6 +140,21 @@ class VersionOpener:
             isolated.close()
             raise
         return OpenedVersion(manifest, isolated.pipeline().predict, golden, number, isolated, True, isolated)
+
+    def _replicated(
+        self, manifest: Manifest, golden: GoldenRequests | None, number: int, terms: Deployed
+    ) -> OpenedVersion:
+        self._runner.most(terms)
+        with ExitStack() as opening:
+            template = self._runner.prepare(manifest, terms)
+            opening.callback(template.close)
+            first = template.replica(0)
+            opening.callback(first.close)
+            first.start()
+            question = Question(lambda predict: prove(predict, manifest, golden))
+            replicas = ReplicaSet(template, first, terms, self._runner.most, question, manifest.ref)
+            opening.pop_all()
+        return OpenedVersion(manifest, first.predict, golden, number, first, waits=True, replicas=replicas)
 
     def _needs_process(self, manifest: Manifest, rules: ModelRules) -> bool:
         """Tell whether a version runs in a process of its own: as the rules say, else when any part of it is code."""
@@ -147,6 +185,23 @@ def warm_up(opened: OpenedVersion, requests: int) -> float:
         if golden is not None:
             raise
         return math.inf
+
+
+def prove(predict: Predict, manifest: Manifest, golden: GoldenRequests | None) -> None:
+    """Ask a copy of a version its golden requests; without some, only see that it answers something.
+
+    Raises:
+        CrossfadeError: It fails.
+    """
+    if golden is not None:
+        verify(_Asked(predict), golden, manifest.ref)
+        return
+    with suppress(PredictionError):  # it need not like zeros
+        predict(zeros(manifest.signature), frozenset(spec.name for spec in manifest.signature.outputs))
+
+
+class _Asked(NamedTuple):
+    predict: Predict
 
 
 def _median_seconds(call: Callable[[], object]) -> float:

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 import msgspec
 
 from crossfade.serving.slots import State
+from crossfade.traffic.deployed import Deployed
 from crossfade.traffic.snapshot import Aspired, Role
 
 _UNDER_WAY = frozenset({State.NEW, State.LOADING, State.WARMING})
@@ -32,10 +33,20 @@ class SlotView(msgspec.Struct, frozen=True):
     state: State
     size_bytes: int = 0
     retry_at: float = 0.0
+    terms: Deployed | None = None
+    refused: Deployed | None = None
+    refit_at: float = 0.0
 
 
 class Load(msgspec.Struct, frozen=True):
     """Load a version (again, when a slot of it failed)."""
+
+    name: str
+    aspired: Aspired
+
+
+class Refit(msgspec.Struct, frozen=True):
+    """Let a ready version run as it shall, instead of as it does."""
 
     name: str
     aspired: Aspired
@@ -50,7 +61,7 @@ class Unload(msgspec.Struct, frozen=True):
 
 def next_action(
     slots: Collection[SlotView], aspired: Mapping[str, tuple[Aspired, ...]], free_bytes: int, now: float
-) -> Load | Unload | None:
+) -> Load | Unload | Refit | None:
     """Return the next step, or None when there is nothing to do or something has to end first.
 
     Args:
@@ -76,6 +87,8 @@ def next_action(
         if load.aspired.role is not Role.WARM:
             too_large = load
             break
+    for refit in plan.refits():
+        return refit
     for slot in plan.superfluous():
         return Unload(slot.name, slot.version)
     return None if too_large is None else _make_room(too_large, plan, free_bytes)
@@ -116,6 +129,15 @@ class _Plan:
             slot = self._there.get((name, version))
             if slot is None or (slot.state is State.FAILED and slot.retry_at <= self._now):
                 yield Load(name, wish)
+
+    def refits(self) -> Iterator[Refit]:
+        """What answers, and shall run otherwise; what could not before long ago is left as it is for a while."""
+        for (name, version), wish in self._wished.items():
+            slot = self._there.get((name, version))
+            if slot is None or slot.state is not State.READY or slot.terms == wish.terms:
+                continue
+            if slot.refused != wish.terms or slot.refit_at <= self._now:
+                yield Refit(name, wish)
 
     def superfluous(self) -> Iterator[SlotView]:
         """Ready slots that nobody wishes for and nobody needs."""

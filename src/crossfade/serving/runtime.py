@@ -31,6 +31,7 @@ from crossfade.serving.measurements import Measurements
 from crossfade.serving.observing import open_observer
 from crossfade.serving.opening import Opener, VersionOpener
 from crossfade.serving.prediction import PredictionService
+from crossfade.serving.replicas.local import LocalRunner
 from crossfade.serving.slots import SlotTable
 from crossfade.settings import Settings
 from crossfade.storage.database import Database
@@ -84,10 +85,19 @@ class ServingRuntime:
         process = new_process_id()
         self.follower = SnapshotFollower(backend, database, serving, kept, process)
         self._nursery = open_nursery(settings)
-        versions = VersionOpener(backend, trust_policy(settings.registry), serving, self._nursery)
+        policy = trust_policy(settings.registry)
+        runner = LocalRunner(backend.blobs, policy, settings, self._nursery)
+        versions = VersionOpener(backend, policy, serving, self._nursery, runner)
         self.open_model = versions.open_model
         self._loader = Loader(self.slots, opener or versions.open, serving)
-        self._heartbeat = Heartbeat(Fleet(database, serving), serving, self._loader.report, process=process)
+        self._heartbeat = Heartbeat(
+            Fleet(database, serving),
+            serving,
+            self._loader.report,
+            deployments=self._loader.deployments,
+            process=process,
+        )
+        self._loader.on_changed = self._heartbeat.report_soon
         self._cache = open_response_cache(settings, database)
         self._cache_settings = settings.cache
         self._observer = open_observer(settings, database)

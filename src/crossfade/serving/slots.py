@@ -21,7 +21,10 @@ from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Batcher
 from crossfade.serving.counters import Counters
 from crossfade.serving.isolation.host import IsolatedModel
+from crossfade.serving.replicas.replica_set import ReplicaSet
+from crossfade.serving.retired import Apart, Engine
 from crossfade.serving.waiting import Priority
+from crossfade.traffic.deployed import Deployed
 
 Key = tuple[str, str]
 """(model, semver)"""
@@ -66,6 +69,10 @@ class Slot:
         leases: Requests under way.
         number: The version's order of registration.
         isolated: Its model, when that runs in a process of its own.
+        replicas: Its model, when that runs in several.
+        terms: How a deployment says that it runs, and it does.
+        refused, refusal: How it was to run last and could not, and why; `refused_times` in a row.
+        refit_at: When that may be tried again, on the monotonic clock.
         counters: What it did for those who asked.
         shadows: What it did with copies of requests.
         manifest, signature, outputs, batcher, timeout_seconds: Set before it is ready.
@@ -85,12 +92,18 @@ class Slot:
         "number",
         "outputs",
         "problem",
+        "refit_at",
+        "refusal",
+        "refused",
+        "refused_times",
+        "replicas",
         "requested_at",
         "retry_at",
         "shadows",
         "signature",
         "size_bytes",
         "state",
+        "terms",
         "timeout_seconds",
         "version",
     )
@@ -115,6 +128,12 @@ class Slot:
         self.leases = 0
         self.number = 0
         self.isolated: IsolatedModel | None = None
+        self.replicas: ReplicaSet | None = None
+        self.terms: Deployed | None = None
+        self.refused: Deployed | None = None
+        self.refusal = ""
+        self.refused_times = 0
+        self.refit_at = 0.0
         self.counters = Counters()
         self.shadows = Counters()
 
@@ -127,6 +146,21 @@ class Slot:
     def ref(self) -> str:
         """`name:1.2.0`."""
         return f"{self.name}:{self.version}"
+
+    @property
+    def apart(self) -> Apart | None:
+        """Its model, when that runs outside of this process."""
+        return self.isolated or self.replicas
+
+    @property
+    def engine(self) -> Engine:
+        """What it answers with now."""
+        return Engine(self.batcher, self.apart, self.size_bytes)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that its replicas have used, when it has some."""
+        return 0.0 if self.replicas is None else self.replicas.cpu_seconds
 
     @property
     def idle(self) -> bool:

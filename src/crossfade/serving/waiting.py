@@ -10,6 +10,7 @@ Source: adaptive LIFO (Maurer, Fail at Scale, ACM Queue 13(8), 2015, https://doi
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -20,6 +21,11 @@ from crossfade.core.tensors import Tensors, row_count
 from crossfade.serving.tracing import CURRENT
 
 _LIFO_BATCHES = 2
+
+
+def _never() -> bool:
+    """Tell that nobody stops."""
+    return False
 
 
 class Priority(IntEnum):
@@ -61,7 +67,7 @@ class Request:
 
 
 class WaitingLine:
-    """Filled on the event loop, emptied by one thread.
+    """Filled on the event loop, emptied by one thread or several.
 
     Args:
         max_rows: Rows of one batch; a single request may have more.
@@ -73,7 +79,7 @@ class WaitingLine:
         self._max_delay = max_delay_seconds
         self._lines: tuple[deque[Request], ...] = tuple(deque() for _ in Priority)
         self._rows = [0] * len(Priority)
-        self._taken_rows = 0
+        self._taken: dict[object, int] = {}
         self._changed = threading.Condition()
         self._closed = False
 
@@ -82,8 +88,8 @@ class WaitingLine:
         return sum(map(len, self._lines))
 
     def rows_before(self, priority: Priority) -> int:
-        """Return how many rows go before a new request of this priority, those of the batch taken last included."""
-        return self._taken_rows + sum(self._rows[: priority + 1])
+        """Return how many rows go before a new request of this priority, those of the batches taken last included."""
+        return sum(self._taken.copy().values()) + sum(self._rows[: priority + 1])
 
     def put(self, request: Request) -> None:
         """Add a request at the end of the line."""
@@ -92,30 +98,71 @@ class WaitingLine:
             self._rows[request.priority] += request.rows
             self._changed.notify()
 
+    def put_back(self, requests: list[Request], *, taker: object = None) -> None:
+        """Undo a `take`: the requests go first again."""
+        with self._changed:
+            self._taken.pop(taker, None)
+            for request in reversed(requests):
+                self._lines[request.priority].appendleft(request)
+                self._rows[request.priority] += request.rows
+            self._changed.notify()
+
     def close(self) -> None:
         """Let `take` return what is there, and then nothing."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def take(self, estimate: Callable[[int], float]) -> list[Request]:
+    def wake(self) -> None:
+        """Let everybody who waits in `take` look whether they shall stop."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def take(
+        self,
+        estimate: Callable[[int], float],
+        *,
+        taker: object = None,
+        sharers: int = 1,
+        until: float = math.inf,
+        stopped: Callable[[], bool] = _never,
+    ) -> list[Request]:
         """Wait until somebody is there, and remove who goes next together.
 
         Args:
             estimate: rows -> seconds that a batch of them takes: a batch grows only while everybody in it is still
                 answered in time.
+            taker: Who takes: what it took before is done.
+            sharers: How many take. Each gets its share of what waits, so that none is idle while another has much.
+            until: When waiting ends, on the monotonic clock.
+            stopped: Ends waiting, too, as soon as it is true and `wake` has been called.
 
         Returns:
-            At least one request, whether or not it is too late by now; nothing once the line is closed and empty.
+            At least one request, whether or not it is too late by now; nothing once the line is closed and empty, or
+            when waiting ended before.
         """
         with self._changed:
-            while not self and not self._closed:
-                self._changed.wait()
-            if self._max_delay and self and not self._closed:
-                self._await_company()
-            batch = self._next_batch(estimate, time.monotonic())
-            self._taken_rows = sum(request.rows for request in batch)
+            self._taken.pop(taker, None)
+            batch: list[Request] = []
+            while not batch and self._is_there(until, stopped):
+                if self._max_delay and not self._closed:
+                    self._await_company()
+                share = math.ceil(sum(self._rows) / max(1, sharers))
+                batch = self._next_batch(estimate, time.monotonic(), max(1, min(self.max_rows, share)))
+            if batch:
+                self._taken[taker] = sum(request.rows for request in batch)
             return batch
+
+    def _is_there(self, until: float, stopped: Callable[[], bool]) -> bool:
+        """Wait until somebody is there; tells whether that is so."""
+        while not stopped():
+            if self:
+                return True
+            left = None if until == math.inf else until - time.monotonic()
+            if self._closed or (left is not None and left <= 0):
+                return False
+            self._changed.wait(left)
+        return False
 
     def remove_expired(self, now: float) -> list[Request]:
         """Remove and return the requests whose deadline has passed."""
@@ -138,7 +185,7 @@ class WaitingLine:
             if left <= 0 or not self._changed.wait(left):
                 return
 
-    def _next_batch(self, estimate: Callable[[int], float], now: float) -> list[Request]:
+    def _next_batch(self, estimate: Callable[[int], float], now: float, max_rows: int) -> list[Request]:
         batch: list[Request] = []
         rows, deadline = 0, float("inf")
         for priority, line in enumerate(self._lines):
@@ -148,7 +195,7 @@ class WaitingLine:
                 late = request.deadline <= now
                 together = rows + request.rows
                 sooner = min(deadline, request.deadline)
-                if rows and not late and (together > self.max_rows or now + estimate(together) > sooner):
+                if rows and not late and (together > max_rows or now + estimate(together) > sooner):
                     return batch
                 line.pop() if newest_first else line.popleft()
                 self._rows[priority] -= request.rows

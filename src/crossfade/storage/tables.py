@@ -228,6 +228,7 @@ processes = Table(
     Column("seen_at", String(27), nullable=False, comment="heartbeat"),
     Column("revision", BigInteger, nullable=False, comment="of the snapshot it answers with"),
     Column("slots", Text, nullable=False, comment='JSON: {"name:1.0.0": ["ready", ""]}, state and problem'),
+    Column("deployments", Text, nullable=False, server_default="[]", comment="JSON: `DeploymentReport`s"),
 )
 
 jobs = Table(
@@ -716,4 +717,27 @@ silences = Table(
     Column("body", Text, nullable=False, comment="JSON: `Silence`"),
     Index("silences_by_end", "ends_at"),
     comment="alerts that nobody is told of for a while",
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="revision of its creation: the order of deployments"),
+    Column("model", String(64), nullable=False),
+    Column("environment", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("generation", BigInteger, nullable=False, comment="grows whenever something else shall run"),
+    Column("spec", Text, nullable=False, comment="canonical JSON: what shall run"),
+    Column("previous", Text, comment="what ran before, while it may be gone back to"),
+    Column("failure", Text, comment="JSON: what was gone back from last, when and why"),
+    Column("reason", Text, nullable=False, server_default="", comment="of the newest change"),
+    Column("created_at", String(27), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("changed_at", String(27), nullable=False, comment="when this generation began"),
+    Column("changed_by", String(128), nullable=False),
+    Index("deployments_by_number", "number", unique=True),
+    Index("deployments_by_model", "model", "number"),
+    Index("deployments_by_status", "status", "number"),
+    comment="how versions run",
 )

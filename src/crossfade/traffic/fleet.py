@@ -22,6 +22,7 @@ from crossfade.storage.database import Database
 from crossfade.storage.tables import processes
 from crossfade.storage.times import from_text, to_text
 from crossfade.traffic.candidates import Candidate, add_candidate, is_candidate, remove_candidate, sweep_candidates
+from crossfade.traffic.deployed import DeploymentReport
 from crossfade.traffic.machine import has_ended
 
 READY = "ready"
@@ -79,8 +80,8 @@ class Fleet:
         """
         return tuple(process for process in self._all() if not self._is_gone(process))
 
-    def report(self, status: ProcessStatus) -> None:
-        """Store what a process says about itself."""
+    def report(self, status: ProcessStatus, deployments: tuple[DeploymentReport, ...] = ()) -> None:
+        """Store what a process says about itself, and about the replicas that it keeps."""
         row = {
             "process": status.process,
             "host": status.host,
@@ -89,10 +90,21 @@ class Fleet:
             "seen_at": to_text(status.seen_at),
             "revision": status.revision,
             "slots": msgspec.json.encode(status.slots).decode(),
+            "deployments": msgspec.json.encode(deployments).decode(),
         }
         with self._database.write() as connection:
             connection.execute(delete(processes).where(processes.c.process == status.process))
             connection.execute(insert(processes).values(row))
+
+    def deployments(self) -> dict[str, tuple[DeploymentReport, ...]]:
+        """Return what each process said last of the deployments that it runs, by the id of the process.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(select(processes.c.process, processes.c.deployments)).all()
+        return {row.process: msgspec.json.decode(row.deployments, type=tuple[DeploymentReport, ...]) for row in rows}
 
     def leave(self, process: str) -> None:
         """Forget a process that ends in good order."""

@@ -60,6 +60,7 @@ class Counts(msgspec.Struct, array_like=True):
         latency: Place among `LATENCY_BOUNDS` -> answered requests that took so long.
         queue_depth: Requests that wait for it, at the end.
         memory_bytes: Charged to it, at the end.
+        cpu_seconds: Processor time of its replicas, when it has some.
     """
 
     requests: int = 0
@@ -73,6 +74,7 @@ class Counts(msgspec.Struct, array_like=True):
     latency: dict[int, int] = {}
     queue_depth: int = 0
     memory_bytes: int = 0
+    cpu_seconds: float = 0.0
 
     def add(self, later: Counts) -> None:
         """Count what happened later in the same process, too."""
@@ -89,6 +91,7 @@ class Counts(msgspec.Struct, array_like=True):
         self.batches += other.batches
         self.batch_rows += other.batch_rows
         self.busy_seconds += other.busy_seconds
+        self.cpu_seconds += other.cpu_seconds
         for place, count in other.latency.items():
             self.latency[place] = self.latency.get(place, 0) + count
 

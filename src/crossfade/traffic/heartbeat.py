@@ -12,12 +12,15 @@ from crossfade.core.clock import Clock, utc_now
 from crossfade.errors import DatabaseUnavailableError, UnavailableError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.settings import ServingSettings
+from crossfade.traffic.deployed import DeploymentReport
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.machine import new_process_id
 
 _log = logging.getLogger(__name__)
 
 Slots = dict[str, tuple[str, str]]
+Deployments = Callable[[], tuple[DeploymentReport, ...]]
+"""Returns how the replicas of this process do."""
 State = Callable[[], tuple[int, Slots]]
 """Returns the revision in use and the slots; the slots must be at least as new as the revision."""
 
@@ -25,17 +28,32 @@ State = Callable[[], tuple[int, Slots]]
 class Heartbeat:
     """Reports this process from a thread of its own.
 
+    Args:
+        fleet: Where to.
+        settings: How often.
+        state: What to say of the versions that it holds.
+        clock: What time it is.
+        deployments: What to say of the replicas that it keeps.
+
     Attributes:
         process: The id that this process reports itself under.
     """
 
     def __init__(
-        self, fleet: Fleet, settings: ServingSettings, state: State, clock: Clock = utc_now, *, process: str = ""
+        self,
+        fleet: Fleet,
+        settings: ServingSettings,
+        state: State,
+        clock: Clock = utc_now,
+        deployments: Deployments = tuple,
+        *,
+        process: str = "",
     ) -> None:
         self.process = process or new_process_id()
         self._fleet = fleet
         self._seconds = settings.heartbeat_seconds
         self._state = state
+        self._deployments = deployments
         self._clock = clock
         self._host = socket.gethostname()
         self._started_at = clock()
@@ -78,7 +96,8 @@ class Heartbeat:
                 seen_at=self._clock(),
                 revision=revision,
                 slots=slots,
-            )
+            ),
+            self._deployments(),
         )
 
     def _beat(self) -> None:

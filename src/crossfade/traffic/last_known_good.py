@@ -23,7 +23,7 @@ from crossfade.traffic.snapshot import Route, Snapshot
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "last-known-good.json"
-_FORMAT = 2
+_FORMAT = 3
 _TOUCH_SECONDS = 30.0
 """How often the file says that it is still the newest; its age is known that exactly."""
 

@@ -33,6 +33,7 @@ from crossfade.storage.tables import (
     cache_generations,
     candidates,
     changes,
+    deployments,
     experiments,
     jobs,
     layers,
@@ -40,6 +41,7 @@ from crossfade.storage.tables import (
     safety_policies,
 )
 from crossfade.traffic.allocation.allocation import Layer
+from crossfade.traffic.deployed import Deployed, wishes_of
 from crossfade.traffic.routing import ExperimentRoute, Router, Traffic
 
 _HISTORY = 100
@@ -58,11 +60,13 @@ class Role(IntEnum):
     """An alias points to it."""
     VARIANT = 1
     """An experiment or a rollout sends requests to it, or a safety policy falls back to it."""
-    CANDIDATE = 2
+    DEPLOYED = 2
+    """A deployment says how it runs."""
+    CANDIDATE = 3
     """An alias is about to point to it."""
-    JOB = 3
+    JOB = 4
     """A batch job is not finished that it answers."""
-    WARM = 4
+    WARM = 5
     """It was champion, and a rollback shall be fast."""
 
 
@@ -76,6 +80,7 @@ class Aspired(msgspec.Struct, frozen=True):
         role: Why.
         requested_at: When a switch asked for it as a candidate: a new request deserves a new attempt.
         number: Its order of registration.
+        deployments: How it shall run in serving processes of some environments; elsewhere as it would without.
     """
 
     version: str
@@ -84,6 +89,19 @@ class Aspired(msgspec.Struct, frozen=True):
     role: Role
     requested_at: str = ""
     number: int = 0
+    deployments: tuple[Deployed, ...] = ()
+
+    def within(self, environment: str) -> Aspired | None:
+        """Return what the processes of an environment shall have of it, with its oldest deployment there; or None."""
+        there = tuple(each for each in self.deployments if each.environment == environment)[:1]
+        if self.role is Role.DEPLOYED and not there:
+            return None
+        return self if there == self.deployments else msgspec.structs.replace(self, deployments=there)
+
+    @property
+    def terms(self) -> Deployed | None:
+        """How it shall run, when a deployment says so; of a wish within an environment."""
+        return self.deployments[0] if self.deployments else None
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -248,7 +266,9 @@ class SnapshotSource:
         running = select(experiments.c.model, experiments.c.routing).where(experiments.c.status.in_(ROUTED))
         released = select(rollouts.c.subject, rollouts.c.routing).where(_UNDER_WAY)
         policies = select(safety_policies.c.model, safety_policies.c.spec)
+        deployed = select(deployments.c.model, deployments.c.generation, deployments.c.spec, deployments.c.previous)
         if names is not None:
+            deployed = deployed.where(deployments.c.model.in_(names))
             requests = requests.where(candidates.c.model.in_(names))
             invalidations = invalidations.where(cache_generations.c.model.in_(names))
             unfinished = unfinished.where(jobs.c.model.in_(names))
@@ -270,6 +290,8 @@ class SnapshotSource:
             for row in connection.execute(policies):
                 chain = msgspec.json.decode(row.spec, type=SafetyPolicySpec).fallback
                 notes[row.model].variants.extend(step.version for step in chain if isinstance(step, OtherVersion))
+            for row in connection.execute(deployed.order_by(deployments.c.number)):
+                notes[row.model].deployed.extend(wishes_of(row.generation, row.spec, row.previous))
         return notes
 
     def _route(self, model: RegisteredModel, notes: _Notes) -> Route:
@@ -277,9 +299,13 @@ class SnapshotSource:
         reading = _Reading(self._backend, model.name)
         former = {alias: reading.former(alias, current) for alias, current in model.aliases.items()}
         champion = model.aliases.get(CHAMPION)
+        deployed: defaultdict[str, list[Deployed]] = defaultdict(list)
+        for version, terms in notes.deployed:
+            deployed[model.aliases.get(version, version)].append(terms)
         wanted = dict.fromkeys(former.get(CHAMPION, ())[: self._keep_previous], Role.WARM)
         wanted |= dict.fromkeys(notes.jobs, Role.JOB)
         wanted |= dict.fromkeys(requested, Role.CANDIDATE)
+        wanted |= dict.fromkeys(deployed, Role.DEPLOYED)
         wanted |= dict.fromkeys(notes.variants, Role.VARIANT)
         wanted |= dict.fromkeys(model.aliases.values(), Role.ACTIVE)
         urgent = sorted(wanted, key=lambda semver: (wanted[semver], semver != champion))
@@ -296,6 +322,7 @@ class SnapshotSource:
                     wanted[semver],
                     requested.get(semver, ""),
                     version.number,
+                    tuple(deployed.get(semver, ())),
                 )
                 for semver, version in found.items()
                 if version is not None
@@ -310,13 +337,15 @@ class SnapshotSource:
 class _Notes:
     """What the database says about one model besides its record.
 
-    Wishes (semver -> when), invalidations, and the semvers that jobs, experiments and safety policies need.
+    Wishes (semver -> when), invalidations, the semvers that jobs, experiments, rollouts and safety policies need, and
+    what deployments name.
     """
 
     requested: dict[str, str] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     jobs: list[str] = field(default_factory=list)
     variants: list[str] = field(default_factory=list)
+    deployed: list[tuple[str, Deployed]] = field(default_factory=list)
 
 
 class _Versions(msgspec.Struct):

@@ -19,6 +19,7 @@ from crossfade.web.api import (
     blobs,
     cache,
     configs,
+    deployments,
     experiments,
     jobs,
     models,
@@ -35,7 +36,7 @@ from crossfade.web.reference import render_reference
 from crossfade.web.security import ControlGuard
 
 API = "/api/v1"
-_PARTS = (
+PARTS = (
     models,
     versions,
     aliases,
@@ -43,12 +44,14 @@ _PARTS = (
     jobs,
     experiments,
     rollouts,
+    deployments,
     configs,
     safety,
     alerts,
     cache,
     system,
 )
+"""Where the routes are, in the order of the documentation."""
 
 
 def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:
@@ -83,7 +86,7 @@ def create_control_plane(platform: Platform) -> FastAPI:
     app.state.platform = platform
     app.state.upload_places = asyncio.Semaphore(blobs.CONCURRENT_UPLOADS)
     problems.install(app)
-    for part in _PARTS:
+    for part in PARTS:
         app.include_router(part.routes, prefix=API)
 
     def openapi() -> dict[str, Any]:

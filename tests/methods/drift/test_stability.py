@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.methods.drift.stability import Reference, Window, stability_index
+from crossfade.methods.drift.stability import ReferenceSample, Window, stability_index
 
-EVEN = Reference((0.0,), (0.5, 0.5), 1000)
+EVEN = ReferenceSample((0.0,), (0.5, 0.5), 1000)
 
 
 def slow_index(reference, values):
@@ -27,7 +27,7 @@ def slow_index(reference, values):
 
 
 def test_bins_of_a_sample_hold_about_the_same_share():
-    reference = Reference.of(np.random.default_rng(1).normal(size=10_000).tolist(), bins=10)
+    reference = ReferenceSample.of(np.random.default_rng(1).normal(size=10_000).tolist(), bins=10)
     assert len(reference.shares) == 10
     assert reference.size == 10_000
     assert all(0.095 < share < 0.105 for share in reference.shares)
@@ -35,14 +35,14 @@ def test_bins_of_a_sample_hold_about_the_same_share():
 
 
 def test_values_that_are_equal_make_fewer_bins():
-    reference = Reference.of([0.0] * 80 + [1.0] * 20, bins=10)
+    reference = ReferenceSample.of([0.0] * 80 + [1.0] * 20, bins=10)
     assert reference.edges == (0.0, 1.0)
     assert reference.shares == (0.0, 0.8, 0.2)
     assert reference.problem() == ""
 
 
 def test_one_value_only_makes_two_bins_of_which_one_is_empty():
-    reference = Reference.of([5.0] * 100)
+    reference = ReferenceSample.of([5.0] * 100)
     assert reference.edges == (5.0,)
     assert reference.shares == (0.0, 1.0)
 
@@ -50,21 +50,21 @@ def test_one_value_only_makes_two_bins_of_which_one_is_empty():
 @pytest.mark.parametrize("values", [[], [1.0] * 99, [1.0] * 99 + [math.nan], [1.0] * 99 + [math.inf]])
 def test_what_is_too_little_or_not_finite_makes_no_reference(values):
     with pytest.raises(ValueError, match="at least 100 finite values"):
-        Reference.of(values)
+        ReferenceSample.of(values)
 
 
 @pytest.mark.parametrize(
     ("reference", "problem"),
     [
-        (Reference((), (1.0,)), "at least one finite edge"),
-        (Reference((0.0,), (1.0,)), "one share more than edges"),
-        (Reference((math.nan,), (0.5, 0.5)), "finite"),
-        (Reference((0.0,), (math.inf, 0.5)), "finite"),
-        (Reference((1.0, 1.0), (0.2, 0.3, 0.5)), "edges ascend"),
-        (Reference((1.0, 0.0), (0.2, 0.3, 0.5)), "edges ascend"),
-        (Reference((0.0,), (-0.5, 1.5)), "not negative"),
-        (Reference((0.0,), (0.5, 0.4)), "add up to 1"),
-        (Reference((0.0,), (0.5, 0.5), -1), "a size is not negative"),
+        (ReferenceSample((), (1.0,)), "at least one finite edge"),
+        (ReferenceSample((0.0,), (1.0,)), "one share more than edges"),
+        (ReferenceSample((math.nan,), (0.5, 0.5)), "finite"),
+        (ReferenceSample((0.0,), (math.inf, 0.5)), "finite"),
+        (ReferenceSample((1.0, 1.0), (0.2, 0.3, 0.5)), "edges ascend"),
+        (ReferenceSample((1.0, 0.0), (0.2, 0.3, 0.5)), "edges ascend"),
+        (ReferenceSample((0.0,), (-0.5, 1.5)), "not negative"),
+        (ReferenceSample((0.0,), (0.5, 0.4)), "add up to 1"),
+        (ReferenceSample((0.0,), (0.5, 0.5), -1), "a size is not negative"),
     ],
 )
 def test_what_is_wrong_with_a_reference_is_said(reference, problem):
@@ -92,7 +92,7 @@ def test_an_empty_bin_is_far_but_not_infinitely():
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=200))
 def test_the_index_is_the_definition(values):
-    reference = Reference((-1.0, 0.0, 1.0), (0.2, 0.3, 0.3, 0.2))
+    reference = ReferenceSample((-1.0, 0.0, 1.0), (0.2, 0.3, 0.3, 0.2))
     window = Window(reference, len(values), 1e9)
     for value in values:
         window.add(value)
@@ -107,7 +107,7 @@ def test_the_index_is_never_negative(counts):
 def test_noise_is_what_chance_makes():
     """Over many windows of the reference's own distribution, the mean of the index is near `noise`."""
     random = np.random.default_rng(3)
-    reference = Reference.of(random.normal(size=5000).tolist())
+    reference = ReferenceSample.of(random.normal(size=5000).tolist())
     seen = []
     for _ in range(200):
         counts = np.bincount(np.searchsorted(reference.edges, random.normal(size=500), "right"), minlength=10)
@@ -131,14 +131,14 @@ def test_nothing_is_said_before_the_window_is_full():
 
 def test_the_same_distribution_never_drifts():
     random = np.random.default_rng(4)
-    reference = Reference.of(random.normal(size=20_000).tolist())
+    reference = ReferenceSample.of(random.normal(size=20_000).tolist())
     window = Window(reference, 1000, 0.25)
     assert not any(feed(window, random.normal(size=50_000)))
 
 
 def test_a_shift_is_found_within_a_window_and_forgotten_after_another():
     random = np.random.default_rng(5)
-    reference = Reference.of(random.normal(size=20_000).tolist())
+    reference = ReferenceSample.of(random.normal(size=20_000).tolist())
     window = Window(reference, 1000, 0.25)
     feed(window, random.normal(size=2000))
     assert True in feed(window, random.normal(2, 1, size=1000))

@@ -25,7 +25,7 @@ _LEAST_SHARE = 1e-4
 """An empty bin counts as if it held so much: the logarithm of nothing is of no use."""
 
 
-class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReferenceSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What values looked like.
 
     Args:
@@ -39,14 +39,14 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int = 0
 
     @classmethod
-    def of(cls, values: Sequence[float], bins: int = 10) -> Reference:
+    def of(cls, values: Sequence[float], bins: int = 10) -> ReferenceSample:
         """Return the reference that some values make, in bins of about the same share.
 
         Raises:
             ValueError: There are fewer than ten per bin, or one is not finite.
 
         Example:
-            >>> Reference.of(range(100), bins=4).edges
+            >>> ReferenceSample.of(range(100), bins=4).edges
             (25.0, 50.0, 75.0)
         """
         numbers = sorted(map(float, values))
@@ -74,11 +74,11 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return len(self.edges) * (1 / window + (1 / self.size if self.size else 0.0))
 
 
-def stability_index(reference: Reference, counts: Sequence[int]) -> float:
+def stability_index(reference: ReferenceSample, counts: Sequence[int]) -> float:
     """Return the index of values counted by bin; 0 for none.
 
     Example:
-        >>> even = Reference((0.0,), (0.5, 0.5))
+        >>> even = ReferenceSample((0.0,), (0.5, 0.5))
         >>> stability_index(even, [50, 50]), round(stability_index(even, [90, 10]), 3)
         (0.0, 0.879)
     """
@@ -106,7 +106,7 @@ class Window:
     The index is calculated once for every twentieth of the window, and holds until the next time.
 
     Example:
-        >>> window = Window(Reference((0.0,), (0.5, 0.5)), size=20, threshold=0.2)
+        >>> window = Window(ReferenceSample((0.0,), (0.5, 0.5)), size=20, threshold=0.2)
         >>> [window.add(1.0) for _ in range(20)][-1]
         True
     """
@@ -124,7 +124,7 @@ class Window:
         "index",
     )
 
-    def __init__(self, reference: Reference, size: int, threshold: float) -> None:
+    def __init__(self, reference: ReferenceSample, size: int, threshold: float) -> None:
         self._reference = reference
         self._edges = reference.edges
         self._size = size

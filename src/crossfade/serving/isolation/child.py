@@ -21,7 +21,7 @@ from crossfade.registry.loading import load_pipeline
 from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.versions import Manifest
 from crossfade.serving.frames import decode_frame, encode_frame
-from crossfade.serving.isolation.confinement import Limits, confine
+from crossfade.serving.isolation.confinement import Limits, confine, limit_memory
 from crossfade.serving.isolation.messages import (
     MAX_FRAME_BYTES,
     MAX_PACKET_BYTES,
@@ -101,6 +101,10 @@ class ModelServer:
             return failure_of(error, self._ref)
 
     def _load(self, request: Load, fd: int) -> Reply:
+        if request.memory_bytes:
+            limit_memory(request.memory_bytes)
+        if request.gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(request.gpus)  # read when the first of them is used
         contents = decode_contents(_read_all(fd, 0, request.size))
         manifest = msgspec.json.decode(contents.manifest, type=Manifest)
         self._ref = manifest.ref

@@ -57,7 +57,7 @@ def confine(limits: Limits) -> tuple[str, ...]:
         The measures that this machine could not take.
     """
     os.nice(_NICENESS)
-    _limit(resource.RLIMIT_DATA, limits.memory_bytes)
+    limit_memory(limits.memory_bytes)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
@@ -72,6 +72,11 @@ def confine(limits: Limits) -> tuple[str, ...]:
         "seccomp": refuse_system_calls(os.getpid(), network=limits.network),
     }
     return tuple(measure for measure, success in taken.items() if not success)
+
+
+def limit_memory(private_bytes: int) -> None:
+    """Give up, for good, private memory beyond so much; never get any back."""
+    _limit(resource.RLIMIT_DATA, private_bytes)
 
 
 def _limit(what: int, value: int) -> None:

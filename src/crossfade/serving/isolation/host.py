@@ -62,6 +62,20 @@ _LOAD_SHARE = 0.9
 _MAX_ANSWER_BYTES = 256 * 2**20
 
 
+class Allowance(msgspec.Struct, frozen=True):
+    """What one model process gets of the machine; by default no less than every other.
+
+    Args:
+        memory_bytes: Private memory; 0 = as the settings say.
+        processors: Which processors its threads run on; none = all.
+        gpus: Which GPUs it sees; None = all.
+    """
+
+    memory_bytes: int = 0
+    processors: frozenset[int] = frozenset()
+    gpus: tuple[str, ...] | None = None
+
+
 class IsolatedModel:
     """A version that runs in a process of its own. As a flavor's `Runnable`, it is called from one thread at a time.
 
@@ -77,7 +91,8 @@ class IsolatedModel:
     Attributes:
         ends: How often a process ended, by reason.
         signature: Of the version.
-        suspects: Requests that ended its process.
+        suspects: Requests that ended its process; may be shared with other processes of the version.
+        hang_seconds: How long an answer may take before the process is ended.
         preprocess_seconds: How long the last call took until the model itself was called, as its process says.
         given_up: Why it is not tried any more, in words; empty while it is.
         on_given_up: Called then, on the thread that asked.
@@ -107,11 +122,13 @@ class IsolatedModel:
         self.on_given_up: Callable[[], None] = _nothing
         self.signature = signature
         self._load = load
+        self._processors: frozenset[int] = frozenset()
+        self._digest = digest
         self._files = files
         self._ref = ref
         self._nursery = nursery
         self._load_seconds = load_seconds
-        self._hang_seconds = hang_seconds
+        self.hang_seconds = hang_seconds
         self.suspects = Suspects(Fingerprints(os.urandom(32), digest, 0, signature), ref)
         self._crashes: deque[float] = deque()
         self._pause = _FIRST_PAUSE
@@ -153,6 +170,36 @@ class IsolatedModel:
             raise error_of(reply, self._ref)
         raise LoadFailedError(ref=self._ref, problem="its process did not say that it has loaded")
 
+    def another(self, allowance: Allowance) -> IsolatedModel:
+        """Return the same version for one more process: it shares the files, which lie in memory once, and suspects."""
+        model = IsolatedModel(
+            msgspec.structs.replace(self._load, memory_bytes=allowance.memory_bytes, gpus=allowance.gpus),
+            os.dup(self._files),
+            ref=self._ref,
+            signature=self.signature,
+            digest=self._digest,
+            nursery=self._nursery,
+            load_seconds=self._load_seconds,
+            hang_seconds=self.hang_seconds,
+        )
+        model._processors = allowance.processors
+        model.suspects = self.suspects
+        return model
+
+    def end(self, problem: str) -> None:
+        """End a process that lives and is of no use; the next one follows as after a crash. On the asking thread."""
+        self._crashed(ProcessEndedError("probe", problem))
+
+    def lost(self) -> str:
+        """Say how its process ended while nobody asked it anything; empty when it lives. On the asking thread."""
+        if not self._running:
+            return self.given_up or "it has no process yet"
+        error = self._running[0].end()
+        if error is None:
+            return ""
+        self._crashed(error)
+        return error.problem
+
     def pipeline(self) -> Pipeline:
         """Return what holds the answers of the model to its signature; it arranges its inputs itself."""
         return Pipeline(msgspec.structs.replace(self.signature, layout="tensors"), self, ref=self._ref)
@@ -174,13 +221,32 @@ class IsolatedModel:
         frame = encode_frame(inputs)
         if frame is None:
             raise PredictionError(ref=self._ref, problem="an input holds objects that are neither text nor bytes")
-        self._restart()
+        self.restart()
         try:
             return self._ask(frame, wanted)
         except ProcessEndedError as error:
             self.suspects.add(inputs, wanted)
             self._crashed(error)
             raise ModelCrashedError(ref=self._ref, problem=error.problem) from error
+
+    def restart(self) -> None:
+        """Start the process again if it has ended, after a pause that grows.
+
+        Raises:
+            ModelCrashedError: It cannot be started.
+            NotServedError: It has been given up.
+        """
+        if self._running:
+            return
+        if not self.given_up:
+            self._closing.wait(max(0.0, self._not_before - time.monotonic()))
+        if self.given_up:
+            raise NotServedError(ref=self._ref, problem=self.given_up)
+        try:
+            self.start()
+        except LoadFailedError as error:
+            self._crashed(ProcessEndedError("load", str(error.facts["problem"])))
+            raise ModelCrashedError(ref=self._ref, problem=f"it cannot be started again: {error}") from error
 
     def kill(self) -> None:
         """End the process, from any thread, and start no other; whoever waits for an answer gets an error."""
@@ -203,6 +269,7 @@ class IsolatedModel:
                 process.close()
                 raise ProcessEndedError("exit", self.given_up)
             self._running.append(process)
+            process.run_on(self._processors)
             process.send(self._load, self._files, seconds=self._load_seconds)
 
     def _ask(self, frame: bytes, wanted: frozenset[str]) -> Tensors:
@@ -236,8 +303,8 @@ class IsolatedModel:
 
     def _exchange(self, message: Message, fd: int | None = None) -> Reply:
         process = self._running[0]
-        process.send(message, fd, seconds=self._hang_seconds)
-        return process.receive(seconds=self._hang_seconds)
+        process.send(message, fd, seconds=self.hang_seconds)
+        return process.receive(seconds=self.hang_seconds)
 
     def _region_for(self, size: int) -> int | None:
         """Make sure of a region of so many bytes; returns its file descriptor when the process must be given it."""
@@ -252,20 +319,6 @@ class IsolatedModel:
             problem = f"there is no memory to share {size} bytes with its process ({error})"
             raise ModelCrashedError(ref=self._ref, problem=problem) from error
         return self._region.fd
-
-    def _restart(self) -> None:
-        """Start the process again if it has ended, after a pause that grows."""
-        if self._running:
-            return
-        if not self.given_up:
-            self._closing.wait(max(0.0, self._not_before - time.monotonic()))
-        if self.given_up:
-            raise NotServedError(ref=self._ref, problem=self.given_up)
-        try:
-            self.start()
-        except LoadFailedError as error:
-            self._crashed(ProcessEndedError("load", str(error.facts["problem"])))
-            raise ModelCrashedError(ref=self._ref, problem=f"it cannot be started again: {error}") from error
 
     def _crashed(self, error: ProcessEndedError) -> None:
         self._drop()
@@ -292,9 +345,23 @@ class IsolatedModel:
 
 
 def isolate(
-    manifest: Manifest, blobs: BlobReader, policy: TrustPolicy, settings: ServingSettings, nursery: Nursery
+    manifest: Manifest,
+    blobs: BlobReader,
+    policy: TrustPolicy,
+    settings: ServingSettings,
+    nursery: Nursery,
+    *,
+    placement: Placement | None = None,
 ) -> IsolatedModel:
     """Return a version that will run in a process of its own; `start` it, and close it.
+
+    Args:
+        manifest: The version.
+        blobs: Its bytes.
+        policy: What is trusted.
+        settings: How long it may take, and where it runs unless `placement` says so.
+        nursery: Where processes come from.
+        placement: Where it runs.
 
     Raises:
         CorruptBlobError: A blob is missing or damaged.
@@ -309,7 +376,7 @@ def isolate(
     }
     blobs_of = tuple(Blob(digest, len(data)) for digest, data in contents.items())
     rules = settings.of_model(manifest.name)
-    head = encode(Contents(manifest.encode(), blobs_of, policy, Placement(rules.device, rules.threads)))
+    head = encode(Contents(manifest.encode(), blobs_of, policy, placement or Placement(rules.device, rules.threads)))
     try:
         files = sealed_bytes([head, *contents.values()])
     except OSError as error:

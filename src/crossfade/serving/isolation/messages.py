@@ -80,6 +80,10 @@ class Load(Message, frozen=True):
     """Become a version. A piece of sealed memory comes along: its first bytes are `Contents`, the blobs follow."""
 
     size: int
+    memory_bytes: int = 0
+    """Private memory that it may have from now on; 0 = as the process was started with."""
+    gpus: tuple[str, ...] | None = None
+    """The GPUs that it may use; None = those that the server sees."""
 
 
 class Ask(Message, frozen=True):

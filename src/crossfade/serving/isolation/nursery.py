@@ -62,6 +62,11 @@ class Nursery:
         self._closed = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def memory_bytes(self) -> int:
+        """Private memory that a model process may have at most."""
+        return self._limits.memory_bytes
+
     def take(self, name: str) -> ModelProcess:
         """Return a confined process without a model, from the reserve if there is one.
 
@@ -187,11 +192,16 @@ class Nursery:
             os.close(fd)
 
 
+def process_bytes(settings: Settings) -> int:
+    """Return how much private memory a model process may have."""
+    share = total_bytes() / 4 / settings.serving.workers
+    return settings.isolation.memory_bytes or max(_LEAST_MEMORY, int(share))
+
+
 def open_nursery(settings: Settings) -> Nursery:
     """Return the nursery that the settings describe."""
-    workers, isolation = settings.serving.workers, settings.isolation
-    memory = isolation.memory_bytes or max(_LEAST_MEMORY, int(total_bytes() / 4 / workers))
-    limits = Limits(memory, isolation.network, isolation.readable_paths)
+    isolation = settings.isolation
+    limits = Limits(process_bytes(settings), isolation.network, isolation.readable_paths)
     return Nursery(limits, thread_bound())
 
 

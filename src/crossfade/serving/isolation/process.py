@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -92,6 +93,18 @@ class ModelProcess:
     def size_bytes(self) -> int:
         """Its memory: what it has alone, and its part of what it shares."""
         return proportional_bytes(self.pid)
+
+    def end(self) -> ProcessEndedError | None:
+        """Return how it ended while nobody asked it anything, or None when it has not."""
+        return None if self._process.poll() is None else self._ended()
+
+    def run_on(self, processors: Collection[int]) -> None:
+        """Keep its threads, and those that they will start, on these processors; on all when there are none."""
+        if not processors:
+            return
+        for task in Path(f"/proc/{self.pid}/task").glob("*"):
+            with suppress(OSError):  # a thread may end at any moment, and so may the process
+                os.sched_setaffinity(int(task.name), processors)
 
     def send(self, message: Message, fd: int | None = None, *, seconds: float) -> None:
         """Say something.

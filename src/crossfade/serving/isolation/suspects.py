@@ -5,6 +5,7 @@ Only fingerprints are kept, not what was asked.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 
@@ -30,14 +31,16 @@ class Suspects:
         self._fingerprints = fingerprints
         self._ref = ref
         self._kills: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._writing = threading.Lock()
 
     def add(self, inputs: Tensors, wanted: frozenset[str]) -> None:
         """Note that a request was asked when the process ended."""
         fingerprint = self._fingerprints.of(inputs, wanted)
-        kills, _ = self._kills.pop(fingerprint, (0, 0.0))
-        self._kills[fingerprint] = (kills + 1, time.monotonic())
-        if len(self._kills) > _MAX_SUSPECTS:
-            self._kills.popitem(last=False)
+        with self._writing:
+            kills, _ = self._kills.pop(fingerprint, (0, 0.0))
+            self._kills[fingerprint] = (kills + 1, time.monotonic())
+            if len(self._kills) > _MAX_SUSPECTS:
+                self._kills.popitem(last=False)
 
     def refusal(self, inputs: Tensors, wanted: frozenset[str]) -> RefusedInputError | None:
         """Return why a request must not be asked, or None.
@@ -52,7 +55,8 @@ class Suspects:
         kills, last = self._kills.get(fingerprint, (0, 0.0))
         rest = last + REFUSED_SECONDS - time.monotonic()
         if kills and rest <= 0:
-            self._kills.pop(fingerprint, None)
+            with self._writing:
+                self._kills.pop(fingerprint, None)
         if kills < KILLS or rest <= 0:
             return None
         return RefusedInputError(ref=self._ref, times=kills, seconds=round(rest))
