@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from crossfade.alerts.store import AlertStore
 from crossfade.configs.desk import ConfigDesk, open_desk
+from crossfade.configs.store import ConfigStore
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.learning import Learner
@@ -25,6 +26,7 @@ from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import ModelOpener, VerifyReport
 from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.releases.store import RolloutStore
+from crossfade.releases.subjects.configs import ConfigSubject
 from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.subjects.port import Subject
 from crossfade.safety.store import SafetyStore
@@ -48,11 +50,15 @@ if TYPE_CHECKING:
     from crossfade.jobs.runner import JobRunner
     from crossfade.releases.controller import Controller
     from crossfade.releases.deployment_keeper import DeploymentKeeper
+    from crossfade.releases.rollout import Rollout
     from crossfade.serving.runtime import ServingRuntime
     from crossfade.telemetry.prometheus import PrometheusClient
 
 
-_SUBJECTS: dict[str, Subject] = {ModelSubject.kind: ModelSubject()}
+def _subjects() -> dict[str, Subject]:
+    """Return what can be released."""
+    subjects: list[Subject] = [ModelSubject(), ConfigSubject(ConfigStore())]
+    return {subject.kind: subject for subject in subjects}
 
 
 @dataclass(frozen=True)
@@ -140,19 +146,32 @@ class Platform:
 
     def controller(self) -> Controller:
         """Return what brings rollouts forward and back; whoever starts it closes it before the platform."""
+        from crossfade.core.clock import utc_now
+        from crossfade.releases.announcing import Webhooks, event_of
         from crossfade.releases.checks.measuring import Measurer
         from crossfade.releases.controller import LEASE, Controller
         from crossfade.releases.surroundings import Surroundings
 
         settings = self.settings
+        secret, patience = settings.releases.webhook_secret.get_secret_value(), settings.serving.ready_timeout_seconds
+        webhooks = Webhooks(self.channels, secret) if secret else None
+        prometheus = _prometheus(settings.telemetry)
         return Controller(
             self.rollouts,
             self.database,
-            Surroundings(self.database, _SUBJECTS, self.fleet, settings.serving.ready_timeout_seconds),
-            Measurer(self.database, self.health, self.experiments, _prometheus(settings.telemetry)),
+            Surroundings(self.database, _subjects(), self.fleet, patience, self._emergency),
+            Measurer(self.database, self.health, self.experiments, prometheus, webhooks),
             Lease(self.database, LEASE, settings.releases.lease_seconds),
             settings.releases,
+            lambda rollout: self.channels.announce(event_of(rollout, utc_now())),
         )
+
+    def _emergency(self, rollout: Rollout) -> str:
+        """Say which emergencies a rollout's subject is in, as this process knows."""
+        if self.runtime is None:
+            return ""
+        # a name that no model has: of configs, only what is about everything counts
+        return self.runtime.predictions.emergencies(rollout.subject if rollout.kind == ModelSubject.kind else "-")
 
     def evaluator(self) -> Evaluator:
         """Return what evaluates alert rules; whoever starts it closes it before the platform."""
@@ -226,7 +245,6 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         jobs = JobStore(registry, database, settings.jobs)
         readiness = Readiness(fleet, settings.serving.ready_timeout_seconds)
         experiments = ExperimentStore(registry, database, readiness)
-        experiments = ExperimentStore(registry, database, Readiness(fleet, settings.serving.ready_timeout_seconds))
         deployments = DeploymentStore(
             registry, database, fleet, HealthLog(database), lambda terms: _fitting(settings, terms)
         )
@@ -259,7 +277,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             configs,
             ledger,
             HealthLog(database),
-            RolloutStore(database, _SUBJECTS, readiness),
+            RolloutStore(database, _subjects(), readiness),
             runtime,
             opening.pop_all(),
         )

@@ -33,7 +33,7 @@ from crossfade.releases.rollout import (
     next_route,
     rollout_of,
 )
-from crossfade.releases.subjects.port import Release, Subject
+from crossfade.releases.subjects.port import Release, Settling, Subject
 from crossfade.storage.changes import commit_change
 from crossfade.storage.database import Database
 from crossfade.storage.tables import ACTIVE, rollout_transitions, rollouts
@@ -271,19 +271,22 @@ class RolloutStore:
         now, subject = self._clock(), self._subject(rollout.kind)
         row = find_row(connection, rollout.name)
         values = dict(change.values)
-        route = route_of(row) if row.routing is not None else None
+        said = {"principal": principal, "reason": change.reason}
         if change.target in {RolloutStatus.ROLLED_BACK, RolloutStatus.ABORTED}:
-            self._restore(connection, rollout, subject, principal, change.reason, now)
-            values["routing"], route = None, None
-            subject.route(connection, rollout, None)
+            values["routing"] = None
+            if rollout.status is RolloutStatus.COMPLETED:
+                self._require_unchanged(connection, rollout, subject)
+                subject.settle(connection, rollout, Settling(rollout.stable, True, principal, change.reason, now))
+            else:
+                failed = change.target is RolloutStatus.ROLLED_BACK
+                subject.withdraw(connection, rollout, failed=failed, **said)
         elif change.target is RolloutStatus.COMPLETED:
-            subject.settle(connection, rollout, rollout.candidate, principal=principal, reason=change.reason, now=now)
-            subject.route(connection, rollout, None)
-        elif change.weight is not None and route is not None:
+            subject.settle(connection, rollout, Settling(rollout.candidate, False, principal, change.reason, now))
+        elif change.weight is not None:
             step = rollout.plan.steps[change.state.step]
-            route = next_route(route, change.weight, shadow=step.shadow, processes=change.state.processes)
+            route = next_route(route_of(row), change.weight, shadow=step.shadow, processes=change.state.processes)
             values["routing"] = encoded(route)
-            subject.route(connection, rollout, route)
+            subject.route(connection, rollout, route, **said)
         filled = msgspec.structs.replace(change, values=values)
         return apply(connection, rollout, filled, principal=principal, epoch=epoch, now=now)
 
@@ -417,14 +420,10 @@ class RolloutStore:
                 created_by=rollout.created_by,
             )
         )
-        subject.route(connection, rollout, route)
+        subject.route(connection, rollout, route, principal=rollout.created_by, reason=rollout.reason)
 
-    def _restore(
-        self, connection: Connection, rollout: Rollout, subject: Subject, principal: str, reason: str, now: datetime
-    ) -> None:
-        """Point the subject back, where the new version had got everything for good."""
-        if rollout.status is not RolloutStatus.COMPLETED:
-            return
+    def _require_unchanged(self, connection: Connection, rollout: Rollout, subject: Subject) -> None:
+        """Refuse to return to the old version when something else has happened since, or it is gone."""
         present = subject.stable(connection, rollout.subject)
         if present != rollout.candidate:
             problem = f"is over, and {rollout.subject} points to {present or 'nothing'} since"
@@ -432,7 +431,6 @@ class RolloutStore:
         if subject.release(connection, rollout.subject, rollout.stable) is None:
             problem = f"replaced {rollout.stable}, which is gone or rejected"
             raise RolloutConflictError(name=rollout.name, problem=problem)
-        subject.settle(connection, rollout, rollout.stable, principal=principal, reason=reason, now=now)
 
     def _by_person(
         self, name: str, change: Callable[[Rollout], Change], reason: str, principal: str, *, dry_run: bool

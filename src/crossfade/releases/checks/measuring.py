@@ -21,6 +21,7 @@ from crossfade.releases.checks.spec import (
     ThresholdCheck,
     WebhookCheck,
 )
+from crossfade.releases.checks.units import units_of
 from crossfade.releases.policy import Situation
 from crossfade.releases.rollout import CheckState, Rollout, RolloutEvidence, RolloutState
 from crossfade.storage.database import Database
@@ -29,6 +30,8 @@ from crossfade.traffic.health import HealthLog
 
 _log = logging.getLogger(__name__)
 
+UNITS = "units"
+"""In the counts of a rollout whose requests no process reports."""
 _ANSWERS = {"pass": CheckResult.PASS, "fail": CheckResult.FAIL, "inconclusive": CheckResult.INCONCLUSIVE}
 
 
@@ -70,20 +73,27 @@ class Measurer:
 
     def look(self, rollout: Rollout, seen: Situation) -> tuple[RolloutEvidence, RolloutState]:
         """Return what is known now: new reports counted, and the checks made that are due."""
-        evidence, state = rollout.evidence, rollout.state
-        if rollout.kind == "model":
-            first_us = int(rollout.created_at.timestamp() * 1e6)
-            reports = self._health.since(evidence.cursors, first_us, model=rollout.subject)
-            if reports:
-                evidence, requests = error_rate.gather(rollout, reports)
-                asked_at = seen.now if requests else state.asked_at
-                state = msgspec.structs.replace(state, requests=state.requests + requests, asked_at=asked_at)
+        evidence, requests = self._counted(rollout)
+        state = rollout.state
+        if requests:
+            state = msgspec.structs.replace(state, requests=state.requests + requests, asked_at=seen.now)
         if state.step >= 0 and state.live_at is None and not seen.behind:
             state = msgspec.structs.replace(state, live_at=seen.now)
         if state.step < 0 or state.live_at is None:
             return evidence, state
         known = msgspec.structs.replace(rollout, evidence=evidence, state=state)
         return evidence, msgspec.structs.replace(state, checks=self._made(known, seen.now))
+
+    def _counted(self, rollout: Rollout) -> tuple[RolloutEvidence, int]:
+        """Return the evidence as it is now, and how many requests, or units, the new version got since."""
+        if rollout.kind != "model":
+            units, before = units_of(self._database, rollout.name)
+            known = rollout.evidence.counts.get(UNITS, (0, 0, 0, 0))[1]
+            counts = rollout.evidence.counts | {UNITS: (0, units, 0, before)}
+            return msgspec.structs.replace(rollout.evidence, counts=counts), units - known
+        first_us = int(rollout.created_at.timestamp() * 1e6)
+        reports = self._health.since(rollout.evidence.cursors, first_us, model=rollout.subject)
+        return error_rate.gather(rollout, reports) if reports else (rollout.evidence, 0)
 
     def _made(self, rollout: Rollout, now: datetime) -> dict[str, CheckState]:
         checks = dict(rollout.state.checks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from sqlalchemy import Connection, select
 
@@ -14,7 +13,7 @@ from crossfade.registry.native_records import require_model
 from crossfade.registry.requests import ProcessStatus
 from crossfade.registry.versions import REJECTED
 from crossfade.releases.rollout import Rollout
-from crossfade.releases.subjects.port import Release
+from crossfade.releases.subjects.port import Release, Settling
 from crossfade.storage.tables import ROUTED, aliases, experiments, models, versions
 from crossfade.traffic.fleet import FAILED, READY
 from crossfade.traffic.routing import ExperimentRoute
@@ -51,22 +50,25 @@ class ModelSubject:
         found = connection.scalar(select(experiments.c.name).where(running).limit(1))
         return f"experiment `{found}` has its traffic; decide or stop that first" if found else ""
 
-    def route(self, connection: Connection, rollout: Rollout, route: ExperimentRoute | None) -> None:
+    def route(
+        self, connection: Connection, rollout: Rollout, route: ExperimentRoute, *, principal: str, reason: str
+    ) -> None:
         """Do nothing: snapshots read rollouts."""
 
-    def settle(
-        self, connection: Connection, rollout: Rollout, version: str, *, principal: str, reason: str, now: datetime
-    ) -> None:
+    def withdraw(self, connection: Connection, rollout: Rollout, *, failed: bool, principal: str, reason: str) -> None:
+        """Do nothing: snapshots read rollouts."""
+
+    def settle(self, connection: Connection, rollout: Rollout, move: Settling) -> None:
         """Make a version the champion."""
         move_alias(
             connection,
             rollout.subject,
             CHAMPION,
-            version,
+            move.version,
             expected=None,
-            principal=principal,
-            reason=f"rollout {rollout.name}: {reason}"[:MAX_REASON],
-            now=now,
+            principal=move.principal,
+            reason=f"rollout {rollout.name}: {move.reason}"[:MAX_REASON],
+            now=move.now,
         )
 
     def prepared(self, rollout: Rollout, processes: Sequence[ProcessStatus]) -> tuple[bool, str]:

@@ -25,6 +25,24 @@ class Release(NamedTuple):
     digest: str
 
 
+class Settling(NamedTuple):
+    """How a rollout ends for its subject.
+
+    Attributes:
+        version: Gets everything.
+        back: Whether that is the version before, because something was wrong with the new one.
+        principal: Who wants it.
+        reason: Why.
+        now: The present moment.
+    """
+
+    version: str
+    back: bool
+    principal: str
+    reason: str
+    now: datetime
+
+
 class Subject(Protocol):
     """One kind of subject. What takes a connection works inside the transaction of whoever calls it."""
 
@@ -43,12 +61,15 @@ class Subject(Protocol):
     def refuse(self, connection: Connection, name: str) -> str:
         """Say why this subject cannot be rolled out now; nothing when it can."""
 
-    def route(self, connection: Connection, rollout: Rollout, route: ExperimentRoute | None) -> None:
-        """Make readers follow a route; None ends it. Models need nothing: their snapshot reads rollouts."""
-
-    def settle(
-        self, connection: Connection, rollout: Rollout, version: str, *, principal: str, reason: str, now: datetime
+    def route(
+        self, connection: Connection, rollout: Rollout, route: ExperimentRoute, *, principal: str, reason: str
     ) -> None:
+        """Make readers follow a route. Models need nothing: their snapshot reads rollouts."""
+
+    def withdraw(self, connection: Connection, rollout: Rollout, *, failed: bool, principal: str, reason: str) -> None:
+        """Take the new version away from whoever has it already; `failed` tells whether something was wrong with it."""
+
+    def settle(self, connection: Connection, rollout: Rollout, move: Settling) -> None:
         """Give a version everything for good."""
 
     def prepared(self, rollout: Rollout, processes: Sequence[ProcessStatus]) -> tuple[bool, str]:

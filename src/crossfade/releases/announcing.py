@@ -1,0 +1,62 @@
+"""Who is told of rollouts: channels hear of every change, and webhooks of checks are asked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from crossfade.notifications.channels import Channels
+from crossfade.notifications.event import Event
+from crossfade.releases.checks.measuring import described
+from crossfade.releases.rollout import Rollout, RolloutStatus
+
+_SEVERITIES = {RolloutStatus.ROLLED_BACK: "ticket", RolloutStatus.PAUSED: "ticket"}
+_WORDS = {
+    RolloutStatus.PREPARING: "is being prepared",
+    RolloutStatus.PROGRESSING: "goes on",
+    RolloutStatus.PAUSED: "waits for a person",
+    RolloutStatus.COMPLETED: "is complete",
+    RolloutStatus.ROLLED_BACK: "was rolled back",
+    RolloutStatus.ABORTED: "was aborted",
+}
+
+
+def event_of(rollout: Rollout, at: datetime) -> Event:
+    """Return what channels are told of a rollout that has changed.
+
+    Example:
+        >>> event_of(rollout, at).kind  # doctest: +SKIP
+        'rollout.rolled_back'
+    """
+    kind = f"rollout.{rollout.status.value}"
+    return Event(
+        kind,
+        f"{rollout.subject}:{rollout.candidate}",
+        f"rollout {rollout.name} of {rollout.candidate} {_WORDS[rollout.status]}: {rollout.reason}",
+        at,
+        _SEVERITIES.get(rollout.status, "info"),
+        rollout.subject if rollout.kind == "model" else "",
+        described(rollout, kind),
+    )
+
+
+class Webhooks:
+    """Asks services that checks name; implements `Asks`.
+
+    Args:
+        channels: Knows which hosts may be private.
+        secret: What requests are signed with.
+    """
+
+    def __init__(self, channels: Channels, secret: str) -> None:
+        self._channels = channels
+        self._secret = secret
+
+    def ask(self, url: str, event: dict[str, Any]) -> dict[str, Any]:
+        """Send an event, signed, and return what was answered.
+
+        Raises:
+            WebhookRefusedError: The URL may not be called.
+            NotificationFailedError: It was not reached, or has not answered with JSON.
+        """
+        return self._channels.webhook(url, self._secret).ask(event)

@@ -1,0 +1,140 @@
+"""Configs are rolled out by the same engine."""
+
+import pytest
+
+from crossfade.configs.active import ActiveConfig, Published, PublishedVersion
+from crossfade.configs.document import document_of
+from crossfade.configs.record import ConfigStatus, route_of
+from crossfade.configs.spec import ConfigSpec
+from crossfade.configs.store import ConfigStore
+from crossfade.errors import ConfigConflictError, ConfigNotFoundError, RolloutConflictError
+from crossfade.releases.plan import RolloutPlan, Step
+from crossfade.releases.requests import RolloutRequest
+from crossfade.releases.subjects.configs import ConfigSubject
+from crossfade.storage.tables import arrivals
+from tests.releases.life import SUBJECTS, Stage
+
+PLAN = RolloutPlan((Step(0.1, minimum_units=10), Step(0.5), Step(1.0)), no_traffic_seconds=60)
+
+
+class Office(Stage):
+    """A config `limits` with an active version and an approved one."""
+
+    def __init__(self, registry, clock):
+        self.configs = ConfigStore(clock)
+        SUBJECTS["config"] = ConfigSubject(self.configs)
+        super().__init__(registry, clock)
+        for number, status in ((1, None), (2, ConfigStatus.APPROVED), (3, ConfigStatus.DRAFT)):
+            with self.database.write() as connection:
+                self.write(connection, number, status)
+
+    def write(self, connection, number, status):
+        said = {"principal": "ann", "reason": ""}
+        document = document_of({"max": number}, "limits")
+        self.configs.draft(connection, "limits", document, ConfigSpec(), **said)
+        if status is not ConfigStatus.DRAFT:
+            for step in (ConfigStatus.VALIDATING, ConfigStatus.APPROVED):
+                self.configs.mark(connection, "limits", number, step, **said)
+        if status is None:
+            self.configs.activate(connection, "limits", number, **said)
+
+    def status(self, number):
+        with self.database.read() as connection:
+            return self.configs.version(connection, "limits", number).status
+
+    def active(self):
+        with self.database.read() as connection:
+            return self.configs.row(connection, "limits").active
+
+    def readers(self, units):
+        """Return how many of these units read which version."""
+        with self.database.read() as connection:
+            row = self.configs.row(connection, "limits")
+        versions = tuple(PublishedVersion(number, f"d{number}", "{}") for number in (1, 2))
+        config = ActiveConfig(Published("limits", 1, row.active, versions, route_of(row)), self.clock())
+        found = [config.read(f"u{unit}").number for unit in range(units)]
+        return found.count(1), found.count(2)
+
+    def expose(self, units, variant="candidate"):
+        with self.database.write() as connection:
+            row = {"experiment": self.store.find("limits").name, "revision": self.clock.now.toordinal()}
+            day = self.clock.now.isoformat()[:10]
+            connection.execute(arrivals.delete())
+            connection.execute(arrivals.insert().values(**row, variant=variant, day=day, units=units, weight=0.1))
+
+    def turn(self):
+        self.clock.advance(1)
+        self.follow()
+        self.controller.turn()
+        return self.store.find("limits")
+
+
+@pytest.fixture
+def office(registry, clock):
+    yield Office(registry, clock)
+    del SUBJECTS["config"]
+
+
+def begin(office, version="2", plan=PLAN):
+    return office.store.create(RolloutRequest("limits", version, plan, "config"), principal="bob")
+
+
+def test_a_config_gets_to_everybody_step_by_step(office):
+    rollout = begin(office)
+    assert (rollout.kind, rollout.stable, rollout.candidate) == ("config", "1", "2")
+    assert office.status(2) is ConfigStatus.DEPLOYING
+    assert office.readers(2000) == (2000, 0)
+    assert office.turn().weight == 0.1
+    _, new = office.readers(2000)
+    assert 120 < new < 280
+    assert office.turn().weight == 0.1, "nobody has read it yet"
+    office.expose(10)
+    weights = [office.turn().weight for _ in range(6)]
+    assert weights[-1] == 1.0
+    assert weights == sorted(weights)
+    assert office.store.find("limits").status == "completed"
+    assert (office.status(2), office.status(1), office.active()) == ("active", "deprecated", 2)
+    assert office.readers(100) == (0, 100)
+
+
+def test_aborting_leaves_it_approved_and_rolling_back_does_not(office):
+    begin(office)
+    office.turn()
+    office.store.abort("limits")
+    assert (office.status(2), office.active(), office.readers(50)) == ("approved", 1, (50, 0))
+    begin(office)
+    office.turn()
+    office.store.rollback("limits", reason="complaints")
+    assert (office.status(2), office.active(), office.readers(50)) == ("rolled_back", 1, (50, 0))
+
+
+def test_after_its_end_it_can_be_taken_back(office):
+    begin(office, plan=RolloutPlan((Step(1.0),)))
+    while office.turn().active:
+        pass
+    assert office.active() == 2
+    office.store.rollback("limits", reason="complaints")
+    assert (office.active(), office.status(2), office.status(1)) == (1, "rolled_back", "active")
+
+
+@pytest.mark.parametrize("version", ["3", "9", "x", "-1", "²", ""])
+def test_what_nobody_approved_is_not_rolled_out(office, version):
+    with pytest.raises(RolloutConflictError, match="no usable version"):
+        begin(office, version)
+
+
+def test_an_unknown_config_is_not_found(office):
+    with pytest.raises(ConfigNotFoundError):
+        office.store.create(RolloutRequest("nothing", "1", PLAN, "config"))
+
+
+def test_nobody_activates_another_version_meanwhile(office):
+    begin(office)
+    office.turn()
+    with pytest.raises(ConfigConflictError), office.database.write() as connection:
+        office.configs.activate(connection, "limits", 3, principal="eve", reason="")
+
+
+def test_a_model_and_a_config_of_one_name_are_two_subjects(office):
+    begin(office)
+    assert office.begin().name != office.store.find("limits").name
