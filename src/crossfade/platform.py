@@ -25,6 +25,7 @@ from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import ModelOpener, VerifyReport
 from crossfade.releases.deployment_store import DeploymentStore
+from crossfade.releases.shipping import Shipping
 from crossfade.releases.store import RolloutStore
 from crossfade.releases.subjects.configs import ConfigSubject
 from crossfade.releases.subjects.models import ModelSubject
@@ -248,7 +249,8 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         deployments = DeploymentStore(
             registry, database, fleet, HealthLog(database), lambda terms: _fitting(settings, terms)
         )
-        judge = Judge(experiments, database, switch)
+        rollouts = RolloutStore(database, _subjects(), readiness)
+        judge = Judge(experiments, database, switch, releases=Shipping(rollouts))
         channels = Channels(settings.notifications)
         opening.callback(channels.close)
         alerts = AlertStore(database, settings, channels)
@@ -277,7 +279,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             configs,
             ledger,
             HealthLog(database),
-            RolloutStore(database, _subjects(), readiness),
+            rollouts,
             runtime,
             opening.pop_all(),
         )

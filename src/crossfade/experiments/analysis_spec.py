@@ -148,6 +148,7 @@ class DecisionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     Args:
         rules: What follows from what is found, as data; see `RULES`.
         auto: Whether decisions act by themselves.
+        plan: How a variant that is shipped gets everything: the name of a plan of rollouts; empty for at once.
         minimum_runtime_seconds: Nothing is decided earlier, so that every hour and some weekdays are in it.
         minimum_units: Of the control and of the treatment, each, before anything is decided.
         harm_alpha: A guardrail that is worse at this level stops the experiment at any time.
@@ -156,6 +157,7 @@ class DecisionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
     rules: tuple[Rule, ...] = RULES
     auto: bool = False
+    plan: str = ""
     minimum_runtime_seconds: float = 3 * 86_400.0
     minimum_units: int = 100
     harm_alpha: float = 0.001

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import CHAMPION
@@ -32,6 +33,26 @@ _ACTS = {"ship": "ship", "keep": "keep", "stop": "keep"}
 """What is done for what an analysis says; everything else needs a person or more data."""
 
 
+class Releases(Protocol):
+    """Rolls versions out by plan."""
+
+    def begin(
+        self, model: str, version: str, plan: str, *, experiment: str, reason: str, principal: str, dry_run: bool
+    ) -> None:
+        """Begin to roll a version out in place of an experiment that has its traffic; again changes nothing.
+
+        Raises:
+            CrossfadeError: It cannot be rolled out, or not by itself.
+        """
+
+    def require_unlatched(self, model: str, version: str) -> None:
+        """Refuse a version that was rolled back before: it does not come again by itself.
+
+        Raises:
+            LatchedError: It was.
+        """
+
+
 class Judge:
     """Judges the experiments of a platform.
 
@@ -40,13 +61,22 @@ class Judge:
         database: Where roll-ups are.
         switch: Moves aliases.
         clock: What time it is.
+        releases: Rolls out what is shipped by plan; None where nothing does.
     """
 
-    def __init__(self, store: ExperimentStore, database: Database, switch: AliasSwitch, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        store: ExperimentStore,
+        database: Database,
+        switch: AliasSwitch,
+        clock: Clock = utc_now,
+        releases: Releases | None = None,
+    ) -> None:
         self._store = store
         self._database = database
         self._switch = switch
         self._clock = clock
+        self._releases = releases
 
     def analyze(self, name: str) -> AnalysisReport:
         """Return what the evidence says now.
@@ -128,16 +158,37 @@ class Judge:
         return Verdict(action, decision.variant if action == "ship" else "", decision.reason[:MAX_REASON], principal)
 
     def _ship(self, found: Experiment, verdict: Verdict, principal: str, *, dry_run: bool) -> None:
+        version, plan = found.versions[verdict.variant], found.spec.decision.plan
+        if plan:
+            self._roll_out(found, version, verdict, principal, dry_run=dry_run)
+            return
+        if principal == AUTO and self._releases is not None:
+            self._releases.require_unlatched(found.model, version)
         self._switch.move(
             found.model,
             CHAMPION,
-            found.versions[verdict.variant],
+            version,
             # what decides by itself does not overrule a person who has moved the champion meanwhile
             expected=found.champion or None if principal == AUTO else None,
             reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,
             within=self._ending(found.name, verdict, principal),
+        )
+
+    def _roll_out(self, found: Experiment, version: str, verdict: Verdict, principal: str, *, dry_run: bool) -> None:
+        """Begin a rollout, which takes the experiment's traffic over; it ends once that has begun."""
+        if self._releases is None:
+            problem = f"ships by the plan `{found.spec.decision.plan}`, and nothing here rolls versions out"
+            raise ExperimentConflictError(name=found.name, problem=problem)
+        self._releases.begin(
+            found.model,
+            version,
+            found.spec.decision.plan,
+            experiment=found.name,
+            reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
+            principal=principal,
+            dry_run=dry_run,
         )
 
     @contextmanager

@@ -38,7 +38,7 @@ from crossfade.registry.registry import LOCAL, Registry
 from crossfade.registry.versions import REJECTED, Page, Version
 from crossfade.storage.changes import commit_change
 from crossfade.storage.database import Database
-from crossfade.storage.tables import ROUTED, experiments, layers
+from crossfade.storage.tables import ACTIVE, ROUTED, experiments, layers, rollouts
 from crossfade.storage.times import to_text
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.allocation.allocations import Allocations, not_found
@@ -389,6 +389,7 @@ class ExperimentStore:
     def _begin(
         self, connection: Connection, row: Row[Any], found: Experiment, versions: Mapping[str, Version]
     ) -> dict[str, object]:
+        _refuse_beside_rollout(connection, row)
         route = route_of(row)
         if route is not None:
             return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
@@ -555,6 +556,15 @@ def _route(row: Row[Any]) -> ExperimentRoute:
 
 def _encoded(route: ExperimentRoute) -> str:
     return msgspec.json.encode(route).decode()
+
+
+def _refuse_beside_rollout(connection: Connection, row: Row[Any]) -> None:
+    """Only one thing at a time decides who answers a model."""
+    released = (rollouts.c.kind == "model") & (rollouts.c.subject == row.model) & rollouts.c.status.in_(ACTIVE)
+    found = connection.scalar(select(rollouts.c.name).where(released))
+    if row.model and found is not None:
+        problem = f"cannot run while `{row.model}` is rolled out; wait for `{found}`, or abort that"
+        raise ExperimentConflictError(name=row.name, problem=problem)
 
 
 def _require(found: Experiment, status: Status) -> None:

@@ -17,6 +17,7 @@ class RolloutRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         kind: `model` or `config`.
         reason: Why, for the audit log.
         override_latch: Roll out a version that was rolled back before: a person's word, with a reason.
+        experiment: The one that has decided for it, and whose traffic it takes over.
     """
 
     subject: str
@@ -25,6 +26,7 @@ class RolloutRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     kind: str = "model"
     reason: str = ""
     override_latch: bool = False
+    experiment: str = ""
 
 
 class PromoteRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

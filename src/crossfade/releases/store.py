@@ -259,6 +259,19 @@ class RolloutStore:
         wanted = RolloutRequest(found.subject, found.candidate, found.plan, found.kind, reason, override_latch)
         return self.create(wanted, principal=principal, dry_run=dry_run)
 
+    # --- for others that move traffic by themselves ---
+
+    def require_unlatched(self, subject: str, version: str, *, kind: str = "model") -> None:
+        """Refuse a version that was rolled back before.
+
+        Raises:
+            LatchedError: It was, and may only come again by a person's word.
+        """
+        with self._database.read() as connection:
+            found = self._subject(kind).release(connection, subject, version)
+            if found is not None:
+                _require_unlatched(connection, kind, subject, found)
+
     # --- for the controller ---
 
     def act(self, connection: Connection, rollout: Rollout, change: Change, *, principal: str, epoch: int) -> Rollout:
@@ -329,14 +342,11 @@ class RolloutStore:
             raise RolloutConflictError(name=name, problem=f"has no usable version `{wanted.version[:80]}`")
         if stable == found.version:
             raise RolloutConflictError(name=name, problem=f"gives everybody {stable} already")
-        problem = subject.refuse(connection, name)
+        problem = subject.refuse(connection, name, wanted.experiment)
         if problem:
             raise RolloutConflictError(name=name, problem=f"cannot be rolled out: {problem}")
-        latched = (rollouts.c.kind == subject.kind) & (rollouts.c.subject == name) & rollouts.c.latched
-        latched &= rollouts.c.digest == found.digest
-        former = connection.execute(select(rollouts.c.name, rollouts.c.reason).where(latched)).first()
-        if former is not None and not wanted.override_latch:
-            raise LatchedError(name=name, version=found.version, rollout=former.name, problem=former.reason)
+        if not wanted.override_latch:
+            _require_unlatched(connection, subject.kind, name, found)
         return found
 
     def _is_return(
@@ -447,6 +457,14 @@ class RolloutStore:
         if self._readiness is not None and not dry_run:
             self._readiness.await_followers()
         return result
+
+
+def _require_unlatched(connection: Connection, kind: str, name: str, release: Release) -> None:
+    latched = (rollouts.c.kind == kind) & (rollouts.c.subject == name) & rollouts.c.latched
+    latched &= rollouts.c.digest == release.digest
+    former = connection.execute(select(rollouts.c.name, rollouts.c.reason).where(latched)).first()
+    if former is not None:
+        raise LatchedError(name=name, version=release.version, rollout=former.name, problem=former.reason)
 
 
 def _transition(row: Row[Any]) -> RolloutTransition:

@@ -45,7 +45,7 @@ class ConfigSubject:
             return None
         return Release(str(found.number), found.digest) if found.status in _FIT else None
 
-    def refuse(self, connection: Connection, name: str) -> str:  # noqa: ARG002 - the port's
+    def refuse(self, connection: Connection, name: str, experiment: str) -> str:  # noqa: ARG002 - the port's
         """Refuse nothing: who reads a config is decided by rollouts alone."""
         return ""
 

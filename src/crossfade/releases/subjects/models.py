@@ -42,11 +42,11 @@ class ModelSubject:
         digest = connection.scalar(select(versions.c.manifest_digest).where(here))
         return None if digest is None else Release(semver, digest)
 
-    def refuse(self, connection: Connection, name: str) -> str:
-        """Only one thing at a time decides who answers a model."""
+    def refuse(self, connection: Connection, name: str, experiment: str) -> str:
+        """Only one thing at a time decides who answers a model; an experiment may hand its traffic over."""
         if connection.scalar(select(models.c.unloaded).where(models.c.name == name)):
             return f"somebody asked not to serve `{name}`"
-        running = (experiments.c.model == name) & experiments.c.status.in_(ROUTED)
+        running = (experiments.c.model == name) & experiments.c.status.in_(ROUTED) & (experiments.c.name != experiment)
         found = connection.scalar(select(experiments.c.name).where(running).limit(1))
         return f"experiment `{found}` has its traffic; decide or stop that first" if found else ""
 

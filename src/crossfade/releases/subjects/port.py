@@ -58,8 +58,8 @@ class Subject(Protocol):
     def release(self, connection: Connection, name: str, version: str) -> Release | None:
         """Return a version that may be released; None when there is none, or it was rejected."""
 
-    def refuse(self, connection: Connection, name: str) -> str:
-        """Say why this subject cannot be rolled out now; nothing when it can."""
+    def refuse(self, connection: Connection, name: str, experiment: str) -> str:
+        """Say why this subject cannot be rolled out now; nothing when it can. That experiment may have its traffic."""
 
     def route(
         self, connection: Connection, rollout: Rollout, route: ExperimentRoute, *, principal: str, reason: str

@@ -1,0 +1,100 @@
+"""What experiments decide for is rolled out."""
+
+import pytest
+
+from crossfade.errors import ExperimentConflictError, InvalidPlanError, LatchedError
+from crossfade.experiments.analysis_spec import DecisionSpec
+from crossfade.experiments.judging import AUTO, Judge
+from crossfade.experiments.record import Status
+from crossfade.experiments.requests import DecideRequest
+from crossfade.releases.shipping import Shipping
+from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.switch import AliasSwitch
+from tests.experiments.life import open_store, plan
+from tests.traffic.support import FAST
+
+SHIP = DecideRequest("ship", "new", "it is better")
+
+
+@pytest.fixture
+def experiments(stage):
+    return open_store(stage.registry, stage.clock)
+
+
+@pytest.fixture
+def judge(stage, experiments):
+    switch = AliasSwitch(stage.registry, Fleet(stage.database, FAST, stage.clock), FAST)
+    return Judge(experiments, stage.database, switch, stage.clock, Shipping(stage.store))
+
+
+def run(experiments, name="late", **decision):
+    experiments.create(plan(name, decision=DecisionSpec(**decision)))
+    return experiments.start(name)
+
+
+def test_what_is_shipped_by_plan_is_rolled_out_and_ends_the_experiment(stage, experiments, judge):
+    run(experiments, plan="fast")
+    decided = judge.decide("late", SHIP, principal="ann")
+    assert (decided.status, decided.verdict.variant) == (Status.DECIDED, "new")
+    rollout = stage.store.find("m")
+    assert (rollout.candidate, rollout.active) == ("1.0.1", True)
+    assert "experiment late: it is better" in rollout.reason
+    assert stage.champion == "1.0.0", "not before it has shown itself"
+
+
+def test_a_decision_that_was_cut_short_goes_on_at_the_next_try(stage, experiments, judge):
+    run(experiments, plan="fast")
+    shipping = Shipping(stage.store)
+    said = {"experiment": "late", "reason": "", "principal": AUTO, "dry_run": False}
+    shipping.begin("m", "1.0.1", "fast", **said)  # and then the process ended
+    assert judge.decide("late", SHIP, principal=AUTO).status is Status.DECIDED
+    assert len(stage.store.list().items) == 1
+
+
+def test_a_rehearsed_decision_begins_nothing(stage, experiments, judge):
+    run(experiments, plan="fast")
+    judge.decide("late", SHIP, dry_run=True)
+    assert stage.store.list().items == ()
+    assert experiments.find("late").status is Status.RUNNING
+
+
+def test_without_a_plan_it_is_shipped_at_once(stage, experiments, judge):
+    run(experiments)
+    stage.follow()
+    stage.fleet.leave("a")
+    judge.decide("late", SHIP)
+    assert stage.champion == "1.0.1"
+    assert stage.store.list().items == ()
+
+
+@pytest.mark.parametrize("decision", [{}, {"plan": "fast"}])
+def test_what_was_rolled_back_does_not_come_again_by_itself(stage, experiments, judge, decision):
+    stage.begin()
+    stage.reach("rolled_back", old=90, new=10, new_bad=9)
+    run(experiments, **decision)
+    with pytest.raises(LatchedError):
+        judge.decide("late", SHIP, principal=AUTO)
+    assert experiments.find("late").status is Status.RUNNING
+
+
+def test_an_unknown_plan_leaves_everything_as_it_is(stage, experiments, judge):
+    run(experiments, plan="reckless")
+    with pytest.raises(InvalidPlanError):
+        judge.decide("late", SHIP)
+    assert experiments.find("late").status is Status.RUNNING
+
+
+def test_where_nothing_rolls_out_a_plan_cannot_be_followed(stage, experiments):
+    run(experiments, plan="fast")
+    judge = Judge(experiments, stage.database, None, stage.clock)
+    with pytest.raises(ExperimentConflictError, match="nothing here rolls versions out"):
+        judge.decide("late", SHIP)
+
+
+def test_no_experiment_starts_while_its_model_is_rolled_out(stage, experiments):
+    experiments.create(plan())
+    stage.begin()
+    with pytest.raises(ExperimentConflictError, match="while `m` is rolled out"):
+        experiments.start("late")
+    experiments.create(plan("flag", model=""))
+    assert experiments.start("flag").status is Status.RUNNING
