@@ -1,0 +1,124 @@
+"""`crossfade rollouts`: each verb in its formats, with its hint and its exit code."""
+
+import json
+
+import pytest
+
+from crossfade.platform import open_platform
+from crossfade.settings import Settings
+
+PLAN = {"steps": [{"weight": 0.2, "approval": True}, {"weight": 1}], "checks": [{"check": "error_rate", "name": "e"}]}
+
+
+@pytest.fixture
+def rollouts(cli):
+    """Runs `crossfade rollouts`, on a registry with two versions of `tiny`."""
+    cli.register(1.0)
+    cli.register(2.0)
+    cli("models", "alias", "tiny", "champion", "1.0.0")
+    return lambda *words, **options: cli("rollouts", *words, **options)
+
+
+@pytest.fixture
+def turn(cli):
+    """Lets the controller turn, which is in the server otherwise."""
+
+    def turn(until):
+        with open_platform(Settings(home=cli.home)) as platform:
+            controller = platform.controller()
+            while platform.rollouts.find("tiny").status != until:
+                controller.turn()
+
+    return turn
+
+
+def succeeded(result):
+    assert result.exit_code == 0, result.output
+    assert "hint: " in result.stderr
+    return result.stdout
+
+
+@pytest.fixture
+def begun(rollouts, tmp_path, turn):
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(PLAN | {"checks": []}))
+    succeeded(rollouts("create", "tiny", "1.0.1", "--plan", plan, "--reason", "better"))
+    turn("paused")
+    return rollouts
+
+
+def test_a_plan_can_be_tried_before_anything_happens(rollouts):
+    shown = succeeded(rollouts("create", "tiny", "1.0.1", "--plan", "fast", "--dry-run"))
+    assert "roll tiny out from 1.0.0 to 1.0.1" in shown
+    assert "twice the failures are seen after about" in shown
+    found = json.loads(rollouts("create", "tiny", "1.0.1", "--dry-run", "--format", "json").stdout)
+    assert len(found["plan"]["steps"]) == 3
+    assert succeeded(rollouts("list")) == "no rollouts yet\n"
+
+
+def test_plans_are_listed(rollouts):
+    shown = succeeded(rollouts("plans"))
+    assert "careful" in shown
+    assert "0.01, 0.05, 0.25, 0.5, 1" in shown
+
+
+def test_a_rollout_is_begun_and_shown(rollouts):
+    shown = succeeded(rollouts("create", "tiny", "1.0.1", "--plan", "fast"))
+    assert "preparing" in shown
+    assert "1.0.0 -> 1.0.1" in shown
+    assert "check errors" in shown
+    assert "tiny-1" in succeeded(rollouts("list"))
+    assert json.loads(rollouts("show", "tiny", "--format", "json").stdout)["name"] == "tiny-1"
+
+
+def test_a_rollout_by_hand_from_beginning_to_end_and_back(begun, turn, cli):
+    waiting = begun("show", "tiny")
+    assert "paused, waits for approval" in waiting.stdout
+    assert "rollouts promote tiny-1" in waiting.stderr
+    assert "would promote rollout tiny-1" in succeeded(begun("promote", "tiny", "--dry-run"))
+    succeeded(begun("promote", "tiny", "--reason", "looks fine"))
+    succeeded(begun("pause", "tiny"))
+    succeeded(begun("resume", "tiny"))
+    succeeded(begun("promote", "tiny", "--to-end"))
+    turn("completed")
+    watched = begun("watch", "tiny")
+    assert watched.exit_code == 0
+    assert "completed, step 2 of 2" in watched.stderr
+    assert "rolled_back" in succeeded(begun("rollback", "tiny", "--reason", "complaints"))
+    refused = begun("retry", "tiny")
+    assert refused.exit_code == 4
+    assert "was rolled back by `tiny-1`" in refused.stderr
+    assert "tiny-2" in succeeded(begun("retry", "tiny", "--override-latch", "--reason", "sensor"))
+    assert "aborted" in succeeded(begun("abort", "tiny"))
+    told = succeeded(begun("history", "tiny-1"))
+    assert [line.split()[2] for line in told.splitlines()[1:]][-1] == "rollback"
+    assert "1.0.0" in cli("models", "show", "tiny").stdout
+
+
+def test_watching_ends_with_a_failure_unless_it_is_complete(begun):
+    watched = begun("watch", "tiny")
+    assert watched.exit_code == 1
+    assert "step 1 needs an approval" in watched.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("show", "nothing"), 3, "there is no rollout `nothing`"),
+        (("create", "tiny", "9.9.9"), 4, "no usable version"),
+        (("create", "tiny", "1.0.1", "--plan", "reckless"), 2, "no plan `reckless`"),
+        (("create", "tiny", "1.0.1", "--kind", "planet"), 2, "planet"),
+    ],
+)
+def test_refusals(rollouts, words, code, sentence):
+    refused = rollouts(*words)
+    assert refused.exit_code == code
+    assert sentence in refused.stderr
+
+
+def test_a_broken_plan_is_refused(rollouts, tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("steps: [{weight: heavy}]")
+    refused = rollouts("create", "tiny", "1.0.1", "--plan", plan)
+    assert refused.exit_code == 2
+    assert "plan.yaml" in refused.stderr
