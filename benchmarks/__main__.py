@@ -13,6 +13,7 @@ BENCHMARKS = {
     "workers": "benchmarks.workers",
     "process": "benchmarks.process",
     "hot_swap": "benchmarks.hot_swap",
+    "deployments": "benchmarks.deployments",
     "registration": "benchmarks.registration",
     "switch": "benchmarks.switch",
     "listing": "benchmarks.listing",

@@ -1,17 +1,20 @@
 """The loader makes this process hold what the snapshot asks for, and nothing broken ever becomes ready."""
 
+import asyncio
 import logging
 import threading
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
 from crossfade.core.hashing import sha256
-from crossfade.errors import CorruptBlobError, DatabaseUnavailableError
+from crossfade.errors import CorruptBlobError, DatabaseUnavailableError, LoadFailedError
 from crossfade.serving import loader as loader_module
 from crossfade.serving.loader import Loader
 from crossfade.serving.slots import SlotTable, State
+from crossfade.traffic.deployed import Deployed, ReplicaCounts
 from crossfade.traffic.snapshot import Aspired, Role, Route, Snapshot
 from tests.serving.fakes import Constant
 from tests.traffic.support import FAST, eventually, publish_all
@@ -40,7 +43,7 @@ class Bench:
         if not self.states or self.states[-1] != state:
             self.states.append(state)
 
-    def wish(self, *wanted, size=None, digest=None, requested_at=""):
+    def wish(self, *wanted, size=None, digest=None, requested_at="", deployments=()):
         self.revision += 1
         aspired = tuple(
             Aspired(
@@ -49,6 +52,7 @@ class Bench:
                 self.versions[version].size_bytes if size is None else size,
                 role,
                 requested_at,
+                deployments=deployments,
             )
             for version, role in wanted
         )
@@ -434,3 +438,130 @@ def test_answers_may_outlive_the_version(bench):
     bench.wish()
     until(bench)
     assert answer["predict"].tolist() == [1.0, 1.0]
+
+
+# --- how versions run ---
+
+
+TERMS = Deployed("d", 1)
+
+
+class ByTerms:
+    """Opens versions; what runs by a deployment answers 100 more, or fails as the test says."""
+
+    def __init__(self, openings):
+        self._openings = openings
+        self.problems = {}
+        self.asked = []
+
+    def __call__(self, name, wish):
+        self.asked.append(wish.terms)
+        problem = self.problems.get(wish.terms)
+        if problem is not None:
+            raise problem
+        opened = self._openings(name, wish)
+        more = 0 if wish.terms is None else 100
+        model = Constant(opened.predict.number + more)
+        return msgspec.structs.replace(opened, predict=model)
+
+
+@pytest.fixture
+def by_terms(openings):
+    return ByTerms(openings)
+
+
+@pytest.fixture
+def deploying(by_terms, versions, monkeypatch):
+    monkeypatch.setattr(loader_module, "_FIRST_PAUSE", 0.01)
+    bench = Bench(by_terms, versions)
+    bench.loader.start()
+    yield bench
+    bench.loader.close()
+
+
+def answered(bench, version="1.0.1"):
+    return bench.slot(version).batcher.caller.predict({"x": np.zeros(1)}, frozenset({"predict"}))["predict"].tolist()
+
+
+def report(bench):
+    (found,) = bench.loader.deployments()
+    return found
+
+
+def test_how_a_version_runs_is_exchanged_while_it_answers(deploying):
+    deploying.wish(*active("1.0.1"))
+    until(deploying, v1_0_1="ready")
+    slot, former = deploying.slot("1.0.1"), deploying.slot("1.0.1").batcher
+    changed = []
+    deploying.loader.on_changed = lambda: changed.append(True)
+    deploying.wish(*active("1.0.1"), deployments=(TERMS,))
+    eventually(lambda: slot.terms == TERMS)
+    assert deploying.slot("1.0.1") is slot
+    assert slot.batcher is not former
+    assert answered(deploying) == [101.0]
+    assert report(deploying).replicas == ReplicaCounts(1, 1)
+    assert changed
+    deploying.wish(*active("1.0.1"))
+    eventually(lambda: slot.terms is None)
+    assert answered(deploying) == [1.0]
+    assert deploying.loader.deployments() == ()
+    assert {state.get("1.0.1") for state in deploying.states} == {"new", "loading", "warming", "ready"}
+
+
+def test_a_change_that_fails_leaves_what_answers_and_is_tried_again(deploying, by_terms):
+    by_terms.problems[TERMS] = RuntimeError("no such machine")
+    deploying.wish(*active("1.0.1"))
+    until(deploying, v1_0_1="ready")
+    deploying.wish(*active("1.0.1"), deployments=(TERMS,))
+    eventually(lambda: report(deploying).failed)
+    assert report(deploying).problem == "RuntimeError: no such machine"
+    assert answered(deploying) == [1.0]
+    del by_terms.problems[TERMS]
+    eventually(lambda: report(deploying).complete)
+    assert answered(deploying) == [101.0]
+
+
+def test_a_version_that_cannot_run_as_deployed_runs_as_it_would_without(deploying, by_terms):
+    by_terms.problems[TERMS] = LoadFailedError(ref="m:1.0.1", problem="no such machine")
+    deploying.wish(*active("1.0.1"), deployments=(TERMS,))
+    until(deploying, v1_0_1="ready")
+    assert answered(deploying) == [1.0]
+    assert (report(deploying).failed, report(deploying).problem) == (True, "no such machine")
+
+
+def test_one_that_only_a_deployment_wants_fails_and_is_tried_as_soon_as_it_shall_run_otherwise(deploying, by_terms):
+    by_terms.problems[TERMS] = LoadFailedError(ref="m:1.0.1", problem="no such machine")
+    deploying.wish(("1.0.1", Role.DEPLOYED), deployments=(TERMS,))
+    until(deploying, v1_0_1="failed")
+    assert report(deploying).failed
+    other = Deployed("d", 2)
+    deploying.wish(("1.0.1", Role.DEPLOYED), deployments=(other,))
+    until(deploying, v1_0_1="ready")
+    assert report(deploying).generation == 2
+
+
+def test_other_environments_are_none_of_its_business(deploying):
+    elsewhere = Deployed("d", 1, environment="staging")
+    deploying.wish(*active("1.0.1"), ("1.0.2", Role.DEPLOYED), deployments=(elsewhere,))
+    until(deploying, v1_0_1="ready")
+    assert deploying.slot("1.0.1").terms is None
+    assert deploying.loader.deployments() == ()
+
+
+def test_a_request_that_holds_the_former_one_is_answered_by_it(deploying):
+    deploying.wish(*active("1.0.1"))
+    until(deploying, v1_0_1="ready")
+    slot = deploying.slot("1.0.1")
+    former = slot.batcher
+    former.caller.predict.gate.clear()
+
+    async def ask():
+        held = former.submit({"x": np.zeros(1)}, frozenset({"predict"}))
+        deploying.wish(*active("1.0.1"), deployments=(TERMS,))
+        await asyncio.to_thread(eventually, lambda: slot.batcher is not former)
+        later = await slot.batcher.submit({"x": np.zeros(1)}, frozenset({"predict"}))
+        former.caller.predict.gate.set()
+        return (await held)["predict"].tolist(), later["predict"].tolist()
+
+    former.inline = False
+    assert asyncio.run(ask()) == ([1.0], [101.0])

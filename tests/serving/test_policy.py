@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossfade.serving.policy import Load, SlotView, Unload, next_action
+from crossfade.serving.policy import Load, Refit, SlotView, Unload, next_action
 from crossfade.serving.slots import State
+from crossfade.traffic.deployed import Deployed
 from crossfade.traffic.snapshot import Aspired, Role
 
 FREE = 1_000
@@ -223,3 +224,37 @@ def check_end(slots, aspired, broken, limit):
         if active and active <= ready:
             assert {key for key in ready if key[0] == name} <= wished
     assert {name for name, _ in ready} <= set(aspired), "nothing is left of what nobody wishes for"
+
+
+# --- how versions run ---
+
+TERMS = Deployed("d", 1)
+
+
+def deployed(version, terms, role=Role.ACTIVE):
+    return msgspec.structs.replace(wish(version, role), deployments=() if terms is None else (terms,))
+
+
+def running(version, terms=None, refused=None, refit_at=0.0):
+    return msgspec.structs.replace(slot(version), terms=terms, refused=refused, refit_at=refit_at)
+
+
+def test_what_runs_otherwise_than_it_shall_is_changed_while_it_answers():
+    assert decide([running("1")], deployed("1", TERMS)) == Refit("m", deployed("1", TERMS))
+    assert decide([running("1", TERMS)], deployed("1", None)) == Refit("m", deployed("1", None))
+    assert decide([running("1", TERMS)], deployed("1", TERMS)) is None
+
+
+def test_what_is_missing_comes_first_and_what_is_superfluous_last():
+    slots = [running("1"), running("0")]
+    assert decide(slots, deployed("1", TERMS), wish("2")) == Load("m", wish("2"))
+    assert decide(slots, deployed("1", TERMS)) == Refit("m", deployed("1", TERMS))
+    assert decide([running("1", TERMS), running("0")], deployed("1", TERMS)) == Unload("m", "0")
+
+
+def test_what_could_not_be_changed_rests_unless_something_else_is_wanted():
+    other = Deployed("d", 2)
+    resting = running("1", refused=TERMS, refit_at=101)
+    assert decide([resting], deployed("1", TERMS)) is None
+    assert decide([resting], deployed("1", other)) == Refit("m", deployed("1", other))
+    assert decide([running("1", refused=TERMS, refit_at=99)], deployed("1", TERMS)) is not None

@@ -162,3 +162,68 @@ def test_a_line_survives_many_writers():
 @pytest.mark.parametrize("priority", Priority)
 def test_a_request_knows_its_rows(priority):
     assert make(7, priority=priority).rows == 7
+
+
+# --- several who take ---
+
+
+def test_each_of_several_gets_its_share():
+    line = WaitingLine(8)
+    requests = fill(line, *(make() for _ in range(9)))
+    assert [len(line.take(free, taker=number, sharers=3)) for number in range(3)] == [3, 2, 2]
+    assert len(line) == 2
+    assert line.rows_before(ONLINE) == len(requests), "what each of them took last is on its way"
+    line.take(free, taker=0, sharers=3)
+    assert line.rows_before(ONLINE) == 2 + 2 + 2
+
+
+def test_a_large_request_is_more_than_a_share():
+    line = WaitingLine(8)
+    (large,) = fill(line, make(20))
+    assert line.take(free, sharers=4) == [large]
+
+
+def test_what_is_put_back_goes_first_again():
+    line = WaitingLine(2)
+    a, b, c = fill(line, make(), make(), make())
+    taken = line.take(free, taker="x")
+    line.put_back(taken, taker="x")
+    assert line.rows_before(ONLINE) == 3
+    assert line.take(free) == [a, b]
+    assert line.take(free) == [c]
+
+
+def test_waiting_ends_when_its_time_is_over_or_somebody_says_so():
+    line = WaitingLine(2)
+    assert line.take(free, until=time.monotonic() + 0.01) == []
+    stopped = threading.Event()
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(line.take(free, stopped=stopped.is_set)))
+    thread.start()
+    stopped.set()
+    line.wake()
+    thread.join(10)
+    assert taken == [[]]
+
+
+def test_closing_wakes_everybody():
+    line = WaitingLine(2)
+    threads = [threading.Thread(target=line.take, args=(free,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    line.close()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 5), st.integers(1, 12))
+def test_several_take_everything_once(sizes, sharers, max_rows):
+    line = WaitingLine(max_rows)
+    requests = fill(line, *map(make, sizes))
+    line.close()
+    taken = []
+    while batch := line.take(free, taker=len(taken) % sharers, sharers=sharers):
+        taken += batch
+    assert sorted(map(id, taken)) == sorted(map(id, requests))

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.errors import LoadFailedError, ModelCrashedError, NotServedError, PredictionError
 from crossfade.serving.isolation import host as hosts
+from crossfade.serving.isolation.host import Allowance
 from tests.serving.isolation import poison
 from tests.serving.isolation.poison import BAD
 from tests.traffic.support import eventually
@@ -356,3 +357,41 @@ def test_what_it_answers_is_typed_as_the_signature_says(isolated):
     signature = Signature((TensorSpec("x", "FP64", (-1,)),), (TensorSpec("predict", "FP32", (-1,)),))
     host = isolated(poison.Harmless(), signature=signature)
     assert host.pipeline().predict(FINE, WANTED)["predict"].dtype == np.float32
+
+
+def test_one_that_ended_while_it_was_idle_is_noticed_without_being_asked(isolated):
+    host = isolated(poison.Harmless())
+    assert host.lost() == ""
+    os.kill(host.pid, signal.SIGKILL)
+    eventually(lambda: host.pid is None or not is_alive(host.pid))
+    assert host.lost() == "its process was ended by SIGKILL"
+    assert host.lost() == "it has no process yet"
+    host.restart()
+    assert doubled(host) == [2.0, 4.0]
+    host.close()
+    assert "unloaded" in host.lost()
+
+
+def test_one_that_is_of_no_use_is_ended_and_counts_as_a_crash(isolated):
+    host = isolated(poison.Harmless())
+    pid = host.pid
+    host.end("it answers wrongly")
+    assert not is_alive(pid)
+    assert host.ends == {"probe": 1}
+    assert doubled(host) == [2.0, 4.0]
+
+
+def test_another_process_of_a_version_shares_files_and_suspects_and_has_limits_of_its_own(isolated):
+    host = isolated(poison.Harmless())
+    other = host.another(Allowance(memory_bytes=2**28, processors=frozenset({min(os.sched_getaffinity(0))}), gpus=()))
+    try:
+        other.start()
+        assert other.pid != host.pid
+        assert doubled(other) == [2.0, 4.0]
+        assert other.suspects is host.suspects
+        assert os.sched_getaffinity(other.pid) == {min(os.sched_getaffinity(0))}
+        limits = Path(f"/proc/{other.pid}/limits").read_text()
+        assert str(2**28) in next(line for line in limits.splitlines() if line.startswith("Max data size"))
+    finally:
+        other.close()
+    assert doubled(host) == [2.0, 4.0], "the files of one are not those of the other"

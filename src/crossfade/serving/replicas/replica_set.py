@@ -97,15 +97,15 @@ class ReplicaSet:
         self._cpu_seen: dict[Lane, float] = {}
         self._measured_at = 0.0
         self._ticks = 0
-        self._ready = 0
+        self._width = 0
         self._ending = threading.Event()
         self._look = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"crossfade-replicas-{ref}", daemon=True)
 
     @property
     def width(self) -> int:
-        """How many replicas take requests now."""
-        return sum(lane.answers for lane in self._lanes)
+        """How many replicas take requests, as the supervisor saw it last; asked for every request."""
+        return self._width
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -122,6 +122,7 @@ class ReplicaSet:
         self._batcher = batcher
         batcher.crew = self
         self._add(0, self._first, proved=True)
+        self._width = 1
         self._thread.start()
 
     def adjust(self, terms: Deployed) -> None:
@@ -210,9 +211,9 @@ class ReplicaSet:
             self._scale(now)
             self._measure(now)
         self._fill()
-        ready = self.width
-        if ready != self._ready:
-            self._ready = ready
+        width = sum(lane.answers for lane in self._lanes)
+        if width != self._width:
+            self._width = width
             self.on_changed()
 
     def _note_problems(self, now: float) -> None:
