@@ -22,7 +22,7 @@ from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.changing import Change, StaleError, keep_evidence
 from crossfade.releases.checks.measuring import Measurer
 from crossfade.releases.moves import completing, ending, entering
-from crossfade.releases.policy import Abort, Action, Complete, Enter, Pause, RollBack, Wait, next_action
+from crossfade.releases.policy import Abort, Action, Complete, Enter, Pause, RollBack, Situation, Wait, next_action
 from crossfade.releases.rollout import ACTIVE, Rollout, RolloutStatus
 from crossfade.releases.store import RolloutStore
 from crossfade.releases.surroundings import Surroundings
@@ -145,7 +145,7 @@ class Controller:
             seen = msgspec.structs.replace(seen, state=state)
         if (evidence, state) == (rollout.evidence, rollout.state) and isinstance(action, Wait):
             return
-        self._write(rollout, seen, self._change(seen, action, processes, now))
+        self._write(rollout, seen, situation, self._change(seen, action, processes, now))
 
     def _change(
         self, rollout: Rollout, action: Action, processes: tuple[ProcessStatus, ...], now: datetime
@@ -165,9 +165,10 @@ class Controller:
                 state = msgspec.structs.replace(rollout.state, waiting_for=waiting_for, words=reason)
                 return Change("pause", RolloutStatus.PAUSED, reason, state)
 
-    def _write(self, before: Rollout, seen: Rollout, change: Change | None) -> None:
+    def _write(self, before: Rollout, seen: Rollout, situation: Situation, change: Change | None) -> None:
         with self._database.write() as connection:
             self._lease.check(connection)
+            self._surroundings.confirm(connection, before, situation)
             after = keep_evidence(connection, before, seen.evidence, seen.state)
             if change is not None:
                 after = self._store.act(connection, after, change, principal=CONTROLLER, epoch=self._lease.epoch)
