@@ -4,7 +4,8 @@ import pytest
 
 from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.releases.rollout import RolloutStatus
-from tests.releases.life import PLAN
+from crossfade.traffic.health import Counts
+from tests.releases.life import PLAN, answered
 from tests.traffic.support import FAST, move
 
 AT_ONCE = RolloutPlan((Step(0.5), Step(1.0)))
@@ -62,3 +63,28 @@ def test_a_version_that_is_rejected_in_the_last_moment_gets_no_further_step(stag
     assert stage.second().weight == 0
     rollout = stage.second()
     assert (rollout.status, rollout.weight) == (RolloutStatus.ROLLED_BACK, 0)
+
+
+def test_a_rollout_that_cannot_be_attended_to_waits_for_a_person(stage):
+    stage.begin()
+    stage.reach("progressing")
+    for _ in range(5):
+        assert stage.store.find("m").status is RolloutStatus.PROGRESSING
+        stage.clock.advance(1)
+        stage.serve(v0=Counts(requests=1), v1=Counts(requests=5, errors=-1))
+        stage.follow()
+        stage.controller.turn()
+    rollout = stage.store.find("m")
+    assert (rollout.status, rollout.state.waiting_for) == (RolloutStatus.PAUSED, "person")
+    assert rollout.reason.startswith("it cannot be attended to: ")
+    assert stage.store.abort("m").status is RolloutStatus.ABORTED
+
+
+def test_more_failures_than_requests_are_counted_as_failures(stage):
+    stage.begin()
+    stage.reach("progressing")
+    stage.clock.advance(1)
+    stage.serve(v0=answered(50), v1=Counts(requests=50, errors=53))
+    stage.follow()
+    stage.controller.turn()
+    assert stage.store.find("m").status is RolloutStatus.ROLLED_BACK

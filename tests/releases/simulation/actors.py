@@ -116,8 +116,8 @@ class Replica:
         fails = self.world.scenario.truth == "bad" and version.removesuffix(SHADOW) == NEW
         bad = sum(self.random.random() < FAILING for _ in range(requests)) if fails else 0
         if self.hostile:
-            self.hostile, bad = False, requests + 3
-        return Counts(requests=requests, errors=bad, latency={50: max(0, requests - bad)})
+            self.hostile, bad = False, -3
+        return Counts(requests=requests, errors=bad, latency={50: requests - max(bad, 0)})
 
 
 class Person:

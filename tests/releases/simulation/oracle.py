@@ -314,11 +314,13 @@ class Oracle:
 
     # --- at the end ---
 
+    def decided(self) -> bool:
+        """Tell whether every rollout is over, or waits for a person."""
+        return all(rollout.status == "paused" or not rollout.active for rollout in self.rollouts.values())
+
     def settled(self) -> bool:
         """Tell whether nothing can happen by itself any more."""
-        return all(
-            rollout.status == "paused" or not rollout.routed for rollout in self.rollouts.values()
-        ) and all(not rollout.active or rollout.status == "paused" for rollout in self.rollouts.values())
+        return self.decided() and all(each.active or not each.routed for each in self.rollouts.values())
 
     def finish(self) -> None:
         """Look at how it ended."""
@@ -330,7 +332,7 @@ class Oracle:
                 self.require(not rollout.routed, f"{rollout.name} never lets the old version go")
             self.require(len(rollout.words) > 5 and rollout.reason, f"{rollout.name} does not say why")
             self._judge_end(rollout)
-        with self.world.memory.database.read() as connection:
+        with self.world.memory.read() as connection:
             try:
                 count = verify_audit(connection)
             except CorruptAuditError as error:

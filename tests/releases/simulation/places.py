@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import StaticPool, create_engine
+from sqlalchemy import Connection, StaticPool, create_engine
 
 from crossfade.errors import DatabaseUnavailableError
-from crossfade.storage.database import Database
 from tests.traffic.support import move, open_registry, publish_all
 
 MODEL = "m"
@@ -42,19 +41,40 @@ class Memory:
     """The database of one life after another. There is one connection: nothing happens at the same time.
 
     Attributes:
-        database: What the code under test is given.
         raw: What the oracle looks through.
     """
+
+    dialect = "sqlite"
 
     def __init__(self) -> None:
         self.raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         engine = create_engine("sqlite+pysqlite://", creator=lambda: self.raw, poolclass=StaticPool)
-        self.database = Database(reader=engine, writer=engine, poller=engine, where="memory")
+        self._connection = engine.connect()
 
     def begin(self) -> None:
         """Forget everything."""
         _template().backup(self.raw)
         self.raw.execute("PRAGMA foreign_keys = ON")
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Read as `Database` does, without looking for a connection."""
+        self.raw.execute("BEGIN")
+        try:
+            yield self._connection
+        finally:
+            self._connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Write as `Database` does."""
+        self.raw.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.commit()
+        except BaseException:
+            self._connection.rollback()
+            raise
 
 
 class Boundaries:
@@ -70,7 +90,7 @@ class Boundaries:
         away: Whether the database cannot be reached.
     """
 
-    def __init__(self, database: Database, at: Callable[[str], None], written: Callable[[], None]) -> None:
+    def __init__(self, database: Memory, at: Callable[[str], None], written: Callable[[], None]) -> None:
         self._database = database
         self._at = at
         self._written = written
@@ -84,7 +104,7 @@ class Boundaries:
             raise DatabaseUnavailableError(problem="it is away")
 
     @contextmanager
-    def read(self) -> Iterator[object]:
+    def read(self) -> Iterator[Connection]:
         """Read as `Database` does."""
         self.reach("before a read")
         with self._database.read() as connection:
@@ -92,7 +112,7 @@ class Boundaries:
         self.reach("after a read")
 
     @contextmanager
-    def write(self) -> Iterator[object]:
+    def write(self) -> Iterator[Connection]:
         """Write as `Database` does."""
         self.reach("before a write")
         with self._database.write() as connection:

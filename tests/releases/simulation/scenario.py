@@ -9,7 +9,7 @@ from typing import NamedTuple
 from crossfade.releases.checks.spec import ErrorRateCheck, ThresholdCheck, WebhookCheck
 from crossfade.releases.plan import PRESETS, RolloutPlan, Step
 
-ROUNDS = 32
+ROUNDS = 24
 """For which faults happen and people act; then all is quiet, and time goes on."""
 CONTROLLERS = 3
 BOUNDARIES = 14

@@ -31,8 +31,9 @@ from tests.releases.simulation.places import MODEL, Boundaries, Crash, Memory
 from tests.releases.simulation.scenario import CONTROLLERS, ROUNDS, Happening, Scenario
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
-CALM_ROUNDS = 400
-"""After the last fault; 3 seconds each, which is longer than any plan here may take."""
+_CALM = ((400, 3.0, Oracle.decided), (60, 120.0, Oracle.settled))
+"""After the last fault: rounds, seconds of each, and what ends them. No plan here may take longer; a version that was
+replaced may stay loaded for as long as a clock was wrong."""
 PATIENCE_SECONDS = 20.0
 
 
@@ -121,7 +122,7 @@ class World:
     def connect(self, name: str) -> Boundaries:
         if name not in self.databases:
             at, written = lambda place: self._boundary(name, place), lambda: self.oracle.look(name)
-            self.databases[name] = Boundaries(self.memory.database, at, written)
+            self.databases[name] = Boundaries(self.memory, at, written)
         return self.databases[name]
 
     def _replica(self, name: str) -> Replica:
@@ -188,12 +189,13 @@ class World:
             self._act(replica.name, replica.act)
         self._act(PRINCIPAL, self.person.begin)
         while self.round < ROUNDS and not (self.oracle.settled() and not self.happenings and not self.later):
-            self._turn(self.random.uniform(0.4, 2.4))
+            self._turn(self.random.uniform(0.6, 3.0))
         self._calm_down()
-        for _ in range(CALM_ROUNDS):
-            self._turn(3.0)
-            if self.oracle.settled():
-                break
+        for rounds, seconds, settled in _CALM:
+            for _ in range(rounds):
+                if settled(self.oracle):
+                    break
+                self._turn(seconds)
         self.oracle.finish()
 
     def _calm_down(self) -> None:
@@ -263,7 +265,7 @@ class World:
             self.say(f"{fault.kind} {place}")
             if fault.kind == "pause":
                 for _ in range(int(fault.amount)):
-                    self._turn(self.random.uniform(0.4, 2.4))
+                    self._turn(self.random.uniform(0.6, 3.0))
                 self.say(f"goes on {place}")
             elif fault.kind == "crash":
                 raise Crash
