@@ -21,9 +21,9 @@ from crossfade.errors import CrossfadeError, UnavailableError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.changing import Change, StaleError, keep_evidence
 from crossfade.releases.checks.measuring import Measurer
-from crossfade.releases.moves import completing, ending, entering
-from crossfade.releases.policy import Abort, Action, Complete, Enter, Pause, RollBack, Wait, next_action
-from crossfade.releases.rollout import ACTIVE, Rollout, RolloutStatus
+from crossfade.releases.moves import completing, ending, entering, pausing
+from crossfade.releases.policy import Abort, Action, Complete, Enter, Pause, RollBack, Situation, Wait, next_action
+from crossfade.releases.rollout import ACTIVE, LEGAL, Rollout, RolloutStatus
 from crossfade.releases.store import RolloutStore
 from crossfade.releases.surroundings import Surroundings
 from crossfade.settings import ReleaseSettings
@@ -35,6 +35,10 @@ _log = logging.getLogger(__name__)
 LEASE = "releases"
 CONTROLLER = "controller"
 """The principal of what happens by itself."""
+
+_FORGIVEN = 4
+"""Turns in a row in which a rollout could not be attended to; one more, and it waits for a person."""
+_LONGEST = 500
 
 Announce = Callable[[Rollout], None]
 """Told of a rollout that has changed."""
@@ -78,6 +82,7 @@ class Controller:
         self._announce = announce
         self._clock = clock
         self._said: dict[str, str] = {}
+        self._failed: dict[str, int] = {}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="crossfade-controller", daemon=True)
 
@@ -117,6 +122,7 @@ class Controller:
         for rollout in attended:
             try:
                 self._attend(rollout, processes)
+                self._failed.pop(rollout.name, None)
             except LostLeaseError:
                 return
             except StaleError:
@@ -124,9 +130,9 @@ class Controller:
             except UnavailableError:
                 raise
             except CrossfadeError as error:
-                self._say(rollout.name, str(error))
+                self._fail(rollout, error.message)
             except Exception as error:  # noqa: BLE001 - a bug that one rollout meets must not starve those after it
-                self._say(rollout.name, repr(error), bug=True)
+                self._fail(rollout, repr(error), bug=True)
 
     def _attend(self, rollout: Rollout, processes: tuple[ProcessStatus, ...]) -> None:
         now = self._clock()
@@ -145,7 +151,23 @@ class Controller:
             seen = msgspec.structs.replace(seen, state=state)
         if (evidence, state) == (rollout.evidence, rollout.state) and isinstance(action, Wait):
             return
-        self._write(rollout, seen, self._change(seen, action, processes, now))
+        self._write(rollout, seen, situation, self._change(seen, action, processes, now))
+
+    def _fail(self, rollout: Rollout, problem: str, *, bug: bool = False) -> None:
+        """Say that a rollout cannot be attended to; when it stays so, a person has to look."""
+        self._say(rollout.name, problem, bug=bug)
+        self._failed[rollout.name] = self._failed.get(rollout.name, 0) + 1
+        if self._failed[rollout.name] <= _FORGIVEN or RolloutStatus.PAUSED not in LEGAL[rollout.status]:
+            return
+        pause = pausing(rollout, f"it cannot be attended to: {problem}"[:_LONGEST])
+        try:
+            with self._database.write() as connection:
+                self._lease.check(connection)
+                self._store.act(connection, rollout, pause, principal=CONTROLLER, epoch=self._lease.epoch)
+        except UnavailableError:
+            raise
+        except (StaleError, LostLeaseError, CrossfadeError) as error:
+            _log.warning("rollout `%s` is not paused: %s", rollout.name, error)
 
     def _change(
         self, rollout: Rollout, action: Action, processes: tuple[ProcessStatus, ...], now: datetime
@@ -162,12 +184,12 @@ class Controller:
             case Abort(reason):
                 return ending(rollout, "abort", RolloutStatus.ABORTED, reason, now, latch=False)
             case Pause(reason, waiting_for):
-                state = msgspec.structs.replace(rollout.state, waiting_for=waiting_for, words=reason)
-                return Change("pause", RolloutStatus.PAUSED, reason, state)
+                return pausing(rollout, reason, waiting_for)
 
-    def _write(self, before: Rollout, seen: Rollout, change: Change | None) -> None:
+    def _write(self, before: Rollout, seen: Rollout, situation: Situation, change: Change | None) -> None:
         with self._database.write() as connection:
             self._lease.check(connection)
+            self._surroundings.confirm(connection, before, situation)
             after = keep_evidence(connection, before, seen.evidence, seen.state)
             if change is not None:
                 after = self._store.act(connection, after, change, principal=CONTROLLER, epoch=self._lease.epoch)

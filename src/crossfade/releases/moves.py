@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from crossfade.releases.changing import Change, encoded
-from crossfade.releases.rollout import Rollout, RolloutState, RolloutStatus
+from crossfade.releases.rollout import PERSON, Rollout, RolloutState, RolloutStatus
 from crossfade.storage.times import to_text
 
 
@@ -35,6 +35,12 @@ def completing(rollout: Rollout, reason: str, now: datetime) -> Change:
     return Change(
         "complete", RolloutStatus.COMPLETED, reason, state, 1.0, {"finished_at": to_text(now), "held_until": held}
     )
+
+
+def pausing(rollout: Rollout, words: str, waiting_for: str = PERSON) -> Change:
+    """Return the change after which a rollout keeps what it has, and waits."""
+    state = msgspec.structs.replace(rollout.state, waiting_for=waiting_for, words=words)
+    return Change("pause", RolloutStatus.PAUSED, words, state)
 
 
 def resuming(rollout: Rollout, words: str, now: datetime) -> Change:

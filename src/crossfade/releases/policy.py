@@ -85,6 +85,7 @@ class Abort(msgspec.Struct, frozen=True):
     reason: str
 
 
+_NOBODY = "no process that serves is heard of"
 Action = Wait | Enter | Complete | Pause | RollBack | Abort
 
 
@@ -145,6 +146,8 @@ def _missing(rollout: Rollout, seen: Situation) -> Action | None:
 def _lack(rollout: Rollout, seen: Situation) -> str:
     """Say what a step lacks before it is over; nothing when it lacks nothing."""
     state, step = rollout.state, rollout.plan.steps[rollout.state.step]
+    if not seen.processes:
+        return _NOBODY
     if seen.behind or state.live_at is None:
         return f"{len(seen.behind)} of {len(seen.processes)} processes have not followed yet"
     held = (seen.now - state.live_at).total_seconds()
@@ -159,11 +162,13 @@ def _lack(rollout: Rollout, seen: Situation) -> str:
 
 
 def _unprepared(rollout: Rollout, seen: Situation) -> Action | None:
-    if not seen.ready or seen.behind:
+    if not seen.processes or not seen.ready or seen.behind:
         begun = rollout.state.entered_at or rollout.created_at
         if (seen.now - begun).total_seconds() > seen.patience_seconds:
             words = f"version {rollout.candidate} was not ready everywhere within {seen.patience_seconds:g} seconds"
             return Abort(words)
+        if not seen.processes:
+            return Wait(_NOBODY)
         return Wait(f"version {rollout.candidate} is being loaded by {len(seen.processes)} processes")
     return _too_early(rollout, seen)
 

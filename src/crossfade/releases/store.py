@@ -19,7 +19,7 @@ from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Page
 from crossfade.releases.changing import Change, StaleError, apply, encoded, find_row, route_of
 from crossfade.releases.checks.metric import measures
-from crossfade.releases.moves import approving, ending, entering, resuming
+from crossfade.releases.moves import approving, ending, entering, pausing, resuming
 from crossfade.releases.plan import IMMEDIATE, RolloutPlan, preset
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import (
@@ -164,12 +164,8 @@ class RolloutStore:
             RolloutConflictError: It is not under way.
         """
 
-        def pause(rollout: Rollout) -> Change:
-            words = reason or f"paused by {principal}"
-            state = msgspec.structs.replace(rollout.state, waiting_for="person", words=words)
-            return Change("pause", RolloutStatus.PAUSED, words, state)
-
-        return self._by_person(name, pause, reason, principal, dry_run=dry_run)
+        words = reason or f"paused by {principal}"
+        return self._by_person(name, lambda rollout: pausing(rollout, words), reason, principal, dry_run=dry_run)
 
     def resume(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Rollout:
         """Go on where it was paused; whatever its checks had found in this step is looked at anew.

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from crossfade.registry.requests import ProcessStatus
+from crossfade.releases.changing import StaleError
 from crossfade.releases.policy import Situation
 from crossfade.releases.rollout import Rollout
 from crossfade.releases.subjects.port import Subject
@@ -51,11 +54,9 @@ class Surroundings:
 
     def of(self, rollout: Rollout, processes: tuple[ProcessStatus, ...], now: datetime) -> Situation:
         """Return what is seen around a rollout."""
-        subject = self._subjects[rollout.kind]
         with self._database.read() as connection:
-            stable = subject.stable(connection, rollout.subject)
-            release = subject.release(connection, rollout.subject, rollout.candidate)
-        ready, problem = subject.prepared(rollout, processes)
+            stable, usable = self._subject(connection, rollout)
+        ready, problem = self._subjects[rollout.kind].prepared(rollout, processes)
         return Situation(
             now,
             processes=tuple(process.process for process in processes),
@@ -63,7 +64,23 @@ class Surroundings:
             ready=ready,
             problem=problem,
             stable=stable,
-            usable=release is not None and release.digest == rollout.digest,
+            usable=usable,
             emergency=self._emergency(rollout),
             patience_seconds=self._patience_seconds,
         )
+
+    def confirm(self, connection: Connection, rollout: Rollout, seen: Situation) -> None:
+        """Go on only while the subject is as it was seen; within the transaction of what was decided by that.
+
+        Raises:
+            StaleError: Somebody has moved it since, or the new version is usable no longer.
+        """
+        if self._subject(connection, rollout) != (seen.stable, seen.usable):
+            raise StaleError(rollout.name)
+
+    def _subject(self, connection: Connection, rollout: Rollout) -> tuple[str, bool]:
+        """Return which version everybody gets, and whether the new one may be released."""
+        subject = self._subjects[rollout.kind]
+        stable = subject.stable(connection, rollout.subject)
+        release = subject.release(connection, rollout.subject, rollout.candidate)
+        return stable, release is not None and release.digest == rollout.digest

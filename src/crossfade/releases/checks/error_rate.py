@@ -113,15 +113,20 @@ def _window(event: Event, canary: Counts, baseline: Counts, slow_above: float | 
     """Return (bad, of how many) of the new version, then of the old one; nothing where it cannot be told."""
     if event == "errors":
         failed, failed_before = canary.errors + canary.refused, baseline.errors + baseline.refused
-        return failed, canary.requests, failed_before, baseline.requests
+        return _shares(failed, canary.requests, failed_before, baseline.requests)
     if event == "fallbacks":
-        return canary.fallbacks, canary.requests, baseline.fallbacks, baseline.requests
+        return _shares(canary.fallbacks, canary.requests, baseline.fallbacks, baseline.requests)
     answered, answered_before = sum(canary.latency.values()), sum(baseline.latency.values())
     if event == "unsafe":
-        return min(canary.unsafe, answered), answered, min(baseline.unsafe, answered_before), answered_before
+        return _shares(canary.unsafe, answered, baseline.unsafe, answered_before)
     if slow_above is None:
         return _NO_WINDOW
     return canary.slower_than(slow_above), answered, baseline.slower_than(slow_above), answered_before
+
+
+def _shares(bad: int, of: int, bad_before: int, of_before: int) -> Window:
+    """Return counts that fit together: what is counted as it happens may say more bad events than requests."""
+    return min(bad, of), of, min(bad_before, of_before), of_before
 
 
 def _observe(

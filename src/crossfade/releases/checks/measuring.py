@@ -77,7 +77,7 @@ class Measurer:
         state = rollout.state
         if requests:
             state = msgspec.structs.replace(state, requests=state.requests + requests, asked_at=seen.now)
-        if state.step >= 0 and state.live_at is None and not seen.behind:
+        if state.step >= 0 and state.live_at is None and seen.processes and not seen.behind:
             state = msgspec.structs.replace(state, live_at=seen.now)
         if state.step < 0 or state.live_at is None:
             return evidence, state

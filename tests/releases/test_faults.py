@@ -1,0 +1,90 @@
+"""What the simulation has found: who decides by what is no longer true changes nothing, and nothing is left behind."""
+
+import pytest
+
+from crossfade.releases.plan import RolloutPlan, Step
+from crossfade.releases.rollout import RolloutStatus
+from crossfade.traffic.health import Counts
+from tests.releases.life import PLAN, answered
+from tests.traffic.support import FAST, move
+
+AT_ONCE = RolloutPlan((Step(0.5), Step(1.0)))
+
+
+@pytest.fixture
+def meanwhile(stage, monkeypatch):
+    """Let something happen after the controller has looked around, and before it writes."""
+    def happen(act):
+        of = stage.controller._surroundings.of
+
+        def look(*args):
+            monkeypatch.undo()
+            found = of(*args)
+            act()
+            return found
+
+        monkeypatch.setattr(stage.controller._surroundings, "of", look)
+
+    return happen
+
+
+def test_without_a_live_process_nothing_goes_on(stage):
+    stage.begin(AT_ONCE)
+    stage.clock.advance(3 * FAST.heartbeat_seconds)
+    stage.controller.turn()
+    rollout = stage.store.find("m")
+    assert (rollout.status, rollout.state.words) == (RolloutStatus.PREPARING, "no process that serves is heard of")
+    stage.second()
+    stage.clock.advance(3 * FAST.heartbeat_seconds)
+    stage.controller.turn()
+    rollout = stage.store.find("m")
+    assert (rollout.weight, rollout.state.live_at) == (0.5, None)
+    assert rollout.state.words == "no process that serves is heard of"
+    for _ in range(4):
+        rollout = stage.second()
+    assert rollout.status is RolloutStatus.COMPLETED
+
+
+def test_a_champion_that_somebody_moves_in_the_last_moment_stays_where_it_is(stage, meanwhile):
+    stage.begin(AT_ONCE)
+    while stage.store.find("m").weight < 1:
+        stage.second()
+    meanwhile(lambda: move(stage.registry, "m", "1.0.2"))
+    rollout = stage.second()
+    assert (rollout.status, stage.champion) == (RolloutStatus.PROGRESSING, "1.0.2")
+    rollout = stage.second()
+    assert (rollout.status, stage.champion) == (RolloutStatus.ABORTED, "1.0.2")
+    assert rollout.reason == "somebody moved m to 1.0.2 meanwhile"
+
+
+def test_a_version_that_is_rejected_in_the_last_moment_gets_no_further_step(stage, meanwhile):
+    stage.begin(PLAN)
+    meanwhile(lambda: stage.registry.transition("m:1.0.1", "rejected"))
+    assert stage.second().weight == 0
+    rollout = stage.second()
+    assert (rollout.status, rollout.weight) == (RolloutStatus.ROLLED_BACK, 0)
+
+
+def test_a_rollout_that_cannot_be_attended_to_waits_for_a_person(stage):
+    stage.begin()
+    stage.reach("progressing")
+    for _ in range(5):
+        assert stage.store.find("m").status is RolloutStatus.PROGRESSING
+        stage.clock.advance(1)
+        stage.serve(v0=Counts(requests=1), v1=Counts(requests=5, errors=-1))
+        stage.follow()
+        stage.controller.turn()
+    rollout = stage.store.find("m")
+    assert (rollout.status, rollout.state.waiting_for) == (RolloutStatus.PAUSED, "person")
+    assert rollout.reason.startswith("it cannot be attended to: ")
+    assert stage.store.abort("m").status is RolloutStatus.ABORTED
+
+
+def test_more_failures_than_requests_are_counted_as_failures(stage):
+    stage.begin()
+    stage.reach("progressing")
+    stage.clock.advance(1)
+    stage.serve(v0=answered(50), v1=Counts(requests=50, errors=53))
+    stage.follow()
+    stage.controller.turn()
+    assert stage.store.find("m").status is RolloutStatus.ROLLED_BACK
