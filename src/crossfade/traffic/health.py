@@ -185,7 +185,7 @@ class Health(Counts):
         wanted, reached = fraction * self.answered, 0
         for place, count in sorted(self.latency.items()):
             reached += count
-            if reached >= wanted:
+            if reached and reached >= wanted:
                 return LATENCY_BOUNDS[place] if place < len(LATENCY_BOUNDS) else float("inf")
         return None
 
@@ -331,7 +331,9 @@ class HealthLog:
             rows = connection.execute(query).all()
         known = cursors or {}
         return [
-            HealthReport(process, at_us, _decode(body)) for process, at_us, body in rows if at_us > known.get(process, 0)
+            HealthReport(process, at_us, _decode(body))
+            for process, at_us, body in rows
+            if at_us > known.get(process, 0)
         ]
 
     def _start(self, seconds: float) -> int:
