@@ -1,7 +1,9 @@
 """`make calibrate`: error rates, coverage and power by simulation, 2,500 experiments each; fails when a promise broke.
 
 `ARGS="--experiments 500"` takes fewer, `ARGS="mean"` only what has this in its name. `ARGS="pipeline"` is the whole way
-from units to reports, for an hour of one processor; everything else takes minutes.
+from units to reports, for an hour of one processor; `ARGS="rollouts"` is the whole way from reports of processes to
+rollbacks, for another one; everything else takes minutes. `ARGS="thresholds"` prints a table: rollouts beside a loop
+that holds the same traffic against fixed limits.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from tests.calibration import checks, pipeline, policies
+from tests.calibration import checks, pipeline, policies, rollouts
 from tests.calibration.streams import KINDS
 
 
@@ -33,6 +35,12 @@ def campaign(experiments: int) -> dict[str, Callable[[], Iterable[checks.Figure]
         "pipeline sample ratio": partial(pipeline.arrivals_as_they_should, 2 * experiments),
     }
     found |= {f"canary x{by}": partial(checks.sick_canary, by, most, experiments // 10) for by, most in sick.items()}
+    found |= {f"rollouts {name}": partial(rollouts.healthy, name, experiments) for name in rollouts.HEALTHY}
+    found |= {f"rollouts {name}": partial(rollouts.sick, name, experiments // 10) for name in rollouts.SICK}
+    found |= {
+        f"rollouts shares {name}": partial(rollouts.shares, name, experiments // 25, (0.25, 0.1, 0.05))
+        for name in ("x3", "25 % slower", "unsafe x10")
+    }
     found["regret without context"] = partial(
         policies.regret, policies.bernoulli_regret, policies.CONTEXT_FREE, max(experiments // 100, 2), 100_000
     )
@@ -50,6 +58,9 @@ def main() -> int:
     parser.add_argument("--experiments", type=int, default=2500)
     options = parser.parse_args()
     broken = 0
+    if "thresholds".startswith(options.only or "?"):
+        for row in rollouts.beside_thresholds(options.experiments // 25):
+            print(row, flush=True)
     for name, run in campaign(options.experiments).items():
         if options.only not in name:
             continue

@@ -14,6 +14,7 @@ AT_ONCE = RolloutPlan((Step(0.5), Step(1.0)))
 @pytest.fixture
 def meanwhile(stage, monkeypatch):
     """Let something happen after the controller has looked around, and before it writes."""
+
     def happen(act):
         of = stage.controller._surroundings.of
 

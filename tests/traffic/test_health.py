@@ -138,6 +138,35 @@ def test_every_report_is_read_once_by_who_keeps_cursors(log, clock):
     assert added(log.since(cursors, started, model="m"), "1.0.1").requests == 0
 
 
+def test_what_comes_minutes_late_is_no_evidence(log, clock):
+    started, before = now_us(clock), Clock()
+    before.now = clock.now
+    clock.advance(300)
+    before.advance(170)
+    report(log, clock, "a", v0=Counts(requests=1))
+    cursors = {"a": now_us(clock)}
+    clock.advance(1)
+    report(log, before, "late", v0=Counts(requests=2))
+    report(log, clock, "a", v0=Counts(requests=4))
+    assert [each.process for each in log.since(cursors, started, model="m")] == ["a"]
+    before.advance(20)
+    report(log, before, "late", v0=Counts(requests=8))
+    assert added(log.since(cursors, started, model="m"), "1.0.0").requests == 12
+
+
+def test_a_process_whose_clock_is_ahead_hides_nobody(log, clock):
+    started, ahead = now_us(clock), Clock()
+    ahead.now = clock.now
+    ahead.advance(3600)
+    report(log, ahead, "ahead", v0=Counts(requests=1))
+    cursors = {"ahead": now_us(ahead)}
+    clock.advance(1)
+    ahead.advance(1)
+    report(log, clock, "a", v0=Counts(requests=2))
+    report(log, ahead, "ahead", v0=Counts(requests=4))
+    assert added(log.since(cursors, started, model="m"), "1.0.0").requests == 6
+
+
 def test_sums_keep_the_newest_gauges():
     total = {}
     merge_into(total, {"m": {"1.0.0": Counts(requests=1, queue_depth=9, latency={1: 1})}})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from crossfade.methods.stats.error_rate import ErrorRate
+from crossfade.methods.stats.error_rate import ErrorRate, Window
 from crossfade.releases.checks.phase import CheckCounts, CheckResult, Limits, Measurement
 from crossfade.releases.checks.spec import CheckSpec
 from crossfade.releases.plan import RolloutPlan
@@ -117,10 +117,6 @@ class RolloutState(msgspec.Struct, frozen=True, omit_defaults=True):
     words: str = ""
 
 
-Window = tuple[int, int, int, int]
-"""Bad events of the new version, of how many; of the old one, of how many."""
-
-
 class RolloutEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was counted since the beginning; it stays when steps change.
 
@@ -131,6 +127,7 @@ class RolloutEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
         counts: Event -> all that there was of it.
         waiting: Event -> what is not in the tests yet, because only one of the versions was asked.
         slow_above: The latency above which an answer is slow, in seconds; None until enough is known.
+        latency: Place among the bounds of latency -> answers of the old version, until enough are known for that.
     """
 
     cursors: dict[str, int] = {}
@@ -139,6 +136,7 @@ class RolloutEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: dict[str, Window] = {}
     waiting: dict[str, Window] = {}
     slow_above: float | None = None
+    latency: dict[int, int] = {}
 
 
 class Rollout(msgspec.Struct, frozen=True):

@@ -163,7 +163,6 @@ class RolloutStore:
         Raises:
             RolloutConflictError: It is not under way.
         """
-
         words = reason or f"paused by {principal}"
         return self._by_person(name, lambda rollout: pausing(rollout, words), reason, principal, dry_run=dry_run)
 

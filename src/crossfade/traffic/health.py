@@ -37,6 +37,11 @@ SHADOW = "/shadow"
 """After the semver of a version: what it did with copies of requests."""
 
 
+LATE_SECONDS = 120
+"""What is reported so much later than what others did meanwhile is no evidence any more: nothing is left that it could
+be compared with. A database that is busy delays reports by a minute at most."""
+
+
 class Tier(NamedTuple):
     """How long a report is, and how long it is kept."""
 
@@ -180,7 +185,7 @@ class Health(Counts):
         wanted, reached = fraction * self.answered, 0
         for place, count in sorted(self.latency.items()):
             reached += count
-            if reached >= wanted:
+            if reached and reached >= wanted:
                 return LATENCY_BOUNDS[place] if place < len(LATENCY_BOUNDS) else float("inf")
         return None
 
@@ -281,16 +286,16 @@ class HealthLog:
         return found
 
     def since(self, cursors: Mapping[str, int], first_us: int, *, model: str) -> list[HealthReport]:
-        """Return the reports that are new, oldest first.
+        """Return the reports that are new, oldest first; what comes later than `LATE_SECONDS` is not among them.
 
         Args:
             cursors: Process -> `at_us` of its report that was read last.
             first_us: Where to begin with a process that has none.
             model: Which.
         """
-        oldest = min([first_us, *cursors.values()])
-        reports = self._read(model, TIERS[0], oldest)
-        return [report for report in reports if report.at_us > cursors.get(report.process, first_us)]
+        newest = min(_microseconds(self._clock()), max(cursors.values(), default=first_us))  # a clock may be ahead
+        oldest = max(first_us, newest - LATE_SECONDS * 1_000_000)
+        return self._read(model, TIERS[0], oldest, cursors)
 
     def models(self, seconds: float) -> list[tuple[str, str]]:
         """List (model, version) of whatever was asked during the last seconds.
@@ -317,12 +322,19 @@ class HealthLog:
             found += reports
         return sorted(found, key=lambda report: report.at_us)
 
-    def _read(self, model: str, tier: Tier, after_us: int) -> list[HealthReport]:
+    def _read(
+        self, model: str, tier: Tier, after_us: int, cursors: Mapping[str, int] | None = None
+    ) -> list[HealthReport]:
         query = select(health.c.process, health.c.at_us, health.c.body).order_by(health.c.at_us)
         query = query.where(health.c.tier == tier.seconds, health.c.model == model, health.c.at_us > after_us)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return [HealthReport(row.process, row.at_us, _decode(row.body)) for row in rows]
+        known = cursors or {}
+        return [
+            HealthReport(process, at_us, _decode(body))
+            for process, at_us, body in rows
+            if at_us > known.get(process, 0)
+        ]
 
     def _start(self, seconds: float) -> int:
         return _microseconds(self._clock()) - int(seconds * 1e6)

@@ -70,13 +70,17 @@ class Replica:
         """Do what `Fleet.report` does, in a twentieth of the time."""
         self.database.reach("before a report")
         row = self.name, "host", 1, self.started, to_text(self.clock()), self.view.revision, json.dumps(slots)
-        self.world.memory.raw.execute(f"INSERT OR REPLACE INTO processes ({_PROCESS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self.world.memory.raw.execute(
+            f"INSERT OR REPLACE INTO processes ({_PROCESS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row
+        )
 
     def _write(self, at_us: int, versions: dict[str, Counts]) -> None:
         """Do what `HealthLog.write` does."""
         self.world.tally(versions)
         row = 1, MODEL, at_us, self.name, msgspec.msgpack.encode(versions)
-        self.world.memory.raw.execute("INSERT INTO health (tier, model, at_us, process, body) VALUES (?, ?, ?, ?, ?)", row)
+        self.world.memory.raw.execute(
+            "INSERT INTO health (tier, model, at_us, process, body) VALUES (?, ?, ?, ?, ?)", row
+        )
         self.reported_us = at_us
 
     def _load(self, version: str) -> tuple[str, str]:
@@ -156,9 +160,7 @@ class Person:
             target = version if verb == "move" else None
             self.backend.move_alias(MODEL, "champion", target, expected=None, principal=PRINCIPAL, reason="")
         elif verb == "reject":
-            self.backend.change_stage(
-                MODEL, version, "rejected", source="registered", principal=PRINCIPAL, reason=""
-            )
+            self.backend.change_stage(MODEL, version, "rejected", source="registered", principal=PRINCIPAL, reason="")
         else:
             self.backend.delete_version(MODEL, version, principal=PRINCIPAL, reason="")
 

@@ -110,9 +110,7 @@ def _weight_stays_after_an_abort() -> AbstractContextManager[object]:
 
 
 def _completion_is_not_everything() -> AbstractContextManager[object]:
-    return patch.object(
-        controller, "completing", lambda *args: msgspec.structs.replace(completing(*args), weight=0.99)
-    )
+    return patch.object(controller, "completing", lambda *args: msgspec.structs.replace(completing(*args), weight=0.99))
 
 
 def _nothing_is_latched() -> AbstractContextManager[object]:

@@ -76,9 +76,7 @@ class Transition(NamedTuple):
     by: str
 
 
-_FIELDS = (
-    "name, status, weight, seen, stable, candidate, digest, latched, state, reason, routing, plan, created_at"
-)
+_FIELDS = "name, status, weight, seen, stable, candidate, digest, latched, state, reason, routing, plan, created_at"
 _ENTRY = 'rollout, seq, kind, source, target, step, weight, reason, epoch, "by"'
 
 
@@ -184,8 +182,11 @@ class Oracle:
             self.world.say(f"begins {name}: {now.stable} -> {now.candidate}")
             self._judge_creation(now)
             return
-        self.require(now.seen == before.seen + 1 + (entry is not None and actor.startswith(CONTROLLER)) or
-                     now.seen == before.seen + 1, f"{name}: `seen` went from {before.seen} to {now.seen}")
+        self.require(
+            now.seen == before.seen + 1 + (entry is not None and actor.startswith(CONTROLLER))
+            or now.seen == before.seen + 1,
+            f"{name}: `seen` went from {before.seen} to {now.seen}",
+        )
         self.require(now.revision >= before.revision, f"{name}: its revision went back")
         self.require(now.latched or not before.latched, f"{name}: a latch was opened")
         self.require((before.plan, before.candidate, before.stable) == (now.plan, now.candidate, now.stable), "remade")
@@ -196,7 +197,9 @@ class Oracle:
             if before.in_route != now.in_route:
                 self.require(not now.routed and not now.active, f"{name}: a route without an entry of history")
             return
-        self.world.say(f"{name} {entry.kind}: {now.status}, step {now.step}, weight {now.weight:g}: {entry.reason[:110]}")
+        self.world.say(
+            f"{name} {entry.kind}: {now.status}, step {now.step}, weight {now.weight:g}: {entry.reason[:110]}"
+        )
         self._judge_weight(before, now, entry)
         self._judge_record(now, entry, revision, moved)
         if entry.by == CONTROLLER:
@@ -212,8 +215,7 @@ class Oracle:
         name = now.name
         self.require(now.status in NEXT[before.status], f"{name}: {before.status} became {now.status}")
         self.require(
-            (entry.source, entry.target, entry.step, entry.weight)
-            == (before.status, now.status, now.step, now.weight),
+            (entry.source, entry.target, entry.step, entry.weight) == (before.status, now.status, now.step, now.weight),
             f"{name}: its history says something else than its row",
         )
         if entry.kind == "step":
@@ -229,9 +231,7 @@ class Oracle:
         if now.active:
             self.require(abs(now.in_route - now.weight) < 1e-9, f"{name}: serving is told another weight")
 
-    def _judge_record(
-        self, now: Known, entry: Transition, revision: int, moved: tuple[str, str, str] | None
-    ) -> None:
+    def _judge_record(self, now: Known, entry: Transition, revision: int, moved: tuple[str, str, str] | None) -> None:
         """Each change has one audit entry and one revision; a change of the champion has one besides."""
         query = "SELECT action, details FROM audit WHERE seq > ? AND subject = ?"
         entries = self.raw.execute(query, [self._revision, now.name]).fetchall()

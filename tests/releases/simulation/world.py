@@ -225,7 +225,9 @@ class World:
         while self.happenings and self.happenings[0].round < self.round and not self.calm:
             self._happen(self.happenings.pop(0))
         actors: list[tuple[str, Callable[[], None]]] = [(replica.name, replica.act) for replica in self.replicas]
-        actors += [(f"controller {number}", lambda number=number: self._turn_of(number)) for number in range(CONTROLLERS)]
+        actors += [
+            (f"controller {number}", lambda number=number: self._turn_of(number)) for number in range(CONTROLLERS)
+        ]
         self.random.shuffle(actors)
         for name, act in actors:
             if name not in self.acting and self.random.random() < (0.4 if name.startswith("controller") else 0.6):

@@ -97,13 +97,7 @@ class ErrorRate(msgspec.Struct, frozen=True):
         Raises:
             InvalidAnalysisError: More were bad than there were, or a count is negative.
         """
-        require(0 <= bad_canary <= canary, f"{bad_canary} of {canary} requests of the canary cannot be bad")
-        require(0 <= bad_baseline <= baseline, f"{bad_baseline} of {baseline} requests of the baseline cannot be bad")
-        if not (canary and baseline and (bad_canary or bad_baseline)):
-            return self
-        requests = np.array([canary, baseline], dtype=np.float64)[:, None]
-        of_canary, of_baseline = stakes(requests[0], requests[1], np.array(self.ratios), self.tolerated)
-        return self._with(np.array(self.log_bets) + bad_canary * of_canary + bad_baseline * of_baseline)
+        return observe_all([self], [(bad_canary, canary, bad_baseline, baseline)])[0]
 
     def merge(self, other: ErrorRate) -> ErrorRate:
         """Return the state after the windows of another state, too.
@@ -120,15 +114,13 @@ class ErrorRate(msgspec.Struct, frozen=True):
         return self._with(np.array(self.log_bets) + np.array(other.log_bets))
 
     def _with(self, log_bets: Array) -> ErrorRate:
-        moved = msgspec.structs.replace(self, log_bets=tuple(map(float, log_bets)))
-        return msgspec.structs.replace(moved, highest=max(self.highest, moved.log_evidence))
+        evidence = float(_log_means(log_bets[None])[0])
+        return ErrorRate(tuple(log_bets.tolist()), self.ratios, self.tolerated, max(self.highest, evidence))
 
     @property
     def log_evidence(self) -> float:
         """The logarithm of the evidence against the null hypothesis, now."""
-        bets = np.array(self.log_bets)
-        top = float(bets.max())
-        return top + math.log(float(np.exp(bets - top).mean()))
+        return float(_log_means(np.array([self.log_bets]))[0])
 
     @property
     def p_value(self) -> float:
@@ -145,7 +137,7 @@ class ErrorRate(msgspec.Struct, frozen=True):
         return self.p_value <= alpha
 
 
-def stakes(canary: Array, baseline: Array, ratios: Array, tolerated: float = 1.0) -> tuple[Array, Array]:
+def stakes(canary: Array, baseline: Array, ratios: Array, tolerated: float | Array = 1.0) -> tuple[Array, Array]:
     """Return what one bad event adds to the logarithm of each bet: one of the canary, and one of the baseline.
 
     Args:
@@ -156,3 +148,45 @@ def stakes(canary: Array, baseline: Array, ratios: Array, tolerated: float = 1.0
     """
     sought, usual = ratios * canary + baseline, tolerated * canary + baseline
     return np.log(ratios / tolerated * usual / sought), np.log(usual / sought)
+
+
+Window = tuple[int, int, int, int]
+"""Bad events of the canary, of how many; of the baseline, of how many."""
+
+
+def observe_all(tests: Sequence[ErrorRate], windows: Sequence[Window]) -> list[ErrorRate]:
+    """Return the states of several tests after one window each, for the price of little more than one.
+
+    Args:
+        tests: That look for the same number of rate ratios.
+        windows: One for each.
+
+    Raises:
+        InvalidAnalysisError: More were bad than there were, or a count is negative.
+
+    Example:
+        >>> observe_all([ErrorRate.worse()], [(5, 50, 9, 450)])[0].log_evidence > 0
+        True
+    """
+    for bad, of, bad_before, of_before in windows:
+        require(0 <= bad <= of, f"{bad} of {of} requests of the canary cannot be bad")
+        require(0 <= bad_before <= of_before, f"{bad_before} of {of_before} requests of the baseline cannot be bad")
+    telling = [place for place, (bad, of, before, of_before) in enumerate(windows) if of and of_before and bad + before]
+    found = list(tests)
+    if not telling:
+        return found
+    bad, of, bad_before, of_before = np.array([windows[place] for place in telling], dtype=np.float64).T[..., None]
+    ratios = np.array([tests[place].ratios for place in telling])
+    tolerated = np.array([[tests[place].tolerated] for place in telling])
+    of_canary, of_baseline = stakes(of, of_before, ratios, tolerated)
+    log_bets = np.array([tests[place].log_bets for place in telling]) + bad * of_canary + bad_before * of_baseline
+    for place, bets, evidence in zip(telling, log_bets.tolist(), _log_means(log_bets).tolist(), strict=True):
+        test = tests[place]
+        found[place] = ErrorRate(tuple(bets), test.ratios, test.tolerated, max(test.highest, evidence))
+    return found
+
+
+def _log_means(log_bets: Array) -> Array:
+    """Return the logarithm of the mean of each row's exponentials, without overflow."""
+    top = log_bets.max(axis=1)
+    return np.asarray(top + np.log(np.exp(log_bets - top[:, None]).mean(axis=1)))

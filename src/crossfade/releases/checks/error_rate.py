@@ -5,12 +5,12 @@ Nothing is compared with the past: whatever changes from hour to hour changes fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from crossfade.methods.stats.error_rate import ErrorRate
+from crossfade.methods.stats.error_rate import ErrorRate, Window, observe_all
 from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.checks.spec import ErrorRateCheck, Event
-from crossfade.releases.rollout import Rollout, RolloutEvidence, Window
+from crossfade.releases.rollout import Rollout, RolloutEvidence
 from crossfade.traffic.health import SHADOW, Counts, Health, HealthReport, added
 
 _SHARE: Mapping[Event, float] = {"errors": 0.7, "slow": 0.1, "unsafe": 0.1, "fallbacks": 0.1}
@@ -32,26 +32,28 @@ def gather(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[RolloutEv
     All reports are one window. As long as only one of the versions was asked, it goes on: when it ends depends on how
     many requests came, never on how they went, so the test stays valid.
     """
+    known = rollout.evidence
     canary, baseline = _sides(rollout, reports)
-    slow_above = _slow_above(rollout.evidence, baseline)
-    tests = {name: dict(states) for name, states in rollout.evidence.tests.items()}
-    proofs = {name: dict(states) for name, states in rollout.evidence.proofs.items()}
-    counts, waiting = dict(rollout.evidence.counts), dict(rollout.evidence.waiting)
+    counts, waiting = dict(known.counts), dict(known.waiting)
     checks = [check for check in rollout.plan.checks if isinstance(check, ErrorRateCheck)]
+    whole: dict[Event, Window] = {}
     for event in {event for check in checks for event in check.events}:
-        fresh = _window(event, canary, baseline, slow_above)
+        # by the limit of before: one that is taken from a window says something about it
+        fresh = _window(event, canary, baseline, known.slow_above)
         counts[event] = _added(counts.get(event, _NO_WINDOW), fresh)
         window = _added(waiting.pop(event, _NO_WINDOW), fresh)
-        if not (window[1] and window[3]):
+        if window[1] and window[3]:
+            whole[event] = window
+        else:
             waiting[event] = window
-            continue
-        for check in checks:
-            if event in check.events:
-                _observe(check, event, window, tests, proofs)
-    cursors = dict(rollout.evidence.cursors)
+    proving = [check for check in checks if check.margin is not None]
+    cursors = dict(known.cursors)
     for report in reports:
         cursors[report.process] = max(cursors.get(report.process, 0), report.at_us)
-    return RolloutEvidence(cursors, tests, proofs, counts, waiting, slow_above), canary.requests
+    latency, slow_above = _slow_above(known, baseline)
+    tests = _observed(known.tests, checks, whole, lambda check: ErrorRate.worse(check.tolerated))
+    proofs = _observed(known.proofs, proving, whole, lambda check: ErrorRate.not_worse(check.margin or 0.0))
+    return RolloutEvidence(cursors, tests, proofs, counts, waiting, slow_above, latency), canary.requests
 
 
 def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
@@ -101,12 +103,15 @@ def _sides(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Counts, C
     return added(reports, candidate), added(reports, rollout.stable)
 
 
-def _slow_above(evidence: RolloutEvidence, baseline: Counts) -> float | None:
-    """Freeze what is slow as soon as the old version has answered enough in one look."""
-    if evidence.slow_above is not None:
-        return evidence.slow_above
-    health = Health(latency=baseline.latency)
-    return health.p99_seconds if health.answered >= ENOUGH else None
+def _slow_above(known: RolloutEvidence, baseline: Counts) -> tuple[dict[int, int], float | None]:
+    """Return the old version's answers by their latency until there are enough, and then what is slow, for good."""
+    if known.slow_above is not None:
+        return {}, known.slow_above
+    health = Health(latency=dict(known.latency))
+    health.add_up(baseline)
+    if health.answered < ENOUGH:
+        return health.latency, None
+    return {}, health.p99_seconds
 
 
 def _window(event: Event, canary: Counts, baseline: Counts, slow_above: float | None) -> Window:
@@ -129,21 +134,19 @@ def _shares(bad: int, of: int, bad_before: int, of_before: int) -> Window:
     return min(bad, of), of, min(bad_before, of_before), of_before
 
 
-def _observe(
-    check: ErrorRateCheck,
-    event: Event,
-    window: Window,
-    tests: dict[str, dict[str, ErrorRate]],
-    proofs: dict[str, dict[str, ErrorRate]],
-) -> None:
-    bad, of, bad_before, of_before = window
-    kinds = [(tests, ErrorRate.worse(check.tolerated))]
-    if check.margin is not None:
-        kinds.append((proofs, ErrorRate.not_worse(check.margin)))
-    for states, fresh in kinds:
-        known = states.setdefault(check.name, {})
-        test = known.get(event, fresh)
-        known[event] = test.observe(canary=of, baseline=of_before, bad_canary=bad, bad_baseline=bad_before)
+def _observed(
+    states: Mapping[str, Mapping[str, ErrorRate]],
+    checks: Sequence[ErrorRateCheck],
+    windows: Mapping[Event, Window],
+    fresh: Callable[[ErrorRateCheck], ErrorRate],
+) -> dict[str, dict[str, ErrorRate]]:
+    """Return the states of tests, check -> event, after these windows."""
+    found = {name: dict(known) for name, known in states.items()}
+    places = [(check, event) for check in checks for event in check.events if event in windows]
+    tests = [found.get(check.name, {}).get(event) or fresh(check) for check, event in places]
+    for (check, event), test in zip(places, observe_all(tests, [windows[event] for _, event in places]), strict=True):
+        found.setdefault(check.name, {})[event] = test
+    return found
 
 
 def _added(total: Window, window: Window) -> Window:

@@ -79,7 +79,7 @@ class Measurer:
             state = msgspec.structs.replace(state, requests=state.requests + requests, asked_at=seen.now)
         if state.step >= 0 and state.live_at is None and seen.processes and not seen.behind:
             state = msgspec.structs.replace(state, live_at=seen.now)
-        if state.step < 0 or state.live_at is None:
+        if state.step < 0:
             return evidence, state
         known = msgspec.structs.replace(rollout, evidence=evidence, state=state)
         return evidence, msgspec.structs.replace(state, checks=self._made(known, seen.now))
@@ -98,13 +98,16 @@ class Measurer:
     def _made(self, rollout: Rollout, now: datetime) -> dict[str, CheckState]:
         checks = dict(rollout.state.checks)
         for check in rollout.plan.checks_of(rollout.state.step):
-            before = rollout.check_state(check)
+            before, costless = rollout.check_state(check), isinstance(check, ErrorRateCheck)
             # evidence that is there already costs nothing to look at, and every look is as good as one
             due = before.measured_at is None or (now - before.measured_at).total_seconds() >= check.interval_seconds
-            if due or isinstance(check, ErrorRateCheck):
-                measurement = self.measure(check, rollout, now)
-                if measurement != before.last or due:
-                    checks[check.name] = before.with_(measurement, now)
+            live = rollout.state.live_at is not None
+            if not (costless or (due and live)):
+                continue
+            measurement = self.measure(check, rollout, now)
+            # a process that does not follow keeps a step from passing, but nobody from going back
+            if (measurement != before.last or due) if live else measurement.result is CheckResult.FAIL:
+                checks[check.name] = before.with_(measurement, now)
         return checks
 
     def measure(self, check: CheckSpec, rollout: Rollout, now: datetime) -> Measurement:
