@@ -194,8 +194,8 @@ def test_channels_are_tried(local):
         local.channels.told.append((name, event))
 
     local.channels.names, local.channels.send = ("log", "mail"), send
-    assert local.store.channels(ChannelTrial()) == ("log", "mail")
-    assert local.store.try_channels(ChannelTrial(reason="why"), principal="ann") == (
+    assert local.store.channels(ChannelTrial("")) == ("log", "mail")
+    assert local.store.try_channels(ChannelTrial("", reason="why"), principal="ann") == (
         Told("log"),
         Told("mail", "mail x was not told: no"),
     )
