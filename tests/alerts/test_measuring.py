@@ -189,6 +189,14 @@ def test_long_windows_are_not_read_at_every_look(lab):
     assert read.count(259_200) == 1
 
 
+def test_a_window_with_little_in_it_is_read_anew(lab):
+    """Otherwise what a new model does in its first minutes would be known minutes later."""
+    lab.health.add(requests=5)
+    assert lab.truth(BurnRate("errors", 259_200, 300, 1.0)) is UNKNOWN
+    lab.health.add(requests=500, errors=400)
+    assert lab.truth(BurnRate("errors", 259_200, 300, 1.0)) is YES
+
+
 def test_a_database_that_is_away_blinds_and_nothing_else(lab):
     lab.health.away = True
     found = lab.look(FAST)
