@@ -75,12 +75,12 @@ def test_a_whole_life(watch):
     assert "requests failed" in told.summary
 
 
-def test_nothing_is_written_while_nothing_changes(watch):
-    evaluator = watch.evaluator()
-    run(watch, evaluator, 300)
-    before = watch.database.revision()
-    run(watch, evaluator, 300)
-    assert watch.database.revision() == before
+def test_nothing_is_written_while_nothing_changes(local):
+    evaluator = local.evaluator()
+    run(local, evaluator, 300)
+    before = local.database.revision()
+    run(local, evaluator, 300)
+    assert local.database.revision() == before
 
 
 def test_a_restart_forgets_nothing_and_tells_nothing_twice(watch):
@@ -97,30 +97,30 @@ def test_a_restart_forgets_nothing_and_tells_nothing_twice(watch):
     assert watch.channels.kinds == ["alert.firing", "alert.resolved"]
 
 
-def test_a_restart_in_the_middle_of_a_wait_goes_on_waiting(watch):
-    first = watch.evaluator()
-    run(watch, first, 60, errors=200)
-    assert watch.statuses(RULE) == ["pending"]
-    since = watch.store.list()[0].since
+def test_a_restart_in_the_middle_of_a_wait_goes_on_waiting(local):
+    first = local.evaluator()
+    run(local, first, 60, errors=200)
+    assert local.statuses(RULE) == ["pending"]
+    since = local.store.list()[0].since
     first.close()
-    run(watch, watch.evaluator(), 75, errors=200)
-    assert watch.statuses(RULE) == ["firing"]
-    assert watch.store.list()[0].since == since
+    run(local, local.evaluator(), 75, errors=200)
+    assert local.statuses(RULE) == ["firing"]
+    assert local.store.list()[0].since == since
 
 
-def test_what_was_on_its_way_is_told_by_whoever_comes_next_under_the_same_id(watch):
-    watch.channels.hold = True
-    first = watch.evaluator()
-    run(watch, first, 300, errors=200)
-    assert len(watch.channels.held) == 1  # handed over once, however often it looks
-    lost = watch.channels.held[0][1].id
+def test_what_was_on_its_way_is_told_by_whoever_comes_next_under_the_same_id(local):
+    local.channels.hold = True
+    first = local.evaluator()
+    run(local, first, 300, errors=200)
+    assert len(local.channels.held) == 1  # handed over once, however often it looks
+    lost = local.channels.held[0][1].id
     first.close()
-    watch.channels.hold = False
-    watch.channels.held = []
-    second = watch.evaluator()
-    run(watch, second, 30, errors=200)
-    assert [event.id for _, event in watch.channels.told] == [lost]
-    assert messages(watch) == [("sent", "ops")]
+    local.channels.hold = False
+    local.channels.held = []
+    second = local.evaluator()
+    run(local, second, 30, errors=200)
+    assert [event.id for _, event in local.channels.told] == [lost]
+    assert messages(local) == [("sent", "ops")]
 
 
 def test_what_was_dropped_is_handed_over_again(local):
@@ -174,16 +174,16 @@ def test_whoever_lost_the_lease_while_looking_writes_nothing(watch):
     assert watch.statuses(RULE) == ["firing"]
 
 
-def test_silence_is_kept_and_ends(watch):
-    evaluator = watch.evaluator()
-    silence = watch.store.silence(SilenceRequest(("model=churn", "severity=page"), 7200, "load test"))
-    run(watch, evaluator, 600, errors=200)
-    (alert,) = watch.store.list(rule=RULE)
+def test_silence_is_kept_and_ends(local):
+    evaluator = local.evaluator()
+    silence = local.store.silence(SilenceRequest(("model=churn", "severity=page"), 7200, "load test"))
+    run(local, evaluator, 600, errors=200)
+    (alert,) = local.store.list(rule=RULE)
     assert (alert.silenced, str(alert.status)) == (True, "firing")
-    assert watch.channels.told == []
-    watch.store.end_silence(silence.id)
-    run(watch, evaluator, 60, errors=200)
-    assert watch.channels.kinds == ["alert.firing"]
+    assert local.channels.told == []
+    local.store.end_silence(silence.id)
+    run(local, evaluator, 60, errors=200)
+    assert local.channels.kinds == ["alert.firing"]
 
 
 def test_it_is_repeated_after_hours(local):
@@ -194,15 +194,15 @@ def test_it_is_repeated_after_hours(local):
     assert local.channels.kinds == ["alert.firing"] * 3
 
 
-def test_no_traffic_ends_nothing_for_an_hour(watch):
-    evaluator = watch.evaluator()
-    run(watch, evaluator, 300, errors=200)
-    run(watch, evaluator, 3_000, traffic=False, step=100)
-    (alert,) = watch.store.list(rule=RULE)
+def test_no_traffic_ends_nothing_for_an_hour(local):
+    evaluator = local.evaluator()
+    run(local, evaluator, 300, errors=200)
+    run(local, evaluator, 3_000, traffic=False, step=100)
+    (alert,) = local.store.list(rule=RULE)
     assert str(alert.status) == "firing"
     assert alert.unknown_since is not None
-    run(watch, evaluator, 1_500, traffic=False, step=100)
-    (alert,) = watch.store.list(rule=RULE)
+    run(local, evaluator, 1_500, traffic=False, step=100)
+    (alert,) = local.store.list(rule=RULE)
     assert str(alert.status) == "resolved"
     assert "nothing has been known" in alert.reason
 

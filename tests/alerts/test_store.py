@@ -118,13 +118,13 @@ def test_the_newest_first(local):
     assert [each.id for each in local.store.silences()] == made[::-1]
 
 
-def test_rehearsals_change_nothing(watch):
-    watch.store.silence(wanted("model=churn"), dry_run=True)
-    assert watch.store.silences() == ()
-    made = watch.store.silence(wanted("model=churn"))
-    watch.store.end_silence(made.id, dry_run=True)
-    assert watch.store.silences() == (made,)
-    assert actions(watch) == ["alert.silence"]
+def test_rehearsals_change_nothing(local):
+    local.store.silence(wanted("model=churn"), dry_run=True)
+    assert local.store.silences() == ()
+    made = local.store.silence(wanted("model=churn"))
+    local.store.end_silence(made.id, dry_run=True)
+    assert local.store.silences() == (made,)
+    assert actions(local) == ["alert.silence"]
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_there_is_an_end_to_silences(local, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", "nobody", "x" * 1000, "a\0b", "ü"])
-def test_ending_what_is_not_there(watch, name):
+def test_ending_what_is_not_there(local, name):
     with pytest.raises(SilenceNotFoundError):
-        watch.store.end_silence(name)
+        local.store.end_silence(name)
 
 
 def test_lists(watch):

@@ -61,7 +61,7 @@ def test_lengths_of_time_that_are_none(alerts, length):
     assert "no length of time" in result.output
 
 
-@pytest.mark.parametrize(("length", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("1d", 86_400)])
+@pytest.mark.parametrize(("length", "seconds"), [("90s", 90), ("1.5h", 5400)])
 def test_lengths_of_time(alerts, length, seconds):
     result = alerts("silence", "model=churn", "--for", length, "--reason", "x", "--dry-run")
     assert f"for {seconds} s" in result.stdout

@@ -56,23 +56,21 @@ def test_rehearsals(client):
     assert client.silences() == (made,)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
+def test_bodies_that_make_no_sense(http):
+    good = {"matchers": ["model=x"], "seconds": 60, "reason": "r"}
+    for change in (
         {"matchers": []},
-        {"matchers": ["x"], "seconds": 60, "reason": "r"},
-        {"matchers": ["model=x"], "seconds": "60", "reason": "r"},
-        {"matchers": ["model=x"], "seconds": 1e999, "reason": "r"},
-        {"matchers": ["model=x"], "seconds": 60, "reason": ""},
-        {"matchers": ["model=x"], "seconds": 60, "reason": "r", "more": 1},
-        {"matchers": "model=x", "seconds": 60, "reason": "r"},
-    ],
-)
-def test_bodies_that_make_no_sense(http, body):
-    answer = http.post("/api/v1/alerts/silences", content=json.dumps(body))
-    assert answer.status_code == 422
-    assert answer.json()["hint"]
+        {"matchers": ["x"]},
+        {"matchers": "model=x"},
+        {"seconds": "60"},
+        {"seconds": 1e999},
+        {"seconds": None},
+        {"reason": ""},
+        {"more": 1},
+    ):
+        answer = http.post("/api/v1/alerts/silences", content=json.dumps(good | change))
+        assert answer.status_code == 422, change
+        assert answer.json()["hint"]
 
 
 def test_errors_arrive_as_what_they_are(client):
@@ -87,9 +85,9 @@ def test_channels_are_tried(client):
     assert (told.channel, told.problem) == ("log", "")
 
 
-@pytest.mark.parametrize("query", ["status=loud", "limit=0", "limit=1001", "model=A%20B", "rule=" + "x" * 65])
-def test_questions_that_make_no_sense(http, query):
-    assert http.get(f"/api/v1/alerts?{query}").status_code == 422
+def test_questions_that_make_no_sense(http):
+    for query in ("status=loud", "limit=0", "limit=1001", "model=A%20B", "rule=" + "x" * 65):
+        assert http.get(f"/api/v1/alerts?{query}").status_code == 422
 
 
 @pytest.mark.timeout(180)
