@@ -112,3 +112,8 @@ def test_one_answer_may_not_push_out_all_the_others(monkeypatch):
     monkeypatch.setenv("CROSSFADE_CACHE__MAX_BYTES", "1000")
     with pytest.raises(SettingsError):
         Settings.load()
+
+
+def test_lengths_of_time_that_no_date_can_bear_are_refused():
+    with pytest.raises(SettingsError, match="keep_seconds"):
+        Settings.load(alerts={"keep_seconds": 1e20})

@@ -19,6 +19,7 @@ from crossfade.errors import SettingsError
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Span = Annotated[float, Field(gt=0, le=315_360_000.0)]  # ten years: what dates can be added to
 Least = Literal["info", "ticket", "page"]
 
 
@@ -321,19 +322,15 @@ class AlertSettings(_Section):
     """Alerts: how often rules are looked at, and how often people are told."""
 
     poll_seconds: Seconds = Field(15.0, description="how often rules are evaluated")
-    lease_seconds: Seconds = Field(60.0, description="silence after which another process does it")
+    lease_seconds: Span = Field(60.0, description="silence after which another process does it")
     disabled: tuple[str, ...] = Field((), description="names of rules that are left out")
     group_by: tuple[str, ...] = Field(("model",), description="labels whose equal values share one notification")
-    group_wait_seconds: Seconds = Field(30.0, description="how long the first notification waits for company")
-    group_interval_seconds: Seconds = Field(300.0, description="least time between two notifications of a group")
-    repeat_seconds: Seconds = Field(14_400.0, description="a group that is unchanged is told of again after this")
-    resolve_seconds: Seconds = Field(
-        60.0, description="how long it must be well; twice as long each time it comes back"
-    )
-    unknown_seconds: Seconds = Field(
-        3_600.0, description="a firing alert of which nothing is known for so long is over"
-    )
-    keep_seconds: Seconds = Field(604_800.0, description="how long resolved alerts and ended silences are kept")
+    group_wait_seconds: Span = Field(30.0, description="how long the first notification waits for company")
+    group_interval_seconds: Span = Field(300.0, description="least time between two notifications of a group")
+    repeat_seconds: Span = Field(14_400.0, description="a group that is unchanged is told of again after this")
+    resolve_seconds: Span = Field(60.0, description="how long it must be well; twice as long each time it comes back")
+    unknown_seconds: Span = Field(3_600.0, description="a firing alert of which nothing is known for so long is over")
+    keep_seconds: Span = Field(604_800.0, description="how long resolved alerts and ended silences are kept")
     p95_seconds: Seconds = Field(0.1, description="95 % of the answers shall be as fast, else it is an alert")
     p99_seconds: Seconds = Field(1.0, description="99 % of the answers shall be as fast, else it is an alert")
     error_rate: float = Field(0.05, gt=0, lt=1, description="share of failed requests that wakes somebody up")

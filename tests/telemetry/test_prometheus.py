@@ -13,8 +13,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from crossfade.errors import InvalidQueryError, PrometheusUnavailableError, SettingsError
+from crossfade.settings import TelemetrySettings
 from crossfade.telemetry import prometheus
-from crossfade.telemetry.prometheus import MAX_SAMPLES, Outcome, PrometheusClient, Sample
+from crossfade.telemetry.prometheus import MAX_SAMPLES, Outcome, PrometheusClient, Sample, open_prometheus
 from tests import servers
 from tests.notifications.sinks import HttpSink
 
@@ -233,6 +234,17 @@ def test_neither_token_nor_answer_is_said(sink):
     with pytest.raises(PrometheusUnavailableError) as raised:
         PrometheusClient(sink.url, token="secret of ours").query("x")
     assert "secret" not in str(raised.value)
+
+
+def test_the_settings_name_it(sink):
+    assert open_prometheus(TelemetrySettings()) is None
+    settings = TelemetrySettings(prometheus_url=sink.url, prometheus_token="a token", prometheus_timeout_seconds=2.0)
+    client = open_prometheus(settings)
+    sink.body = vector("1")
+    client.query("x")
+    assert sink.requests[0][1]["Authorization"] == "Bearer a token"
+    assert b"timeout=2s" in sink.requests[0][2]
+    assert "a token" not in repr(settings)
 
 
 @pytest.fixture(scope="module")

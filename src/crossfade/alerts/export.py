@@ -127,9 +127,9 @@ def _recordings(rules: Iterable[AlertRule], settings: Settings) -> Iterator[tupl
     for sli, seconds in windows:
         if sli == "errors":
             yield f"crossfade:sli_errors:ratio_rate{span(seconds)}", _failed(seconds)
-            continue
-        for level, models in _levels(settings):
-            yield f"crossfade:sli_latency:ratio_rate{span(seconds)}", _slow(seconds, level, models)
+        else:  # one rule for all: Prometheus warns of several that record the same
+            slow = " or ".join(_slow(seconds, level, models) for level, models in _levels(settings))
+            yield f"crossfade:sli_latency:ratio_rate{span(seconds)}", slow
 
 
 def _levels(settings: Settings) -> Iterator[tuple[SloRules, str]]:

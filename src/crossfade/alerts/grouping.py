@@ -90,7 +90,7 @@ def plan(
         now: The present moment.
         settings: Waits and intervals.
     """
-    members = sorted(members, key=lambda alert: (alert.fired_at or now, alert.id))
+    members = sorted(members, key=lambda alert: (alert.fired_at or now, alert.rule, alert.id))
     told = {} if group is None else group.told
     active = {alert.id: alert for alert in members if alert.status is AlertStatus.FIRING}
     firing = tuple(alert for alert in active.values() if not alert.silenced)

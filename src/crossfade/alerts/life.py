@@ -52,8 +52,8 @@ def advance(
 def quiet(alert: Alert, now: datetime, settings: AlertSettings) -> timedelta:
     """Return how long an alert has to be well before it is over."""
     times = sum(now - each < HOUR for each in alert.firings)
-    least = timedelta(seconds=settings.resolve_seconds)
-    return max(least, min(HOUR, least * int(2 ** max(times - 1, 0))))
+    doubled = settings.resolve_seconds * 2.0 ** min(max(times - 1, 0), 20)
+    return timedelta(seconds=max(settings.resolve_seconds, min(HOUR.total_seconds(), doubled)))
 
 
 def _unknown(alert: Alert, finding: Finding, now: datetime, settings: AlertSettings) -> Alert:

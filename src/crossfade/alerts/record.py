@@ -178,7 +178,7 @@ class SilenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChannelTrial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which channel shall be tried; empty tries all of them."""
 
-    channel: str = ""
+    channel: str
     reason: str = ""
 
 

@@ -12,6 +12,9 @@ from crossfade.traffic.health import Health
 
 MODELS_SECONDS = 600
 """Models that were asked within so long are looked at."""
+_MUCH = 1_000
+"""Requests above which a window hardly changes within moments, and takes a while to read."""
+_KEPT_SECONDS = 300.0
 _LONGEST = 1_000.0
 """Seconds of counters that are remembered: the longest window of a counter, and a bit."""
 
@@ -93,14 +96,15 @@ class Signals:
         return sorted({model for model, _ in self._health.models(MODELS_SECONDS)})
 
     def window(self, model: str, seconds: float) -> Health:
-        """Return how a model did; long windows are not read anew in every turn.
+        """Return how a model did; a long window with much in it is not read anew in every turn.
 
         Raises:
             UnavailableError: The database does not answer.
         """
         now = self._monotonic()
         known = self._windows.get((model, seconds))
-        if known is None or now - known[0] >= min(seconds / 60, 600.0):
+        fresh = 0.0 if known is None or known[1].requests < _MUCH else min(seconds / 240, _KEPT_SECONDS)
+        if known is None or now - known[0] >= fresh:
             known = self._windows[model, seconds] = (now, self._health.window(seconds, model=model))
         return known[1]
 

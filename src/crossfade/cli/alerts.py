@@ -23,7 +23,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def alerts() -> None:
-    """See what is wrong, by which rules, and who is told; ask for silence."""
+    """See what is wrong, and by which rules; ask for silence."""
 
 
 @command(alerts, "list")

@@ -24,6 +24,7 @@ from crossfade.core.breaker import Breaker, BreakerState
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.exchange import Answer, ExchangeError, exchange
 from crossfade.errors import InvalidQueryError, PrometheusUnavailableError, SettingsError
+from crossfade.settings import TelemetrySettings
 
 MAX_ANSWER_BYTES = 2**20
 MAX_SAMPLES = 10_000
@@ -230,6 +231,22 @@ class PrometheusClient:
                 self._breaker.succeed()
             else:
                 self._breaker.fail()
+
+
+def open_prometheus(settings: TelemetrySettings) -> PrometheusClient | None:
+    """Return a client of the server that the settings name; None when they name none.
+
+    Raises:
+        SettingsError: Its URL is none.
+    """
+    if not settings.prometheus_url:
+        return None
+    return PrometheusClient(
+        settings.prometheus_url,
+        token=settings.prometheus_token.get_secret_value(),
+        timeout=settings.prometheus_timeout_seconds,
+        max_age=settings.prometheus_max_age_seconds,
+    )
 
 
 def _checked(url: str) -> str:
