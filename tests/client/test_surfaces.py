@@ -5,25 +5,30 @@ from typing import NamedTuple
 
 import pytest
 
+from crossfade.cli.configs import configs as configs_command_line
 from crossfade.cli.experiments import experiments as experiments_command_line
 from crossfade.cli.jobs import jobs as jobs_command_line
 from crossfade.cli.main import NOUNS, main
 from crossfade.cli.models import models as command_line
 from crossfade.client import AsyncClient, Client
+from crossfade.configs.configs import Configs
+from crossfade.configs.drift import Drift
+from crossfade.configs.impact import Impact
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.registry.registry import Registry
 from crossfade.traffic.switch import AliasSwitch
-from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, configs, experiments, jobs, models, system, versions
 
 COMMANDS = (
     {f"models {name}" for name in command_line.commands}
     | {f"jobs {name}" for name in jobs_command_line.commands}
     | {f"experiments {name}" for name in experiments_command_line.commands}
-    | (set(NOUNS) - {"models", "jobs", "experiments"})
+    | {f"configs {name}" for name in configs_command_line.commands}
+    | (set(NOUNS) - {"models", "jobs", "experiments", "configs"})
 )
-PARTS = (aliases, blobs, cache, experiments, jobs, models, system, versions)
+PARTS = (aliases, blobs, cache, configs, experiments, jobs, models, system, versions)
 ROUTES = {route.name for part in PARTS for route in part.routes.routes}
 CLIENTS = (Client, AsyncClient)
 
@@ -104,7 +109,23 @@ JUDGING = {
     "export": Surfaces(("export_experiment",), ("export_experiment", "experiment_events"), ("experiments export",)),
 }
 """The same for the verbs of `Judge`."""
-TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING}
+CONFIGS = {
+    "find": Surfaces(("show_config",), ("config_status",), ("configs show",)),
+    "list": Surfaces(("list_configs",), ("configs",), ("configs list",)),
+    "version": Surfaces(("show_config_version",), ("config_version",), ("configs show",)),
+    "versions": Surfaces(("list_config_versions",), ("config_versions",), ("configs versions",)),
+    "draft": Surfaces(("draft_config",), ("draft_config",), ("configs draft",)),
+    "validate": Surfaces(("validate_config",), ("validate_config",), ("configs validate",)),
+    "approve": Surfaces(("approve_config",), ("approve_config",), ("configs approve",)),
+    "activate": Surfaces(("activate_config",), ("activate_config",), ("configs activate",)),
+    "rollback": Surfaces(("roll_back_config",), ("roll_back_config",), ("configs rollback",)),
+    "diff": Surfaces(("diff_config",), ("config_diff",), ("configs diff",)),
+    "assess": Surfaces(("assess_config",), ("config_impact",), ("configs impact",)),
+    "report": Surfaces(("show_config_drift",), ("config_drift",), ("configs drift",)),
+    "read": Surfaces(("read_config",), ("read_config", "config"), ("configs active",)),
+}
+"""The same for the verbs of `Configs`, `Impact`, `Drift` and `ConfigReaders`."""
+TABLES = {"configs": CONFIGS, "models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING}
 EVERYTHING = {f"{noun} {verb}": row for noun, table in TABLES.items() for verb, row in table.items()}
 
 BEYOND = Surfaces(
@@ -147,6 +168,12 @@ def test_every_verb_of_batch_jobs_is_in_the_table():
 def test_every_verb_of_experiments_is_in_the_table():
     assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach"}
     assert set(JUDGING) == verbs_of(Judge)
+
+
+def test_every_verb_of_configs_is_in_the_table():
+    assert set(CONFIGS) == verbs_of(Configs) | (verbs_of(Impact) & {"assess"}) | (verbs_of(Drift) & {"report"}) | {
+        "read"
+    }
 
 
 def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():

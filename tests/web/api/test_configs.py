@@ -26,7 +26,7 @@ from crossfade.settings import ConfigSettings, ServingSettings, Settings
 from crossfade.web.app import create_app
 from crossfade.web.inprocess import InProcessTransport
 from tests import control
-from tests.configs.support import halves, nested
+from tests.configs.support import check_here, halves, nested
 from tests.traffic.support import eventually
 
 numbers = itertools.count()
@@ -42,6 +42,7 @@ def platform(tmp_path_factory):
     with open_platform(settings, serve=True) as opened, control.local_client(opened) as client:
         control.register(client, folder, "1.0.0", "2.0.0")
         client.move_alias("tiny", "champion", "1.0.0")
+        opened.configs.verbs._check = check_here  # a child for each check takes long
         yield opened
 
 
