@@ -23,6 +23,7 @@ BENCHMARKS = {
     "experiments": "benchmarks.experiments",
     "analysis": "benchmarks.analysis",
     "outcomes": "benchmarks.outcomes",
+    "configs": "benchmarks.configs",
 }
 """name -> module with a `run()` that yields results."""
 

@@ -1,14 +1,25 @@
 """Fixtures of the tests of configs."""
 
+import shutil
+
 import pytest
 
 from tests.configs.support import open_configs
 from tests.traffic.support import Clock, open_registry
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A file with the schema and nothing else, for copying: making one takes long."""
+    home = tmp_path_factory.mktemp("empty")
+    open_registry(home, f"sqlite:///{home / 'crossfade.db'}").backend.database.close()
+    return home / "crossfade.db"
+
+
 @pytest.fixture
-def registry(tmp_path, sqlite_url):
-    registry = open_registry(tmp_path, sqlite_url)
+def registry(empty_database, tmp_path):
+    shutil.copy(empty_database, tmp_path / "crossfade.db")
+    registry = open_registry(tmp_path, f"sqlite:///{tmp_path / 'crossfade.db'}")
     yield registry
     registry.backend.database.close()
 

@@ -226,6 +226,13 @@ def test_somebody_else_has_to_approve(configs, database):
     assert newest_change(database)[2:4] == ("config.approved", "bob")
 
 
+def test_what_did_not_pass_cannot_be_approved(configs, database):
+    configs.draft("limits", {"max": -1}, spec=SPEC, principal="ann")
+    configs.validate("limits", 1)
+    error = changes_nothing(database, lambda: configs.approve("limits", 1, principal="bob"), UnfitConfigError)
+    assert "at `/max`" in error.message
+
+
 def test_alone_one_may_approve_oneself(registry):
     configs = open_configs(registry, four_eyes=False)
     configs.draft("limits", {"max": 5}, principal="ann")

@@ -5,7 +5,7 @@ import copy
 import jsonpatch
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from crossfade.configs.difference import Difference, differences
 from tests.configs.test_document import DOCUMENTS, VALUES
@@ -20,16 +20,19 @@ def canonical(value):
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
+@settings(max_examples=40)
 @given(DOCUMENTS, DOCUMENTS)
 def test_applying_what_differs_makes_the_other(before, after):
     assert canonical(applied(before, differences(before, after))) == canonical(after)
 
 
+@settings(max_examples=40)
 @given(DOCUMENTS)
 def test_nothing_differs_from_itself(document):
     assert differences(document, copy.deepcopy(document)) == ()
 
 
+@settings(max_examples=40)
 @given(VALUES, VALUES)
 def test_values_inside_of_arrays(before, after):
     one, other = {"a": [1, before, 2]}, {"a": [1, after, 2]}

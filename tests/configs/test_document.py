@@ -5,7 +5,7 @@ import math
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossfade.configs.document import MAX_BYTES, MAX_DEPTH, document_of, look_up, pointer, read_document
@@ -29,6 +29,7 @@ def refused(content):
     return caught.value.facts["problem"]
 
 
+@settings(max_examples=40)
 @given(DOCUMENTS)
 def test_a_document_says_what_was_written_whatever_its_order_and_spaces(value):
     read = read_document(json.dumps(value, indent=3), "d")
@@ -96,6 +97,7 @@ def test_a_value_that_holds_itself_is_refused():
         document_of(value, "d")
 
 
+@settings(max_examples=40)
 @given(DOCUMENTS)
 def test_pointers_find_every_part(value):
     def walk(part, path):

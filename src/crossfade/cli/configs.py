@@ -63,7 +63,7 @@ def draft(session: Session, name: str, document: Path, spec: Path | None, reason
     from crossfade.configs.spec import ConfigSpec
 
     asked = None if spec is None else read_spec(spec, ConfigSpec)
-    call = config_verbs.draft_config(name, _document(document), spec=asked, reason=reason)
+    call = config_verbs.draft_config(name, _document(document, name), spec=asked, reason=reason)
     with session.client() as client:
         session.change(client, call, sheets.one_version, _next)
 
@@ -246,14 +246,14 @@ def drift(session: Session, name: str) -> None:
     session.hint(f"see what is active with `crossfade configs active {name}`")
 
 
-def _document(path: Path) -> bytes | dict[str, Any]:
-    """Return the text of JSON, in which duplicates can be seen, or what another format holds."""
+def _document(path: Path, name: str) -> bytes | str:
+    """Return the text of JSON, in which duplicates can be seen, or what another format holds as JSON."""
     if path.suffix.lower() not in {".toml", ".yaml", ".yml"}:
         return path.read_bytes()
     from crossfade.cli.documents import read_document
+    from crossfade.configs.document import document_of
 
-    found: dict[str, Any] = read_document(path)
-    return found
+    return document_of(read_document(path), name).text
 
 
 def _next(found: ConfigVersion) -> str:

@@ -49,7 +49,7 @@ def draft_config(
     name: str, document: Mapping[str, Any] | bytes | str, *, spec: ConfigSpec | None = None, reason: str = ""
 ) -> Call[ConfigVersion]:
     """Write a version of a config down: a JSON object or its text. The same as the newest version changes nothing."""
-    read = document_of(dict(document), name) if isinstance(document, Mapping) else read_document(document, name)
+    read = read_document(document, name) if isinstance(document, bytes | str) else document_of(dict(document), name)
     body = DraftRequest(msgspec.Raw(read.text.encode()), spec, reason)
     return Call("POST", f"{CONFIGS}/{segment(name)}/versions", json_as(ConfigVersion), body=body, repeatable=True)
 

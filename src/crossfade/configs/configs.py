@@ -215,9 +215,9 @@ class Configs:
         """Agree that a version may be read.
 
         Raises:
-            ConfigConflictError: Its checks have not passed.
+            ConfigConflictError: Its checks have not run.
             FourEyesError: Whoever wrote it may not approve it.
-            UnfitConfigError: What it names does not exist any more.
+            UnfitConfigError: Its checks found something, or what it names does not exist any more.
         """
         said = attribution(principal, reason)
         found = self.version(name, number)
@@ -225,6 +225,8 @@ class Configs:
             return found
         if self._four_eyes and found.created_by == principal:
             raise FourEyesError(name=name, number=number, principal=principal)
+        if found.validation is not None and not found.validation.valid:
+            raise UnfitConfigError(name=name, number=number, problem=found.validation.problem)
         self._require_references(found)
 
         def change(connection: Connection) -> ConfigVersion:
