@@ -22,7 +22,7 @@ def evaluate(expression, inputs, outputs, row):
     return _walk(ast.parse(expression, mode="eval").body, inputs, outputs, row)
 
 
-def _walk(node, inputs, outputs, row):
+def _walk(node, inputs, outputs, row):  # noqa: C901, PLR0911, PLR0912 - one case for each kind of node
     again = lambda child: _walk(child, inputs, outputs, row)  # noqa: E731
     match node:
         case ast.Constant():

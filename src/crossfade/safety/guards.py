@@ -14,7 +14,7 @@ from crossfade.safety.checks import Bench, compile_check
 from crossfade.safety.fallback import SafeAnswers, constant_row
 from crossfade.safety.inspection import Inspector
 from crossfade.safety.rules import EVERYTHING, Emergency, Override, Rules, SafetyPolicy
-from crossfade.safety.specs import ChangeCheck, Constant, LastSafe, OtherVersion, SafetyPolicySpec
+from crossfade.safety.specs import ChangeCheck, Constant, LastSafe, Refuse, SafetyPolicySpec
 
 _MAX_INSPECTORS = 64
 """Of versions, for each model; a process serves a few."""
@@ -86,9 +86,7 @@ class Guard:
         if self.emergency is None:
             return False
         steps = () if self.spec is None else self.spec.fallback
-        return self.emergency.mode == "block" or not any(
-            isinstance(step, Constant | LastSafe | OtherVersion) for step in steps
-        )
+        return self.emergency.mode == "block" or not steps or isinstance(steps[0], Refuse)
 
     def inspector(self, served: Served) -> Inspector:
         """Return what looks at the answers of a version."""
