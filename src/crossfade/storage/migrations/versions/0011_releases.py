@@ -24,6 +24,18 @@ def upgrade() -> None:
         comment="what versions did in each process, for minutes to days",
     )
     op.create_index("health_by_time", "health", ["tier", "at_us"])
+    _create_rollouts()
+    _create_transitions()
+
+
+def downgrade() -> None:
+    """Drop them."""
+    op.drop_table("rollout_transitions")
+    op.drop_table("rollouts")
+    op.drop_table("health")
+
+
+def _create_rollouts() -> None:
     op.create_table(
         "rollouts",
         sa.Column("name", sa.String(64), nullable=False),
@@ -67,6 +79,9 @@ def upgrade() -> None:
         sqlite_where=under_way,
         postgresql_where=under_way,
     )
+
+
+def _create_transitions() -> None:
     op.create_table(
         "rollout_transitions",
         sa.Column("rollout", sa.String(64), nullable=False),
@@ -92,10 +107,3 @@ def upgrade() -> None:
         sqlite_where=is_rollback,
         postgresql_where=is_rollback,
     )
-
-
-def downgrade() -> None:
-    """Drop them."""
-    op.drop_table("rollout_transitions")
-    op.drop_table("rollouts")
-    op.drop_table("health")
