@@ -6,6 +6,7 @@ import pytest
 
 from crossfade.platform import open_platform
 from crossfade.settings import Settings
+from tests.releases.life import turn_until
 
 PLAN = {"steps": [{"weight": 0.2, "approval": True}, {"weight": 1}], "checks": [{"check": "error_rate", "name": "e"}]}
 
@@ -25,9 +26,7 @@ def turn(cli):
 
     def turn(until):
         with open_platform(Settings(home=cli.home)) as platform:
-            controller = platform.controller()
-            while platform.rollouts.find("tiny").status != until:
-                controller.turn()
+            turn_until(platform, "tiny", until)
 
     return turn
 
@@ -52,7 +51,7 @@ def test_a_plan_can_be_tried_before_anything_happens(rollouts):
     assert "roll tiny out from 1.0.0 to 1.0.1" in shown
     assert "twice the failures are seen after about" in shown
     found = json.loads(rollouts("create", "tiny", "1.0.1", "--dry-run", "--format", "json").stdout)
-    assert len(found["plan"]["steps"]) == 3
+    assert len(found["plan"]["steps"]) == 5
     assert succeeded(rollouts("list")) == "no rollouts yet\n"
 
 

@@ -164,6 +164,7 @@ CONFIGS = {
     "impact": Surfaces(("assess_config",), ("config_impact",), ("configs impact",)),
     "approve": Surfaces(("approve_config",), ("approve_config",), ("configs approve",)),
     "activate": Surfaces(("activate_config",), ("activate_config",), ("configs activate",)),
+    "deploy": Surfaces(("deploy_config",), ("deploy_config",), ("configs deploy",)),
     "rollback": Surfaces(("roll_back_config",), ("roll_back_config",), ("configs rollback",)),
     "read": Surfaces(("read_config",), ("read_config", "config"), ("configs active",)),
     "drift": Surfaces(("show_config_drift",), ("config_drift",), ("configs drift",)),
@@ -239,12 +240,12 @@ def test_every_verb_of_experiments_is_in_the_table():
 
 def test_every_verb_of_safety_configs_and_alerts_is_in_the_table():
     assert set(SAFETY) == verbs_of(SafetyStore)
-    assert set(CONFIGS) == verbs_of(Configs) | {"impact", "read", "drift"}
+    assert set(CONFIGS) == verbs_of(Configs) | {"deploy", "impact", "read", "drift"}
     assert set(ALERTS) == verbs_of(AlertStore) - {"channels"}
 
 
 def test_every_verb_of_rollouts_is_in_the_table():
-    assert set(ROLLOUTS) == verbs_of(RolloutStore) - {"act", "attended", "let_go"}
+    assert set(ROLLOUTS) == verbs_of(RolloutStore) - {"act", "attended", "let_go", "require_unlatched"}
 
 
 def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():

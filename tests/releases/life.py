@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from crossfade.core.clock import utc_now
 from crossfade.experiments.store import ExperimentStore
 from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.checks.measuring import Measurer
@@ -107,6 +110,17 @@ class Stage:
     @property
     def champion(self):
         return self.registry.model("m").aliases["champion"]
+
+
+def turn_until(platform, name, *statuses):
+    """Let the controller of a platform turn, beside a process that serves and follows, until a rollout is so far."""
+    controller = platform.controller()
+    while (found := platform.rollouts.find(name)).status.value not in statuses:
+        now, slots = utc_now(), {f"{found.subject}:{found.candidate}": (READY, "")}
+        platform.fleet.report(ProcessStatus("a", "host", os.getpid(), now, now, platform.fleet.revision(), slots))
+        controller.turn()
+    platform.fleet.leave("a")
+    return found
 
 
 def answered(requests, bad=0, place=50):

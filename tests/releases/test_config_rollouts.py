@@ -138,3 +138,18 @@ def test_nobody_activates_another_version_meanwhile(office):
 def test_a_model_and_a_config_of_one_name_are_two_subjects(office):
     begin(office)
     assert office.begin().name != office.store.find("limits").name
+
+
+def test_units_that_read_it_are_exposed(office):
+    begin(office)
+    office.turn()
+    with office.database.read() as connection:
+        row = office.configs.row(connection, "limits")
+    versions = tuple(PublishedVersion(number, f"d{number}", "{}") for number in (1, 2))
+    config = ActiveConfig(Published("limits", 1, row.active, versions, route_of(row)), office.clock())
+    for unit in ("u1", "u2", "u3"):
+        exposure = config.exposure(unit)
+        read = config.read(unit)
+        assert (exposure.experiment, exposure.unit, exposure.variant) == ("limits-1", unit, read.variant)
+        assert exposure.propensity == pytest.approx(0.9 if read.number == 1 else 0.1, abs=0.01)
+    assert ActiveConfig(Published("limits", 1, 1, versions), office.clock()).exposure("u1") is None

@@ -147,6 +147,21 @@ def activate(session: Session, name: str, number: int, expected: int | None, rea
 
 @command(configs, changes=True)
 @click.argument("name")
+@number_argument
+@click.option("--plan", default="careful", help="The name of a plan; see `crossfade rollouts plans`. Default: careful.")
+@reason_option
+def deploy(session: Session, name: str, number: int, plan: str, reason: str) -> None:
+    """Let units read an approved version one after the other, by the plan of a rollout."""
+    from crossfade.cli.rollout_sheets import one_rollout
+    from crossfade.client import config_verbs
+
+    call = config_verbs.deploy_config(name, number, plan=plan, reason=reason)
+    with session.client() as client:
+        session.change(client, call, one_rollout, lambda made: f"follow it with `crossfade rollouts watch {made.name}`")
+
+
+@command(configs, changes=True)
+@click.argument("name")
 @reason_option
 def rollback(session: Session, name: str, reason: str) -> None:
     """Let everybody read the version that was active before; the present one has to be approved anew."""

@@ -15,10 +15,11 @@ from crossfade.configs.document import document_of, read_document
 from crossfade.configs.drift import DriftReport
 from crossfade.configs.impact import ImpactReport
 from crossfade.configs.record import Config, ConfigVersion
-from crossfade.configs.requests import ActivateRequest, DraftRequest, ImpactRequest
+from crossfade.configs.requests import ActivateRequest, DeployConfigRequest, DraftRequest, ImpactRequest
 from crossfade.configs.spec import ConfigSpec
 from crossfade.registry.requests import ReasonRequest
 from crossfade.registry.versions import Page
+from crossfade.releases.rollout import Rollout
 
 CONFIGS = "/api/v1/configs"
 
@@ -90,6 +91,12 @@ def activate_config(name: str, number: int, *, expected: int | None = None, reas
     body = ActivateRequest(expected, reason)
     path = f"{_version(name, number)}/activate"
     return Call("POST", path, json_as(Config), body=body, repeatable=expected is None)
+
+
+def deploy_config(name: str, number: int, *, plan: str = "careful", reason: str = "") -> Call[Rollout]:
+    """Let units read an approved version one after the other, by the plan of a rollout."""
+    path = f"{_version(name, number)}/deploy"
+    return Call("POST", path, json_as(Rollout), body=DeployConfigRequest(plan, reason))
 
 
 def roll_back_config(name: str, *, reason: str = "") -> Call[Config]:

@@ -182,6 +182,7 @@ class Client:
     config_impact = _Verb(config_verbs.config_impact)
     approve_config = _Verb(config_verbs.approve_config)
     activate_config = _Verb(config_verbs.activate_config)
+    deploy_config = _Verb(config_verbs.deploy_config)
     roll_back_config = _Verb(config_verbs.roll_back_config)
     read_config = _Verb(config_verbs.read_config)
     config_drift = _Verb(config_verbs.config_drift)

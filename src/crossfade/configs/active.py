@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import msgspec
 
 from crossfade.core.clock import utc_now
+from crossfade.core.identity import new_id
 from crossfade.errors import NoActiveConfigError
+from crossfade.ledger.events import Exposure
 from crossfade.traffic.allocation.decisions import Reason
 from crossfade.traffic.routing import ExperimentRoute, Router, Traffic
 
@@ -118,3 +121,24 @@ class ActiveConfig:
         if answer is None:
             raise NoActiveConfigError(name=published.name)
         return msgspec.structs.replace(answer, variant=variant, why=why) if why else answer
+
+    def exposure(self, unit: str, context: Mapping[str, Any] | None = None) -> Exposure | None:
+        """Return what the ledger keeps of a unit that reads this now; None unless a rollout decides for it.
+
+        So outcomes of units that read a version can speak for or against it.
+        """
+        routing = self.published.routing
+        if self._router is None or routing is None:
+            return None
+        decision = self._router.decide(routing.name, unit, context)
+        if not decision.enrolled:
+            return None
+        return Exposure(
+            new_id(),
+            time.time_ns() // 1000,
+            decision.experiment,
+            decision.revision,
+            decision.variant,
+            unit,
+            decision.propensity,
+        )

@@ -12,6 +12,7 @@ from crossfade.configs.active import ActiveConfig, ReadConfig
 from crossfade.configs.following import ConfigFollower
 from crossfade.configs.port import Board
 from crossfade.errors import ConfigBoardUnavailableError, ConfigNotFoundError, NoActiveConfigError
+from crossfade.ledger.events import Exposure
 
 LONGEST_WAIT = 60.0
 """Seconds that a reader may wait for news in one request."""
@@ -55,6 +56,10 @@ class ConfigReaders:
             UnavailableError: Nothing is known yet, because the board is away.
         """
         return self._config(name).read(unit, context)
+
+    def exposure(self, name: str, unit: str, context: Mapping[str, Any] | None = None) -> Exposure | None:
+        """Return what the ledger keeps of a unit that reads a config now; see `ActiveConfig.exposure`."""
+        return self._config(name).exposure(unit, context)
 
     async def wait(
         self,

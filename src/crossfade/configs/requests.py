@@ -35,6 +35,18 @@ class ActivateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class DeployConfigRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version that units shall read one after the other.
+
+    Args:
+        plan: The name of a plan of rollouts; a plan of one's own goes to `POST /api/v1/rollouts`.
+        reason: Kept in the audit log.
+    """
+
+    plan: str = "careful"
+    reason: str = ""
+
+
 class ImpactRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to compare a version with.
 

@@ -12,6 +12,7 @@ from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import RolloutStatus
 from crossfade.web.app import create_app
 from tests import control
+from tests.releases.life import turn_until
 
 WANTED = RolloutRequest("tiny", "2.0.0", "fast", reason="better recall")
 BY_HAND = RolloutPlan((Step(0.2, approval=True), Step(1.0)))
@@ -25,16 +26,10 @@ def registered(client, tmp_path):
 
 
 @pytest.fixture
-def controller(platform):
-    return platform.controller()
-
-
-@pytest.fixture
-def begun(registered, controller):
-    """A rollout with a fifth of the traffic, which waits for an approval; nobody serves, so nobody has to follow."""
+def begun(registered, platform):
+    """A rollout with a fifth of the traffic, which waits for an approval."""
     registered.create_rollout(RolloutRequest("tiny", "2.0.0", BY_HAND))
-    while registered.rollout("tiny").status != "paused":
-        controller.turn()
+    turn_until(platform, "tiny", "paused")
     return registered
 
 
@@ -62,14 +57,13 @@ def test_a_forecast_says_how_soon_errors_would_be_seen(registered):
         registered.rollout("tiny")
 
 
-def test_every_verb(begun, controller):
+def test_every_verb(begun, platform):
     assert begun.rollout("tiny").state.waiting_for == "approval"
     assert begun.promote_rollout("tiny", reason="looks fine").status is RolloutStatus.PROGRESSING
     assert begun.pause_rollout("tiny").status is RolloutStatus.PAUSED
     assert begun.resume_rollout("tiny").status is RolloutStatus.PROGRESSING
     assert begun.promote_rollout("tiny", to_end=True).weight == 1.0
-    while begun.rollout("tiny").active:
-        controller.turn()
+    turn_until(platform, "tiny", "completed")
     assert begun.model("tiny").aliases["champion"] == "2.0.0"
     back = begun.roll_back_rollout("tiny", reason="complaints")
     assert (back.status, back.weight, back.latched) == (RolloutStatus.ROLLED_BACK, 0.0, True)

@@ -14,10 +14,12 @@ from crossfade.configs.drift import DriftReport
 from crossfade.configs.impact import ImpactReport
 from crossfade.configs.reading import LONGEST_WAIT
 from crossfade.configs.record import Config, ConfigStatus, ConfigVersion
-from crossfade.configs.requests import ActivateRequest, DraftRequest, ImpactRequest
+from crossfade.configs.requests import ActivateRequest, DeployConfigRequest, DraftRequest, ImpactRequest
 from crossfade.errors import ConflictError, MalformedRequestError, NotFoundError, UnsafeError
 from crossfade.registry.requests import ReasonRequest, Rehearsal
 from crossfade.registry.versions import Page
+from crossfade.releases.requests import RolloutRequest
+from crossfade.releases.rollout import Rollout
 from crossfade.web.api.contract import Cursor, DryRun, Limit, Open, Principal, answer, body, documented, log_change
 
 routes = APIRouter(tags=["configs"])
@@ -64,6 +66,10 @@ async def read_config(
     headers = {"cache-control": "no-cache"}
     if refused:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    if found is not None and found.variant and unit:
+        exposure = platform.configs.readers.exposure(config, unit, _context(context))
+        if exposure is not None:
+            platform.ledger.expose(exposure)
     if found is None:
         return Response(status_code=304, headers=headers | {"etag": known[0]})
     made = answer(found)
@@ -208,6 +214,28 @@ def activate_config(
         config, number, expected=wanted.expected, reason=wanted.reason, principal=principal, dry_run=dry_run
     )
     return _moved(request, platform, "activate", after, principal, dry_run=dry_run)
+
+
+@routes.post(
+    f"{_VERSION}/deploy",
+    **documented(Rollout, takes=DeployConfigRequest, status=201, changes=True, refuses=(*_REFUSES, UnsafeError)),
+)
+def deploy_config(
+    config: str,
+    number: Number,
+    platform: Open,
+    principal: Principal,
+    request: Request,
+    wanted: Annotated[DeployConfigRequest, body(DeployConfigRequest)],
+    dry_run: DryRun = False,
+) -> Response:
+    """Let units read an approved version one after the other, by the plan of a rollout."""
+    asked = RolloutRequest(config, str(number), wanted.plan, "config", wanted.reason)
+    made = platform.rollouts.create(asked, principal=principal, dry_run=dry_run)
+    if dry_run:
+        return answer(Rehearsal(f"roll version {number} of config {config} out in {len(made.plan.steps)} steps"))
+    log_change(request, "rollout.create", principal, rollout=made.name, candidate=made.candidate)
+    return answer(made.shown(), 201)
 
 
 @routes.post(
