@@ -232,7 +232,9 @@ def test_facts_begin_and_end(local):
     run(local, evaluator, 15)
     known.append(Known({}, "somebody pressed the button"))
     run(local, evaluator, 45)
-    assert local.channels.told[0][1].summary.startswith("EmergencyModeActive: emergency mode is on (somebody pressed")
+    assert local.channels.told[0][1].summary.startswith(
+        "EmergencyModeActive: emergency mode is on for this deployment (somebody pressed"
+    )
     known.clear()
     run(local, evaluator, 600)
     assert local.statuses("EmergencyModeActive") == ["resolved"]
