@@ -187,7 +187,7 @@ class Platform:
             lease,
             health=self.health,
             metrics=None if self.runtime is None else self.runtime.predictions.metrics,
-            sources=standard_sources(self.database, self.experiments, self.judge),
+            sources=standard_sources(self.database, self.experiments, self.judge, self.safety, self.configs),
         )
         if self.runtime is not None:
             self.runtime.measure_alerts(lambda: evaluator.firing, lambda: self.channels.counts)

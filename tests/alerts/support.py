@@ -46,7 +46,7 @@ class FakeHealth:
     def add(self, model="churn", *, requests=1000, errors=0, slow=0):
         self.events.append((self.clock(), model, requests, errors, slow))
 
-    def window(self, seconds, *, model):
+    def window(self, seconds, *, model, coarse=False):
         if self.away:
             raise DatabaseUnavailableError(problem="away")
         start = self.clock() - timedelta(seconds=seconds)

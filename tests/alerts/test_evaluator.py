@@ -232,7 +232,8 @@ def test_facts_begin_and_end(local):
     run(local, evaluator, 15)
     known.append(Known({}, "somebody pressed the button"))
     run(local, evaluator, 45)
-    assert local.channels.told[0][1].summary.startswith("EmergencyModeActive: emergency mode is on (somebody pressed")
+    summary = local.channels.told[0][1].summary
+    assert summary.startswith("EmergencyModeActive: emergency mode is on for this deployment (somebody pressed")
     known.clear()
     run(local, evaluator, 600)
     assert local.statuses("EmergencyModeActive") == ["resolved"]

@@ -153,7 +153,7 @@ def test_quantiles(lab, slow, truth):
 
 
 def test_a_quantile_beyond_what_is_counted_is_above_everything(lab):
-    lab.health.window = lambda seconds, model: _beyond()
+    lab.health.window = lambda seconds, **_: _beyond()
     lab.health.add()
     finding = lab.look(QuantileAbove(0.99, 300, 1.0)).items[0]
     assert (finding.truth, finding.value) == (YES, None)
@@ -180,7 +180,7 @@ def test_few_requests_say_nothing(lab, condition):
 def test_long_windows_are_not_read_at_every_look(lab):
     read = []
     window = lab.health.window
-    lab.health.window = lambda seconds, model: read.append(seconds) or window(seconds, model=model)
+    lab.health.window = lambda seconds, model, coarse: read.append(seconds) or window(seconds, model=model)
     lab.health.add()
     for _ in range(20):
         lab.look(BurnRate("errors", 259_200, 300, 1.0))

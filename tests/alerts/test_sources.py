@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import insert
 
 from crossfade.alerts.signals import Known
-from crossfade.alerts.sources import DatabaseSources, ExperimentSources, HealthSources, standard_sources
+from crossfade.alerts.sources import DatabaseSources, ExperimentSources, drift, emergencies, standard_sources
 from crossfade.errors import ExperimentConflictError, MissingExtraError
 from crossfade.platform import open_platform
 from crossfade.settings import Settings
 from crossfade.storage.changes import commit_change
-from crossfade.storage.tables import ledger_gaps
-from crossfade.traffic.health import Counts, HealthLog
+from crossfade.storage.tables import ledger_gaps, safety_violations
+from crossfade.storage.times import to_text
 from tests import control
 from tests.alerts.support import START, Clock
 
@@ -113,32 +113,75 @@ def test_rollbacks_of_rollouts(database):
     clock = Clock()
     made = DatabaseSources(database, clock)
     with database.write() as connection:
-        for action, subject in (("rollout.rollback", "churn:2.1.0"), ("rollout.step", "other:1.0.0")):
+        for action, subject in (("rollout.rollback", "r1"), ("rollout.step", "r2")):
             commit_change(
-                connection, kind="x", model="", subject=subject, principal="p", action=action, details={}, now=START
+                connection,
+                kind="x",
+                model="churn",
+                subject=subject,
+                principal="p",
+                action=action,
+                details={},
+                now=START,
             )
-    assert list(made.rollbacks()) == [Known({"subject": "churn:2.1.0", "model": "churn"}, "rollout.rollback")]
+    assert list(made.rollbacks()) == [Known({"subject": "r1", "model": "churn"}, "rollout.rollback")]
     clock.wait(901)
     assert list(made.rollbacks()) == []
 
 
-def test_unsafe_answers(sqlite):
+def test_critical_answers(database):
     clock = Clock()
-    log = HealthLog(sqlite, clock)
-    at = int(START.timestamp() * 1e6)
-    bad, good = Counts(requests=10, unsafe=2, latency={0: 10}), Counts(requests=10, latency={0: 10})
-    log.write("p", at, {1: {"churn": {"1.0.0": bad}, "other": {"1.0.0": good}}})
-    clock.wait(10)
-    assert list(HealthSources(log).safety_violations()) == [Known({"model": "churn"}, "2 of 10 answers", 2.0)]
-    clock.wait(300)
-    assert list(HealthSources(log).safety_violations()) == []
+    made = DatabaseSources(database, clock)
+
+    def violation(number, level, minutes_ago, model="churn"):
+        row = dict.fromkeys(("check_name", "instead", "example"), "x") | {"version": "1.0.0", "row_count": 1}
+        minute = to_text(START - timedelta(minutes=minutes_ago))
+        return row | {"id": str(number), "model": model, "level": level, "minute": minute, "answers": 1_000}
+
+    rows = [
+        violation(1, "critical", 1),
+        violation(2, "critical", 2),
+        violation(3, "unsafe", 1, "other"),
+        violation(4, "critical", 6, "old"),
+    ]
+    with database.write() as connection:
+        connection.execute(insert(safety_violations), rows)
+    assert list(made.safety_violations()) == [Known({"model": "churn"}, "2,000 answers within five minutes", 2_000.0)]
+
+
+def test_emergencies():
+    stopped = Fake(model="", mode="block", reason="fire", since=START)
+    here = Fake(model="churn", mode="fall_back", reason="smoke", since=START)
+    safety = Fake(status=lambda: Fake(emergencies=(stopped,), local=(here,)))
+    assert [(each.labels, each.reason) for each in emergencies(safety)] == [
+        ({}, "block, since 00:00 UTC: fire"),
+        ({"model": "churn"}, "fall_back, since 00:00 UTC: smoke"),
+    ]
+
+
+def test_drift_on_all_pages():
+    pages = {"": ("a", "next"), "next": ("b", "last"), "last": ("draft", "")}
+
+    def page(*, cursor, limit):
+        name, following = pages[cursor]
+        return Fake(items=[Fake(name=name, active=None if name == "draft" else 1)], next_cursor=following)
+
+    differing = {"a": 0, "b": 3}
+    desk = Fake(verbs=Fake(list=page), drift=Fake(report=lambda name: Fake(differs=differing[name])))
+    assert list(drift(desk)) == [Known({"config": "b"}, "3 clients differ", 3.0)]
 
 
 def test_on_a_real_platform(tmp_path):
     with open_platform(Settings(home=tmp_path / "home")) as platform, control.local_client(platform) as client:
         control.register(client, tmp_path, "1.0.0", "1.1.0")
-        made = standard_sources(platform.database, platform.experiments, platform.judge)
+        made = standard_sources(
+            platform.database, platform.experiments, platform.judge, platform.safety, platform.configs
+        )
         assert {name: list(source()) for name, source in made.items()} == {name: [] for name in made}
+        assert {rule.condition.source for rule in platform.alerts.rules() if hasattr(rule.condition, "source")} == {
+            *made,
+            "blind_rules",
+        }
         client.move_alias("tiny", "champion", "1.0.0")
         client.move_alias("tiny", "champion", "1.1.0")
         assert list(made["rollbacks"]()) == []

@@ -1,11 +1,13 @@
 """What processes report about versions, and what is read from it."""
 
 import math
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
 from crossfade.errors import InvalidWindowError
+from crossfade.traffic import health as health_module
 from crossfade.traffic.health import (
     LATENCY_BOUNDS,
     SECONDS,
@@ -107,6 +109,22 @@ def test_coarse_reports_and_the_finer_ones_after_them_count_once(log, clock):
     log.prune()
     assert log.window(3600, model="m", version="1.0.0").requests == sum(range(600))
     assert log.window(100_000, model="m", version="1.0.0").requests == sum(range(600))
+
+
+def test_a_short_window_may_be_read_coarsely_and_what_is_covered_is_not_decoded(log, clock, monkeypatch):
+    decoded = []
+    original = health_module._decode
+    monkeypatch.setattr(health_module, "_decode", lambda body: decoded.append(1) or original(body))
+    for second in range(1, 131):
+        clock.now += timedelta(seconds=1)
+        reports = {1: {"m": {"1.0.0": Counts(requests=1, latency={0: 1})}}}
+        if second % 60 == 0:
+            reports[60] = {"m": {"1.0.0": Counts(requests=60, latency={0: 60})}}
+        log.write("a", now_us(clock), reports)
+    assert log.window(125, model="m").requests == 125
+    exact, decoded[:] = len(decoded), []
+    assert log.window(125, model="m", coarse=True).requests == 130  # the first minute is in it as a whole
+    assert (exact, len(decoded)) == (125, 12)
 
 
 def test_old_reports_are_forgotten(log, clock):

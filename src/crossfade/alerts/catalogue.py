@@ -246,16 +246,19 @@ def _of_facts() -> tuple[AlertRule, ...]:
         AlertRule(
             "SafetyViolationsCritical",
             "page",
-            "answers of {labels} are unsafe",
+            "answers of {labels} are critical",
             "Safety checks stop answers. `crossfade safety status` has the violations.",
-            FactHolds("safety_violations"),
+            FactHolds(
+                "safety_violations",
+                CounterGrows("crossfade_safety_violations_total", 5 * MINUTE, 0.0, ("model",), {"level": "critical"}),
+            ),
         ),
         AlertRule(
             "EmergencyModeActive",
             "page",
-            "emergency mode is on",
+            "emergency mode is on for {labels}",
             "Somebody, or a rule, has stopped answers of models. It stays until a person ends it.",
-            FactHolds("emergency_mode"),
+            FactHolds("emergency_mode", GaugeAbove("crossfade_emergency", 0.0, by=("model",))),
         ),
         AlertRule(
             "ConfigurationDrift",

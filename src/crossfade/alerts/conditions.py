@@ -96,10 +96,14 @@ class ShareBelow(msgspec.Struct, frozen=True, tag="share"):
 class FactHolds(msgspec.Struct, frozen=True, tag="fact"):
     """Something that a part of Crossfade knows, under this name, and that no number of this server shows.
 
-    For Prometheus it is the gauge `crossfade_alerts_firing` of the rule itself.
+    Args:
+        source: The name.
+        shown: What Prometheus looks at instead, where a metric shows it as well; else it looks at the gauge
+            `crossfade_alerts_firing` of the rule itself.
     """
 
     source: str
+    shown: GaugeAbove | CounterGrows | None = None
 
 
 Condition = BurnRate | QuantileAbove | FailuresAbove | GaugeAbove | CounterGrows | ShareBelow | FactHolds

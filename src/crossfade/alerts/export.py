@@ -78,6 +78,8 @@ def expression(condition: Condition, settings: Settings, name: str) -> str:
             found = f"{_over('max', condition.by)} (increase({series})) > {condition.above:g}"
         case ShareBelow():
             found = _share(condition)
+        case FactHolds() if condition.shown is not None:
+            found = expression(condition.shown, settings, name)
         case FactHolds():
             found = f'max by (model) ({FIRING}{{alert="{name}"}}) > 0'
     return found

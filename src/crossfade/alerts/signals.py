@@ -12,6 +12,8 @@ from crossfade.traffic.health import Health
 
 MODELS_SECONDS = 600
 """Models that were asked within so long are looked at."""
+_LATE_SECONDS = 10.0
+"""How late what a process reports may be."""
 _MUCH = 1_000
 """Requests above which a window hardly changes within moments, and takes a while to read."""
 _KEPT_SECONDS = 300.0
@@ -45,7 +47,7 @@ Source = Callable[[], Iterable[Known]]
 class HealthWindows(Protocol):
     """How versions do; `traffic.health.HealthLog` is one."""
 
-    def window(self, seconds: float, *, model: str) -> Health:
+    def window(self, seconds: float, *, model: str, coarse: bool) -> Health:
         """Return how all versions of a model did during the last seconds."""
 
     def models(self, seconds: float) -> list[tuple[str, str]]:
@@ -73,6 +75,8 @@ class Signals:
         self._metrics = metrics
         self._sources = dict(sources)
         self._monotonic = monotonic
+        self._seen: dict[str, float] = {}
+        self._listed_at: float | None = None
         self._windows: dict[tuple[str, float], tuple[float, Health]] = {}
         self._history: deque[tuple[float, Series]] = deque()
         self._series: Series | None = None
@@ -93,7 +97,12 @@ class Signals:
         Raises:
             UnavailableError: The database does not answer.
         """
-        return sorted({model for model, _ in self._health.models(MODELS_SECONDS)})
+        now = self._monotonic()
+        ago = MODELS_SECONDS if self._listed_at is None else min(MODELS_SECONDS, now - self._listed_at + _LATE_SECONDS)
+        self._seen |= dict.fromkeys((model for model, _ in self._health.models(max(ago, _LATE_SECONDS))), now)
+        self._seen = {model: at for model, at in self._seen.items() if now - at < MODELS_SECONDS}
+        self._listed_at = now
+        return sorted(self._seen)
 
     def window(self, model: str, seconds: float) -> Health:
         """Return how a model did; a long window with much in it is not read anew in every turn.
@@ -103,15 +112,11 @@ class Signals:
         """
         now = self._monotonic()
         known = self._windows.get((model, seconds))
-        fresh = 0.0 if known is None or known[1].requests < _MUCH else min(seconds / 240, _KEPT_SECONDS)
+        fresh = 0.0 if known is None or known[1].requests < _MUCH else min(seconds / 60, _KEPT_SECONDS)
         if known is None or now - known[0] >= fresh:
-            known = self._windows[model, seconds] = (now, self._health.window(seconds, model=model))
+            known = self._windows[model, seconds] = (now, self._health.window(seconds, model=model, coarse=True))
+            time.sleep(0)  # requests go first: otherwise they wait until the interpreter forces a switch
         return known[1]
-
-    def forget(self, models: Iterable[str]) -> None:
-        """Keep windows of these models only."""
-        kept = set(models)
-        self._windows = {key: found for key, found in self._windows.items() if key[0] in kept}
 
     def level(self, metric: str) -> dict[Key, float] | None:
         """Return a metric of this server as it is; None when there is nothing to read."""

@@ -1,4 +1,4 @@
-"""What holds that no number shows: results of experiments, gaps in the ledger, rollbacks, unsafe answers."""
+"""What holds that no number shows: results of experiments, gaps, rollbacks, emergencies, critical answers, drift."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from crossfade.alerts.signals import MODELS_SECONDS, Known, Source
+from crossfade.alerts.signals import Known, Source
+from crossfade.configs.desk import ConfigDesk
 from crossfade.core.clock import Clock, utc_now
 from crossfade.errors import CrossfadeError, MissingExtraError
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.record import Status
 from crossfade.experiments.store import ExperimentStore
+from crossfade.safety.levels import Level
+from crossfade.safety.store import SafetyStore
 from crossfade.storage.database import Database
-from crossfade.storage.tables import alias_history, audit, ledger_gaps
+from crossfade.storage.tables import alias_history, audit, changes, ledger_gaps, safety_violations
 from crossfade.storage.times import to_text
-from crossfade.traffic.health import HealthLog
 
 RECENT = timedelta(minutes=15)
 """How long a rollback is worth an alert."""
-RETURNS = ("rollout.rollback", "rollout.rolled_back", "config.rollback")
+RETURNS = ("rollout.rollback", "config.rollback", "deployment.rollback")
 """Actions of the audit log that bring something back; moves of aliases are recognised by where they lead."""
 _DECIDED = {"ship", "keep", "stop"}
 _PAGE = 1_000
@@ -117,56 +119,85 @@ class DatabaseSources:
             DatabaseUnavailableError: The database does not answer.
         """
         since = to_text(self._clock() - RECENT)
-        returns = select(audit.c.subject, audit.c.action).where(audit.c.at >= since, audit.c.action.in_(RETURNS))
+        returns = (
+            select(audit.c.subject, audit.c.action, changes.c.model)
+            .join(changes, changes.c.revision == audit.c.seq)
+            .where(audit.c.at >= since, audit.c.action.in_(RETURNS))
+        )
         moves = select(alias_history).where(alias_history.c.moved_at >= since).order_by(alias_history.c.seq)
         with self._database.read() as connection:
-            found = [(row.subject, row.action) for row in connection.execute(returns)]
+            found = [(row.subject, row.model, row.action) for row in connection.execute(returns)]
             for move in connection.execute(moves).all():
                 same = (alias_history.c.model == move.model) & (alias_history.c.alias == move.alias)
                 before = select(alias_history).where(same, alias_history.c.seq < move.seq)
                 last = connection.execute(before.order_by(alias_history.c.seq.desc()).limit(1)).one_or_none()
                 if last is not None and move.target is not None and last.source == move.target:
-                    found.append((f"{move.model}@{move.alias}", f"from {move.source} to {move.target}"))
-        for subject, what in found:
-            model = subject.partition("@")[0].partition(":")[0]
-            yield Known({"subject": subject, "model": model}, what)
-
-
-class HealthSources:
-    """What is unsafe, as far as answers were counted.
-
-    Args:
-        health: How versions do.
-    """
-
-    def __init__(self, health: HealthLog) -> None:
-        self._health = health
+                    what = f"from {move.source} to {move.target}"
+                    found.append((f"{move.model}@{move.alias}", move.model, what))
+        for subject, model, what in found:
+            yield Known({"subject": subject} | ({"model": model} if model else {}), what)
 
     def safety_violations(self) -> Iterator[Known]:
-        """Yield models that gave unsafe answers within five minutes.
+        """Yield models that gave critical answers within five minutes.
 
         Raises:
             DatabaseUnavailableError: The database does not answer.
         """
-        for model in sorted({model for model, _ in self._health.models(MODELS_SECONDS)}):
-            found = self._health.window(300, model=model)
-            if found.unsafe:
-                yield Known({"model": model}, f"{found.unsafe:,} of {found.requests:,} answers", float(found.unsafe))
+        table = safety_violations
+        since = to_text(self._clock() - timedelta(minutes=5))
+        query = (
+            select(table.c.model, func.sum(table.c.answers).label("answers"))
+            .where(table.c.level == Level.CRITICAL.value, table.c.minute >= since)
+            .group_by(table.c.model)
+            .order_by(table.c.model)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        for row in rows:
+            yield Known({"model": row.model}, f"{row.answers:,} answers within five minutes", float(row.answers))
+
+
+def emergencies(safety: SafetyStore) -> list[Known]:
+    """List what is stopped: everywhere, or on this machine.
+
+    Raises:
+        DatabaseUnavailableError: The database does not answer.
+    """
+    status = safety.status()
+    return [
+        Known({"model": each.model} if each.model else {}, f"{each.mode}, since {each.since:%H:%M} UTC: {each.reason}")
+        for each in (*status.emergencies, *status.local)
+    ]
+
+
+def drift(desk: ConfigDesk) -> Iterator[Known]:
+    """Yield configs of which clients run something else than they should.
+
+    Raises:
+        UnavailableError: The board or the database does not answer.
+    """
+    cursor = ""
+    while True:
+        page = desk.verbs.list(cursor=cursor, limit=_PAGE)
+        for config in page.items:
+            if config.active is not None and (found := desk.drift.report(config.name)).differs:
+                yield Known({"config": config.name}, f"{found.differs:,} clients differ", float(found.differs))
+        if not page.next_cursor:
+            return
+        cursor = page.next_cursor
 
 
 def standard_sources(
-    database: Database, store: ExperimentStore, judge: Judge, clock: Clock = utc_now
+    database: Database, store: ExperimentStore, judge: Judge, safety: SafetyStore, desk: ConfigDesk
 ) -> dict[str, Source]:
-    """Return the sources that every platform has; other parts add theirs under the names that the catalogue uses."""
-    trials, tables, health = (
-        ExperimentSources(store, judge),
-        DatabaseSources(database, clock),
-        HealthLog(database, clock),
-    )
+    """Return the sources of the catalogue, by their names there."""
+    trials, tables = ExperimentSources(store, judge), DatabaseSources(database)
     return {
         "experiment_results": trials.results,
         "experiment_deviations": trials.deviations,
         "ledger_gaps": tables.ledger_gaps,
         "rollbacks": tables.rollbacks,
-        "safety_violations": HealthSources(health).safety_violations,
+        "safety_violations": tables.safety_violations,
+        "emergency_mode": lambda: emergencies(safety),
+        "configuration_drift": lambda: drift(desk),
     }

@@ -17,7 +17,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "predict": ("crossfade.cli.predict:predict", "Predict rows of a file or of stdin."),
     "experiments": ("crossfade.cli.experiments:experiments", "Compare versions on live traffic: start, watch, judge."),
     "rollouts": ("crossfade.cli.rollouts:rollouts", "Release a version gradually, by evidence, and take it back."),
-    "alerts": ("crossfade.cli.alerts:alerts", "See what is wrong, by which rules, and who is told; ask for silence."),
+    "alerts": ("crossfade.cli.alerts:alerts", "See what is wrong, and by which rules; ask for silence."),
     "configs": ("crossfade.cli.configs:configs", "Release configuration: check, approve, activate, take it back."),
     "deployments": ("crossfade.cli.deployments:deployments", "Let versions run with replicas, and see how they do."),
     "jobs": ("crossfade.cli.jobs:jobs", "Have whole files predicted, and take the results."),
