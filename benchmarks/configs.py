@@ -54,8 +54,8 @@ async def told(platform: Platform) -> tuple[float, float]:
     readers = platform.configs.readers
     etag = readers.read("limits").etag
     waiting = [asyncio.create_task(readers.wait("limits", (etag,), seconds=60)) for _ in range(WAITING)]
-    while readers.waiting < WAITING:
-        await asyncio.sleep(0.01)
+    await asyncio.sleep(0)  # each of them begins to wait
+    assert readers.waiting == WAITING
     await asyncio.to_thread(activate, platform, {**DOCUMENT, "more": True})
     began, busy = time.perf_counter(), time.process_time()
     await asyncio.gather(*waiting)
