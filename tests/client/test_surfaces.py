@@ -3,27 +3,35 @@
 from inspect import getattr_static, isroutine
 from typing import NamedTuple
 
+import click
 import pytest
 
 from crossfade.cli.experiments import experiments as experiments_command_line
 from crossfade.cli.jobs import jobs as jobs_command_line
 from crossfade.cli.main import NOUNS, main
 from crossfade.cli.models import models as command_line
+from crossfade.cli.safety import safety as safety_command_line
 from crossfade.client import AsyncClient, Client
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.store import ExperimentStore
 from crossfade.jobs.store import JobStore
 from crossfade.registry.registry import Registry
+from crossfade.safety.store import SafetyStore
 from crossfade.traffic.switch import AliasSwitch
-from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, system, versions
+from crossfade.web.api import aliases, blobs, cache, experiments, jobs, models, safety, system, versions
 
 COMMANDS = (
     {f"models {name}" for name in command_line.commands}
     | {f"jobs {name}" for name in jobs_command_line.commands}
     | {f"experiments {name}" for name in experiments_command_line.commands}
-    | (set(NOUNS) - {"models", "jobs", "experiments"})
+    | {
+        f"safety {name}" if not isinstance(child, click.Group) else f"safety {name} {verb}"
+        for name, child in safety_command_line.commands.items()
+        for verb in getattr(child, "commands", {"": None})
+    }
+    | (set(NOUNS) - {"models", "jobs", "experiments", "safety"})
 )
-PARTS = (aliases, blobs, cache, experiments, jobs, models, system, versions)
+PARTS = (aliases, blobs, cache, experiments, jobs, models, safety, system, versions)
 ROUTES = {route.name for part in PARTS for route in part.routes.routes}
 CLIENTS = (Client, AsyncClient)
 
@@ -104,7 +112,22 @@ JUDGING = {
     "export": Surfaces(("export_experiment",), ("export_experiment", "experiment_events"), ("experiments export",)),
 }
 """The same for the verbs of `Judge`."""
-TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING}
+SAFETY = {
+    "status": Surfaces(("show_safety",), ("safety_status",), ("safety status",)),
+    "put_policy": Surfaces(("put_safety_policy",), ("put_safety_policy",), ("safety policy set",)),
+    "policy": Surfaces(("show_safety_policy",), ("safety_policy",), ("safety policy show",)),
+    "policies": Surfaces(("list_safety_policies",), ("safety_policies",), ("safety policy list",)),
+    "remove_policy": Surfaces(("remove_safety_policy",), ("remove_safety_policy",), ("safety policy remove",)),
+    "signature": Surfaces(("try_safety_policy",), ("check_safety",), ("safety check",)),
+    "override": Surfaces(("create_override",), ("override_safety",), ("safety override",)),
+    "end_override": Surfaces(("end_override",), ("end_override",), ("safety end-override",)),
+    "overrides": Surfaces(("list_overrides",), ("overrides",), ("safety overrides",)),
+    "violations": Surfaces(("list_violations",), ("violations",), ("safety violations",)),
+    "begin_emergency": Surfaces(("begin_emergency",), ("begin_emergency",), ("safety emergency on",)),
+    "end_emergency": Surfaces(("end_emergency",), ("end_emergency",), ("safety emergency off",)),
+}
+"""The same for the verbs of `SafetyStore`."""
+TABLES = {"models": TABLE, "jobs": JOBS, "experiments": EXPERIMENTS, "judging": JUDGING, "safety": SAFETY}
 EVERYTHING = {f"{noun} {verb}": row for noun, table in TABLES.items() for verb, row in table.items()}
 
 BEYOND = Surfaces(
@@ -147,6 +170,10 @@ def test_every_verb_of_batch_jobs_is_in_the_table():
 def test_every_verb_of_experiments_is_in_the_table():
     assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach"}
     assert set(JUDGING) == verbs_of(Judge)
+
+
+def test_every_verb_of_safety_is_in_the_table():
+    assert set(SAFETY) == verbs_of(SafetyStore)
 
 
 def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():
