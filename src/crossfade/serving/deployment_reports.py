@@ -10,7 +10,6 @@ from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.traffic.deployed import Deployed, DeploymentReport, ReplicaCounts
 from crossfade.traffic.snapshot import Aspired
 
-
 _MAX_PROBLEM = 500
 """Characters of a problem that travel with every heartbeat: what a model says may be long."""
 
