@@ -158,6 +158,17 @@ def test_an_alias_means_whatever_it_points_to(deploying):
     assert aspired(deploying, "1.0.0") is None
 
 
+def test_a_version_that_an_alias_is_about_to_move_to_is_prepared_as_it_will_run(deploying):
+    deploying.store.deploy(plan(version="champion"))
+    candidate = deploying.fleet.add_candidate("m", "1.0.2", principal="ann")
+    wish = aspired(deploying, "1.0.2")
+    assert (wish.role, wish.terms) == (Role.CANDIDATE, plan(version="champion").terms(1))
+    assert wish.within("staging").terms is None, "there it is prepared as it would be without"
+    move(deploying.registry, "m", "1.0.2")
+    deploying.fleet.remove_candidate(candidate, principal="ann")
+    assert aspired(deploying, "1.0.2").terms == wish.terms, "so the move changes nothing of it"
+
+
 def test_an_alias_that_is_gone_means_nothing(deploying):
     move(deploying.registry, "m", "1.0.1", "challenger")
     deploying.store.deploy(plan(version="challenger"))

@@ -56,6 +56,16 @@ def test_a_process_that_follows_late_is_waited_for(on_probation):
     assert deploying.store.find("web").status is DeploymentState.DEPLOYING
 
 
+def test_what_ran_before_and_what_is_about_to_come_run_beside_it(on_probation):
+    deploying = on_probation
+    deploying.clock.advance(30)
+    before = deploying.report(generation=1, version="1.0.1")
+    candidate = deploying.report(version="1.0.0", ready=0, failed=True, problem="of another version")
+    deploying.say(before, candidate, deploying.report())
+    deploying.turn()
+    assert deploying.store.find("web").status is DeploymentState.RUNNING
+
+
 def test_nobody_who_runs_it_proves_nothing(deploying):
     deploying.store.deploy(plan())
     deploying.clock.advance(7 * 86_400)

@@ -38,11 +38,13 @@ def judge(
 
     Args:
         deployment: In whatever status.
-        processes: Who is alive, with what they say of it; those that follow late say something of a generation before.
+        processes: Who is alive, with what they say of it. A process may say something of what ran before, too, and of
+            a version that an alias is about to move to; one that follows late says something of what ran before alone.
         now: What time it is.
         patience: How long it may take to become ready.
     """
-    current = [each for each in processes if each.report.generation == deployment.generation]
+    awaited = deployment.generation, deployment.version
+    current = [each for each in processes if (each.report.generation, each.report.version) == awaited]
     if not current:
         return _WAIT
     threshold = deployment.spec.probe.failure_threshold
@@ -54,11 +56,12 @@ def judge(
             problem = f"its replicas ended {report.restarts} times while it was new, lastly: {report.problem}"
             return Judgement(Verdict.FAILED, f"{where}: {problem}")
     age = now - deployment.changed_at
-    unready = [each for each in processes if each not in current or not each.report.complete]
+    ready = {each.process for each in current if each.report.complete}
+    unready = [each for each in processes if each.process not in ready]
     if not unready and age >= timedelta(seconds=deployment.spec.probation_seconds):
         return Judgement(Verdict.PROVED)
     if unready and age >= patience:
-        where = ", ".join(f"{process.host}/{process.pid}" for process in unready)
+        where = ", ".join(dict.fromkeys(f"{process.host}/{process.pid}" for process in unready))
         problem = next((each.report.problem for each in unready if each.report.problem), "nobody says why")
         seconds = patience.total_seconds()
         return Judgement(Verdict.FAILED, f"{where} did not have it ready within {seconds:g} seconds: {problem}")

@@ -302,10 +302,12 @@ class SnapshotSource:
         deployed: defaultdict[str, list[Deployed]] = defaultdict(list)
         for version, terms in notes.deployed:
             deployed[model.aliases.get(version, version)].append(terms)
+            for semver in requested if version in model.aliases else ():  # it may be about to be what the alias means
+                deployed[semver].append(terms)
         wanted = dict.fromkeys(former.get(CHAMPION, ())[: self._keep_previous], Role.WARM)
         wanted |= dict.fromkeys(notes.jobs, Role.JOB)
-        wanted |= dict.fromkeys(requested, Role.CANDIDATE)
         wanted |= dict.fromkeys(deployed, Role.DEPLOYED)
+        wanted |= dict.fromkeys(requested, Role.CANDIDATE)
         wanted |= dict.fromkeys(notes.variants, Role.VARIANT)
         wanted |= dict.fromkeys(model.aliases.values(), Role.ACTIVE)
         urgent = sorted(wanted, key=lambda semver: (wanted[semver], semver != champion))

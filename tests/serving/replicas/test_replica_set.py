@@ -178,10 +178,9 @@ async def test_one_that_was_given_up_is_replaced(bench, monkeypatch):
     assert not bench.given_up
 
 
-async def test_load_starts_more_and_quiet_ends_them(bench, monkeypatch):
-    monkeypatch.setattr(scaling, "UP_SECONDS", 0.05)
+async def test_load_starts_more_and_quiet_ends_them(bench):
     bench = bench(terms(1, 3, probe=SLOW))
-    bench.set._scaler = scaling.Scaler(0.05, 0.3)
+    bench.set._scaler = scaling.Scaler(0.05, 3600.0)
     for _ in range(3):
         await soon(lambda: bench.set.width == bench.set.wanted)
         for replica in bench.template.made:
@@ -194,6 +193,7 @@ async def test_load_starts_more_and_quiet_ends_them(bench, monkeypatch):
             replica.gate.set()
         await asyncio.gather(*asked)
     assert bench.set.wanted == 3
+    bench.set._scaler = scaling.Scaler(0.05, 0.05)
     await soon(lambda: bench.set.wanted == 1 and len(bench.set.lanes) == 1)
     assert sum(replica.closed for replica in bench.template.made) == len(bench.template.made) - 1
     assert (await bench.ask())["predict"].tolist() == [2.0]

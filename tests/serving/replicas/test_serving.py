@@ -4,15 +4,18 @@ import asyncio
 import os
 import signal
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from crossfade.core.clock import utc_now
 from crossfade.errors import CrossfadeError, ModelCrashedError
 from crossfade.registry.registry import Registry
 from crossfade.releases.deployment import DeploymentSpec
 from crossfade.releases.deployment_store import DeploymentStore
+from crossfade.releases.probation import Verdict, judge
 from crossfade.serving.replicas.local import fitting
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.settings import IsolationSettings, RegistrySettings, Settings
@@ -205,6 +208,22 @@ def test_a_replica_gets_the_memory_and_the_processors_that_it_may_have(served):
     assert served.ask() == [2.0]
     served.await_ready("one")
     assert served.ask(ref="m:1.0.1") == [1.0]
+
+
+def test_what_is_new_runs_beside_what_ran_before_until_it_has_proved_itself(served):
+    served.register(poison.Harmless())
+    served.register(poison.Harmless(), "1.0.1", champion=False)
+    served.deploy("1.0.0", replicas=ReplicaRange(1))
+    served.start()
+    served.await_ready()
+    assert served.store.settle(served.store.find("web"), lambda _connection: None)
+    served.deploy("1.0.1", replicas=ReplicaRange(1))
+    served.await_ready()
+    now = served.store.find("web")
+    eventually(lambda: len(served.store.status_of(now).processes) == 2)
+    late = utc_now() + timedelta(seconds=60)
+    verdict, _ = judge(now, served.store.status_of(now).processes, late, timedelta(hours=1))
+    assert verdict is Verdict.PROVED
 
 
 def test_whatever_a_deployment_asks_for_the_champion_answers(served):

@@ -5,6 +5,7 @@ import json
 import httpx
 import msgspec
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from crossfade.client import AsyncClient
@@ -33,6 +34,7 @@ def tiny(client, tmp_path):
 
 
 def test_the_life_of_a_deployment(tiny):
+    structlog.reset_defaults()  # another test may have asked for warnings only
     with capture_logs() as logs:
         made = tiny.deploy(plan(), reason="busy")
     assert (made.status, made.generation, made.version) == (DeploymentState.DEPLOYING, 1, "1.0.0")
