@@ -15,6 +15,7 @@ BENCHMARKS = {
     "hot_swap": "benchmarks.hot_swap",
     "registration": "benchmarks.registration",
     "switch": "benchmarks.switch",
+    "releases": "benchmarks.releases",
     "listing": "benchmarks.listing",
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",
