@@ -16,6 +16,7 @@ BENCHMARKS = {
     "deployments": "benchmarks.deployments",
     "registration": "benchmarks.registration",
     "switch": "benchmarks.switch",
+    "releases": "benchmarks.releases",
     "listing": "benchmarks.listing",
     "startup": "benchmarks.startup",
     "assignment": "benchmarks.assignment",

@@ -261,7 +261,7 @@ def test_a_process_that_restarts_counts_from_zero_and_nothing_twice(stage, clock
 
 
 class _Slot:
-    name, version, waiting, size_bytes = "m", "1.0.1", 0, 0
+    name, version, waiting, size_bytes, cpu_seconds = "m", "1.0.1", 0, 0, 0.0
 
     def __init__(self, requests):
         self.counters, self.shadows = Counters(), Counters()

@@ -1,6 +1,7 @@
 """`make stress`: what a test has no time for; `ARGS="swaps"` runs one. Fails when a promise broke.
 
 - swaps: 200 hot swaps under load, 20 of them to broken or slow versions.
+- rollouts: 100 rollouts to each of their ends under 500 requests a second; `CROSSFADE_STRESS_RATE` sets another rate.
 - faults: Redis and PostgreSQL behind connections that misbehave.
 - slow: 500 clients that send slowly, nothing, or without end.
 - poison: models that crash, hang, leak and flood, beside one that does not.
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from benchmarks.harness import free_port, server
 from crossfade.platform import Platform
 from tests import servers
 from tests.stress import faulty, overload, poisoned, slow_clients
+from tests.stress import rollouts as ends
 from tests.stress.swaps import campaign, register, settings
 
 
@@ -50,6 +53,21 @@ def swaps(count: int = 200, broken: int = 20, rate: float = 200.0) -> bool:
     with serving(prepare) as (platform, port, _):
         outcome = campaign(platform, f"http://127.0.0.1:{port}", swaps=count, broken=broken, rate=rate)
     print(json.dumps(asdict(outcome) | {"moved": len(outcome.moved), "refused": len(outcome.refused)}))
+    return not outcome.violations
+
+
+def rollouts(count: int = 100, workers: int = 4) -> bool:
+    """Roll versions out under load; tells whether every promise was kept."""
+    rate = float(os.environ.get("CROSSFADE_STRESS_RATE", "500"))
+
+    def prepare(platform: Platform) -> None:
+        register(platform, 0)
+        platform.switch.move("m", "champion", "1.0.0", reason="start")
+
+    with serving(prepare, CROSSFADE_SERVING__WORKERS=str(workers)) as (platform, port, _):
+        outcome = ends.campaign(platform, f"http://127.0.0.1:{port}", count=count, rate=rate)
+    per_second = outcome.requests / outcome.seconds
+    print(json.dumps(asdict(outcome) | {"rate": rate, "requests_per_second": round(per_second, 1)}))
     return not outcome.violations
 
 
@@ -121,7 +139,15 @@ def ledger(count: int = 1_000) -> bool:
     return kept
 
 
-CAMPAIGNS = {"ledger": ledger, "swaps": swaps, "overload": overloads, "poison": poisons, "faults": faults, "slow": slow}
+CAMPAIGNS = {
+    "ledger": ledger,
+    "swaps": swaps,
+    "rollouts": rollouts,
+    "overload": overloads,
+    "poison": poisons,
+    "faults": faults,
+    "slow": slow,
+}
 
 if __name__ == "__main__":
     kept = [CAMPAIGNS[name]() for name in sys.argv[1:] or CAMPAIGNS]
