@@ -155,7 +155,7 @@ class Measurer:
 
 
 def _is_due(measured_at: datetime | None, now: datetime, interval_seconds: float) -> bool:
-    """Tell whether a check is to be made: after its interval, or when its last time is ahead and so a clock was wrong."""
+    """Tell whether a check is to be made: after its interval, or when its last time is ahead: a clock was wrong."""
     if measured_at is None or measured_at > now:
         return True
     return (now - measured_at).total_seconds() >= interval_seconds
