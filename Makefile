@@ -10,7 +10,7 @@ DEMO := .venvs/demo
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench peers calibrate crash stress fuzz schemathesis conformance docs env lock clean
+.PHONY: help demo serve test check bench peers calibrate crash simulate takeovers stress fuzz schemathesis conformance docs env lock clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -44,6 +44,12 @@ calibrate: $(TEST)/.ready ## simulate thousands of experiments and compare error
 
 crash: $(TEST)/.ready ## kill servers at awkward moments and look for damage
 	@$(TEST)/bin/python -m tests.crash.campaign $(ARGS)
+
+simulate: $(TEST)/.ready ## live through 10,000 lives of rollouts with faults, on a clock of their own
+	@$(TEST)/bin/python -m tests.releases.simulation $(ARGS)
+
+takeovers: $(TEST)/.ready ## kill and stop controllers of rollouts wherever they write, and look for damage
+	@$(TEST)/bin/python -m tests.releases.takeovers $(ARGS)
 
 stress: $(TEST)/.ready ## run hot for longer than a test may
 	@$(TEST)/bin/python -m tests.stress $(ARGS)

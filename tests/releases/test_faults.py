@@ -2,7 +2,8 @@
 
 import pytest
 
-from crossfade.releases.plan import RolloutPlan, Step
+from crossfade.releases.checks.spec import ThresholdCheck
+from crossfade.releases.plan import RolloutPlan, Step, preset
 from crossfade.releases.rollout import RolloutStatus
 from crossfade.traffic.health import Counts
 from tests.releases.life import PLAN, answered
@@ -89,3 +90,28 @@ def test_more_failures_than_requests_are_counted_as_failures(stage):
     stage.follow()
     stage.controller.turn()
     assert stage.store.find("m").status is RolloutStatus.ROLLED_BACK
+
+
+def test_times_that_a_clock_wrote_that_was_ahead_delay_nothing(stage):
+    limit = ThresholdCheck("limit", series="error_rate", maximum=0.5, interval_seconds=5)
+    stage.begin(RolloutPlan((Step(0.5, hold_seconds=10), Step(1.0)), checks=(limit,)))
+    stage.clock.advance(3600)
+    for _ in range(3):
+        stage.second(old=10, new=10)
+    assert stage.store.find("m").state.live_at is not None
+    stage.clock.advance(-3600)
+    for _ in range(16):
+        rollout = stage.second(old=10, new=10)
+    assert rollout.status is RolloutStatus.COMPLETED
+
+
+def test_a_return_that_is_retried_too_late_takes_all_steps(stage):
+    stage.begin(AT_ONCE)
+    stage.reach("completed")
+    assert stage.begin(AT_ONCE, "1.0.0").fast
+    stage.store.abort("m")
+    assert stage.store.retry("m").fast
+    stage.store.abort("m")
+    stage.clock.advance(2 * AT_ONCE.fast_rollback_seconds)
+    late = stage.store.retry("m")
+    assert (late.fast, late.plan) == (False, preset("careful"))

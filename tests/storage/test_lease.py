@@ -78,6 +78,22 @@ def test_a_clock_that_jumps_back_takes_it_from_nobody(database, clock):
     assert holds(database, first)
 
 
+def test_one_whose_clock_was_ahead_keeps_it_for_no_longer_than_others(database, clock):
+    ahead = Clock()
+    ahead.now += timedelta(hours=1)
+    first, second = Lease(database, "experiments", 30, ahead), Lease(database, "experiments", 30, clock)
+    assert first.hold()
+    for _ in range(3):  # it is kept, so nobody takes it
+        assert not second.hold()
+        clock.now += timedelta(seconds=29)
+        ahead.now += timedelta(seconds=29)
+        assert first.hold()
+    assert not second.hold()
+    clock.now += timedelta(seconds=30)
+    assert second.hold()
+    assert not holds(database, first)
+
+
 def test_released_it_is_free_at_once(database, clock):
     first, second = (Lease(database, "experiments", 30, clock) for _ in range(2))
     assert first.hold()

@@ -244,6 +244,9 @@ class RolloutStore:
     ) -> Rollout:
         """Begin again, from the first step, what was aborted or rolled back.
 
+        What returned without steps to a version that had the traffic a moment ago does so again while that is allowed,
+        and follows the plan `careful` afterwards.
+
         Raises:
             RolloutConflictError: It is under way, or complete.
             LatchedError: The version is latched, and nobody has said that it may come again.
@@ -251,7 +254,8 @@ class RolloutStore:
         found = self.find(name)
         if found.status not in {RolloutStatus.ABORTED, RolloutStatus.ROLLED_BACK}:
             raise RolloutConflictError(name=found.name, problem=f"is {found.status.value}: nothing to retry")
-        wanted = RolloutRequest(found.subject, found.candidate, found.plan, found.kind, reason, override_latch)
+        plan = preset("careful") if found.fast else found.plan
+        wanted = RolloutRequest(found.subject, found.candidate, plan, found.kind, reason, override_latch)
         return self.create(wanted, principal=principal, dry_run=dry_run)
 
     # --- for others that move traffic by themselves ---

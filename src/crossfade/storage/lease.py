@@ -2,7 +2,8 @@
 
 A lease has an epoch, which grows with every new holder. Each write of a holder checks its epoch in its own transaction:
 writers are serialised, so a holder that slept through the end of its lease cannot change anything any more, whatever
-its clock says. Clocks decide only how soon another process takes over.
+its clock says. Clocks decide only how soon another process takes over; and one whose clock was far ahead, so that its
+lease seems to last for hours, loses it as soon as it has not been kept for its length, as others have watched it.
 
 Source: fencing tokens (Kleppmann, How to do distributed locking, 2016,
 https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
@@ -10,7 +11,7 @@ https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -46,6 +47,7 @@ class Lease:
         self._seconds = timedelta(seconds=seconds)
         self._clock = clock
         self._holder = new_id()
+        self._watched: tuple[tuple[object, ...], datetime] | None = None
         self.epoch = 0
 
     def hold(self) -> bool:
@@ -58,7 +60,7 @@ class Lease:
             now = self._clock()
             row = connection.execute(select(leases).where(leases.c.name == self._name)).one_or_none()
             mine = row is not None and row.holder == self._holder and row.epoch == self.epoch
-            if row is not None and not mine and row.expires_at > to_text(now):
+            if row is not None and not mine and row.expires_at > to_text(now) and not self._is_left(tuple(row), now):
                 return False
             epoch = 1 if row is None else row.epoch + (not mine)
             values = {"holder": self._holder, "epoch": epoch, "expires_at": to_text(now + self._seconds)}
@@ -68,6 +70,12 @@ class Lease:
                 connection.execute(update(leases).where(leases.c.name == self._name).values(**values))
         self.epoch = epoch
         return True
+
+    def _is_left(self, row: tuple[object, ...], now: datetime) -> bool:
+        """Tell whether nobody has kept the lease for its length, by what this process has seen and its own clock."""
+        if self._watched is None or self._watched[0] != row:
+            self._watched = row, now
+        return now - self._watched[1] >= self._seconds
 
     def check(self, connection: Connection) -> None:
         """Go on only while this process holds the lease; within the transaction of what depends on it.

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 PRINCIPAL = "ann"
 NEW = VERSIONS[1]
 FAILING = 0.9
-_PROCESS = "process, host, pid, started_at, seen_at, revision, slots"
+_INSERT_PROCESS = (
+    "INSERT OR REPLACE INTO processes (process, host, pid, started_at, seen_at, revision, slots)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_HEALTH = "INSERT INTO health (tier, model, at_us, process, body) VALUES (?, ?, ?, ?, ?)"
 
 
 class View(NamedTuple):
@@ -53,7 +57,8 @@ class Replica:
         self.loads: dict[str, int] = {VERSIONS[0]: 0}
         self.reported_us = 0
         self.silent_until = self.stuck_until = self.mute_until = 0
-        self.twice = self.hostile = False
+        self.twice = self.late = self.hostile = False
+        self.kept: tuple[int, dict[str, Counts]] | None = None
 
     def act(self) -> None:
         """Do once what a process does all the time."""
@@ -70,17 +75,13 @@ class Replica:
         """Do what `Fleet.report` does, in a twentieth of the time."""
         self.database.reach("before a report")
         row = self.name, "host", 1, self.started, to_text(self.clock()), self.view.revision, json.dumps(slots)
-        self.world.memory.raw.execute(
-            f"INSERT OR REPLACE INTO processes ({_PROCESS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row
-        )
+        self.world.memory.raw.execute(_INSERT_PROCESS, row)
 
     def _write(self, at_us: int, versions: dict[str, Counts]) -> None:
         """Do what `HealthLog.write` does."""
         self.world.tally(versions)
         row = 1, MODEL, at_us, self.name, msgspec.msgpack.encode(versions)
-        self.world.memory.raw.execute(
-            "INSERT INTO health (tier, model, at_us, process, body) VALUES (?, ?, ?, ?, ?)", row
-        )
+        self.world.memory.raw.execute(_INSERT_HEALTH, row)
         self.reported_us = at_us
 
     def _load(self, version: str) -> tuple[str, str]:
@@ -97,6 +98,12 @@ class Replica:
         if not versions:
             return
         now_us = max(int(self.clock().timestamp() * 1e6), self.reported_us + 1)
+        if self.late:  # it is written in the next round, after whatever happens until then
+            self.late, self.kept = False, (now_us, versions)
+            return
+        if self.kept is not None:
+            self._write(*self.kept)
+            self.kept, now_us = None, max(now_us, self.reported_us + 1)
         self._write(now_us, versions)
         if self.twice:  # the first report was written, and the process has not heard of it
             self.twice = False

@@ -349,5 +349,5 @@ class Oracle:
         already = "already" in rollout.reason
         if self.world.scenario.truth == "bad" and rollout.candidate == VERSIONS[1] and by_itself and checked:
             self.require(rollout.status != "completed" or already, f"{rollout.name}: a bad version arrived")
-        if self.world.harmless(rollout) and last[0].kind == "rollback":
+        if self.world.harmless() and last[0].kind == "rollback":
             self.require("gone or rejected" in rollout.reason, f"{rollout.name}: a good version was sent back")

@@ -1,4 +1,4 @@
-"""What happens in one simulated life of a model: drawn from a seed, and a list from which single items can be left out."""
+"""What happens in one simulated life of a model: drawn from a seed, as a list that can be made shorter."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Scenario(NamedTuple):
 
 FAULTS = (
     *("pause", "pause", "pause", "pause", "crash", "crash", "lost", "partition", "clock", "clock"),
-    *("stop", "die", "join", "stuck", "mute", "twice", "drought", "emergency", "service", "hostile"),
+    *("stop", "die", "join", "stuck", "mute", "twice", "late", "drought", "emergency", "service", "hostile"),
 )
 VERBS = (
     *("pause", "resume", "resume", "promote", "promote", "promote_to_end", "abort", "rollback", "rollback"),
@@ -100,6 +100,7 @@ def draw(seed: int) -> Scenario:
     random_ = random.Random(seed)
     happenings = [_fault(random_) for _ in range(random_.choice((0, 1, 2, 3, 5, 8)))]
     happenings += [_verb(random_) for _ in range(random_.choice((0, 1, 2, 4)))]
+    happenings += [each for fault in happenings if fault.kind == "pause" for each in _meanwhile(random_, fault)]
     return Scenario(
         seed,
         random_.choice(tuple(PLANS)),
@@ -116,11 +117,23 @@ def _fault(random_: random.Random) -> Happening:
         return Happening(round_, kind, who, random_.randrange(BOUNDARIES), rounds)
     if kind == "clock":
         seconds = random_.choice((-4000.0, -30.0, -5.0, 5.0, 30.0, 4000.0))
-        return Happening(round_, kind, who, random_.choice((0, 0, rounds)), seconds)
+        return Happening(
+            round_, kind, who, random_.choice((0, 0, rounds)), seconds, random_.choice(("", "", "serving"))
+        )
     if kind == "service":
         answer = random_.choice(("fail", "inconclusive", "error", "nonsense"))
         return Happening(round_, kind, amount=rounds, what=answer)
     return Happening(round_, kind, who, random_.randrange(2), rounds)
+
+
+def _meanwhile(random_: random.Random, pause: Happening) -> list[Happening]:
+    """Return what happens while a controller is paused: what makes its view a stale one."""
+    if random_.random() < 0.6:
+        return [_verb(random_)._replace(round=pause.round + random_.randint(1, 4))]
+    if random_.random() < 0.5:  # whoever takes over dies before it does anything
+        round_, who = pause.round + random_.randint(3, 6), (pause.who + random_.choice((1, 2))) % CONTROLLERS
+        return [Happening(round_, "crash", who, random_.randint(5, 10), 8)]
+    return []
 
 
 def _verb(random_: random.Random) -> Happening:

@@ -26,7 +26,7 @@ from crossfade.storage.lease import Lease
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.health import SHADOW, Counts, HealthLog
 from tests.releases.simulation.actors import PRINCIPAL, Person, Replica, Service, View
-from tests.releases.simulation.oracle import Known, Oracle, Violation
+from tests.releases.simulation.oracle import Oracle, Violation
 from tests.releases.simulation.places import MODEL, Boundaries, Crash, Memory
 from tests.releases.simulation.scenario import CONTROLLERS, ROUNDS, Happening, Scenario
 
@@ -164,10 +164,10 @@ class World:
                 view = View(revision, rollout.stable, rollout.candidate, rollout.weight, rollout.shadow)
         return view._replace(wanted=tuple(dict.fromkeys(wanted)))
 
-    def harmless(self, rollout: Known) -> bool:
-        """Tell whether nothing may speak against a rollout: neither version ever failed, and nobody's service objects."""
+    def harmless(self) -> bool:
+        """Tell whether nothing speaks against a rollout: no version ever failed, and nobody's service objects."""
         kinds = {happening.kind for happening in self.scenario.happenings}
-        return self.scenario.truth not in {"bad"} and not kinds & {"service", "hostile"}
+        return self.scenario.truth != "bad" and not kinds & {"service", "hostile"}
 
     def tally(self, versions: dict[str, Counts]) -> None:
         for version, counts in versions.items():
@@ -277,53 +277,60 @@ class World:
     # --- what happens ---
 
     def _happen(self, happening: Happening) -> None:
-        kind, until = happening.kind, self.round + int(happening.amount)
-        name = f"controller {happening.who % CONTROLLERS}"
-        replica = self.replicas[happening.who % len(self.replicas)] if self.replicas else None
         self.say(f"{happening}")
-        if kind == "person":
-            self._person(happening)
-        elif kind in {"pause", "crash", "lost"}:
-            self.armed[name].append(happening)
-            if kind == "crash":
-                self.later.append((until, lambda: self._restart(happening.who)))
-        elif kind == "clock":
-            self.clocks[name].wrong += happening.amount
-            if happening.place:
-                self.later.append((self.round + happening.place, lambda: self._set_clock(name)))
-        elif kind == "partition":
-            database = self.databases[name if happening.place or replica is None else replica.name]
-            database.away = True
-            self.later.append((until, lambda: setattr(database, "away", False)))
-        elif kind == "service":
-            self.service.until, self.service.answer = until, happening.what
-        elif kind in {"drought", "emergency"}:
-            setattr(self, f"{kind}_until", until)
-        elif kind == "join":
-            self.replicas.append(self._replica(f"n{len(self.databases)}"))
-        elif replica is not None:
-            self._strike(replica, kind, until)
+        replica = self.replicas[happening.who % len(self.replicas)] if self.replicas else None
+        controller, until = f"controller {happening.who}", self.round + int(happening.amount)
+        match happening.kind:
+            case "person":
+                self._ask_person(happening)
+            case "pause" | "crash" | "lost":
+                self._arm(controller, happening, until)
+            case "clock":
+                self._shift_clock(replica.name if replica and happening.what else controller, happening)
+            case "partition":
+                self._part(replica.name if replica and happening.place else controller, until)
+            case "service":
+                self.service.until, self.service.answer = until, happening.what
+            case "drought" | "emergency":
+                setattr(self, f"{happening.kind}_until", until)
+            case "join":
+                self.replicas.append(self._replica(f"n{len(self.databases)}"))
+            case _ if replica is not None:
+                self._strike(replica, happening.kind, until)
+
+    def _arm(self, controller: str, fault: Happening, until: int) -> None:
+        self.armed[controller].append(fault)
+        if fault.kind == "crash":
+            self.later.append((until, lambda: self._restart(fault.who)))
+
+    def _shift_clock(self, actor: str, happening: Happening) -> None:
+        clock = self.clocks[actor]
+        clock.wrong += happening.amount
+        if happening.place:
+            self.later.append((self.round + happening.place, lambda: setattr(clock, "wrong", 0.0)))
+
+    def _part(self, actor: str, until: int) -> None:
+        database = self.databases[actor]
+        database.away = True
+        self.later.append((until, lambda: setattr(database, "away", False)))
 
     def _strike(self, replica: Replica, kind: str, until: int) -> None:
         if kind == "die":
             self.replicas.remove(replica)
-        elif kind in {"twice", "hostile"}:
+        elif kind in {"twice", "late", "hostile"}:
             setattr(replica, kind, True)
         else:
             setattr(replica, {"stop": "silent"}.get(kind, kind) + "_until", until)
 
-    def _person(self, happening: Happening) -> None:
+    def _ask_person(self, happening: Happening) -> None:
         def act() -> None:
             with contextlib.suppress(Crash):
                 self._act(PRINCIPAL, lambda: self.person.act(happening.what))
 
         act()
-        if happening.place:
+        if happening.place:  # the same request arrives once more
             self.later.append((self.round + happening.place, act))
 
     def _restart(self, number: int) -> None:
         if self.controllers[number] is None:
             self.controllers[number] = self._controller(number)
-
-    def _set_clock(self, name: str) -> None:
-        self.clocks[name].wrong = 0.0

@@ -77,7 +77,8 @@ class Measurer:
         state = rollout.state
         if requests:
             state = msgspec.structs.replace(state, requests=state.requests + requests, asked_at=seen.now)
-        if state.step >= 0 and state.live_at is None and seen.processes and not seen.behind:
+        followed = bool(seen.processes) and not seen.behind
+        if state.step >= 0 and followed and (state.live_at is None or state.live_at > seen.now):  # a clock was ahead
             state = msgspec.structs.replace(state, live_at=seen.now)
         if state.step < 0:
             return evidence, state
@@ -100,7 +101,7 @@ class Measurer:
         for check in rollout.plan.checks_of(rollout.state.step):
             before, costless = rollout.check_state(check), isinstance(check, ErrorRateCheck)
             # evidence that is there already costs nothing to look at, and every look is as good as one
-            due = before.measured_at is None or (now - before.measured_at).total_seconds() >= check.interval_seconds
+            due = _is_due(before.measured_at, now, check.interval_seconds)
             live = rollout.state.live_at is not None
             if not (costless or (due and live)):
                 continue
@@ -151,6 +152,13 @@ class Measurer:
         if result is None:
             return Measurement(CheckResult.ERROR, "it answered neither `pass`, `fail` nor `inconclusive`")
         return Measurement(result, reason or f"it answered {result.value}")
+
+
+def _is_due(measured_at: datetime | None, now: datetime, interval_seconds: float) -> bool:
+    """Tell whether a check is to be made: after its interval, or when its last time is ahead: a clock was wrong."""
+    if measured_at is None or measured_at > now:
+        return True
+    return (now - measured_at).total_seconds() >= interval_seconds
 
 
 def described(rollout: Rollout, event: str) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""A sample of `make simulate`, and the proof that its oracle notices what it should."""
+
+import pytest
+
+from tests.releases.simulation.campaign import caught, live, shrink
+from tests.releases.simulation.mutations import MUTATIONS
+from tests.releases.simulation.scenario import draw
+
+SEEDS, AT_ONCE = 300, 50
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+def test_whatever_happens_no_promise_breaks_and_every_rollout_ends_or_waits_for_a_person(first):
+    broken = {}
+    for seed in range(first, first + AT_ONCE):
+        outcome = live(draw(seed))
+        if outcome.problem:
+            broken[seed] = outcome.problem
+            print("\n".join(shrink(outcome).trace))
+    assert broken == {}
+
+
+CATCHING: dict[str, int] = {}
+
+
+@pytest.mark.parametrize("mutation", CATCHING)
+def test_the_oracle_notices_a_deliberate_mistake(mutation):
+    assert caught(mutation, 1, CATCHING[mutation]) is not None
+    assert live(draw(CATCHING[mutation])).problem == ""
+
+
+def test_a_life_that_goes_wrong_goes_wrong_again_and_with_less(monkeypatch):
+    with MUTATIONS["failures pass"]():
+        first = caught("failures pass", 100)
+        assert first is not None
+        assert live(first.scenario) == first
+        least = shrink(first)
+    assert least.problem == first.problem
+    assert len(least.scenario.happenings) <= len(first.scenario.happenings)
+
+
+def test_a_seed_draws_the_same_life_every_time():
+    assert draw(7) == draw(7)
+    assert live(draw(7)) == live(draw(7))
