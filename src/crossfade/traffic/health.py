@@ -252,13 +252,19 @@ class HealthLog:
                 old = (health.c.tier == tier.seconds) & (health.c.at_us < now - tier.kept_seconds * 1_000_000)
                 connection.execute(delete(health).where(old))
 
-    def window(self, seconds: float, *, model: str, version: str = "") -> Health:
+    def window(self, seconds: float, *, model: str, version: str = "", coarse: bool = False) -> Health:
         """Return how a version, or all versions of a model, did during the last seconds.
+
+        Args:
+            seconds: How long the window is.
+            model: Which.
+            version: Empty for all of them.
+            coarse: The window may begin up to a minute earlier, which takes a tenth of the time where it is short.
 
         Raises:
             InvalidWindowError: It is longer than reports are kept.
         """
-        found = self.windows(seconds, model=model)
+        found = self.windows(seconds, model=model, coarse=coarse)
         if version:
             return found.get(version, Health(seconds=seconds))
         total = Health(seconds=seconds)
@@ -267,7 +273,7 @@ class HealthLog:
                 _join(total, part)
         return total
 
-    def windows(self, seconds: float, *, model: str) -> dict[str, Health]:
+    def windows(self, seconds: float, *, model: str, coarse: bool = False) -> dict[str, Health]:
         """Return how each version of a model did during the last seconds.
 
         Raises:
@@ -275,7 +281,8 @@ class HealthLog:
         """
         found: dict[str, Health] = {}
         newest: dict[tuple[str, str], Counts] = {}
-        for report in self._cover(seconds, model):
+        finest = _finest(seconds)
+        for report in self._cover(seconds, model, max(finest, TIERS[1]) if coarse else finest):
             for version, counts in report.versions.items():
                 found.setdefault(version, Health(seconds=seconds)).add_up(counts)
                 newest[version, report.process] = counts
@@ -309,14 +316,14 @@ class HealthLog:
             found = connection.scalars(names).all()
         return sorted((name, version) for name in found for version in self.windows(seconds, model=name))
 
-    def _cover(self, seconds: float, model: str) -> list[HealthReport]:
+    def _cover(self, seconds: float, model: str, finest: Tier) -> list[HealthReport]:
         """Return reports that together say everything about the last seconds, once, oldest first."""
-        tiers, start = _up_to(_finest(seconds)), self._start(seconds)
+        tiers, start = _up_to(finest), self._start(seconds)
         covered = defaultdict[str, int](int)
         found: list[HealthReport] = []
         for span in reversed(tiers):
             tier = next(tier for tier in TIERS if tier.seconds == span)
-            reports = [report for report in self._read(model, tier, start) if report.at_us > covered[report.process]]
+            reports = self._read(model, tier, start, dict(covered))
             for report in reports:
                 covered[report.process] = max(covered[report.process], report.at_us)
             found += reports
