@@ -32,7 +32,7 @@ from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.subjects.port import Subject
 from crossfade.safety.store import SafetyStore
 from crossfade.serving.predictor import Predictor, PredictorInfo
-from crossfade.settings import Settings, TelemetrySettings
+from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.database import Database, open_database
 from crossfade.storage.lease import Lease
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from crossfade.releases.deployment_keeper import DeploymentKeeper
     from crossfade.releases.rollout import Rollout
     from crossfade.serving.runtime import ServingRuntime
-    from crossfade.telemetry.prometheus import PrometheusClient
 
 
 def _subjects() -> dict[str, Subject]:
@@ -152,11 +151,12 @@ class Platform:
         from crossfade.releases.checks.measuring import Measurer
         from crossfade.releases.controller import LEASE, Controller
         from crossfade.releases.surroundings import Surroundings
+        from crossfade.telemetry.prometheus import open_prometheus
 
         settings = self.settings
         secret, patience = settings.releases.webhook_secret.get_secret_value(), settings.serving.ready_timeout_seconds
         webhooks = Webhooks(self.channels, secret) if secret else None
-        prometheus = _prometheus(settings.telemetry)
+        prometheus = open_prometheus(settings.telemetry)
         return Controller(
             self.rollouts,
             self.database,
@@ -340,20 +340,6 @@ def _start_serving(
     runtime.measure_events(ledger.counts)
     runtime.start()
     return runtime
-
-
-def _prometheus(settings: TelemetrySettings) -> PrometheusClient | None:
-    """Return what asks Prometheus, where there is an address."""
-    if not settings.prometheus_url:
-        return None
-    from crossfade.telemetry.prometheus import PrometheusClient
-
-    return PrometheusClient(
-        settings.prometheus_url,
-        token=settings.prometheus_token.get_secret_value(),
-        timeout=settings.prometheus_timeout_seconds,
-        max_age=settings.prometheus_max_age_seconds,
-    )
 
 
 def load(ref: str, *, server: str | None = None, settings: Settings | None = None) -> Predictor:

@@ -15,7 +15,7 @@ from crossfade.notifications.addresses import Resolve, allowed_addresses, resolv
 from crossfade.notifications.signing import SHORTEST_SECRET, SIGNATURE, TIMESTAMP, sign
 
 SECONDS = 5.0
-"""For a whole request, and as much for looking up the name."""
+"""For a whole request; looking up the name takes as long as the resolver lets it."""
 MAX_ANSWER_BYTES = 64 * 2**10
 MAX_BODY_BYTES = 256 * 2**10
 DELIVERY, KIND = "Crossfade-Delivery", "Crossfade-Event"
