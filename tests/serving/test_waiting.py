@@ -170,17 +170,17 @@ def test_a_request_knows_its_rows(priority):
 def test_each_of_several_gets_its_share():
     line = WaitingLine(8)
     requests = fill(line, *(make() for _ in range(9)))
-    assert [len(line.take(free, taker=number, sharers=3)) for number in range(3)] == [3, 2, 2]
+    assert [len(line.take(free, taker=number, sharers=lambda: 3)) for number in range(3)] == [3, 2, 2]
     assert len(line) == 2
     assert line.rows_before(ONLINE) == len(requests), "what each of them took last is on its way"
-    line.take(free, taker=0, sharers=3)
+    line.take(free, taker=0, sharers=lambda: 3)
     assert line.rows_before(ONLINE) == 2 + 2 + 2
 
 
 def test_a_large_request_is_more_than_a_share():
     line = WaitingLine(8)
     (large,) = fill(line, make(20))
-    assert line.take(free, sharers=4) == [large]
+    assert line.take(free, sharers=lambda: 4) == [large]
 
 
 def test_what_is_put_back_goes_first_again():
@@ -224,6 +224,6 @@ def test_several_take_everything_once(sizes, sharers, max_rows):
     requests = fill(line, *map(make, sizes))
     line.close()
     taken = []
-    while batch := line.take(free, taker=len(taken) % sharers, sharers=sharers):
+    while batch := line.take(free, taker=len(taken) % sharers, sharers=lambda: sharers):
         taken += batch
     assert sorted(map(id, taken)) == sorted(map(id, requests))

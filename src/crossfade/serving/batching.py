@@ -168,14 +168,15 @@ class Batcher:
         Returns:
             Whether somebody was there.
         """
-        crew = self.crew
-        sharers = 1 if crew is None else crew.width
-        taken = self._line.take(self._cost.seconds, taker=caller, sharers=sharers, until=until, stopped=stopped)
+        taken = self._line.take(self._cost.seconds, taker=caller, sharers=self._width, until=until, stopped=stopped)
         if taken and not alive():
             self._line.put_back(taken, taker=caller)
             return False
         self._answer(caller, taken)
         return bool(taken)
+
+    def _width(self) -> int:
+        return 1 if self.crew is None else max(1, self.crew.width)
 
     def wake(self) -> None:
         """Let everybody who waits for requests look whether they shall stop."""
@@ -220,12 +221,10 @@ class Batcher:
 
     def _admits(self, request: Request) -> bool:
         """Tell whether a request can still be answered in time; refuse it when not."""
-        width = 1
-        if self.crew is not None:
-            width = max(1, self.crew.width)
-            if self.crew.given_up:
-                request.future.set_exception(NotServedError(ref=self._ref, problem=self.crew.given_up))
-                return False
+        width = self._width()
+        if self.crew is not None and self.crew.given_up:
+            request.future.set_exception(NotServedError(ref=self._ref, problem=self.crew.given_up))
+            return False
         if len(self._on_thread) < width:
             return True
         rows = math.ceil(self._line.rows_before(request.priority) / width)

@@ -23,6 +23,11 @@ from crossfade.serving.tracing import CURRENT
 _LIFO_BATCHES = 2
 
 
+def _one() -> int:
+    """Tell that nobody else takes."""
+    return 1
+
+
 def _never() -> bool:
     """Tell that nobody stops."""
     return False
@@ -123,7 +128,7 @@ class WaitingLine:
         estimate: Callable[[int], float],
         *,
         taker: object = None,
-        sharers: int = 1,
+        sharers: Callable[[], int] = _one,
         until: float = math.inf,
         stopped: Callable[[], bool] = _never,
     ) -> list[Request]:
@@ -133,7 +138,8 @@ class WaitingLine:
             estimate: rows -> seconds that a batch of them takes: a batch grows only while everybody in it is still
                 answered in time.
             taker: Who takes: what it took before is done.
-            sharers: How many take. Each gets its share of what waits, so that none is idle while another has much.
+            sharers: How many take, when there is something. Each gets its share of what waits, so that none is idle
+                while another has much.
             until: When waiting ends, on the monotonic clock.
             stopped: Ends waiting, too, as soon as it is true and `wake` has been called.
 
@@ -147,7 +153,7 @@ class WaitingLine:
             while not batch and self._is_there(until, stopped):
                 if self._max_delay and not self._closed:
                     self._await_company()
-                share = math.ceil(sum(self._rows) / max(1, sharers))
+                share = math.ceil(sum(self._rows) / max(1, sharers()))
                 batch = self._next_batch(estimate, time.monotonic(), max(1, min(self.max_rows, share)))
             if batch:
                 self._taken[taker] = sum(request.rows for request in batch)
