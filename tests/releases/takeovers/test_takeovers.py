@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.releases.takeovers.campaign import Case, examine, postgres, sqlite, strike
+from tests.releases.takeovers.campaign import Case, postgres, sqlite, strike
 from tests.releases.takeovers.children import Strike
 
 
