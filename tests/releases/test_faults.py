@@ -2,7 +2,7 @@
 
 import pytest
 
-from crossfade.releases.checks.spec import ThresholdCheck
+from crossfade.releases.checks.spec import ErrorRateCheck, ThresholdCheck, WebhookCheck
 from crossfade.releases.plan import RolloutPlan, Step, preset
 from crossfade.releases.rollout import RolloutStatus
 from crossfade.traffic.health import Counts
@@ -115,3 +115,52 @@ def test_a_return_that_is_retried_too_late_takes_all_steps(stage):
     stage.clock.advance(2 * AT_ONCE.fast_rollback_seconds)
     late = stage.store.retry("m")
     assert (late.fast, late.plan) == (False, preset("careful"))
+
+
+def test_a_margin_is_shown_until_the_end_of_a_step_and_only_then_decides_nothing(stage):
+    shown = ErrorRateCheck("errors", events=("errors",), margin=1.0)
+    stage.begin(RolloutPlan((Step(0.5, hold_seconds=20), Step(1.0, checks=())), checks=(shown,)))
+    for _ in range(15):
+        rollout = stage.second(old=50, new=50, old_bad=1, new_bad=1)
+        assert rollout.status in {RolloutStatus.PREPARING, RolloutStatus.PROGRESSING}
+    assert "not shown yet" in rollout.check_state(shown).last.reason
+    rollout = stage.reach("paused", seconds=10, old=50, new=50, old_bad=1, new_bad=1)
+    assert "check `errors` decides nothing: it is not shown yet" in rollout.reason
+
+
+def test_what_has_been_paused_while_it_was_loaded_is_waited_for_anew(stage):
+    stage.slots = {}
+    stage.begin(AT_ONCE)
+    stage.store.pause("m")
+    stage.clock.advance(1000)
+    stage.store.resume("m")
+    assert stage.second().status is RolloutStatus.PREPARING
+    stage.clock.advance(121)
+    assert stage.second().status is RolloutStatus.ABORTED
+
+
+class Slow:
+    """Services that take seconds to answer."""
+
+    def __init__(self, clock):
+        self.clock, self.asked = clock, []
+
+    def ask(self, url, event):
+        self.asked.append(url)
+        self.clock.advance(6)
+        return {"result": "pass", "reason": "fine"}
+
+
+def test_services_that_hang_do_not_cost_the_lease(stage):
+    slow = Slow(stage.clock)
+    first, second = stage.new_controller(webhooks=slow), stage.new_controller(webhooks=slow)
+    checks = tuple(WebhookCheck(name, f"https://{name}.example.org") for name in ("one", "two", "three"))
+    stage.begin(RolloutPlan((Step(0.5), Step(1.0, checks=())), checks=checks))
+    for _ in range(10):
+        stage.follow()
+        first.turn()
+        stage.follow()
+        second.turn()
+    assert stage.store.find("m").status is RolloutStatus.COMPLETED
+    assert sorted(slow.asked) == sorted(check.url for check in checks)
+    assert second._lease.epoch == 0

@@ -131,3 +131,16 @@ def test_at_most_one_can_write_at_any_time(sqlite, steps):
             newest = leases[who].epoch
         elif what == "release":
             leases[who].release()
+
+
+def test_it_is_kept_when_a_third_has_gone_by(database, clock):
+    first, second = (Lease(database, "experiments", 30, clock) for _ in range(2))
+    assert not holds(database, first)
+    assert first.keep()
+    clock.now += timedelta(seconds=11)
+    assert first.keep()
+    clock.now += timedelta(seconds=20)
+    assert not second.keep()
+    clock.now += timedelta(seconds=30)
+    assert second.keep()
+    assert not first.keep()

@@ -121,6 +121,8 @@ class Controller:
         processes = self._surroundings.processes()
         for rollout in attended:
             try:
+                if not self._lease.keep():
+                    return
                 self._attend(rollout, processes)
                 self._failed.pop(rollout.name, None)
             except LostLeaseError:

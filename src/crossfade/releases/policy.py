@@ -145,25 +145,34 @@ def _missing(rollout: Rollout, seen: Situation) -> Action | None:
 
 def _lack(rollout: Rollout, seen: Situation) -> str:
     """Say what a step lacks before it is over; nothing when it lacks nothing."""
-    state, step = rollout.state, rollout.plan.steps[rollout.state.step]
     if not seen.processes:
         return _NOBODY
-    if seen.behind or state.live_at is None:
+    if seen.behind:
         return f"{len(seen.behind)} of {len(seen.processes)} processes have not followed yet"
-    held = (seen.now - state.live_at).total_seconds()
-    if held < step.hold_seconds:
-        return f"step {state.step + 1} holds for {step.hold_seconds - held:.0f} more seconds"
-    if state.requests < step.minimum_units:
-        return f"{state.requests} of {step.minimum_units} requests have come"
+    if early := too_early_to_say(rollout, seen.now):
+        return early
     for check in _checks(rollout):
         if rollout.check_state(check).phase(check) is not CheckResult.PASS:
             return f"check `{check.name}` has not passed yet: {_words(rollout, check)}"
     return ""
 
 
+def too_early_to_say(rollout: Rollout, now: datetime) -> str:
+    """Say what a step lacks by time and requests before its checks have to have decided; nothing at its end."""
+    state, step = rollout.state, rollout.plan.steps[rollout.state.step]
+    if state.live_at is None:
+        return "the processes have not followed yet"
+    held = (now - state.live_at).total_seconds()
+    if held < step.hold_seconds:
+        return f"step {state.step + 1} holds for {step.hold_seconds - held:.0f} more seconds"
+    if state.requests < step.minimum_units:
+        return f"{state.requests} of {step.minimum_units} requests have come"
+    return ""
+
+
 def _unprepared(rollout: Rollout, seen: Situation) -> Action | None:
     if not seen.processes or not seen.ready or seen.behind:
-        begun = rollout.state.entered_at or rollout.created_at
+        begun = rollout.state.resumed_at or rollout.state.entered_at or rollout.created_at
         if (seen.now - begun).total_seconds() > seen.patience_seconds:
             words = f"version {rollout.candidate} was not ready everywhere within {seen.patience_seconds:g} seconds"
             return Abort(words)

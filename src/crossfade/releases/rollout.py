@@ -84,6 +84,10 @@ class CheckState(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the state after one more look."""
         return CheckState(self.counts.count(measurement.result), measurement, at)
 
+    def noted(self, measurement: Measurement, at: datetime) -> CheckState:
+        """Return the state after a look that does not count: there was not enough yet to decide by."""
+        return CheckState(self.counts, measurement, at)
+
 
 class RolloutState(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a rollout is.

@@ -11,7 +11,7 @@ https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -48,6 +48,7 @@ class Lease:
         self._clock = clock
         self._holder = new_id()
         self._watched: tuple[tuple[object, ...], datetime] | None = None
+        self._held_at = datetime.min.replace(tzinfo=UTC)
         self.epoch = 0
 
     def hold(self) -> bool:
@@ -68,7 +69,7 @@ class Lease:
                 connection.execute(insert(leases).values(name=self._name, **values))
             else:
                 connection.execute(update(leases).where(leases.c.name == self._name).values(**values))
-        self.epoch = epoch
+        self.epoch, self._held_at = epoch, now
         return True
 
     def _is_left(self, row: tuple[object, ...], now: datetime) -> bool:
@@ -76,6 +77,14 @@ class Lease:
         if self._watched is None or self._watched[0] != row:
             self._watched = row, now
         return now - self._watched[1] >= self._seconds
+
+    def keep(self) -> bool:
+        """Hold the lease again when a third of it has gone by; for whoever does several things that may take long.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        return self._clock() - self._held_at < self._seconds / 3 or self.hold()
 
     def check(self, connection: Connection) -> None:
         """Go on only while this process holds the lease; within the transaction of what depends on it.

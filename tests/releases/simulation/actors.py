@@ -57,7 +57,7 @@ class Replica:
         self.loads: dict[str, int] = {VERSIONS[0]: 0}
         self.reported_us = 0
         self.silent_until = self.stuck_until = self.mute_until = 0
-        self.twice = self.late = self.hostile = False
+        self.twice = self.late = self.hostile = self.frozen = False
         self.kept: tuple[int, dict[str, Counts]] | None = None
 
     def act(self) -> None:
@@ -65,7 +65,11 @@ class Replica:
         if self.world.round < self.silent_until:
             return
         with contextlib.suppress(DatabaseUnavailableError):
-            if self.world.round >= self.stuck_until and (self.world.calm or self.random.random() < 0.8):
+            if (
+                not self.frozen
+                and self.world.round >= self.stuck_until
+                and (self.world.calm or self.random.random() < 0.8)
+            ):
                 self.view = self.world.look()
             self._report({f"{MODEL}:{version}": self._load(version) for version in self.view.wanted})
             if self.world.round >= self.mute_until:

@@ -314,6 +314,10 @@ class Oracle:
 
     # --- at the end ---
 
+    def is_over(self) -> bool:
+        """Tell whether nothing can happen any more, even if somebody looks for long."""
+        return self.settled() and not any(rollout.active for rollout in self.rollouts.values())
+
     def decided(self) -> bool:
         """Tell whether every rollout is over, or waits for a person."""
         return all(rollout.status == "paused" or not rollout.active for rollout in self.rollouts.values())
@@ -340,7 +344,8 @@ class Oracle:
         self.require(count == self._one("SELECT revision FROM head"), "revisions without audit")
 
     def _judge_end(self, rollout: Known) -> None:
-        """A version that does harm does not arrive by itself; one that does none is not sent back."""
+        """A version that does harm neither arrives by itself nor keeps traffic; one that does none is not sent back."""
+        self._judge_harm(rollout)
         by_itself = rollout.name not in self.touched
         checked = all(rollout.plan.checks_of(place) for place in range(len(rollout.plan.steps)))
         last = [each for each in self.transitions if each.rollout == rollout.name][-1:]
@@ -351,3 +356,13 @@ class Oracle:
             self.require(rollout.status != "completed" or already, f"{rollout.name}: a bad version arrived")
         if self.world.harmless() and last[0].kind == "rollback":
             self.require("gone or rejected" in rollout.reason, f"{rollout.name}: a good version was sent back")
+
+    def _judge_harm(self, rollout: Known) -> None:
+        """What fails nine of ten requests beside a version that fails none has no traffic, whoever is waited for."""
+        kinds = {happening.kind for happening in self.world.scenario.happenings}
+        if self.world.scenario.truth != "bad" or rollout.candidate != VERSIONS[1] or "hostile" in kinds:
+            return
+        watched = rollout.step >= 0 and rollout.plan.checks_of(rollout.step)
+        asked = min(self.world.calm_asked[rollout.stable], self.world.calm_asked[rollout.candidate])
+        if watched and 0 < rollout.weight < 1 and asked > 50:
+            raise Violation(f"{rollout.name}: {rollout.status}, and a bad version keeps its traffic")

@@ -87,7 +87,7 @@ class Scenario(NamedTuple):
 
 FAULTS = (
     *("pause", "pause", "pause", "pause", "crash", "crash", "lost", "partition", "clock", "clock"),
-    *("stop", "die", "join", "stuck", "mute", "twice", "late", "drought", "emergency", "service", "hostile"),
+    *("stop", "die", "join", "stuck", "frozen", "mute", "twice", "late", "drought", "emergency", "service", "hostile"),
 )
 VERBS = (
     *("pause", "resume", "resume", "promote", "promote", "promote_to_end", "abort", "rollback", "rollback"),

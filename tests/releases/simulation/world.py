@@ -31,7 +31,7 @@ from tests.releases.simulation.places import MODEL, Boundaries, Crash, Memory
 from tests.releases.simulation.scenario import CONTROLLERS, ROUNDS, Happening, Scenario
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
-_CALM = ((400, 3.0, Oracle.decided), (60, 120.0, Oracle.settled))
+_CALM = ((8, 3.0, Oracle.is_over), (400, 3.0, Oracle.decided), (60, 120.0, Oracle.settled))
 """After the last fault: rounds, seconds of each, and what ends them. No plan here may take longer; a version that was
 replaced may stay loaded for as long as a clock was wrong."""
 PATIENCE_SECONDS = 20.0
@@ -100,6 +100,7 @@ class World:
         self.time, self.round, self.calm = 0.0, 0, False
         self.drought_until = self.emergency_until = 0
         self.reported: Counter[str] = Counter()
+        self.calm_asked: Counter[str] = Counter()
         self.trace: list[str] = []
         self.acting: list[str] = []
         self.clocks: dict[str, Clock] = {}
@@ -172,6 +173,7 @@ class World:
     def tally(self, versions: dict[str, Counts]) -> None:
         for version, counts in versions.items():
             self.reported[version.removesuffix(SHADOW)] += counts.requests
+            self.calm_asked[version] += counts.requests * self.calm
 
     # --- time ---
 
@@ -317,7 +319,7 @@ class World:
     def _strike(self, replica: Replica, kind: str, until: int) -> None:
         if kind == "die":
             self.replicas.remove(replica)
-        elif kind in {"twice", "late", "hostile"}:
+        elif kind in {"twice", "late", "hostile", "frozen"}:
             setattr(replica, kind, True)
         else:
             setattr(replica, {"stop": "silent"}.get(kind, kind) + "_until", until)

@@ -260,12 +260,3 @@ def strike(home: Home, case: Case) -> Outcome:
     with Stage(home.fresh(), case) as stage:
         problem = stage.live()
         return Outcome(case, stage.struck, stage.taken_over, problem)
-
-
-def strike_everywhere(home: Home, truth: str, fault: str) -> Iterator[Outcome]:
-    """Strike at every place of one kind of rollout, one after another, until there are no more."""
-    for place in count(1):
-        outcome = strike(home, Case(truth, Strike(place, fault)))
-        if not outcome.struck and not outcome.problem:
-            return
-        yield outcome

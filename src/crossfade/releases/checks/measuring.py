@@ -22,7 +22,7 @@ from crossfade.releases.checks.spec import (
     WebhookCheck,
 )
 from crossfade.releases.checks.units import units_of
-from crossfade.releases.policy import Situation
+from crossfade.releases.policy import Situation, too_early_to_say
 from crossfade.releases.rollout import CheckState, Rollout, RolloutEvidence, RolloutState
 from crossfade.storage.database import Database
 from crossfade.telemetry.prometheus import PrometheusClient
@@ -33,6 +33,10 @@ _log = logging.getLogger(__name__)
 UNITS = "units"
 """In the counts of a rollout whose requests no process reports."""
 _ANSWERS = {"pass": CheckResult.PASS, "fail": CheckResult.FAIL, "inconclusive": CheckResult.INCONCLUSIVE}
+
+
+_CUMULATIVE = (ErrorRateCheck, MetricCheck)
+"""Checks whose evidence grows: what they cannot say yet they may say at the end of the step."""
 
 
 class Asks(Protocol):
@@ -98,18 +102,34 @@ class Measurer:
 
     def _made(self, rollout: Rollout, now: datetime) -> dict[str, CheckState]:
         checks = dict(rollout.state.checks)
+        live, early = rollout.state.live_at is not None, bool(too_early_to_say(rollout, now))
+        asked = self._asked_now(rollout, now)
         for check in rollout.plan.checks_of(rollout.state.step):
             before, costless = rollout.check_state(check), isinstance(check, ErrorRateCheck)
             # evidence that is there already costs nothing to look at, and every look is as good as one
             due = _is_due(before.measured_at, now, check.interval_seconds)
-            live = rollout.state.live_at is not None
-            if not (costless or (due and live)):
+            if not (costless or (due and live)) or (_is_remote(check) and check.name != asked):
                 continue
             measurement = self.measure(check, rollout, now)
+            if early and measurement.result is CheckResult.INCONCLUSIVE and isinstance(check, _CUMULATIVE):
+                checks[check.name] = before.noted(measurement, now)
+                continue
             # a process that does not follow keeps a step from passing, but nobody from going back
             if (measurement != before.last or due) if live else measurement.result is CheckResult.FAIL:
                 checks[check.name] = before.with_(measurement, now)
         return checks
+
+    def _asked_now(self, rollout: Rollout, now: datetime) -> str:
+        """Return which of the checks that ask other servers is made now: one at a time, the oldest first.
+
+        Each may take seconds; together they would outlast the lease, and nobody would ever write what they found.
+        """
+        due: list[tuple[float, str]] = []
+        for check in filter(_is_remote, rollout.plan.checks_of(rollout.state.step)):
+            measured_at = rollout.check_state(check).measured_at
+            if _is_due(measured_at, now, check.interval_seconds):
+                due.append((measured_at.timestamp() if measured_at else 0.0, check.name))
+        return min(due, default=(0.0, ""))[1]
 
     def measure(self, check: CheckSpec, rollout: Rollout, now: datetime) -> Measurement:
         """Make one check."""
@@ -152,6 +172,11 @@ class Measurer:
         if result is None:
             return Measurement(CheckResult.ERROR, "it answered neither `pass`, `fail` nor `inconclusive`")
         return Measurement(result, reason or f"it answered {result.value}")
+
+
+def _is_remote(check: CheckSpec) -> bool:
+    """Tell whether a check asks another server."""
+    return isinstance(check, WebhookCheck) or (isinstance(check, ThresholdCheck) and check.series is None)
 
 
 def _is_due(measured_at: datetime | None, now: datetime, interval_seconds: float) -> bool:
