@@ -20,10 +20,10 @@ from crossfade.cli.demo.config import (
 )
 from crossfade.configs.checking import find
 from crossfade.configs.drift import ClientState, DriftReport
-from crossfade.errors import ConfigConflictError
+from crossfade.errors import FourEyesError
 from tests.cli.demo.support import NOON, FakeStage, a_rollout
 
-OWN = ConfigConflictError(name=ALERTS, problem="`demo` wrote version 3; somebody else has to approve it")
+OWN = FourEyesError(name=ALERTS, number=3, principal="demo")
 
 
 class FakeServer:

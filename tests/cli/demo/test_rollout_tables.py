@@ -36,7 +36,7 @@ def drawn(table):
 TABLES = (
     rollout(),
     rollout(a_rollout()),
-    rollout(a_rollout("rolled_back", unsafe=(123, 1_234, 1_234, 12_345))),
+    rollout(a_rollout("rolled_back", unsafe=(123, 1_234, 299, 12_345))),
     config(),
     config(a_drift(JFK, EWR), a_rollout()),
     config(a_drift(STRANGER)),
