@@ -66,14 +66,14 @@ def told(tmp_path_factory):
     """The story, told once at reduced size."""
     home = tmp_path_factory.mktemp("demo") / "home"
     done = subprocess.run(
-        command(home, *QUICK, *STORM, "--once"), capture_output=True, text=True, timeout=220, check=False
+        command(home, *QUICK, *STORM, "--once"), capture_output=True, text=True, timeout=400, check=False
     )
     log = home / "server.log"
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log.read_text()[-3000:] if log.exists() else ''}"
     return done, home
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 def test_every_promise_was_kept(told):
     done, _ = told
     assert "Every request got an answer, and the broken version gave none." in done.stdout
@@ -160,12 +160,12 @@ def test_nothing_is_left_running(told):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_it_stays_until_ctrl_c_and_what_it_suggests_works(tmp_path):
     arguments = command(tmp_path / "home", *QUICK, *STORM)
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         try:
-            line, _ = await_output(process, "The server keeps running", seconds=220)
+            line, _ = await_output(process, "The server keeps running", seconds=400)
             url = re.search(r"http://\S+", line)[0]
             suggestions = [process.stdout.readline().strip() for _ in range(5)]
             for suggestion in suggestions:
