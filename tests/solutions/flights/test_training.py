@@ -14,8 +14,8 @@ from crossfade.solutions.flights.dataset import SCHEDULE, WEATHER, Flights
 from crossfade.solutions.flights.training import (
     EXAMPLE_ROWS,
     NAME,
-    SIGNATURE,
     PRESSURE,
+    SIGNATURE,
     pack_wrongly,
     take_pascals,
     train_on_recent,
