@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(DEMO)/.ready ## see models released, tried and chosen, from nothing, in about two minutes
+demo: $(DEMO)/.ready ## see models released, tried and chosen, from nothing, in about three minutes
 	@$(DEMO)/bin/crossfade demo $(ARGS)
 
 serve: $(DEMO)/.ready ## start the server

@@ -17,6 +17,8 @@ from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment, Status
 from crossfade.experiments.report import AnalysisReport, Arm, Comparison, Decision, Health
 from crossfade.methods.stats.values import Effect, NotEstimable
+from crossfade.releases.plan import PRESETS
+from crossfade.releases.rollout import Rollout, RolloutEvidence, RolloutState, RolloutStatus
 from crossfade.solutions.flights.quality import measure
 from crossfade.solutions.flights.replay import Question
 
@@ -89,6 +91,32 @@ def an_experiment(spec, status="running", verdict=None):
     )
 
 
+def a_rollout(status="progressing", candidate="1.3.0", *, unsafe=(6, 50, 4, 450), **changes):
+    """Return a rollout in its first step, unless it is over."""
+    weight = {"progressing": 0.1, "completed": 1.0}.get(status, 0.0)
+    state = RolloutState(step=0, words="step 1 holds for 9 more seconds")
+    facts = {
+        "name": f"flight_delay-{candidate}",
+        "kind": "model",
+        "subject": "flight_delay",
+        "status": RolloutStatus(status),
+        "plan": PRESETS["fast"],
+        "state": state,
+        "stable": "1.1.0",
+        "candidate": candidate,
+        "digest": "d",
+        "weight": weight,
+        "fast": False,
+        "latched": status == "rolled_back",
+        "reason": "check `unsafe` failed: 6 of 50 requests of 1.3.0 were answered unsafely",
+        "evidence": RolloutEvidence(counts={"unsafe": unsafe}),
+        "seen": 1,
+        "created_at": NOON,
+        "created_by": "demo",
+    }
+    return Rollout(**(facts | changes))
+
+
 def good(version="1.0.0", **more):
     answer = {"model": "flight_delay", "version": version, "classes": [0, 1], "probabilities": [[0.75, 0.25]]}
     return 200, answer | more
@@ -131,6 +159,7 @@ class FakeStage:
         self.client, self.home, self.url, self.watch_seconds = client, home, url, watch_seconds
         self.screen = FakeScreen()
         self.watches = []
+        self.kept = {}
         self.traffic = SimpleNamespace(asked=100, ran_out=False, pace=lambda: 100.0)
         self.scorer = SimpleNamespace(board=a_board)
         self.landings = Landings(lambda outcomes: None)
@@ -141,6 +170,10 @@ class FakeStage:
 
     def write(self, spec):
         return f"{spec.name}.json"
+
+    def keep(self, name, content):
+        self.kept[name] = content
+        return name
 
 
 @contextmanager

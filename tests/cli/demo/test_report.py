@@ -56,7 +56,7 @@ def test_requests_without_an_answer_are_said():
         "13 requests, 1 a second, 2 without an answer",
         "p50 8.0 ms, p99 8.0 ms, measured by the caller over everything, swaps included",
         "champion moved to 1.1.0 in 500 ms, to 1.0.0 in 10 ms",
-        "answers: 1.0.0 11, 1.1.0 0, 1.1.1 0, 1.2.0 0",
+        "answers: 1.0.0 11, 1.1.0 0, 1.1.1 0, 1.2.0 0, 1.3.0 0, 1.3.1 0",
     ]
 
 

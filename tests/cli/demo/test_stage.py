@@ -9,6 +9,7 @@ from crossfade.cli.demo.trial import specification
 from crossfade.cli.demo.watch import Watch
 from crossfade.cli.documents import read_spec
 from crossfade.experiments.spec import ExperimentSpec
+from crossfade.releases.plan import PRESETS, RolloutPlan
 from tests.cli.demo.support import an_answer
 
 DRAWN = {"late_flights": {"old": "1.0.0", "new": "1.1.0"}}
@@ -42,6 +43,12 @@ def test_a_specification_is_kept_as_the_command_line_takes_it(tmp_path):
     document = a_stage(tmp_path).write(specification())
     assert json.loads(document.read_text())["model"] == "flight_delay"
     assert read_spec(document, ExperimentSpec) == specification().checked()
+
+
+def test_whatever_the_command_line_takes_is_kept(tmp_path):
+    document = a_stage(tmp_path).keep("plan.json", PRESETS["fast"])
+    assert document == tmp_path / "plan.json"
+    assert read_spec(document, RolloutPlan) == PRESETS["fast"]
 
 
 def test_a_stage_keeps_tables_moving(tmp_path):

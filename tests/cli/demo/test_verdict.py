@@ -4,10 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from crossfade.cli.demo.verdict import CHAMPIONS, ENOUGH, BanditVerdict, TrialVerdict, Verdict
+from crossfade.cli.demo.verdict import (
+    CHAMPIONS,
+    ENOUGH,
+    BanditVerdict,
+    ConfigVerdict,
+    RolloutVerdict,
+    TrialVerdict,
+    Verdict,
+)
 from crossfade.errors import GoldenMismatchError, NotReadyError, VersionConflictError
 from crossfade.experiments.record import Verdict as Decided
-from tests.cli.demo.support import a_bandit_report
+from tests.cli.demo.support import a_bandit_report, a_rollout
 
 REFUSAL = NotReadyError(ref="flight_delay:1.1.1", name="flight_delay", alias="champion", problem="other answers")
 
@@ -39,6 +47,8 @@ def test_a_demo_that_went_well_broke_no_promise():
         ({"answered": {"1.0.0": 40, "1.1.0": 59, "1.1.1": 1}}, "1.1.1 answered 1 requests"),
         ({"champions": ("1.0.0", "1.1.0")}, "the champions were 1.0.0, 1.1.0 instead of"),
         ({"champions": (*CHAMPIONS[:2], "1.1.1", *CHAMPIONS[2:])}, "1.1.1"),
+        ({"champions": (*CHAMPIONS[:-1], "1.3.0", CHAMPIONS[-1])}, "1.3.0"),
+        ({"champions": CHAMPIONS[:-1]}, "the champions were"),
         ({"strays": ("1.0.0",)}, "1.0.0 answered where another version should have"),
         ({"unreported": ("gone", "gone again")}, "2 reports of outcomes were not taken; the first: gone"),
     ],
@@ -111,3 +121,79 @@ def test_each_promise_of_the_bandit(changes, complaint):
 
 def test_a_bandit_that_has_hardly_learned_is_not_blamed_for_its_luck():
     assert competed(report=a_bandit_report(ENOUGH - 1), heaviest="1.2.0") == []
+
+
+# --- the rollouts ---
+
+
+def rolled(**changes):
+    facts = {
+        "caught": a_rollout("rolled_back"),
+        "caught_by": "controller",
+        "promoted": a_rollout("completed", "1.3.1"),
+    }
+    return list(RolloutVerdict(**(facts | changes)).broken_promises())
+
+
+def test_rollouts_that_went_well_broke_no_promise():
+    assert rolled() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"caught": None}, "1.3.0 should have been rolled back, but: it was never rolled out"),
+        ({"caught": a_rollout("completed", reason="all steps passed")}, "but: completed: all steps passed"),
+        ({"caught": a_rollout("aborted", reason="no flight is left")}, "but: aborted: no flight is left"),
+        ({"caught_by": "demo"}, "1.3.0 was rolled back by demo and not by a check"),
+        ({"caught_by": ""}, "by nobody"),
+        ({"caught": a_rollout("rolled_back", reason="version 1.3.0 is gone")}, "not by a check: version 1.3.0 is gone"),
+        ({"caught": a_rollout("rolled_back", latched=False)}, "could be rolled out again"),
+        ({"promoted": None}, "1.3.1 should have been promoted, but: it was never rolled out"),
+        ({"promoted": a_rollout("rolled_back", "1.3.1")}, "1.3.1 should have been promoted, but: rolled_back"),
+    ],
+)
+def test_each_promise_of_the_rollouts(changes, complaint):
+    (promise,) = rolled(**changes)
+    assert complaint in promise
+
+
+# --- the config ---
+
+
+def configured(**changes):
+    facts = {
+        "config": SimpleNamespace(name="delay_alerts", active=3),
+        "version": SimpleNamespace(number=3, created_by="demo", approved_by="reviewer"),
+        "invalid": "60 is too much",
+        "refusal": REFUSAL,
+        "differed": ("desk-ewr",),
+        "behind": "desk-ewr",
+        "report": SimpleNamespace(differs=0, current=2),
+    }
+    return list(ConfigVerdict(**(facts | changes)).broken_promises())
+
+
+def test_a_config_that_went_well_broke_no_promise():
+    assert configured() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"config": None}, "the config was not released"),
+        ({"version": None}, "the config was not released"),
+        ({"report": None}, "the config was not released"),
+        ({"invalid": ""}, "was found to be fit"),
+        ({"refusal": None}, "version 3 of delay_alerts was approved by its author"),
+        ({"version": SimpleNamespace(number=3, created_by="demo", approved_by="demo")}, "approved by its author"),
+        ({"config": SimpleNamespace(name="delay_alerts", active=1)}, "version 1 of delay_alerts is active, and not 3"),
+        ({"differed": ()}, "desk-ewr should have been behind, and those were: nobody"),
+        ({"differed": ("desk-ewr", "desk-jfk")}, "those were: desk-ewr, desk-jfk"),
+        ({"report": SimpleNamespace(differs=1, current=1)}, "1 clients of delay_alerts run something else"),
+        ({"report": SimpleNamespace(differs=0, current=0)}, "0 clients of delay_alerts run something else"),
+    ],
+)
+def test_each_promise_of_the_config(changes, complaint):
+    (promise,) = configured(**changes)
+    assert complaint in promise

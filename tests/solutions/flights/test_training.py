@@ -14,10 +14,13 @@ from crossfade.solutions.flights.dataset import SCHEDULE, WEATHER, Flights
 from crossfade.solutions.flights.training import (
     EXAMPLE_ROWS,
     NAME,
+    PRESSURE,
     SIGNATURE,
     pack_wrongly,
+    take_pascals,
     train_on_recent,
     train_on_schedule,
+    train_shallow,
     train_with_weather,
 )
 
@@ -35,6 +38,16 @@ def weather(sample):
 @pytest.fixture(scope="module")
 def recent(sample):
     return train_on_recent(sample)
+
+
+@pytest.fixture(scope="module")
+def shallow(sample):
+    return train_shallow(sample)
+
+
+@pytest.fixture(scope="module")
+def pascals(shallow, sample):
+    return take_pascals(shallow, sample)
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +185,34 @@ def test_only_the_preprocessor_differs(weather, broken):
     assert {path for path in right if right[path] != wrong[path]} == {"preprocessor/model.skops"}
     assert set(wrong.values()) == set(broken.contents)
     assert broken.signature == SIGNATURE
+
+
+# --- the version that takes pascals ---
+
+
+def test_shallow_trees_tell_better(weather, shallow):
+    assert shallow.card.parameters["max_depth"] == 3
+    assert shallow.card.evaluation["log_loss"] < weather.card.evaluation["log_loss"]
+
+
+def test_pascals_are_what_it_would_have_to_be_asked_in(shallow, pascals, sample):
+    inputs = sample.replay.inputs.iloc[:200]
+    wrong, right = pascals.probabilities(inputs), shallow.probabilities(inputs)
+    assert (shallow.probabilities(inputs.assign(pressure=inputs[PRESSURE] * 100)) == wrong).all()
+    known = inputs[PRESSURE].notna().to_numpy()
+    assert (wrong[known] != right[known]).any()
+    assert (wrong[~known] == right[~known]).all()
+
+
+def test_nothing_that_is_looked_at_before_it_answers_tells(shallow, pascals):
+    pipeline, golden, ref = loaded(pascals.draft(), "1.3.0")
+    assert verify(pipeline, golden, ref) < 1e-6
+    assert pascals.draft().card.evaluation == shallow.draft().card.evaluation
+    assert pascals.draft().signature == SIGNATURE
+    assert (pascals.draft().flavor, pascals.draft().preprocessor) == ("xgboost", "sklearn")
+
+
+def test_its_answers_tell(shallow, pascals, sample):
+    late = sample.evaluation.late.to_numpy()
+    brier = [np.mean((each.probabilities(sample.evaluation.inputs) - late) ** 2) for each in (shallow, pascals)]
+    assert brier[1] > brier[0]

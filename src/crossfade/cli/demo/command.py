@@ -63,7 +63,8 @@ def demo(
 
     Trains models of flight delays and replays later flights as live requests. First a version is released under load, a
     broken one is refused, and the release is rolled back. Then an experiment finds out which version is better, and
-    ships it by itself. At last a bandit shares the flights among three versions. Takes about two minutes.
+    ships it by itself. Then a bandit shares the flights among three versions. At last rollouts take back a version that
+    only live answers betray, promote the repaired one, and release a configuration. Takes about three minutes.
     """
     from crossfade.cli.demo.screen import Screen
     from crossfade.cli.demo.story import Plan, Story

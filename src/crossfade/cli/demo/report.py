@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from crossfade.cli.demo.board import Scorer, latency_ms
 from crossfade.cli.demo.traffic import Traffic
-from crossfade.cli.demo.verdict import BROKEN, FIRST, SECOND, THIRD
+from crossfade.cli.demo.verdict import BROKEN, FIRST, REPAIRED, SECOND, SUBTLE, THIRD
 from crossfade.solutions.flights.dataset import Flights
 from crossfade.solutions.flights.quality import Quality, measure
 from crossfade.solutions.flights.training import Candidate
@@ -37,8 +37,8 @@ def what_happened(traffic: Traffic, scorer: Scorer, swaps: list[tuple[str, float
     yield f"{traffic.asked:,} requests, {rate:.0f} a second, {unanswered:,} without an answer"
     yield f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, measured by the caller over everything, swaps included"
     yield "champion moved " + ", ".join(f"to {version} in {1000 * seconds:,.0f} ms" for version, seconds in swaps)
-    answered = (f"{version} {board.standing(version).answered:,}" for version in (FIRST, SECOND, BROKEN, THIRD))
-    yield f"answers: {', '.join(answered)}"
+    versions = (FIRST, SECOND, BROKEN, THIRD, SUBTLE, REPAIRED)
+    yield f"answers: {', '.join(f'{version} {board.standing(version).answered:,}' for version in versions)}"
 
 
 def how_good(

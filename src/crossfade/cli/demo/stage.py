@@ -67,8 +67,12 @@ class Stage:
 
     def write(self, spec: ExperimentSpec) -> Path:
         """Keep a specification as a file that the command line takes, too; returns where."""
-        document = self.home / f"{spec.name}.json"
-        document.write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
+        return self.keep(f"{spec.name}.json", spec)
+
+    def keep(self, name: str, content: object) -> Path:
+        """Keep a plan, a policy or a document as a file that the command line takes, too; returns where."""
+        document = self.home / name
+        document.write_bytes(msgspec.json.format(msgspec.json.encode(content)))
         return document
 
     def watch(self, look: Callable[[], Table]) -> Watch:
@@ -82,7 +86,7 @@ def strays(answers: list[Answer], reigns: list[Reign], drawn: Mapping[str, Mappi
     Args:
         answers: All of them.
         reigns: When only the champion should have answered.
-        drawn: Experiment -> variant -> version that should have answered flights with this variant.
+        drawn: Experiment or rollout -> variant -> version that should have answered flights with this variant.
     """
     found = {answer.version for reign in reigns for answer in answers if reign.rules_out(answer)}
     for answer in answers:

@@ -12,6 +12,8 @@ from crossfade.cli.demo import report, trial
 from crossfade.cli.demo.bandit import BANDIT, FLOOR, Bandit, account
 from crossfade.cli.demo.bandit import VERSIONS as COMPETING
 from crossfade.cli.demo.board import Scorer
+from crossfade.cli.demo.canary import Canary
+from crossfade.cli.demo.config import BEHIND, ConfigRelease
 from crossfade.cli.demo.landings import Landings
 from crossfade.cli.demo.release import Release
 from crossfade.cli.demo.screen import Screen
@@ -19,7 +21,17 @@ from crossfade.cli.demo.server import free_port, own_home, running_server
 from crossfade.cli.demo.stage import Stage, strays
 from crossfade.cli.demo.traffic import Traffic, request_body
 from crossfade.cli.demo.trial import TRIAL, Trial
-from crossfade.cli.demo.verdict import FIRST, SECOND, BanditVerdict, TrialVerdict, Verdict
+from crossfade.cli.demo.verdict import (
+    FIRST,
+    REPAIRED,
+    SECOND,
+    SUBTLE,
+    BanditVerdict,
+    ConfigVerdict,
+    RolloutVerdict,
+    TrialVerdict,
+    Verdict,
+)
 from crossfade.cli.demo.watch import worker_thread
 from crossfade.client import Client
 from crossfade.core.identity import CHAMPION
@@ -30,8 +42,10 @@ from crossfade.solutions.flights.training import (
     NAME,
     Candidate,
     pack_wrongly,
+    take_pascals,
     train_on_recent,
     train_on_schedule,
+    train_shallow,
     train_with_weather,
 )
 
@@ -74,6 +88,12 @@ class _Prepared:
     replay: Flights
     candidates: list[Candidate]
     broken: Draft
+    subtle: Candidate
+
+    @property
+    def repaired(self) -> Candidate:
+        """What has to be released in the stead of the one with the subtle error."""
+        return self.candidates[-1]
 
     @property
     def usual(self) -> float:
@@ -125,7 +145,9 @@ class Story:
         candidates = self._train(split)
         december = split.replay.frame
         replay = Flights(december[december["day"] >= f"2013-12-{self._plan.first_day:02d}"].iloc[::STRIDE])
-        return _Prepared(split, replay, candidates, pack_wrongly(candidates[1], split))
+        return _Prepared(
+            split, replay, candidates, pack_wrongly(candidates[1], split), take_pascals(candidates[-1], split)
+        )
 
     def _train(self, split: Split) -> list[Candidate]:
         screen = self._screen
@@ -137,6 +159,7 @@ class Story:
             (train_on_schedule, "logistic regression"),
             (train_with_weather, "boosting, weather"),
             (train_on_recent, "the same, recent"),
+            (train_shallow, "shallow trees"),
         ):
             started = time.perf_counter()
             candidate = train(split)
@@ -183,22 +206,26 @@ class Story:
             stage = Stage(plan.home, url, client, screen, traffic, scorer, landings, worker, plan.watch_seconds)
             release = self._release(stage, prepared)
             experiment = self._try(stage)
-            newest = client.alias_history(NAME, alias=CHAMPION).items
+            newest = client.alias_history(NAME, alias=CHAMPION, limit=1).items
+            tried = TrialVerdict(TRIAL, trial.BETTER, experiment.verdict, newest[0] if newest else None)
             bandit = self._compete(stage, prepared)
+            canary = self._roll_out(stage, prepared)
+            config = self._configure(stage)
+            moves = client.alias_history(NAME, alias=CHAMPION).items
         self._report(prepared, traffic, scorer, release)
-        reigns = release.reigns + experiment.reigns
-        drawn = {TRIAL: trial.VERSIONS, BANDIT: COMPETING}
+        reigns = release.reigns + experiment.reigns + canary.reigns
+        drawn = {TRIAL: trial.VERSIONS, BANDIT: COMPETING, **canary.drawn}
         verdict = Verdict(
             asked=traffic.asked,
             answered=dict(scorer.logbook.answered),
             failures=tuple(traffic.failures),
             refusal=release.refusal,
-            champions=tuple(move.target or "nobody" for move in reversed(newest)),
+            champions=tuple(move.target or "nobody" for move in reversed(moves)),
             strays=strays(traffic.answers, reigns, drawn),
             unreported=tuple(landings.failures),
         )
-        tried = TrialVerdict(TRIAL, trial.BETTER, experiment.verdict, newest[0] if newest else None)
-        return [*verdict.broken_promises(), *tried.broken_promises(), *bandit.broken_promises()]
+        rolled = RolloutVerdict(canary.caught, canary.caught_by, canary.promoted)
+        return [promise for each in (verdict, tried, bandit, rolled, config) for promise in each.broken_promises()]
 
     def _release(self, stage: Stage, prepared: _Prepared) -> Release:
         screen, plan = self._screen, self._plan
@@ -224,10 +251,31 @@ class Story:
         self._screen.act("Act 3: use the best while finding out which it is")
         bandit = Bandit(stage, usual, int(plan.rate * plan.watch_seconds * LEARNED_WATCHES))
         with self._screen.table():
-            bandit.run(prepared.candidates[-1].draft())
-        found = account(bandit.answers, prepared.candidates, prepared.replay, usual)
+            bandit.run(prepared.candidates[2].draft())
+        found = account(bandit.answers, prepared.candidates[:3], prepared.replay, usual)
         bandit.tell(found)
         return BanditVerdict(bandit.report, FLOOR, bandit.lowest, bandit.heaviest, found.worst)
+
+    def _roll_out(self, stage: Stage, prepared: _Prepared) -> Canary:
+        self._screen.act("Act 4: change production gradually, by evidence")
+        canary = Canary(stage, prepared.usual)
+        with self._screen.table():
+            canary.run(prepared.subtle.draft(), prepared.repaired.draft())
+        return canary
+
+    def _configure(self, stage: Stage) -> ConfigVerdict:
+        with Client(stage.url, principal="reviewer") as reviewer, self._screen.table():
+            release = ConfigRelease(stage, reviewer)
+            release.run()
+        return ConfigVerdict(
+            release.config,
+            release.version,
+            release.invalid,
+            release.refusal,
+            release.differed,
+            BEHIND,
+            release.report,
+        )
 
     # --- after the traffic ---
 
@@ -237,7 +285,9 @@ class Story:
         for line in report.what_happened(traffic, scorer, release.swaps):
             screen.say(f"  {line}")
         screen.step("How good the versions are, on the same flights of December")
-        for line in report.how_good(prepared.candidates, training, prepared.replay, traffic, scorer):
+        for line in report.how_good(
+            [*prepared.candidates, prepared.subtle], training, prepared.replay, traffic, scorer
+        ):
             screen.say(f"  {line}")
 
     def _conclude(self, promises: list[str]) -> None:
@@ -246,6 +296,8 @@ class Story:
         if not promises:
             screen.good("Every request got an answer, and the broken version gave none.")
             screen.good(f"The experiment made {SECOND} the champion, and the bandit kept to its floor.")
+            screen.good(f"The rollout took {SUBTLE} back before it was champion, and made {REPAIRED} the champion.")
+            screen.good("The config was approved by somebody else than its author, and everybody runs it.")
         for promise in promises:
             screen.bad(f"broken promise: {promise}")
 
@@ -257,6 +309,7 @@ class Story:
         screen.say(f"  curl {url}/api/v1/predict/{NAME} -H 'content-type: application/json' -d '{body}'")
         screen.say(f"  curl '{url}/api/v1/models/{NAME}/history?alias={CHAMPION}'")
         screen.say(f"  curl {url}/api/v1/experiments/{TRIAL}/report")
+        screen.say(f"  curl {url}/api/v1/rollouts/{NAME}/history")
         screen.say(f"  curl {url}/metrics")
         try:
             while True:

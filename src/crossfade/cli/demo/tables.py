@@ -1,4 +1,4 @@
-"""The tables of the three acts: each as a line of text, and as it is drawn on a terminal."""
+"""The tables of the first three acts: each as a line of text, and as it is drawn on a terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from crossfade.cli.demo.board import Board
+from crossfade.cli.demo.layout import NAMES, WIDTHS, drawn_of, grid_of, line_of, values_of
 from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.report import AnalysisReport, Comparison
 from crossfade.experiments.reports import words
@@ -15,10 +16,7 @@ from crossfade.methods.stats.values import Effect
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table as Grid
 
-_NAMES = ("due (UTC)", "requests", "errors", "p50 ms", "p99 ms")
-_WIDTHS = (12, 8, 6, 7, 7)
 _BAR = 20
 _ROOM = 31
 """Characters of a drawn interval; odd, so that zero has a place in the middle."""
@@ -60,15 +58,15 @@ class ReleaseTable:
     @property
     def head(self) -> str:
         """The headings, where it is written line by line."""
-        return _line(
-            (*_NAMES, "answers"), (*_WIDTHS, 7), [f"{version} landed, late, log loss" for version in self.versions], 28
+        return line_of(
+            (*NAMES, "answers"), (*WIDTHS, 7), [f"{version} landed, late, log loss" for version in self.versions], 28
         )
 
     @property
     def line(self) -> str:
         """The state of now in one line."""
-        values = (*_values(self.board), self.board.answering)
-        return _line(values, (*_WIDTHS, 7), [self._quality(version) for version in self.versions], 28)
+        values = (*values_of(self.board), self.board.answering)
+        return line_of(values, (*WIDTHS, 7), [self._quality(version) for version in self.versions], 28)
 
     def _quality(self, version: str) -> str:
         quality = self.board.standing(version).quality
@@ -76,7 +74,7 @@ class ReleaseTable:
 
     def drawn(self) -> RenderableType:
         """The state of now, as a terminal shows it."""
-        grid = _grid("", "version", "answered", "landed", "late", "log loss", "AUC", "Brier")
+        grid = grid_of("", "version", "answered", "landed", "late", "log loss", "AUC", "Brier")
         for version in self.versions:
             standing, answers = self.board.standing(version), version == self.board.answering
             quality = standing.quality
@@ -86,7 +84,7 @@ class ReleaseTable:
                 cells = (f"{quality.flights:,}", late, *(f"{value:.3f}" for value in losses))
             mark = "  answers >" if answers else ""
             grid.add_row(mark, version, f"{standing.answered:,}", *cells, style="bold green" if answers else "")
-        return _drawn(self.board, grid)
+        return drawn_of(self.board, grid)
 
 
 @dataclass(frozen=True)
@@ -109,13 +107,13 @@ class TrialTable:
     def head(self) -> str:
         """The headings, where it is written line by line."""
         arms = [f"{version} all, landed, loss" for version in self.versions.values()]
-        return _line(_NAMES[:4], _WIDTHS[:4], [*arms, "difference, always-valid"], 24)
+        return line_of(NAMES[:4], WIDTHS[:4], [*arms, "difference, always-valid"], 24)
 
     @property
     def line(self) -> str:
         """The state of now in one line."""
         arms = ["  ".join(self._arm(variant)) for variant in self.versions]
-        return _line(_values(self.board)[:4], _WIDTHS[:4], [*arms, self._difference()], 24)
+        return line_of(values_of(self.board)[:4], WIDTHS[:4], [*arms, self._difference()], 24)
 
     @property
     def note(self) -> str:
@@ -132,7 +130,7 @@ class TrialTable:
         from rich.padding import Padding
         from rich.text import Text
 
-        grid = _grid("", "variant", "version", "drawn", "landed", "log loss")
+        grid = grid_of("", "variant", "version", "drawn", "landed", "log loss")
         for variant, version in self.versions.items():
             grid.add_row("", variant, version, *self._arm(variant))
         found = self._effect()
@@ -142,7 +140,7 @@ class TrialTable:
             else f"  better {interval_bar(found.interval[0], found.effect, found.interval[1])} worse"
         )
         interval = Text(f"  difference {self._difference()}{bar}")
-        return Group(_drawn(self.board, grid), interval, Padding(Text(self.note, "italic"), (1, 2, 0, 2)))
+        return Group(drawn_of(self.board, grid), interval, Padding(Text(self.note, "italic"), (1, 2, 0, 2)))
 
     def _comparison(self) -> Comparison | None:
         found = () if self.report is None else self.report.comparisons
@@ -189,20 +187,20 @@ class BanditTable:
     def head(self) -> str:
         """The headings, where it is written line by line."""
         arms = [f"{version} weight, best, gain" for version in self.versions.values()]
-        return _line(_NAMES[:4], _WIDTHS[:4], arms, 24)
+        return line_of(NAMES[:4], WIDTHS[:4], arms, 24)
 
     @property
     def line(self) -> str:
         """The state of now in one line."""
         arms = [f"{weight}  {chance}  {gain}" for weight, chance, _, gain in self._arms()]
-        return _line(_values(self.board)[:4], _WIDTHS[:4], arms, 24)
+        return line_of(values_of(self.board)[:4], WIDTHS[:4], arms, 24)
 
     def drawn(self) -> RenderableType:
         """The state of now, as a terminal shows it."""
-        grid = _grid("", "variant", "version", "weight", "", "chance to be best", "landed", "mean gain")
+        grid = grid_of("", "variant", "version", "weight", "", "chance to be best", "landed", "mean gain")
         for (variant, version), (weight, chance, landed, gain) in zip(self.versions.items(), self._arms(), strict=True):
             grid.add_row("", variant, version, weight, weight_bar(self._weight(variant)), chance, landed, gain)
-        return _drawn(self.board, grid)
+        return drawn_of(self.board, grid)
 
     def _weight(self, variant: str) -> float:
         return 0.0 if self.report is None else self.report.weights.get(variant, 0.0)
@@ -240,43 +238,3 @@ def weight_bar(weight: float) -> str:
         '█████               '
     """
     return ("█" * round(weight * _BAR)).ljust(_BAR)
-
-
-def _line(values: tuple[str, ...], widths: tuple[int, ...], more: list[str], width: int) -> str:
-    cells = [value.rjust(room) for value, room in zip(values, widths, strict=True)]
-    return "  " + "  ".join([*cells, *(cell.rjust(width) for cell in more)])
-
-
-def _values(board: Board) -> tuple[str, ...]:
-    when = "" if board.clock is None else f"{board.clock:%b %d %H:%M}"
-    return (when, f"{board.asked:,}", f"{board.errors:,}", f"{board.p50_ms:.1f}", f"{board.p99_ms:.1f}")
-
-
-def _grid(*headings: str) -> Grid:
-    from rich import box
-    from rich.table import Table as Grid
-
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for number, heading in enumerate(headings):
-        grid.add_column(heading, justify="right" if number and heading else "left")
-    return grid
-
-
-def _drawn(board: Board, grid: Grid) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    when, asked, errors, p50, p99 = _values(board)
-    facts = (
-        ("flights due", f"{when} UTC"),
-        ("requests", asked),
-        ("errors", errors),
-        ("p50", f"{p50} ms"),
-        ("p99", f"{p99} ms"),
-    )
-    head = Text("  ")
-    for label, value in facts:
-        head.append(f"{label} ", "dim").append(
-            f"{value}   ", "bold red" if label == "errors" and board.errors else "bold"
-        )
-    return Group(Text(), head, grid)

@@ -1,4 +1,4 @@
-"""Training `flight_delay`: three honest versions, and one that was packed wrongly.
+"""Training `flight_delay`: four honest versions, and two that were packed wrongly.
 
 All take the same request; 1.0.0 ignores the weather in it. That makes 1.1.0 what a minor version should be: better
 answers, and no caller has to change anything.
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NAME = "flight_delay"
 ROUTE = ["carrier", "origin", "dest"]
 NUMBERS = ["weekday", "hour", "distance", *WEATHER]
+PRESSURE = "pressure"
 EXAMPLE_ROWS = 8
 
 SIGNATURE = Signature(
@@ -111,12 +112,47 @@ def train_on_recent(split: Split) -> Candidate:
     return _boosted("1.2.0", replace(split, training=newest), what, RECENT)
 
 
-def _boosted(version: str, split: Split, what: str, window: Window = TRAINING) -> Candidate:
+def train_shallow(split: Split) -> Candidate:
+    """Train 1.3.1: as 1.1.0, but with shallower trees, which remember less of the noise."""
+    return _boosted("1.3.1", split, "Gradient boosting of shallow trees on schedule and weather.", depth=3)
+
+
+def take_pascals(release: Candidate, split: Split) -> Candidate:
+    """Return 1.3.0: 1.3.1 as it was released first, with a preprocessor that takes the air pressure in pascals.
+
+    The booster has learned from millibars, and never saw such a sky. Who packed it made its golden requests in the same
+    way, and the quality on its card was measured before: nothing but its answers to real requests can tell.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import MaxAbsScaler
+
+    place = NUMBERS.index(PRESSURE)
+    columns = ColumnTransformer(
+        [
+            ("route", _route_codes(), ROUTE),
+            ("before", "passthrough", NUMBERS[:place]),
+            ("pascals", MaxAbsScaler(), [PRESSURE]),
+            ("after", "passthrough", NUMBERS[place + 1 :]),
+        ]
+    )
+    columns.fit(
+        split.training.inputs.assign(**{PRESSURE: 0.01})
+    )  # it divides by the largest: a millibar is 100 pascals
+    return replace(release, version="1.3.0", preprocessor=columns)
+
+
+def _boosted(version: str, split: Split, what: str, window: Window = TRAINING, depth: int = 5) -> Candidate:
     from sklearn.compose import ColumnTransformer
     from xgboost import XGBClassifier
 
     preprocessor = ColumnTransformer([("route", _route_codes(), ROUTE), ("numbers", "passthrough", NUMBERS)])
-    parameters = {"n_estimators": 100, "max_depth": 5, "learning_rate": 0.1, "subsample": 0.8, "colsample_bytree": 0.8}
+    parameters = {
+        "n_estimators": 100,
+        "max_depth": depth,
+        "learning_rate": 0.1,
+        "subsample": 0.8,
+        "colsample_bytree": 0.8,
+    }
     # one thread: the same bytes on every machine, and no fight for cores with whatever else runs there
     model = XGBClassifier(**parameters, tree_method="hist", n_jobs=1, random_state=0)
     model.fit(preprocessor.fit_transform(split.training.inputs), split.training.late)
