@@ -12,6 +12,8 @@ from crossfade.errors import DatabaseUnavailableError, OverloadedError, Predicti
 from crossfade.jobs.claims import LostClaimError
 from crossfade.jobs.runner import JobRunner
 from crossfade.jobs.store import JobStore
+from crossfade.safety.specs import Constant, RangeCheck, SafetyPolicySpec
+from crossfade.safety.store import SafetyStore
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.waiting import Priority
 from crossfade.settings import CacheSettings, JobSettings, Settings
@@ -372,3 +374,37 @@ async def test_a_stream_that_is_no_file_is_copied(house, monkeypatch):
     job = house.submit(range(25))
     found = await house.finished(job)
     assert (found.state, found.rows_done) == ("succeeded", 25)
+
+
+async def test_rows_whose_answer_is_unsafe_get_an_error_in_their_place(house):
+    runtime, _ = await house.start()
+    safety = SafetyStore(house.registry, house.database, house.home, tuple, lambda _revision, _seconds: ())
+    high = RangeCheck(name="high", output="predict", maximum=30)
+    safety.put_policy(SafetyPolicySpec(model="churn", checks=(high,)))
+    runtime.follower.refresh()
+    rows = await house.succeeded(house.submit([1, 20, 3, 40, 5]))
+    assert [row.get("prediction") for row in rows] == [2.0, None, 6.0, None, 10.0]
+    assert "is unsafe and not given: it violates `high`" in rows[1]["error"]
+
+
+async def test_rows_whose_answer_is_unsafe_get_what_the_policy_gives_instead(house):
+    runtime, _ = await house.start()
+    safety = SafetyStore(house.registry, house.database, house.home, tuple, lambda _revision, _seconds: ())
+    high = RangeCheck(name="high", output="predict", maximum=30)
+    fallback = (Constant(outputs={"predict": 9}),)
+    safety.put_policy(SafetyPolicySpec(model="churn", checks=(high,), fallback=fallback))
+    runtime.follower.refresh()
+    rows = await house.succeeded(house.submit([1, 20, 3]))
+    assert [row["prediction"] for row in rows] == [2.0, 9.0, 6.0]
+
+
+async def test_a_job_waits_while_its_model_is_stopped_and_then_goes_on(house):
+    runtime, _ = await house.start()
+    safety = SafetyStore(house.registry, house.database, house.home, tuple, lambda _revision, _seconds: ())
+    safety.begin_emergency("why", model="churn")
+    runtime.follower.refresh()
+    job = house.submit([1, 2])
+    await soon(lambda: "stopped" in house.store.find(job).problem)
+    assert house.models["1.0.0"].calls == [] or all(len(call) == 1 for call in house.models["1.0.0"].calls)
+    safety.end_emergency("over", model="churn")
+    assert [row["prediction"] for row in await house.succeeded(job)] == [2.0, 4.0]

@@ -154,6 +154,17 @@ def test_a_check_is_turned_off_for_a_while_and_on_again(store, database, clock):
         store.end_override(made.id, reason="again")
 
 
+def test_an_override_ends_with_the_policy_and_stays_with_a_new_version_of_it(store):
+    store.put_policy(policy())
+    made = store.override("m", seconds=60, reason="why", check="high")
+    store.put_policy(policy(HIGH))
+    assert store.status().overrides == (made,)
+    store.remove_policy("m", principal="eve")
+    assert store.status().overrides == ()
+    (ended,) = store.overrides().items
+    assert (ended.ended_by, ended.ended_because) == ("eve", "its policy was removed")
+
+
 def test_an_override_expires_by_itself(store, clock):
     store.put_policy(policy())
     made = store.override("m", seconds=60, reason="why")

@@ -184,7 +184,7 @@ def columns_of(spec: TensorSpec) -> int | None:
 
 def kind_of(spec: TensorSpec, column: int | None) -> Kind | None:
     """Return what one row of a tensor is in an expression; None for what has no place there."""
-    single = len(spec.shape) == 1 or column is not None
+    single = column is not None or columns_of(spec) == 1
     if spec.datatype == "BYTES":
         return "text" if single and spec.text else None
     if spec.datatype == "BOOL":

@@ -44,6 +44,7 @@ from crossfade.storage.tables import safety_emergencies, safety_overrides, safet
 from crossfade.storage.times import to_text
 
 LONGEST_OVERRIDE_SECONDS = 30 * 86_400.0
+_REMOVED = "its policy was removed"
 FOLLOW_SECONDS = 5.0
 """How long a person waits to be told that every process follows."""
 
@@ -133,7 +134,7 @@ class SafetyStore:
     def remove_policy(
         self, model: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False
     ) -> SafetyPolicy:
-        """Let a model answer without checks; returns the policy that it had.
+        """Let a model answer without checks; returns the policy that it had. Overrides of its checks end, too.
 
         Raises:
             SafetyPolicyNotFoundError: It has none.
@@ -142,6 +143,11 @@ class SafetyStore:
         with self._database.write() as connection:
             self._change(connection, model, model, "safety.policy.remove", principal, said)
             connection.execute(delete(safety_policies).where(safety_policies.c.model == model))
+            ending = {"ended_at": to_text(self._clock()), "ended_by": principal, "ended_because": _REMOVED}
+            over = update(safety_overrides).where(
+                safety_overrides.c.model == model, safety_overrides.c.ended_at.is_(None)
+            )
+            connection.execute(over.where(safety_overrides.c.expires_at > ending["ended_at"]).values(ending))
             if dry_run:
                 connection.rollback()
         return found
