@@ -21,6 +21,7 @@ BENCHMARKS = {
     "assignment": "benchmarks.assignment",
     "bandits": "benchmarks.bandits",
     "experiments": "benchmarks.experiments",
+    "safety": "benchmarks.safety",
     "analysis": "benchmarks.analysis",
     "outcomes": "benchmarks.outcomes",
     "configs": "benchmarks.configs",
