@@ -9,6 +9,7 @@ from crossfade.core.tensors import Array, Tensors, row_count
 from crossfade.errors import CrossfadeError, EmergencyError, UnsafeAnswerError
 from crossfade.safety.fallback import filled
 from crossfade.safety.guards import Guard
+from crossfade.safety.inspection import Findings
 from crossfade.safety.levels import Level
 from crossfade.safety.specs import Constant, LastSafe, OtherVersion, Refuse
 from crossfade.safety.warden import Warden
@@ -88,47 +89,52 @@ class Protector:
         guards = self.warden.guards
         return "" if guards is None else guards.said(model)
 
-    async def settle(self, guard: Guard, question: Question, outputs: Tensors) -> tuple[Tensors, SafetyNote | None]:
+    def pass_on(
+        self, guard: Guard, slot: Slot, outputs: Tensors, names: frozenset[str], unit: str
+    ) -> tuple[Tensors, SafetyNote | None]:
+        """Return an answer that is safe, and remember it where the policy wants that."""
+        rows = row_count(outputs)
+        if guard.keeps and rows:
+            guard.memory.safe.keep(unit, outputs, rows)
+        overridden = guard.inspector(slot).overridden
+        return _only(outputs, names), SafetyNote(overrides=overridden) if overridden else None
+
+    async def settle(
+        self, guard: Guard, question: Question, outputs: Tensors, found: Findings | None
+    ) -> tuple[Tensors, SafetyNote | None]:
         """Return what is given, and what is said about it.
 
         Args:
             guard: Of the model.
             question: What was asked.
             outputs: What the model said, left as it is; in an emergency it does not matter.
+            found: What is wrong with it; None only in an emergency.
 
         Raises:
             UnsafeAnswerError: Nothing can be given.
             EmergencyError: The same, because of an emergency.
         """
-        slot, rows = question.slot, row_count(question.inputs)
-        emergency = guard.emergency
-        if emergency is not None:
-            if emergency.mode == "block":
-                raise stopped(guard)
-            everything = np.ones(rows, dtype=bool)
-            given, instead = await self._instead(guard, question, None, everything)
+        slot, emergency = question.slot, guard.emergency
+        if emergency is not None or found is None:
+            everything = np.ones(row_count(question.inputs), dtype=bool)
+            mode = "block" if emergency is None else emergency.mode
+            given, instead = (None, "") if mode == "block" else await self._instead(guard, question, None, everything)
             if given is None:
                 raise stopped(guard)
-            return given, SafetyNote(instead=instead, emergency=emergency.mode)
-        inspector = guard.inspector(slot)
-        found = inspector.inspect(question.inputs, outputs, rows, question.unit)
-        if found is None:
-            if guard.keeps and rows:
-                guard.memory.safe.keep(question.unit, outputs, rows)
-            note = SafetyNote(overrides=inspector.overridden) if inspector.overridden else None
-            return _only(outputs, question.names), note
+            return given, SafetyNote(instead=instead, emergency=mode)
+        overridden = guard.inspector(slot).overridden
         if found.withheld is None:
             self.warden.found(guard, slot.version, found)
             if guard.keeps:
-                guard.memory.safe.keep(question.unit, outputs, rows)
-            return _only(outputs, question.names), SafetyNote(found.level, found.checks, "", inspector.overridden)
+                guard.memory.safe.keep(question.unit, outputs, row_count(outputs))
+            return _only(outputs, question.names), SafetyNote(found.level, found.checks, "", overridden)
         slot.counters.unsafe += 1
         given, instead = await self._instead(guard, question, outputs, found.withheld)
         self.warden.found(guard, slot.version, found, instead or "refuse")
         if given is None:
             checks = ", ".join(f"`{name}`" for name in found.checks)
             raise UnsafeAnswerError(ref=slot.ref, model=slot.name, level=found.level.value, checks=checks)
-        return given, SafetyNote(found.level, found.checks, instead, inspector.overridden)
+        return given, SafetyNote(found.level, found.checks, instead, overridden)
 
     def look_at_shadow(self, slot: Slot, inputs: Tensors, outputs: Tensors) -> Level:
         """Count what is wrong with an answer that nobody is given; returns how bad it is."""

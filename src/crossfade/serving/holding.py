@@ -11,6 +11,7 @@ import msgspec
 
 from crossfade.core.tensors import Tensors, row_count
 from crossfade.errors import CrossfadeError, MalformedRequestError, SignatureMismatchError, UnsupportedMediaTypeError
+from crossfade.safety.inspection import Findings
 from crossfade.serving.cache import VersionAnswers
 from crossfade.serving.enrolment import Enroller, Enrolment, scored_outputs
 from crossfade.serving.guarding import Protector, SafetyNote
@@ -182,22 +183,26 @@ class HeldVersion:
         self, protector: Protector, checked: Tensors, names: frozenset[str], deadline: float, priority: Priority
     ) -> tuple[Tensors, SafetyNote | None]:
         """Ask the model, unless it is stopped, and return what may be given."""
-        slot = self._slot
+        slot, unit = self._slot, self._grant.unit
         guard = protector.warden.guard(slot.name)
+        outputs: Tensors = {}
+        found: Findings | None = None
         if guard is None:
             outputs = await self._ask(checked, names, deadline, priority)
-        elif guard.emergency is not None:
-            outputs = {}
-        else:
-            wanted = names | (guard.inspector(slot).outputs & slot.outputs)
+        elif guard.emergency is None:
+            inspector = guard.inspector(slot)
+            wanted = names if inspector.outputs <= names else names | (inspector.outputs & slot.outputs)
             outputs = await self._ask(checked, wanted, deadline, priority)
+            found = inspector.inspect(checked, outputs, row_count(checked), unit)
         later = protector.warden.guard(slot.name)
         if later is not None and later.emergency is not None:  # it may have begun meanwhile
             guard = later
         if guard is None:
             return outputs, None
-        question = Guarded(slot, checked, names, self._grant.unit, deadline, priority)
-        return await protector.settle(guard, question, outputs)
+        if found is None and guard.emergency is None:
+            return protector.pass_on(guard, slot, outputs, names, unit)
+        asked = Guarded(slot, checked, names, unit, deadline, priority)
+        return await protector.settle(guard, asked, outputs, found)
 
     def question(self, terms: Terms, head: bytes, body: bytes) -> Question | None:
         """Return what a whole request is remembered by; None where nothing is kept, or where somebody looks at it.
