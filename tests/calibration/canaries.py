@@ -7,7 +7,7 @@ by chance, with the weight of the step that the rollout is in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -32,8 +32,12 @@ MEDIAN_SECONDS, SPREAD = 0.010, 0.5
 """Of latency, which is lognormal."""
 P99_SECONDS = 0.032
 """Its 99th percentile."""
-_PLACES = range(60, 192, 8)
+PLACES = range(60, 192, 8)
 """Places among the bounds of latency that answers fall on: enough to tell 30 % more from as much."""
+P99_BUCKET = next(bucket for bucket, place in enumerate(PLACES) if LATENCY_BOUNDS[place] >= P99_SECONDS)
+"""Which of them the 99th percentile falls on."""
+_SECONDS = 4 * LOOKS
+"""How long the longest rollout is looked at."""
 _BLOCK = 200
 """Looks whose traffic is drawn at once."""
 
@@ -98,13 +102,13 @@ class Traffic:
     def __init__(self, about: Circumstances, random: np.random.Generator) -> None:
         self._about = about
         self._random = random
-        self._rates = self._wandering()
+        self._rates = wandering(about, random)
         self._shares = np.full(about.processes, 1 / about.processes)
         self._harm = np.ones(about.processes)
         if about.uneven:
             self._shares = random.dirichlet(np.full(about.processes, 0.5))
             self._harm[-1] = 3.0
-        self._shapes = _latencies(1.0), _latencies(about.slower), _latencies(3.0), _latencies(3.0 * about.slower)
+        self._shapes = latencies(1.0), latencies(about.slower), latencies(3.0), latencies(3.0 * about.slower)
         self._held: list[list[HealthReport]] = []
 
     def seconds(self, first: int, weight: float) -> Iterator[list[HealthReport]]:
@@ -113,15 +117,6 @@ class Traffic:
             for reports in self._block(first, weight):
                 yield self._delayed(reports)
             first += _BLOCK
-
-    def _wandering(self) -> np.ndarray:
-        about, times = self._about, 20 * LOOKS
-        steps = self._random.normal(scale=about.drift / math.sqrt(LOOKS), size=times)
-        rates = about.rate * np.exp(np.cumsum(steps))
-        if about.incident:
-            begins = int(self._random.integers(LOOKS))
-            rates[begins : begins + 60] = 0.5
-        return np.clip(rates, 0.0, 0.5)
 
     def _block(self, first: int, weight: float) -> Iterator[list[HealthReport]]:
         about, random = self._about, self._random
@@ -157,7 +152,7 @@ class Traffic:
         fallbacks = random.binomial(count, about.fallbacks[place])
         where = [[{} for _ in range(about.processes)] for _ in range(len(count))]
         for second, process, bucket in zip(*np.nonzero(latency), strict=True):
-            where[second][process][_PLACES[bucket]] = int(latency[second, process, bucket])
+            where[second][process][PLACES[bucket]] = int(latency[second, process, bucket])
         columns = zip(count.tolist(), errors.tolist(), unsafe.tolist(), fallbacks.tolist(), where, strict=True)
         return [
             [
@@ -180,9 +175,19 @@ def _versions(old: Counts | None, new: Counts | None) -> dict[str, Counts]:
     return {version: counts for version, counts in ((OLD, old), (NEW, new)) if counts is not None}
 
 
-def _latencies(slower: float) -> np.ndarray:
+def wandering(about: Circumstances, random: np.random.Generator) -> np.ndarray:
+    """Return the old version's rate of failures, second by second."""
+    steps = random.normal(scale=about.drift / math.sqrt(LOOKS), size=_SECONDS)
+    rates = about.rate * np.exp(np.cumsum(steps))
+    if about.incident:
+        begins = int(random.integers(LOOKS))
+        rates[begins : begins + 60] = 0.5
+    return np.clip(rates, 0.0, 0.5)
+
+
+def latencies(slower: float) -> np.ndarray:
     """Return how likely an answer falls on each of the places."""
-    bounds = np.array([LATENCY_BOUNDS[place] for place in _PLACES])
+    bounds = np.array([LATENCY_BOUNDS[place] for place in PLACES])
     reached = norm.cdf(np.log(bounds / (MEDIAN_SECONDS * slower)) / SPREAD)
     return np.diff(np.append(np.concatenate([[0.0], reached[:-1]]), 1.0))
 
@@ -211,9 +216,7 @@ def begun(check: ErrorRateCheck = CHECK, looks: int = LOOKS) -> Rollout:
     )  # fmt: skip
 
 
-def play(
-    about: Circumstances, seed: int, check: ErrorRateCheck = CHECK, looks: int = LOOKS, beside: Sequence[Beside] = ()
-) -> Played:
+def play(about: Circumstances, seed: int, check: ErrorRateCheck = CHECK, looks: int = LOOKS) -> Played:
     """Look at a rollout again and again until it is rolled back, or has been looked at so often.
 
     Args:
@@ -221,7 +224,6 @@ def play(
         seed: Of everything that is random.
         check: That is made.
         looks: How many.
-        beside: Others who judge the same traffic, and whose judgement is waited for, too.
     """
     traffic, feed, played = Traffic(about, np.random.default_rng([seed, 11])), Feed(), Played()
     measurer = Measurer(None, feed, None)
@@ -229,17 +231,14 @@ def play(
     seconds = traffic.seconds(0, rollout.weight)
     for look in range(1, looks + 1):
         feed.reports = next(seconds)
-        for other in beside:
-            other.see(feed.reports, look)
-        if not played.rolled_back:
-            before = rollout.state.step
-            rollout = turn(measurer, rollout, START + timedelta(seconds=look), played)
-            _count(played, feed.reports)
-            played.looks = look
-            if rollout.state.step != before:
-                seconds = traffic.seconds(look, rollout.weight)
-        if played.rolled_back and all(other.over for other in beside):
+        before = rollout.state.step
+        rollout = turn(measurer, rollout, START + timedelta(seconds=look), played)
+        _count(played, feed.reports)
+        played.looks = look
+        if played.rolled_back:
             break
+        if rollout.state.step != before:
+            seconds = traffic.seconds(look, rollout.weight)
     return played
 
 
@@ -265,49 +264,4 @@ def _count(played: Played, reports: list[HealthReport]) -> None:
             played.bad["errors"] += counts.errors
             played.bad["unsafe"] += counts.unsafe
             played.bad["fallbacks"] += counts.fallbacks
-            played.bad["slow"] += counts.slower_than(P99_SECONDS)
-
-
-class Beside:
-    """A loop as Flagger has it: thresholds of one interval, and a number of failed intervals that is too many.
-
-    Every minute the new version's success rate and its 99th percentile are held against fixed limits. A minute in which
-    either is broken, or in which nothing is known, counts as failed, for good; at the tick after the one that counts up
-    to the threshold, everything is rolled back.
-
-    Source: github.com/fluxcd/flagger, pkg/controller/scheduler.go (`advanceCanary`) and scheduler_metrics.go
-    (`runBuiltinMetricChecks`); the limits are those of its documentation.
-    """
-
-    def __init__(self, threshold: int = 5, success: float = 0.99, p99_seconds: float = 0.5, interval: int = 60) -> None:
-        self._threshold, self._success, self._p99, self._interval = threshold, success, p99_seconds, interval
-        self._window, self._failed = Counts(), 0
-        self.played = Played()
-
-    @property
-    def over(self) -> bool:
-        """Whether it has rolled back."""
-        return self.played.rolled_back
-
-    def see(self, reports: list[HealthReport], look: int) -> None:
-        """Take notice of a second."""
-        if self.over:
-            return
-        for report in reports:
-            counts = report.versions.get(NEW)
-            if counts is not None:
-                self._window.add_up(counts)
-        _count(self.played, reports)
-        self.played.looks = look
-        if look % self._interval == 0:
-            self._tick()
-
-    def _tick(self) -> None:
-        if self._failed >= self._threshold:
-            self.played.reason = f"{self._failed} of its checks failed"
-            return
-        window, self._window = self._window, Counts()
-        answered = sum(window.latency.values())
-        slow = window.slower_than(self._p99) > 0.01 * answered
-        success = 1 - window.errors / window.requests if window.requests else 0.0
-        self._failed += not answered or slow or success < self._success
+            played.bad["slow"] += counts.slower_than(LATENCY_BOUNDS[PLACES[P99_BUCKET]])

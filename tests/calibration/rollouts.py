@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from crossfade.releases.checks.spec import ErrorRateCheck, Event
-from tests.calibration.canaries import CHECK, LOOKS, P99_SECONDS, Beside, Circumstances, Played, play
+from tests.calibration.canaries import CHECK, LOOKS, Circumstances
 from tests.calibration.checks import Figure, at_most
+from tests.calibration.crowd import Judged, Thresholds, judge
 
 RATES, TRAFFIC = (0.002, 0.02), (50.0, 5000.0)
 """Failures of the old version, and requests a minute; as likely to be in the lower as in the upper tenth part."""
@@ -23,7 +23,7 @@ HEALTHY = {
     "batched": Circumstances(batch=4),
 }
 """What a good version may meet."""
-SICK = {
+SICK: dict[str, tuple[Circumstances, Event, float]] = {
     "x10": (Circumstances(times=10.0), "errors", 6.0),
     "x3": (Circumstances(times=3.0), "errors", 16.0),
     "x50": (Circumstances(times=50.0), "errors", 4.0),
@@ -46,35 +46,28 @@ def drawn(about: Circumstances, seed: int) -> Circumstances:
 
 def healthy(name: str, rollouts: int, looks: int = LOOKS) -> Iterator[Figure]:
     """A good version is rolled back by chance."""
-    wrong = sum(play(drawn(HEALTHY[name], seed), seed, looks=looks).rolled_back for seed in range(rollouts))
-    yield at_most(f"rollouts {name}: false rollbacks", wrong / rollouts, CHECK.alpha, rollouts)
+    abouts = [drawn(HEALTHY[name], seed) for seed in range(rollouts)]
+    wrong = judge(abouts, 1, looks=looks).rolled_back.mean()
+    yield at_most(f"rollouts {name}: false rollbacks", wrong, CHECK.alpha, rollouts)
 
 
-def sick(name: str, rollouts: int, looks: int = 3 * LOOKS, rate: float = 0.01) -> Iterator[Figure]:
+def sick(name: str, rollouts: int, looks: int = LOOKS) -> Iterator[Figure]:
     """A bad version is rolled back: how much of it that takes, the median."""
     about, event, most = SICK[name]
-    found = [play(replace(about, rate=rate, per_minute=BUSY), seed, looks=looks) for seed in range(rollouts)]
-    yield Figure(
-        f"rollouts {name}: median of {event} before the rollback", statistics.median(_bad(found, event)), 1.0, most
-    )
-    seen = sum(each.rolled_back for each in found) / rollouts
-    yield Figure(f"rollouts {name}: rolled back", seen, 0.95, 1.0)
-
-
-def _bad(found: list[Played], event: str) -> list[int]:
-    return [each.bad[event] for each in found]
+    found = judge([replace(about, per_minute=BUSY)] * rollouts, 2, looks=looks, longest=3 * looks)
+    median = float(np.median(found.bad[event]))
+    yield Figure(f"rollouts {name}: median of {event} before the rollback", median, 1.0, most)
+    yield Figure(f"rollouts {name}: rolled back", float(found.rolled_back.mean()), 0.95, 1.0)
 
 
 def shares(name: str, rollouts: int, among: tuple[float, ...]) -> Iterator[Figure]:
     """How much sooner a bad version is seen when its event has a larger share of alpha."""
-    about, seen_by, _ = SICK[name]
-    event: Event = seen_by  # type: ignore[assignment]
+    about, event, _ = SICK[name]
     for share in among:
         check = ErrorRateCheck("errors", events=(event,), alpha=CHECK.alpha * share)
-        found = [play(replace(about, per_minute=BUSY), seed, check) for seed in range(rollouts)]
-        yield Figure(
-            f"rollouts {name}: mean {event} at {share:.0%} of alpha", statistics.mean(_bad(found, event)), 0, 1e9
-        )
+        found = judge([replace(about, per_minute=BUSY)] * rollouts, 3, check)
+        mean = float(found.bad[event].mean())
+        yield Figure(f"rollouts {name}: mean of {event} before the rollback at {share:.0%} of alpha", mean, 0.0, 1e9)
 
 
 SITUATIONS = {
@@ -90,7 +83,7 @@ SITUATIONS = {
     "3 times as slow": Circumstances(rate=0.002, slower=3.0),
 }
 """What is judged both ways."""
-THRESHOLDS = (5, 10)
+FAILURES = (5, 10)
 _HEADER = f"{'':22}{'requests':>10}  {'judge':<24}{'rolled back':>12}{'failed':>8}{'slow':>8}{'seconds':>9}"
 
 
@@ -99,21 +92,16 @@ def beside_thresholds(rollouts: int, traffic: tuple[float, ...] = (100.0, 600.0,
     yield _HEADER
     for name, about in SITUATIONS.items():
         for per_minute in traffic:
-            judged: dict[str, list[Played]] = {}
-            for seed in range(rollouts):
-                loops = [Beside(threshold, p99_seconds=2 * P99_SECONDS) for threshold in THRESHOLDS]
-                ours = play(replace(about, per_minute=per_minute), seed, beside=loops)
-                judged.setdefault("always-valid test", []).append(ours)
-                for threshold, loop in zip(THRESHOLDS, loops, strict=True):
-                    judged.setdefault(f"thresholds, {threshold} failures", []).append(loop.played)
-            for judge, found in judged.items():
-                yield f"{name:22}{per_minute:>8.0f}/m  {judge:<24}{_row(found)}"
+            loops = {f"thresholds, {failures} failures": Thresholds(rollouts, failures) for failures in FAILURES}
+            ours = judge([replace(about, per_minute=per_minute)] * rollouts, 4, beside=list(loops.values()))
+            for by, found in {"always-valid test": ours, **{by: loop.judged for by, loop in loops.items()}}.items():
+                yield f"{name:22}{per_minute:>8.0f}/m  {by:<24}{_row(found)}"
 
 
-def _row(found: list[Played]) -> str:
-    stopped = [each for each in found if each.rolled_back]
-    share = f"{len(stopped) / len(found):>12.1%}"
-    if not stopped:
+def _row(found: Judged) -> str:
+    stopped = found.rolled_back
+    share = f"{stopped.mean():>12.1%}"
+    if not stopped.any():
         return f"{share}{'-':>8}{'-':>8}{'-':>9}"
-    failed, slow = (statistics.median(_bad(stopped, event)) for event in ("errors", "slow"))
-    return f"{share}{failed:>8.0f}{slow:>8.0f}{statistics.median(each.looks for each in stopped):>9.0f}"
+    failed, slow = (float(np.median(found.bad[event][stopped])) for event in ("errors", "slow"))
+    return f"{share}{failed:>8.0f}{slow:>8.0f}{float(np.median(found.looks[stopped])):>9.0f}"
