@@ -25,12 +25,12 @@ _TOLD_EVERY = 40
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="make takeovers")
-    parser.add_argument("databases", nargs="*", choices=[*HOMES, []], default=list(HOMES))
+    parser.add_argument("databases", nargs="*", choices=[*HOMES, []])
     parser.add_argument("--places", type=int, default=PLACES)
     options = parser.parse_args()
     counts, started = Counter[str](), time.monotonic()
     with contextlib.ExitStack() as stack:
-        homes = {name: stack.enter_context(HOMES[name]()) for name in options.databases}
+        homes = {name: stack.enter_context(HOMES[name]()) for name in options.databases or HOMES}
         cases = product(range(1, options.places + 1), ("good", "bad"), ("KILL", "STOP"), homes)
         for number, (place, truth, fault, name) in enumerate(cases, 1):
             outcome = strike(homes[name], Case(truth, Strike(place, fault)))
@@ -46,9 +46,8 @@ def main() -> int:
 
 
 def _tell(counts: Counter[str], started: float) -> None:
-    words = ", ".join(
-        f"{counts[name]} {name.replace('_', ' ')}" for name in ("cases", "struck", "taken_over", "broken")
-    )
+    names = ("cases", "struck", "taken_over", "broken")
+    words = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in names)
     print(f"{words}; {time.monotonic() - started:.0f} s", flush=True)
 
 
