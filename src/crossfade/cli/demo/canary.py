@@ -24,22 +24,27 @@ UNLIKELY = 0.3
 AFTERNOON = 15
 SKY = "clear_sky"
 CLEAR = f"inputs['hour'] < {AFTERNOON} and inputs['visib'] >= 10 and inputs['precip'] == 0"
-_CHECKS = (
-    ErrorRateCheck("unsafe", events=("unsafe",), alpha=0.05, interval_seconds=1.0),
-    ErrorRateCheck("errors", events=("errors",), interval_seconds=1.0),
-)
+
+
+def _checks(alpha: float) -> tuple[ErrorRateCheck, ...]:
+    return (
+        ErrorRateCheck("unsafe", events=("unsafe",), alpha=alpha, interval_seconds=1.0),
+        ErrorRateCheck("errors", events=("errors",), interval_seconds=1.0),
+    )
+
+
 CAREFUL = RolloutPlan(
     (
         Step(0.1, hold_seconds=30.0, minimum_units=300),
         Step(0.5, hold_seconds=15.0, minimum_units=500),
         Step(1.0),
     ),
-    checks=_CHECKS,
+    checks=_checks(0.05),
 )
 """Shows an error that makes five times as many answers unsafe while a tenth of the traffic is at stake."""
 SHORT = RolloutPlan(
     (Step(0.1, hold_seconds=4.0, minimum_units=20), Step(0.5, hold_seconds=3.0, minimum_units=50), Step(1.0)),
-    checks=_CHECKS,
+    checks=_checks(0.01),
 )
 """What a demo has the time for; a repaired version would in earnest be watched for as long as any other."""
 LOOK_SECONDS = 0.5
