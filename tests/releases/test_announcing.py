@@ -1,0 +1,52 @@
+"""Who is told of rollouts."""
+
+import pytest
+
+from crossfade.errors import NotificationFailedError, WebhookRefusedError
+from crossfade.notifications.channels import Channels
+from crossfade.releases.announcing import Webhooks, event_of
+from crossfade.settings import NotificationSettings
+from tests.releases.life import PLAN
+
+SECRET = "an example of a secret"
+
+
+def test_a_rollback_is_told_with_its_reason_and_asks_for_attention(stage):
+    stage.begin()
+    rollout = stage.reach("rolled_back", old=90, new=10, new_bad=9)
+    event = event_of(rollout, stage.clock())
+    assert (event.kind, event.severity, event.model) == ("rollout.rolled_back", "ticket", "m")
+    assert event.subject == "m:1.0.1"
+    assert "was rolled back: check `errors` failed" in event.summary
+    assert event.details["weight"] == 0.0
+    assert event.details["rollout"] == "m-1"
+
+
+def test_what_goes_well_is_for_information(stage):
+    stage.begin()
+    rollout = stage.reach("completed")
+    event = event_of(rollout, stage.clock())
+    assert (event.kind, event.severity) == ("rollout.completed", "info")
+    assert "is complete: all 3 steps passed" in event.summary
+
+
+def test_waiting_for_a_person_asks_for_one(stage):
+    stage.begin(PLAN)
+    stage.reach("progressing")
+    event = event_of(stage.store.pause("m", reason="lunch"), stage.clock())
+    assert (event.kind, event.severity) == ("rollout.paused", "ticket")
+    assert event.summary.endswith("waits for a person: lunch")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/x", "http://169.254.169.254/", "ftp://example.com/", "http://[::1]/"]
+)
+def test_a_plan_cannot_make_the_server_call_what_is_private(url):
+    with Channels(NotificationSettings()) as channels, pytest.raises(WebhookRefusedError):
+        Webhooks(channels, SECRET).ask(url, {"event": "check.gate"})
+
+
+def test_a_host_that_is_allowed_and_silent_is_an_error_in_words():
+    settings = NotificationSettings(private_hosts=("127.0.0.1:1", "127.0.0.1"))
+    with Channels(settings) as channels, pytest.raises(NotificationFailedError):
+        Webhooks(channels, SECRET).ask("http://127.0.0.1:1/gate", {"event": "check.gate"})
