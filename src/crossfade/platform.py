@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from crossfade.alerts.store import AlertStore
 from crossfade.configs.desk import ConfigDesk, open_desk
 from crossfade.configs.store import ConfigStore
+from crossfade.core.clock import utc_now
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.learning import Learner
@@ -24,9 +25,10 @@ from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import ModelOpener, VerifyReport
+from crossfade.releases.announcing import event_of
 from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.releases.shipping import Shipping
-from crossfade.releases.store import RolloutStore
+from crossfade.releases.store import Announce, RolloutStore
 from crossfade.releases.subjects.configs import ConfigSubject
 from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.subjects.port import Subject
@@ -146,8 +148,7 @@ class Platform:
 
     def controller(self) -> Controller:
         """Return what brings rollouts forward and back; whoever starts it closes it before the platform."""
-        from crossfade.core.clock import utc_now
-        from crossfade.releases.announcing import Webhooks, event_of
+        from crossfade.releases.announcing import Webhooks
         from crossfade.releases.checks.measuring import Measurer
         from crossfade.releases.controller import LEASE, Controller
         from crossfade.releases.surroundings import Surroundings
@@ -164,7 +165,7 @@ class Platform:
             Measurer(self.database, self.health, self.experiments, prometheus, webhooks),
             Lease(self.database, LEASE, settings.releases.lease_seconds),
             settings.releases,
-            lambda rollout: self.channels.announce(event_of(rollout, utc_now())),
+            _announcing(self.channels),
         )
 
     def _emergency(self, rollout: Rollout) -> str:
@@ -249,10 +250,10 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         deployments = DeploymentStore(
             registry, database, fleet, HealthLog(database), lambda terms: _fitting(settings, terms)
         )
-        rollouts = RolloutStore(database, _subjects(), readiness)
-        judge = Judge(experiments, database, switch, releases=Shipping(rollouts))
         channels = Channels(settings.notifications)
         opening.callback(channels.close)
+        rollouts = RolloutStore(database, _subjects(), readiness, announce=_announcing(channels))
+        judge = Judge(experiments, database, switch, releases=Shipping(rollouts))
         alerts = AlertStore(database, settings, channels)
         safety = SafetyStore(registry, database, settings.home, fleet.live, fleet.wait_revision)
         ledger = Ledger(database, settings.ledger, settings.ledger_folder, fold)
@@ -340,6 +341,11 @@ def _start_serving(
     runtime.measure_events(ledger.counts)
     runtime.start()
     return runtime
+
+
+def _announcing(channels: Channels) -> Announce:
+    """Return what tells channels of rollouts."""
+    return lambda rollout: channels.announce(event_of(rollout, utc_now()))
 
 
 def load(ref: str, *, server: str | None = None, settings: Settings | None = None) -> Predictor:

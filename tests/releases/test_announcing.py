@@ -50,3 +50,18 @@ def test_a_host_that_is_allowed_and_silent_is_an_error_in_words():
     settings = NotificationSettings(private_hosts=("127.0.0.1:1", "127.0.0.1"))
     with Channels(settings) as channels, pytest.raises(NotificationFailedError):
         Webhooks(channels, SECRET).ask("http://127.0.0.1:1/gate", {"event": "check.gate"})
+
+
+def test_what_people_do_is_told_too_once_it_is_done(stage):
+    from crossfade.releases.requests import RolloutRequest
+    from crossfade.releases.store import RolloutStore
+    from tests.releases.life import SUBJECTS
+
+    told = []
+    announce = lambda rollout: told.append(rollout.status.value)  # noqa: E731
+    store = RolloutStore(stage.database, SUBJECTS, None, stage.clock, announce)
+    store.create(RolloutRequest("m", "1.0.1", PLAN), dry_run=True)
+    store.create(RolloutRequest("m", "1.0.1", PLAN))
+    store.abort("m", dry_run=True)
+    store.abort("m")
+    assert told == ["preparing", "aborted"]

@@ -114,3 +114,20 @@ def test_twenty_models_with_three_versions_each_stay_under_two_thousand_series()
     nothing = SimpleNamespace(snapshot=Snapshot(), age_seconds=0.0, tally=Tally(), abandoned=0, free_bytes=lambda: 0)
     text = Measurements(slots, nothing, nothing).render().decode()
     assert 1_000 < sum(not line.startswith("#") for line in text.splitlines()) < 2_000
+
+
+async def test_the_weights_of_a_rollout_are_shown_while_it_is_under_way(trial, registry):
+    from crossfade.releases.requests import RolloutRequest
+    from crossfade.releases.store import RolloutStore
+    from crossfade.releases.subjects.models import ModelSubject
+
+    trial = trial()
+    store = RolloutStore(registry.backend.database, {"model": ModelSubject()})
+    store.create(RolloutRequest("m", "1.0.1", "fast"))
+    trial.runtime.follower.refresh()
+    shown = trial.runtime.predictions.metrics().decode()
+    assert 'crossfade_rollout_weight{model="m",rollout="m-1",version="1.0.0"} 1.0' in shown
+    assert 'crossfade_rollout_weight{model="m",rollout="m-1",version="1.0.1"} 0.0' in shown
+    store.abort("m")
+    trial.runtime.follower.refresh()
+    assert "crossfade_rollout_weight{" not in trial.runtime.predictions.metrics().decode()

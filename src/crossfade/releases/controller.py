@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
 from datetime import datetime
 from typing import Self
 
@@ -24,7 +23,7 @@ from crossfade.releases.checks.measuring import Measurer
 from crossfade.releases.moves import completing, ending, entering, pausing
 from crossfade.releases.policy import Abort, Action, Complete, Enter, Pause, RollBack, Situation, Wait, next_action
 from crossfade.releases.rollout import ACTIVE, LEGAL, Rollout, RolloutStatus
-from crossfade.releases.store import RolloutStore
+from crossfade.releases.store import Announce, RolloutStore, tell_nobody
 from crossfade.releases.surroundings import Surroundings
 from crossfade.settings import ReleaseSettings
 from crossfade.storage.database import Database
@@ -39,13 +38,6 @@ CONTROLLER = "controller"
 _FORGIVEN = 4
 """Turns in a row in which a rollout could not be attended to; one more, and it waits for a person."""
 _LONGEST = 500
-
-Announce = Callable[[Rollout], None]
-"""Told of a rollout that has changed."""
-
-
-def _tell_nobody(_rollout: Rollout) -> None:
-    """Stand in for whoever wants to know."""
 
 
 class Controller:
@@ -70,7 +62,7 @@ class Controller:
         measurer: Measurer,
         lease: Lease,
         settings: ReleaseSettings,
-        announce: Announce = _tell_nobody,
+        announce: Announce = tell_nobody,
         clock: Clock = utc_now,
     ) -> None:
         self._store = store

@@ -41,9 +41,15 @@ from crossfade.storage.times import from_text, to_text
 from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.snapshot import ROLLOUT
 
+Announce = Callable[[Rollout], None]
+"""Told of a rollout that has changed."""
 _KIND = "rollouts"
 _LONGEST_NAME = 64
 _ATTEMPTS = 5
+
+
+def tell_nobody(_rollout: Rollout) -> None:
+    """Stand in for whoever wants to know."""
 
 
 class RolloutStore:
@@ -54,6 +60,7 @@ class RolloutStore:
         subjects: Kind -> what the engine has to know of it.
         readiness: Waits until no process answers by what was before.
         clock: What time it is.
+        announce: Is told of every change that a person makes.
 
     Example:
         >>> store.create(RolloutRequest("churn", "1.1.0", "fast")).status  # doctest: +SKIP
@@ -66,11 +73,13 @@ class RolloutStore:
         subjects: Mapping[str, Subject],
         readiness: Readiness | None = None,
         clock: Clock = utc_now,
+        announce: Announce = tell_nobody,
     ) -> None:
         self._database = database
         self._subjects = subjects
         self._readiness = readiness
         self._clock = clock
+        self._announce = announce
 
     # --- looking ---
 
@@ -155,6 +164,8 @@ class RolloutStore:
             created = rollout_of(find_row(connection, rollout.name))
             if dry_run:
                 connection.rollback()
+        if not dry_run:
+            self._announce(created)
         return created
 
     def pause(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Rollout:
@@ -453,8 +464,10 @@ class RolloutStore:
             result = self.act(connection, rollout, change(rollout), principal=principal, epoch=0)
             if dry_run:
                 connection.rollback()
-        if self._readiness is not None and not dry_run:
-            self._readiness.await_followers()
+        if not dry_run:
+            self._announce(result)
+            if self._readiness is not None:
+                self._readiness.await_followers()
         return result
 
 

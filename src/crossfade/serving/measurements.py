@@ -108,6 +108,7 @@ class Measurements(Collector):
             self.captured_rows,
         )
         yield from self._of_experiments()
+        yield from self._of_rollouts()
         yield from _of_events(self.events)
         yield from _of_alerts(self.firing(), self.told())
         yield from self._of_safety()
@@ -159,6 +160,17 @@ class Measurements(Collector):
         for item in self.emergencies():
             emergency.add_metric((item.model,), 1)
         yield emergency
+
+    def _of_rollouts(self) -> Iterator[Metric]:
+        weights = GaugeMetricFamily(
+            "crossfade_rollout_weight",
+            "Fraction of the traffic of a model that each version of its rollout has.",
+            labels=("rollout", *_LABELS),
+        )
+        for route in self._follower.snapshot.traffic.rollouts:
+            for variant in route.allocation.spec.variants:
+                weights.add_metric((route.name, route.model, route.versions[variant.name]), variant.weight)
+        yield weights
 
     def _of_process(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("crossfade_slots", "Versions in the process by state.", labels=("state",))

@@ -37,6 +37,7 @@ RULES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "crossfade_events_unshipped_age_seconds": max,
     "crossfade_free_bytes": min,
     "crossfade_load_seconds": max,
+    "crossfade_rollout_weight": max,
     "crossfade_replica_utilisation": max,
     "crossfade_snapshot_age_seconds": max,
     "crossfade_snapshot_revision": min,
