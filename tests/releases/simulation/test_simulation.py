@@ -20,7 +20,14 @@ def test_whatever_happens_no_promise_breaks_and_every_rollout_ends_or_waits_for_
     assert broken == {}
 
 
-CATCHING: dict[str, int] = {}
+CATCHING = {
+    "the lease is not checked": 240,
+    "`seen` is not compared": 15,
+    "nobody is ever behind": 2,
+    "everybody is always ready": 2,
+    "somebody always lives": 4,
+}
+"""A few of the mistakes, with the first seed that notices each; `make simulate ARGS=--mutations` tries them all."""
 
 
 @pytest.mark.parametrize("mutation", CATCHING)
