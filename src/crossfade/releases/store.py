@@ -398,7 +398,7 @@ class RolloutStore:
             subject=wanted.subject,
             status=RolloutStatus.PREPARING,
             plan=msgspec.structs.replace(IMMEDIATE, kind=plan.kind) if fast else plan,
-            state=RolloutState(words="the new version is being loaded", entered_at=now),
+            state=RolloutState(words="the new version is being prepared", entered_at=now),
             stable=stable,
             candidate=release.version,
             digest=release.digest,
