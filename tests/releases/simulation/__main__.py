@@ -16,6 +16,7 @@ from tests.releases.simulation.mutations import MUTATIONS
 from tests.releases.simulation.scenario import draw
 from tests.releases.simulation.world import Outcome
 
+_TOLD_EVERY = 500
 _SHOWN = 5
 """Broken lives that are shrunk and shown; the others are counted."""
 
@@ -40,8 +41,10 @@ def main() -> int:
 
 def _campaign(first: int, seeds: int) -> int:
     started, ends, problems = time.monotonic(), Counter[str](), Counter[str]()
-    for outcome in campaign(first, seeds):
+    for number, outcome in enumerate(campaign(first, seeds), 1):
         ends.update(outcome.ends)
+        if number % _TOLD_EVERY == 0:
+            print(f"{number} seeds, {problems.total()} broken, {time.monotonic() - started:.0f} s", flush=True)
         if outcome.problem:
             problems[outcome.problem] += 1
             print(f"seed {outcome.scenario.seed}: {outcome.problem}", flush=True)

@@ -133,7 +133,7 @@ class Stage:
         self._url = url
         self._pids: list[int] = []
         self._began = time.monotonic()
-        self.struck = self.taken_over = False
+        self.struck = self.taken_over = self._ending = False
         self.written = Counts()
 
     def __enter__(self) -> Self:
@@ -152,13 +152,16 @@ class Stage:
         RolloutStore(database, SUBJECTS).create(RolloutRequest("m", "1.0.1", PLAN), principal="ann")
         database.close()  # before anybody is forked
         victim = fork(self._url, self.case.strike)
-        self._pids += [victim, fork(self._url), fork(self._url)]
+        self._pids.append(victim)
+        self._await_leader(victim)
+        self._pids += [fork(self._url), fork(self._url)]
         database = open_database(self._url)
         watcher = threading.Thread(target=self._watch, args=(victim, database))
         watcher.start()
         try:
             problem = self._serve(database)
         finally:
+            self._ending = True  # whoever is killed from here on was not struck
             self._pids.remove(victim)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
@@ -167,12 +170,22 @@ class Stage:
         database.close()
         return problem
 
+    def _await_leader(self, victim: int) -> None:
+        """Wait until the victim leads, or is struck before it does."""
+        database = open_database(self._url)
+        while not _epoch(database) and not _has_changed(victim) and not self._is_late():
+            time.sleep(_LOOK_SECONDS)
+        database.close()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._began > _LONGEST_SECONDS
+
     def _watch(self, victim: int, database: Database) -> None:
         """Wake the victim up when somebody else has taken over, or cannot because it holds the database."""
         while True:
             status = os.waitpid(victim, os.WUNTRACED)[1]
             if not os.WIFSTOPPED(status):
-                self.struck |= os.WTERMSIG(status) == signal.SIGKILL and self.case.strike.fault == "KILL"
+                self.struck |= not self._ending
                 return
             self.struck, before = True, _epoch(database)
             for _ in range(int(3 * RELEASES.lease_seconds / _LOOK_SECONDS)):
@@ -188,7 +201,7 @@ class Stage:
         store, fleet, health = RolloutStore(database, SUBJECTS), Fleet(database, SERVING), HealthLog(database)
         afterwards = 0
         while afterwards < _AFTERWARDS:
-            if time.monotonic() - self._began > _LONGEST_SECONDS:
+            if self._is_late():
                 return f"it does not end: {store.find('m').state.words}"
             rollout = store.find("m")
             afterwards += not rollout.active
@@ -211,6 +224,11 @@ class Stage:
 
 def _counts(requests: int, bad: int) -> Counts:
     return Counts(requests=requests, errors=bad, latency={50: requests - bad})
+
+
+def _has_changed(pid: int) -> bool:
+    """Tell whether a child has ended or stopped, and leave that for somebody else to hear."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _epoch(database: Database) -> int:
