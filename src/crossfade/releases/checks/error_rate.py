@@ -14,9 +14,9 @@ from crossfade.releases.rollout import Rollout, RolloutEvidence
 from crossfade.traffic.health import SHADOW, Counts, Health, HealthReport, added
 
 _SHARE: Mapping[Event, float] = {"errors": 0.7, "slow": 0.1, "unsafe": 0.1, "fallbacks": 0.1}
-"""How much of alpha each event gets. A share that is e times smaller costs about three more bad events before they are
+"""How much of alpha each event gets. A share that is e times smaller costs one to three more bad events before they are
 seen, whichever event it is (`make calibrate ARGS="rollouts shares"`), so shares are in proportion to harm: a failed
-request counts as seven that were slow, unsafe by warning, or answered by another version."""
+request counts as seven that were slow, unsafe, or answered by another version."""
 ENOUGH = 100
 """Answers of the old version that a p99 can be taken from."""
 _NO_WINDOW: Window = (0, 0, 0, 0)
