@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from crossfade.alerts.store import AlertStore
 from crossfade.configs.desk import ConfigDesk, open_desk
+from crossfade.configs.references import References
 from crossfade.configs.store import ConfigStore
 from crossfade.core.clock import utc_now
 from crossfade.errors import DatabaseUnavailableError
@@ -57,9 +58,10 @@ if TYPE_CHECKING:
     from crossfade.serving.runtime import ServingRuntime
 
 
-def _subjects() -> dict[str, Subject]:
+def _subjects(registry: Registry, database: Database) -> dict[str, Subject]:
     """Return what can be released."""
-    subjects: list[Subject] = [ModelSubject(), ConfigSubject(ConfigStore())]
+    references = References(registry, database)
+    subjects: list[Subject] = [ModelSubject(), ConfigSubject(ConfigStore(), references)]
     return {subject.kind: subject for subject in subjects}
 
 
@@ -161,7 +163,7 @@ class Platform:
         return Controller(
             self.rollouts,
             self.database,
-            Surroundings(self.database, _subjects(), self.fleet, patience, self._emergency),
+            Surroundings(self.database, _subjects(self.registry, self.database), self.fleet, patience, self._emergency),
             Measurer(self.database, self.health, self.experiments, prometheus, webhooks),
             Lease(self.database, LEASE, settings.releases.lease_seconds),
             settings.releases,
@@ -252,7 +254,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         )
         channels = Channels(settings.notifications)
         opening.callback(channels.close)
-        rollouts = RolloutStore(database, _subjects(), readiness, announce=_announcing(channels))
+        rollouts = RolloutStore(database, _subjects(registry, database), readiness, announce=_announcing(channels))
         judge = Judge(experiments, database, switch, releases=Shipping(rollouts))
         alerts = AlertStore(database, settings, channels)
         safety = SafetyStore(registry, database, settings.home, fleet.live, fleet.wait_revision)

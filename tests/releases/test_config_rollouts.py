@@ -7,12 +7,14 @@ from crossfade.configs.document import document_of
 from crossfade.configs.record import ConfigStatus, route_of
 from crossfade.configs.spec import ConfigSpec
 from crossfade.configs.store import ConfigStore
-from crossfade.errors import ConfigConflictError, ConfigNotFoundError, RolloutConflictError
+from crossfade.errors import ConfigConflictError, ConfigNotFoundError, InvalidPlanError, RolloutConflictError
+from crossfade.releases.checks.spec import ThresholdCheck
 from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.subjects.configs import ConfigSubject
 from crossfade.storage.tables import arrivals
-from tests.releases.life import SUBJECTS, Stage
+from tests.releases.life import ERRORS, SUBJECTS, Stage
+from tests.traffic.support import move, publish_all
 
 PLAN = RolloutPlan((Step(0.1, minimum_units=10), Step(0.5), Step(1.0)), no_traffic_seconds=60)
 
@@ -153,3 +155,48 @@ def test_units_that_read_it_are_exposed(office):
         assert (exposure.experiment, exposure.unit, exposure.variant) == ("limits-1", unit, read.variant)
         assert exposure.propensity == pytest.approx(0.9 if read.number == 1 else 0.1, abs=0.01)
     assert ActiveConfig(Published("limits", 1, 1, versions), office.clock()).exposure("u1") is None
+
+
+def test_named_plans_ask_a_person_before_everybody_reads_it(office):
+    rollout = begin(office, plan="careful")
+    assert rollout.plan.checks == ()
+    assert [step.approval for step in rollout.plan.steps] == [False, False, False, True, False]
+    assert not any(step.shadow or step.minimum_units for step in rollout.plan.steps)
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (RolloutPlan((Step(0.5), Step(1.0)), checks=(ERRORS,)), "looks at answers"),
+        (RolloutPlan((Step(1.0),), checks=(ThresholdCheck("p", series="p99_seconds", maximum=1),)), "looks at answers"),
+        (RolloutPlan((Step(0.0, shadow=True), Step(1.0))), "no shadow"),
+        ("reckless", "no plan"),
+    ],
+)
+def test_what_only_models_have_is_refused(office, plan, words):
+    with pytest.raises(InvalidPlanError, match=words):
+        begin(office, plan=plan)
+
+
+def test_a_model_and_a_config_of_one_name_have_to_be_told_apart(office):
+    publish_all(office.registry, "limits", "1.0.0", "1.0.1")
+    move(office.registry, "limits", "1.0.0")
+    config = begin(office)
+    model = office.store.create(RolloutRequest("limits", "1.0.1", PLAN))
+    with pytest.raises(RolloutConflictError, match="is a model and a config"):
+        office.store.find("limits")
+    assert office.store.find(config.name).kind == "config"
+    assert office.store.find(model.name).kind == "model"
+
+
+class Missing:
+    """Says that something a document names is gone."""
+
+    def missing(self, references):
+        return ("gone",)
+
+
+def test_what_names_something_that_is_gone_is_not_rolled_out(office):
+    SUBJECTS["config"] = ConfigSubject(office.configs, Missing())
+    with pytest.raises(RolloutConflictError, match="no usable version"):
+        begin(office)

@@ -264,7 +264,7 @@ class _Slot:
     name, version, waiting, size_bytes, cpu_seconds = "m", "1.0.1", 0, 0, 0.0
 
     def __init__(self, requests):
-        self.counters, self.shadows = Counters(), Counters()
+        self.counters, self.shadows, self.pinned = Counters(), Counters(), Counters()
         for _ in range(requests):
             self.counters.count_answer(1, 0.01, 0.0)
 

@@ -104,3 +104,18 @@ async def test_a_request_that_another_version_answered_counts_for_the_one_it_was
     assert runtime.predictions.missed == {("m", "1.0.1"): 1}
     runtime.close()
     assert HealthLog(registry.backend.database).window(60, model="m", version="1.0.1").fallback_rate == 1.0
+
+
+async def test_requests_that_name_a_version_are_reported_apart_and_seen_together(trial, registry):
+    from crossfade.core.identity import ModelRef
+    from crossfade.traffic.health import PINNED
+
+    trial = trial()
+    for ref in ("m", "m", "m:1.0.0"):
+        await trial.ask(ref=ModelRef.parse(ref))
+    trial.runtime.close()
+    log = HealthLog(registry.backend.database)
+    (report, *_) = log.since({}, 0, model="m")
+    assert report.versions["1.0.0"].requests + report.versions["1.0.0" + PINNED].requests == 3
+    assert report.versions["1.0.0" + PINNED].requests == 1
+    assert log.window(60, model="m", version="1.0.0").requests == 3

@@ -35,7 +35,6 @@ from crossfade.registry.versions import (
 from crossfade.storage.blobs.port import BlobStore
 from crossfade.storage.changes import commit_change
 from crossfade.storage.tables import (
-    ACTIVE,
     ROUTED,
     UNFINISHED,
     alias_history,
@@ -322,7 +321,7 @@ def _references(connection: Connection, version: Version) -> Iterator[str]:
     for row in connection.execute(select(experiments.c.name, experiments.c.routing).where(running)):
         if version.version in msgspec.json.decode(row.routing, type=_Routing).versions.values():
             yield f"experiment `{row.name}`"
-    released = and_(rollouts.c.kind == "model", rollouts.c.subject == version.model, rollouts.c.status.in_(ACTIVE))
+    released = and_(rollouts.c.kind == "model", rollouts.c.subject == version.model, rollouts.c.routing.is_not(None))
     released = and_(released, or_(rollouts.c.stable == version.version, rollouts.c.candidate == version.version))
     yield from (f"rollout `{name}`" for name in connection.scalars(select(rollouts.c.name).where(released)))
     for row in connection.execute(select(deployments).where(deployments.c.model == version.model)):

@@ -11,12 +11,16 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from crossfade.errors import RolloutConflictError, RolloutNotFoundError
+from crossfade.ledger.admission import is_slug
 from crossfade.releases.rollout import LEGAL, Rollout, RolloutEvidence, RolloutState, RolloutStatus, rollout_of
 from crossfade.storage.changes import commit_change
 from crossfade.storage.tables import rollout_transitions, rollouts
 from crossfade.storage.times import to_text
 from crossfade.traffic.routing import ExperimentRoute
 from crossfade.traffic.snapshot import ROLLOUT
+
+_MANY = 100
+"""Rollouts of one name that are looked at to see whether a model and a config share it."""
 
 
 class StaleError(Exception):
@@ -49,13 +53,19 @@ def find_row(connection: Connection, name: str) -> Row[Any]:
     Raises:
         RolloutNotFoundError: There is none.
     """
-    row = connection.execute(select(rollouts).where(rollouts.c.name == name)).one_or_none()
-    if row is None:
-        newest = select(rollouts).where(rollouts.c.subject == name).order_by(rollouts.c.number.desc()).limit(1)
-        row = connection.execute(newest).one_or_none()
-    if row is None:
+    if not is_slug(name):
         raise RolloutNotFoundError(name=name[:80])
-    return row
+    row = connection.execute(select(rollouts).where(rollouts.c.name == name)).one_or_none()
+    if row is not None:
+        return row
+    newest = select(rollouts).where(rollouts.c.subject == name).order_by(rollouts.c.number.desc())
+    found = {each.kind: each for each in reversed(connection.execute(newest.limit(_MANY)).all())}
+    if not found:
+        raise RolloutNotFoundError(name=name[:80])
+    if len(found) > 1:
+        names = " or ".join(f"`{each.name}`" for each in found.values())
+        raise RolloutConflictError(name=name, problem=f"is a model and a config; say which rollout: {names}")
+    return next(iter(found.values()))
 
 
 def route_of(row: Row[Any]) -> ExperimentRoute:

@@ -143,9 +143,17 @@ class Controller:
         if isinstance(action, Wait) and action.reason != state.words and rollout.status is not RolloutStatus.PAUSED:
             state = msgspec.structs.replace(state, words=action.reason)
             seen = msgspec.structs.replace(seen, state=state)
+        if isinstance(action, Wait) and self._is_unevenly_rolled(seen, processes):
+            action = Enter(state.step, f"step {state.step + 1} again: other processes serve now")
         if (evidence, state) == (rollout.evidence, rollout.state) and isinstance(action, Wait):
             return
         self._write(rollout, seen, situation, self._change(seen, action, processes, now))
+
+    def _is_unevenly_rolled(self, rollout: Rollout, processes: tuple[ProcessStatus, ...]) -> bool:
+        """Tell whether the processes of a rolling step are not those that should answer with the new version."""
+        if rollout.status is not RolloutStatus.PROGRESSING or not processes:
+            return False
+        return set(_rolled(rollout, rollout.state.step, processes)) != set(rollout.state.processes)
 
     def _fail(self, rollout: Rollout, problem: str, *, bug: bool = False) -> None:
         """Say that a rollout cannot be attended to; when it stays so, a person has to look."""
@@ -157,7 +165,8 @@ class Controller:
         try:
             with self._database.write() as connection:
                 self._lease.check(connection)
-                self._store.act(connection, rollout, pause, principal=CONTROLLER, epoch=self._lease.epoch)
+                after = self._store.act(connection, rollout, pause, principal=CONTROLLER, epoch=self._lease.epoch)
+            self._announce(after)
         except UnavailableError:
             raise
         except (StaleError, LostLeaseError, CrossfadeError) as error:
@@ -210,6 +219,9 @@ class Controller:
 def _rolled(rollout: Rollout, step: int, processes: tuple[ProcessStatus, ...]) -> tuple[str, ...]:
     """Return which processes answer with the new version; none where units decide, or all do."""
     weight = rollout.plan.steps[step].weight
-    if rollout.plan.kind != "rolling" or weight >= 1:
-        return ()
-    return tuple(sorted(process.process for process in processes)[: math.ceil(weight * len(processes))])
+    if rollout.plan.kind != "rolling" or not 0 < weight < 1 or len(processes) < 2:
+        return ()  # of one process, units get their part
+    wanted = min(math.ceil(weight * len(processes)), len(processes) - 1)  # one is left to compare with
+    live = sorted(process.process for process in processes)
+    kept = [process for process in live if process in rollout.state.processes]
+    return tuple(sorted([*kept, *(process for process in live if process not in kept)][:wanted]))

@@ -11,10 +11,24 @@ from crossfade.releases.rollout import PERSON, Rollout, RolloutState, RolloutSta
 from crossfade.storage.times import to_text
 
 
-def entering(rollout: Rollout, step: int, words: str, now: datetime, processes: tuple[str, ...] = ()) -> Change:
-    """Return the change that begins a step."""
+def entering(
+    rollout: Rollout,
+    step: int,
+    words: str,
+    now: datetime,
+    processes: tuple[str, ...] = (),
+    resumed_at: datetime | None = None,
+) -> Change:
+    """Return the change that begins a step; `resumed_at` is when a person wanted that."""
     planned = rollout.plan.steps[step]
-    state = RolloutState(step=step, entered_at=now, approved=rollout.state.approved, processes=processes, words=words)
+    state = RolloutState(
+        step=step,
+        entered_at=now,
+        approved=rollout.state.approved,
+        resumed_at=resumed_at or rollout.state.resumed_at,
+        processes=processes,
+        words=words,
+    )
     values = {"evidence": encoded(msgspec.structs.replace(rollout.evidence, waiting={}))}
     return Change("step", RolloutStatus.PROGRESSING, words, state, planned.weight, values)
 

@@ -86,7 +86,12 @@ class RolloutPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
             plan = msgspec.convert(plain, RolloutPlan)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
             raise InvalidPlanError(problem=f"it is no plan ({error})") from error
-        for problem in (*_problems_of_steps(plan), *_problems_of_checks(plan), *_problems_of_times(plan)):
+        for problem in (
+            *_problems_of_steps(plan),
+            *_problems_of_checks(plan),
+            *_problems_of_times(plan),
+            *_problems_of_evidence(plan),
+        ):
             raise InvalidPlanError(problem=problem)
         return plan
 
@@ -128,6 +133,13 @@ def _problems_of_checks(plan: RolloutPlan) -> Iterator[str]:
     for check in plan.checks:
         for problem in problems_of_check(check):
             yield f"the check `{check.name}` {problem}"
+
+
+def _problems_of_evidence(plan: RolloutPlan) -> Iterator[str]:
+    compared = any(step.shadow or 0 < step.weight < 1 for step in plan.steps)
+    for check in plan.checks:
+        if isinstance(check, ErrorRateCheck) and not compared:
+            yield f"the check `{check.name}` compares both versions, and in no step are both asked"
 
 
 def _problems_of_times(plan: RolloutPlan) -> Iterator[str]:

@@ -195,10 +195,18 @@ def _without_traffic(rollout: Rollout, seen: Situation) -> Action | None:
     if not (step.weight or step.shadow):
         return None
     since = max(filter(None, (state.asked_at, state.live_at, state.entered_at, state.resumed_at)), default=seen.now)
+    patience = max(rollout.plan.no_traffic_seconds, step.hold_seconds)
     silent = (seen.now - since).total_seconds()
-    if silent <= max(rollout.plan.no_traffic_seconds, step.hold_seconds):
+    if silent > patience:
+        return Pause(f"no request for version {rollout.candidate} came within {silent:.0f} seconds")
+    begun = max(filter(None, (state.live_at, state.entered_at, state.resumed_at)), default=seen.now)
+    if (seen.now - begun).total_seconds() <= patience:
         return None
-    return Pause(f"no request for version {rollout.candidate} came within {silent:.0f} seconds")
+    for check in _checks(rollout):
+        last = rollout.check_state(check).last
+        if last is not None and last.result is CheckResult.NO_TRAFFIC:
+            return Pause(f"check `{check.name}` has nothing to go by: {last.reason}")
+    return None
 
 
 def _onward(rollout: Rollout) -> Action:

@@ -203,8 +203,8 @@ class RolloutTransition(msgspec.Struct, frozen=True):
     """One entry of a rollout's history.
 
     Args:
-        seq: CheckCounts up from 1.
-        kind: What happened: `start`, `step`, `pause`, `resume`, `approve`, `complete`, `rollback`, `abort`, `release`.
+        seq: Counts up from 1.
+        kind: What happened: `step`, `pause`, `resume`, `approve`, `complete`, `rollback`, `abort`.
         source, target: Statuses.
         step: Of the plan.
         weight: From then on.

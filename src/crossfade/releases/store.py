@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
 from crossfade.errors import InvalidPlanError, LatchedError, RolloutConflictError
+from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
 from crossfade.registry.acceptance import attribution
 from crossfade.registry.pages import check_limit, number_cursor, page_of
@@ -20,7 +21,7 @@ from crossfade.registry.versions import Page
 from crossfade.releases.changing import Change, StaleError, apply, encoded, find_row, route_of
 from crossfade.releases.checks.metric import measures
 from crossfade.releases.moves import approving, ending, entering, pausing, resuming
-from crossfade.releases.plan import IMMEDIATE, RolloutPlan, preset
+from crossfade.releases.plan import IMMEDIATE, RolloutPlan
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import (
     APPROVAL,
@@ -100,7 +101,7 @@ class RolloutStore:
         """
         where: ColumnElement[bool] = rollouts.c.number < number_cursor(_KIND, cursor)
         if subject:
-            where &= rollouts.c.subject == subject
+            where &= rollouts.c.subject == (subject if is_slug(subject) else "")
         if status:
             where &= rollouts.c.status == status
         query = select(rollouts).where(where).order_by(rollouts.c.number.desc()).limit(check_limit(limit) + 1)
@@ -141,8 +142,8 @@ class RolloutStore:
             LatchedError: The version was rolled back before, and nobody has said that it may come again.
         """
         said = attribution(principal, wanted.reason)
-        plan = (preset(wanted.plan) if isinstance(wanted.plan, str) else wanted.plan).checked()
         subject = self._subject(wanted.kind)
+        plan = subject.plan(wanted.plan)
         with self._database.write() as connection:
             stable = subject.stable(connection, wanted.subject)
             release = self._refuse(connection, subject, wanted, stable)
@@ -208,7 +209,8 @@ class RolloutStore:
             last = len(rollout.plan.steps) - 1
             if rollout.status is RolloutStatus.PAUSED and rollout.state.waiting_for == APPROVAL and not to_end:
                 return approving(rollout, words, self._clock())
-            return entering(rollout, last if to_end else min(last, rollout.state.step + 1), words, self._clock())
+            following, now = last if to_end else min(last, rollout.state.step + 1), self._clock()
+            return entering(rollout, following, words, now, resumed_at=now)
 
         return self._by_person(name, promote, reason, principal, dry_run=dry_run)
 
@@ -265,7 +267,7 @@ class RolloutStore:
         found = self.find(name)
         if found.status not in {RolloutStatus.ABORTED, RolloutStatus.ROLLED_BACK}:
             raise RolloutConflictError(name=found.name, problem=f"is {found.status.value}: nothing to retry")
-        plan = preset("careful") if found.fast else found.plan
+        plan: str | RolloutPlan = "careful" if found.fast else found.plan
         wanted = RolloutRequest(found.subject, found.candidate, plan, found.kind, reason, override_latch)
         return self.create(wanted, principal=principal, dry_run=dry_run)
 
@@ -368,11 +370,14 @@ class RolloutStore:
         now: datetime,
         plan: RolloutPlan,
     ) -> bool:
-        """Tell whether the version had all traffic a moment ago, by the newest rollout that is complete."""
+        """Tell whether the version had all traffic a moment ago, by the newest rollout that is complete.
+
+        Returning from a return is none: what was left then was left for a reason.
+        """
         mine = (rollouts.c.kind == subject.kind) & (rollouts.c.subject == name)
         done = select(rollouts).where(mine, rollouts.c.status == RolloutStatus.COMPLETED.value)
         newest = connection.execute(done.order_by(rollouts.c.number.desc()).limit(1)).one_or_none()
-        if newest is None or newest.stable != release.version or newest.finished_at is None:
+        if newest is None or newest.fast or newest.stable != release.version or newest.finished_at is None:
             return False
         return (now - from_text(newest.finished_at)).total_seconds() <= plan.fast_rollback_seconds
 

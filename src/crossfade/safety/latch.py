@@ -99,8 +99,10 @@ class Latch:
         """Return what changes whenever the files do; None when there have never been any, or they are quite new."""
         try:
             found = os.stat(self._folder)  # noqa: PTH116 - several times a second
-        except OSError:
+        except FileNotFoundError:
             return (0, 0)
+        except OSError:
+            return None
         if abs(self._clock().timestamp() - found.st_mtime) < _RECENT_SECONDS:
             return None
         return found.st_mtime_ns, found.st_ino
@@ -109,7 +111,7 @@ class Latch:
         """Return the emergencies of this machine."""
         try:
             names = sorted(os.listdir(self._folder))  # noqa: PTH208 - as above
-        except OSError:
+        except FileNotFoundError:
             return ()
         found = []
         for name in names:

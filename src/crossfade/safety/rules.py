@@ -10,6 +10,8 @@ from crossfade.safety.specs import Mode, SafetyPolicySpec
 
 EVERYTHING = ""
 """The model of an emergency that is about all of them."""
+PRINCIPAL = "safety"
+"""Who begins an emergency that nobody asked for."""
 
 
 class SafetyPolicy(msgspec.Struct, frozen=True):

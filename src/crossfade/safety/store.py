@@ -35,7 +35,7 @@ from crossfade.safety.latch import Latch
 from crossfade.safety.looking import list_overrides, status_of
 from crossfade.safety.records import SAFETY, emergency_of, override_of, policy_of, read_rules
 from crossfade.safety.requests import EmergencyReport, SafetyStatus
-from crossfade.safety.rules import EVERYTHING, Emergency, Override, SafetyPolicy
+from crossfade.safety.rules import EVERYTHING, PRINCIPAL, Emergency, Override, SafetyPolicy
 from crossfade.safety.specs import Constant, Mode, OtherVersion, SafetyPolicySpec, checked
 from crossfade.safety.violations import Violation, list_violations
 from crossfade.storage.changes import commit_change
@@ -295,7 +295,8 @@ class SafetyStore:
         table, begun = safety_emergencies, Emergency(model, mode, reason, self._clock(), principal)
         with self._database.write() as connection:
             row = connection.execute(select(table).where(table.c.model == model)).one_or_none()
-            if row is not None and row.mode == mode:
+            # what acts by itself does not soften what a person, or something stricter, has begun
+            if row is not None and (row.mode == mode or (principal == PRINCIPAL and row.mode == "block")):
                 return EmergencyReport(emergency_of(row), 0)
             details = {"mode": mode, **said}
             revision = self._change(connection, model, begun.scope, "safety.emergency", principal, details)

@@ -18,14 +18,12 @@ from crossfade.safety.guards import Guard, Guards
 from crossfade.safety.inspection import Findings
 from crossfade.safety.latch import Latch, Seen
 from crossfade.safety.levels import Level
-from crossfade.safety.rules import Emergency, Rules
+from crossfade.safety.rules import PRINCIPAL, Emergency, Rules
 from crossfade.safety.specs import Mode
 from crossfade.safety.violations import ViolationLog
 
 _log = logging.getLogger(__name__)
 
-PRINCIPAL = "safety"
-"""Who begins an emergency that a policy asks for."""
 _FLUSH_SECONDS = 1.0
 _TOLD_SECONDS = 60.0
 """A model whose answers stay critical is logged that often."""
@@ -173,9 +171,9 @@ class Warden:
         while not self._ending.wait(self._poll_seconds):
             try:
                 self.turn()
+                self.tell()
             except Exception:  # noqa: BLE001 - the next look may be better, and what is known stays in force
                 _log.exception("the emergencies of this machine cannot be looked at")
-            self.tell()
             if time.monotonic() - wrote_at >= _FLUSH_SECONDS:
                 wrote_at = time.monotonic()
                 self._write()
@@ -201,6 +199,9 @@ class Warden:
 
     def _tell_machine(self, it: _Latched) -> None:
         emergency = it.emergency
+        if any(known.model == emergency.model and known.mode == "block" for known in self._latch.read()):
+            it.on_machine = True  # somebody has stopped it already, and more strictly
+            return
         try:
             self._latch.put(emergency.model, emergency.mode, emergency.reason, PRINCIPAL)
             it.on_machine = True

@@ -126,8 +126,6 @@ class Counters:
         self.failed_seconds = 0.0
         self.fallbacks = 0
         """Answers given in the stead of a version that was not ready."""
-        self.unsafe = 0
-        """Answers that were unsafe."""
         self.batch_rows = Distribution(ROWS)
         self.batch_sizes: dict[int, Timing] = {}
         """Batches by their exact number of rows."""

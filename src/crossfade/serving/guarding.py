@@ -145,7 +145,7 @@ class Protector:
         if found is None:
             return Level.SAFE
         self.warden.log.add(slot.name, slot.version, found, "shadow")
-        slot.counters.unsafe += found.level.withheld
+        slot.shadows.unsafe += found.level.withheld
         return found.level
 
     def outputs_of(self, slot: Slot) -> frozenset[str]:

@@ -10,7 +10,7 @@ from crossfade.core.clock import Clock, utc_now
 from crossfade.errors import UnavailableError
 from crossfade.serving.counters import Counters
 from crossfade.serving.slots import Slot, SlotTable
-from crossfade.traffic.health import SHADOW, TIERS, Counts, HealthLog, Versions, merge_into
+from crossfade.traffic.health import PINNED, SHADOW, TIERS, Counts, HealthLog, Versions, merge_into
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class HealthReporter:
         self._log = log
         self._process = process
         self._clock = clock
-        self._seen: dict[Slot, tuple[Counts, Counts]] = {}
+        self._seen: dict[Slot, tuple[Counts, ...]] = {}
         self._seen_cpu: dict[Slot, float] = {}
         self._seen_missed: dict[tuple[str, str], int] = {}
         self._sums: dict[int, dict[str, Versions]] = {tier.seconds: {} for tier in TIERS}
@@ -100,14 +100,17 @@ class HealthReporter:
     def _news(self) -> dict[str, Versions]:
         """Return what happened since the last call, model -> versions; nothing of versions that nobody asked."""
         slots = self._slots.all().values()
-        before, self._seen = self._seen, {slot: (_counts(slot.counters), _counts(slot.shadows)) for slot in slots}
+        before = self._seen
+        self._seen = {slot: tuple(map(_counts, (slot.counters, slot.shadows, slot.pinned))) for slot in slots}
         cpu_before, self._seen_cpu = self._seen_cpu, {slot: slot.cpu_seconds for slot in slots}
         news: dict[str, Versions] = {}
-        for slot, (now, copies) in self._seen.items():
-            then, copies_then = before.get(slot, (Counts(), Counts()))
+        for slot, now in self._seen.items():
+            then = before.get(slot, (Counts(), Counts(), Counts()))
+            whole, copies, pinned = (_difference(*pair) for pair in zip(now, then, strict=True))
             for version, fresh in (
-                (slot.version, _difference(now, then)),
-                (slot.version + SHADOW, _difference(copies, copies_then)),
+                (slot.version, _difference(whole, pinned)),
+                (slot.version + SHADOW, copies),
+                (slot.version + PINNED, pinned),
             ):
                 if fresh:
                     fresh.queue_depth, fresh.memory_bytes = slot.waiting, slot.size_bytes

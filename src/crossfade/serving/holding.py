@@ -9,8 +9,15 @@ from typing import Any, Self
 
 import msgspec
 
+from crossfade.core.identity import CHAMPION
 from crossfade.core.tensors import Tensors, row_count
-from crossfade.errors import CrossfadeError, MalformedRequestError, SignatureMismatchError, UnsupportedMediaTypeError
+from crossfade.errors import (
+    CrossfadeError,
+    MalformedRequestError,
+    SignatureMismatchError,
+    UnsafeAnswerError,
+    UnsupportedMediaTypeError,
+)
 from crossfade.safety.inspection import Findings
 from crossfade.serving.cache import VersionAnswers
 from crossfade.serving.enrolment import Enroller, Enrolment, scored_outputs
@@ -148,6 +155,8 @@ class HeldVersion:
         safety, protector = None, grant.protector
         if protector is not None and protector.warden.guards is not None:
             outputs, safety = await self._protected(protector, checked, names, deadline, terms.priority)
+            if grant.alias != CHAMPION and safety is not None and safety.level.withheld:
+                slot.pinned.unsafe += 1
         else:
             outputs = await self._ask(checked, names, deadline, terms.priority)
             if protector is not None and protector.warden.guards is not None:  # an emergency that began meanwhile
@@ -238,6 +247,8 @@ class HeldVersion:
         now = time.monotonic()
         self._slot.counters.count_answer(rows, now - self._started, now)
         self._slot.counters.fallbacks += self._grant.fallback
+        if self._grant.alias != CHAMPION:
+            self._slot.pinned.count_answer(rows, now - self._started, now)
 
     def __enter__(self) -> Self:
         return self
@@ -251,6 +262,9 @@ class HeldVersion:
             status = error.http_status if isinstance(error, CrossfadeError) else 500
             seconds = time.monotonic() - self._started
             self._slot.counters.count_error(status, seconds)
+            if self._grant.alias != CHAMPION:
+                self._slot.pinned.count_error(status, seconds)
+                self._slot.pinned.unsafe += isinstance(error, UnsafeAnswerError)
             if self._enrolment is not None and not isinstance(error, _UNREADABLE):
                 self._enrolment.failed(self._slot, seconds, self._grant.fallback)
 

@@ -168,8 +168,8 @@ class PredictionService:
             self._measurements.unserved.count_error(refusal.http_status)
             raise refusal from None
         self._count_in(slot, terms)
-        if fallback:
-            self.missed[ref.name, variant or route.aliases[ref.alias or CHAMPION]] += 1
+        if fallback and ref.alias == CHAMPION:
+            self.missed[ref.name, variant or route.aliases[CHAMPION]] += 1
         answers = None if self._cache is None else self._cache.of(slot, snapshot)
         unit = "" if asker is None else asker.unit or ""
         grant = Grant(ref.alias, fallback, snapshot.revision, answers, protector=protector, unit=unit)

@@ -14,11 +14,11 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.publication import trust_policy
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
-from crossfade.safety.rules import Emergency
+from crossfade.safety.rules import PRINCIPAL, Emergency
 from crossfade.safety.specs import Mode
 from crossfade.safety.store import SafetyStore
 from crossfade.safety.violations import ViolationLog
-from crossfade.safety.warden import PRINCIPAL, Warden
+from crossfade.safety.warden import Warden
 from crossfade.serving.cache import cache_status, open_response_cache
 from crossfade.serving.enrolment import Enroller, Record
 from crossfade.serving.flags import FlagService

@@ -75,6 +75,8 @@ class Slot:
         refit_at: When that may be tried again, on the monotonic clock.
         counters: What it did for those who asked.
         shadows: What it did with copies of requests.
+        pinned: The part of `counters` that asked for this version, or for another alias than the champion: nobody
+            chose between versions for them, so they say nothing about a rollout.
         manifest, signature, outputs, batcher, timeout_seconds: Set before it is ready.
     """
 
@@ -91,6 +93,7 @@ class Slot:
         "name",
         "number",
         "outputs",
+        "pinned",
         "problem",
         "refit_at",
         "refusal",
@@ -136,6 +139,7 @@ class Slot:
         self.refit_at = 0.0
         self.counters = Counters()
         self.shadows = Counters()
+        self.pinned = Counters()
 
     @property
     def key(self) -> Key:

@@ -33,6 +33,8 @@ LATENCY_BOUNDS = (
     SECONDS[-1],
 )
 """Upper bounds of latency, in seconds, that are counted apart."""
+PINNED = "/pinned"
+"""After the semver of a version: requests that named it, or another alias than the champion."""
 SHADOW = "/shadow"
 """After the semver of a version: what it did with copies of requests."""
 
@@ -199,7 +201,7 @@ class Health(Counts):
 
 
 Versions = dict[str, Counts]
-"""Semver (with `SHADOW` for copies) -> counts."""
+"""Semver (with `SHADOW` or `PINNED`) -> counts."""
 _decode = msgspec.msgpack.Decoder(Versions).decode
 
 
@@ -283,7 +285,8 @@ class HealthLog:
         newest: dict[tuple[str, str], Counts] = {}
         finest = _finest(seconds)
         for report in self._cover(seconds, model, max(finest, TIERS[1]) if coarse else finest):
-            for version, counts in report.versions.items():
+            for name, counts in report.versions.items():
+                version = name.removesuffix(PINNED)
                 found.setdefault(version, Health(seconds=seconds)).add_up(counts)
                 newest[version, report.process] = counts
         for (version, _), counts in newest.items():

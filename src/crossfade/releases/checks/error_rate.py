@@ -68,6 +68,9 @@ def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
             return Measurement(CheckResult.FAIL, _compared(rollout, event), test.p_value, shares[event])
     if not rollout.state.requests:
         return Measurement(CheckResult.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} in this step")
+    if not tests:
+        words = f"nothing to compare with: {rollout.stable} was not asked at the same time; {_summary(rollout)}"
+        return Measurement(CheckResult.NO_TRAFFIC, words)
     if check.margin is None:
         least = min((test.p_value for test in tests.values()), default=1.0)
         return Measurement(CheckResult.PASS, f"nothing speaks against it; {_summary(rollout)}", least, check.alpha)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from sqlalchemy import Connection
 
 from crossfade.configs.record import ConfigStatus
+from crossfade.configs.references import References
 from crossfade.configs.store import ConfigStore
-from crossfade.errors import ConfigVersionNotFoundError
+from crossfade.errors import ConfigVersionNotFoundError, InvalidPlanError
 from crossfade.registry.requests import ProcessStatus
+from crossfade.releases.checks.spec import ErrorRateCheck, ThresholdCheck
+from crossfade.releases.plan import RolloutPlan, preset
 from crossfade.releases.rollout import Rollout
 from crossfade.releases.subjects.port import Release, Settling
 from crossfade.traffic.routing import ExperimentRoute
@@ -18,17 +22,37 @@ _FIT = {ConfigStatus.APPROVED, ConfigStatus.DEPLOYING, ConfigStatus.ACTIVE, Conf
 """Statuses of versions that somebody agreed to."""
 
 
+_LONGEST = 9
+"""Digits of a number."""
+
+
 class ConfigSubject:
     """Implements `Subject` for configs.
 
     Args:
         store: What is written about them.
+        references: Looks up what documents name; None: nobody does.
     """
 
     kind = "config"
 
-    def __init__(self, store: ConfigStore) -> None:
+    def __init__(self, store: ConfigStore, references: References | None = None) -> None:
         self._store = store
+        self._references = references
+
+    def plan(self, wanted: str | RolloutPlan) -> RolloutPlan:
+        """Return the plan; nobody counts the failures of a document, so named plans ask a person before their end.
+
+        Raises:
+            InvalidPlanError: There is none of this name, or it wants what only models have.
+        """
+        if not isinstance(wanted, str):
+            return _comparable(wanted.checked())
+        named = preset(wanted)
+        steps = [msgspec.structs.replace(step, minimum_units=0) for step in named.steps if not step.shadow]
+        if len(steps) > 1:
+            steps[-2] = msgspec.structs.replace(steps[-2], approval=True)
+        return msgspec.structs.replace(named, steps=tuple(steps), kind="canary", checks=()).checked()
 
     def stable(self, connection: Connection, name: str) -> str:
         """Return the number of the active version."""
@@ -37,13 +61,16 @@ class ConfigSubject:
 
     def release(self, connection: Connection, name: str, version: str) -> Release | None:
         """Return a version that was approved."""
-        if not (version.isascii() and version.isdigit()):
+        if not (version.isascii() and version.isdigit() and len(version) <= _LONGEST):
             return None
         try:
             found = self._store.version(connection, name, int(version))
         except ConfigVersionNotFoundError:
             return None
-        return Release(str(found.number), found.digest) if found.status in _FIT else None
+        references = () if found.validation is None else found.validation.references
+        if found.status not in _FIT or (self._references is not None and self._references.missing(references)):
+            return None
+        return Release(str(found.number), found.digest)
 
     def refuse(self, connection: Connection, name: str, experiment: str) -> str:  # noqa: ARG002 - the port's
         """Refuse nothing: who reads a config is decided by rollouts alone."""
@@ -85,3 +112,14 @@ class ConfigSubject:
     def prepared(self, rollout: Rollout, processes: Sequence[ProcessStatus]) -> tuple[bool, str]:  # noqa: ARG002
         """Tell that it is: a document needs no loading."""
         return True, ""
+
+
+def _comparable(plan: RolloutPlan) -> RolloutPlan:
+    """Refuse what a config has not got: processes that count its failures, and copies of requests."""
+    for check in plan.checks:
+        if isinstance(check, ErrorRateCheck) or (isinstance(check, ThresholdCheck) and check.series is not None):
+            words = f"the check `{check.name}` looks at answers, and a config gives none"
+            raise InvalidPlanError(problem=f"{words}; use `metric`, a `query`, `experiment` or `webhook`")
+    if any(step.shadow for step in plan.steps):
+        raise InvalidPlanError(problem="a config has no shadow: there are no answers to compare")
+    return plan

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
-from crossfade.core.identity import CHAMPION
+from crossfade.core.identity import CHAMPION, check_name
 from crossfade.registry.acceptance import MAX_REASON
 from crossfade.registry.native_changes import move_alias
 from crossfade.registry.native_records import require_model
 from crossfade.registry.requests import ProcessStatus
 from crossfade.registry.versions import REJECTED
+from crossfade.releases.plan import RolloutPlan, preset
 from crossfade.releases.rollout import Rollout
 from crossfade.releases.subjects.port import Release, Settling
 from crossfade.storage.tables import ROUTED, aliases, experiments, models, versions
 from crossfade.traffic.fleet import FAILED, READY
 from crossfade.traffic.routing import ExperimentRoute
+
+_LONGEST = 64
+"""Characters of a semver, or of the name of an alias."""
 
 
 class ModelSubject:
@@ -28,14 +32,20 @@ class ModelSubject:
 
     kind = "model"
 
+    def plan(self, wanted: str | RolloutPlan) -> RolloutPlan:
+        """Return the plan as it is."""
+        return (preset(wanted) if isinstance(wanted, str) else wanted).checked()
+
     def stable(self, connection: Connection, name: str) -> str:
         """Return the champion."""
-        require_model(connection, name)
+        require_model(connection, check_name(name))
         here = (aliases.c.model == name) & (aliases.c.alias == CHAMPION)
         return connection.scalar(select(aliases.c.semver).where(here)) or ""
 
     def release(self, connection: Connection, name: str, version: str) -> Release | None:
         """Return a version by its semver, or by an alias."""
+        if not version.isprintable() or len(version) > _LONGEST:
+            return None
         pointed = select(aliases.c.semver).where((aliases.c.model == name) & (aliases.c.alias == version))
         semver = connection.scalar(pointed) or version
         here = (versions.c.model == name) & (versions.c.semver == semver) & (versions.c.stage != REJECTED)

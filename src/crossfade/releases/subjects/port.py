@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import Connection
 
 from crossfade.registry.requests import ProcessStatus
+from crossfade.releases.plan import RolloutPlan
 from crossfade.releases.rollout import Rollout
 from crossfade.traffic.routing import ExperimentRoute
 
@@ -47,6 +48,13 @@ class Subject(Protocol):
     """One kind of subject. What takes a connection works inside the transaction of whoever calls it."""
 
     kind: str
+
+    def plan(self, wanted: str | RolloutPlan) -> RolloutPlan:
+        """Return the plan that somebody asks for, checked, as it suits this kind of subject.
+
+        Raises:
+            InvalidPlanError: There is none of this name, or it cannot be.
+        """
 
     def stable(self, connection: Connection, name: str) -> str:
         """Return the version that everybody gets now; empty when nobody gets anything.
