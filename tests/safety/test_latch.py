@@ -147,3 +147,16 @@ def test_who_did_what_is_written_down(latch, tmp_path):
         ("on", "m", "ann", 'a "quoted"\nreason'),
         ("off", "m", "bob", "over"),
     ]
+
+
+def test_a_folder_that_cannot_be_looked_into_says_nothing_rather_than_that_all_is_well(latch, monkeypatch):
+    latch.put("m", "block", "it burns", "ann")
+
+    def refuse(*_):
+        raise PermissionError("no")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
+    assert latch.seen() is None, "so that it is looked at again"
+    with pytest.raises(PermissionError):
+        latch.read()

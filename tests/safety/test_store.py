@@ -402,3 +402,22 @@ def test_what_cannot_be_asked_is_said(store):
 def test_answers_that_are_none_are_refused(store, request_):
     with pytest.raises(MalformedRequestError):
         try_policy(store, request_)
+
+
+@pytest.mark.parametrize("first", ["block", "fall_back"])
+def test_what_acts_by_itself_softens_nothing(store, first):
+    from crossfade.safety.rules import PRINCIPAL
+
+    store.begin_emergency("a person said so", mode=first, model="m", principal="ann")
+    store.begin_emergency("a critical answer", mode="fall_back", model="m", principal=PRINCIPAL)
+    (found,) = store.status().emergencies
+    assert (found.mode, found.reason) == (first, "a person said so")
+
+
+def test_what_acts_by_itself_may_be_stricter(store):
+    from crossfade.safety.rules import PRINCIPAL
+
+    store.begin_emergency("a person said so", mode="fall_back", model="m", principal="ann")
+    store.begin_emergency("a critical answer", mode="block", model="m", principal=PRINCIPAL)
+    (found,) = store.status().emergencies
+    assert (found.mode, found.started_by) == ("block", PRINCIPAL)

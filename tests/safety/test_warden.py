@@ -295,3 +295,21 @@ def test_a_history_that_cannot_be_written_is_logged_once_and_written_later(warde
     database.away = False
     warden._write()
     assert [item.answers for item in list_violations(database).items] == [3]
+
+
+def test_what_acts_by_itself_softens_nothing_that_a_person_has_begun_on_this_machine(warden, latch, fleet):
+    fleet.error = DatabaseUnavailableError(problem="it is away")
+    latch.put("m", "block", "a person said so", "ann")
+    warden.turn()
+    warden._stop("m", "fall_back", "a critical answer")
+    warden.tell()
+    (kept,) = latch.read()
+    assert (kept.mode, kept.reason) == ("block", "a person said so")
+
+
+def test_whatever_goes_wrong_the_files_of_the_machine_are_looked_at(warden, latch, fleet):
+    fleet.error = ValueError("a bug")
+    warden._stop("m", "fall_back", "a critical answer")
+    warden.start()
+    latch.put("", "block", "it burns", "ann")
+    eventually(lambda: warden.guards is not None and warden.guards.everything is not None)

@@ -3,7 +3,9 @@
 import threading
 
 import httpx
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from crossfade.client import Client
 from crossfade.releases.checks.spec import ErrorRateCheck
@@ -63,3 +65,26 @@ def test_a_version_takes_over_and_gives_back_without_a_failed_request(server):
     assert {status for status, _ in traffic.answers} == {200}
     assert {version for _, version in after} == {"1.0.0"}
     assert {version for _, version in traffic.answers} == {"1.0.0", "1.0.1"}
+
+
+def test_a_version_that_refuses_what_the_old_one_takes_is_taken_back(tmp_path):
+    """2.0.0 wants three numbers where everybody sends two."""
+    home = control.registered_home(tmp_path, "1.0.0")
+    with (
+        control.running_server(home, CROSSFADE_RELEASES__POLL_SECONDS="0.1") as server,
+        Client(server.url) as client,
+        Traffic(server.url) as traffic,
+    ):
+        model = LogisticRegression().fit(np.eye(3), [0, 1, 1])
+        client.register("tiny", model, example=np.eye(3), version="2.0.0")
+        client.create_rollout(RolloutRequest("tiny", "2.0.0", PLAN))
+        eventually(lambda: client.rollout("tiny").status == "rolled_back", 60)
+        over = len(traffic.answers)
+        eventually(lambda: len(traffic.answers) > over + 20)
+        rollout, after = client.rollout("tiny"), traffic.answers[over + 2 :]
+        aliases = client.model("tiny").aliases
+    assert "check `errors` failed" in rollout.reason
+    assert (rollout.weight, rollout.latched) == (0.0, True)
+    assert aliases["champion"] == "1.0.0"
+    assert set(after) == {(200, "1.0.0")}
+    assert 0 < sum(status != 200 for status, _ in traffic.answers) < 200

@@ -57,6 +57,12 @@ class ConfigReaders:
         """
         return self._config(name).read(unit, context)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether there is a config of this name, as far as this process knows; it may ask the board."""
+        if self._follower is not None:
+            return name in self._follower.active
+        return self._board.find(name) is not None
+
     def exposure(self, name: str, unit: str, context: Mapping[str, Any] | None = None) -> Exposure | None:
         """Return what the ledger keeps of a unit that reads a config now; see `ActiveConfig.exposure`."""
         return self._config(name).exposure(unit, context)

@@ -143,3 +143,14 @@ async def test_both_clients_deploy(configs, platform):
     transport = httpx.ASGITransport(create_app(platform))
     async with AsyncClient("http://localhost", transport=transport) as client:
         assert (await client.deploy_config("limits", 2, plan="fast")).name == "limits-1"
+
+
+def test_whoever_reads_what_is_not_there_leaves_nothing_behind(configs, http, platform):
+    from sqlalchemy import func, select
+
+    from crossfade.storage.tables import config_clients
+
+    answer = http.get("/api/v1/configs/nothing/active", headers={"x-client-id": "somebody"})
+    assert answer.status_code == 404
+    with platform.database.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(config_clients)) == 0

@@ -58,7 +58,7 @@ async def read_config(
 ) -> Response:
     """Read the document that is active for a unit. 304 when the reader has it already."""
     known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",") if tag.strip()]
-    if x_client_id:
+    if x_client_id and platform.configs.readers.knows(config):
         platform.configs.drift.hear(config, x_client_id, unit, _digest_in(known))
     found, refused = await platform.configs.readers.wait(
         config, known, unit=unit or None, context=_context(context), seconds=wait_seconds if known else 0.0
