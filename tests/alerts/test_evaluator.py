@@ -291,7 +291,7 @@ def test_a_database_that_is_away_is_said_once(local, caplog):
     with evaluator:
         for _ in range(5):
             assert looked.acquire(timeout=30)
-    assert caplog.text.count("alerts are not evaluated") == 1
+    assert caplog.text.count("not attended to: alerts") == 1
 
 
 def test_a_bug_ends_nothing(local, caplog):
@@ -306,7 +306,7 @@ def test_a_bug_ends_nothing(local, caplog):
     with evaluator:
         for _ in range(3):
             assert looked.acquire(timeout=30)
-    assert caplog.text.count("a turn failed") >= 2
+    assert caplog.text.count("attends to alerts failed") >= 2
 
 
 def test_many_models_at_once(local):

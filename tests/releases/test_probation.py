@@ -206,7 +206,7 @@ def test_a_keeper_turns_by_itself_and_survives_a_database_that_is_away(deploying
     deploying.clock.advance(60)
     deploying.database.away = True
     with deploying.keeper():
-        eventually(lambda: "are not attended to" in caplog.text)
+        eventually(lambda: "not attended to: deployments" in caplog.text)
         deploying.database.away = False
         deploying.say(deploying.report())
         eventually(lambda: deploying.store.find("web").status is DeploymentState.RUNNING)

@@ -7,13 +7,10 @@ under the same id.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from queue import Empty, SimpleQueue
-from typing import Self
 
 from sqlalchemy import Connection
 
@@ -26,16 +23,15 @@ from crossfade.alerts.rule import AlertRule
 from crossfade.alerts.signals import HealthWindows, Known, Signals, Source
 from crossfade.alerts.store import forget, in_force
 from crossfade.core.clock import Clock, utc_now
-from crossfade.errors import ChannelNotFoundError, UnavailableError
+from crossfade.errors import ChannelNotFoundError
 from crossfade.notifications.channels import Channels
 from crossfade.notifications.courier import Result
 from crossfade.notifications.event import Event
 from crossfade.settings import Settings
+from crossfade.storage.attendant import Attendant
 from crossfade.storage.database import Database
 from crossfade.storage.lease import Lease, LostLeaseError
 from crossfade.storage.times import to_text
-
-_log = logging.getLogger(__name__)
 
 LEASE = "alerts"
 BLIND = "blind_rules"
@@ -44,7 +40,7 @@ Firing = Mapping[tuple[str, str, str], int]
 """(rule, severity, model) -> how many alerts fire."""
 
 
-class Evaluator:
+class Evaluator(Attendant):
     """Turns from time to time, on a thread of its own.
 
     Args:
@@ -70,11 +66,11 @@ class Evaluator:
         sources: Mapping[str, Source],
         clock: Clock = utc_now,
     ) -> None:
+        super().__init__(LEASE, lease, settings.alerts.poll_seconds)
         self._database = database
         self._settings = settings.alerts
         self._slo = settings.slo
         self._channels = channels
-        self._lease = lease
         self._clock = clock
         self._rules = catalogue(settings)
         self._signals = Signals(health, metrics, {**sources, BLIND: self._blind}, monotonic=lambda: clock().timestamp())
@@ -82,37 +78,11 @@ class Evaluator:
         self._firing: Firing = {}
         self._on_the_way: set[tuple[str, str]] = set()
         self._finished: SimpleQueue[tuple[tuple[str, str], Result, str]] = SimpleQueue()
-        self._said = ""
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="crossfade-alerts", daemon=True)
 
     @property
     def firing(self) -> Firing:
         """What fires, as far as this process has heard; for metrics."""
         return self._firing
-
-    def start(self) -> None:
-        """Begin to turn."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop, and let another process go on."""
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        try:
-            self._lease.release()
-        except UnavailableError as error:
-            _log.warning("the lease of alerts runs out by itself: %s", error)
-
-    def __enter__(self) -> Self:
-        """Begin to turn."""
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self.close()
 
     def turn(self) -> None:
         """Look at every rule once, and have told what is to be told; only read when another process does it.
@@ -196,21 +166,6 @@ class Evaluator:
 
     def _blind(self) -> list[Known]:
         return [Known({"alert": name}, problem) for name, problem in self._problems.items()]
-
-    def _run(self) -> None:
-        while not self._ending.wait(self._settings.poll_seconds):
-            try:
-                self.turn()
-                self._said = ""
-            except UnavailableError as error:
-                self._say(str(error))
-            except Exception:  # noqa: BLE001 - a bug must not end what watches everything else
-                _log.exception("a turn failed")
-
-    def _say(self, problem: str) -> None:
-        if problem != self._said:
-            self._said = problem
-            _log.warning("alerts are not evaluated: %s", problem)
 
 
 def _counted(found: Mapping[str, Alert]) -> Firing:

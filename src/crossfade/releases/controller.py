@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from datetime import datetime
-from typing import Self
 
 import msgspec
 
@@ -26,6 +24,7 @@ from crossfade.releases.rollout import ACTIVE, LEGAL, Rollout, RolloutStatus
 from crossfade.releases.store import Announce, RolloutStore, tell_nobody
 from crossfade.releases.surroundings import Surroundings
 from crossfade.settings import ReleaseSettings
+from crossfade.storage.attendant import Attendant
 from crossfade.storage.database import Database
 from crossfade.storage.lease import Lease, LostLeaseError
 
@@ -40,7 +39,7 @@ _FORGIVEN = 4
 _LONGEST = 500
 
 
-class Controller:
+class Controller(Attendant):
     """Turns from time to time, on a thread of its own.
 
     Args:
@@ -65,41 +64,14 @@ class Controller:
         announce: Announce = tell_nobody,
         clock: Clock = utc_now,
     ) -> None:
+        super().__init__(LEASE, lease, settings.poll_seconds)
         self._store = store
         self._database = database
         self._surroundings = surroundings
         self._measurer = measurer
-        self._lease = lease
-        self._seconds = settings.poll_seconds
         self._announce = announce
         self._clock = clock
-        self._said: dict[str, str] = {}
         self._failed: dict[str, int] = {}
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="crossfade-controller", daemon=True)
-
-    def start(self) -> None:
-        """Begin to turn."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop, and let another process go on."""
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        try:
-            self._lease.release()
-        except UnavailableError as error:
-            _log.warning("the lease of releases runs out by itself: %s", error)
-
-    def __enter__(self) -> Self:
-        """Begin to turn."""
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self.close()
 
     def turn(self) -> None:
         """Do once what there is to do; nothing when another process does it.
@@ -157,7 +129,7 @@ class Controller:
 
     def _fail(self, rollout: Rollout, problem: str, *, bug: bool = False) -> None:
         """Say that a rollout cannot be attended to; when it stays so, a person has to look."""
-        self._say(rollout.name, problem, bug=bug)
+        self.say(problem, rollout.name, bug=bug)
         self._failed[rollout.name] = self._failed.get(rollout.name, 0) + 1
         if self._failed[rollout.name] <= _FORGIVEN or RolloutStatus.PAUSED not in LEGAL[rollout.status]:
             return
@@ -199,21 +171,6 @@ class Controller:
         if change is not None:
             _log.info("rollout `%s`: %s: %s", after.name, change.kind, change.reason)
             self._announce(after)
-
-    def _run(self) -> None:
-        while not self._ending.wait(self._seconds):
-            try:
-                self.turn()
-            except UnavailableError as error:
-                self._say("", str(error))
-            except Exception:  # noqa: BLE001 - a bug must not end what attends to all rollouts
-                _log.exception("a turn failed")
-
-    def _say(self, name: str, problem: str, *, bug: bool = False) -> None:
-        """Log a problem once, until it changes."""
-        if self._said.get(name) != problem:
-            self._said[name] = problem
-            _log.warning("rollout `%s` is not attended to: %s", name or "*", problem, exc_info=bug)
 
 
 def _rolled(rollout: Rollout, step: int, processes: tuple[ProcessStatus, ...]) -> tuple[str, ...]:

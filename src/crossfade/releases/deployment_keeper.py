@@ -7,15 +7,13 @@ since it was judged: each generation is gone back from once at most.
 from __future__ import annotations
 
 import logging
-import threading
 from datetime import timedelta
-from typing import Self
 
 from crossfade.core.clock import Clock, utc_now
-from crossfade.errors import CrossfadeError, UnavailableError
 from crossfade.releases.deployment import Deployment, DeploymentState
 from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.releases.probation import Verdict, judge
+from crossfade.storage.attendant import Attendant
 from crossfade.storage.lease import Lease, LostLeaseError
 
 _log = logging.getLogger(__name__)
@@ -28,7 +26,7 @@ _PATIENCE = 2.0
 _PAGE = 1000
 
 
-class DeploymentKeeper:
+class DeploymentKeeper(Attendant):
     """Turns from time to time, on a thread of its own.
 
     Args:
@@ -39,36 +37,10 @@ class DeploymentKeeper:
     """
 
     def __init__(self, store: DeploymentStore, lease: Lease, ready_seconds: float, clock: Clock = utc_now) -> None:
+        super().__init__(LEASE, lease, POLL_SECONDS)
         self._store = store
-        self._lease = lease
         self._patience = timedelta(seconds=_PATIENCE * ready_seconds)
         self._clock = clock
-        self._said = ""
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="crossfade-deployments", daemon=True)
-
-    def start(self) -> None:
-        """Begin to turn."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop, and let another process go on."""
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        try:
-            self._lease.release()
-        except UnavailableError as error:
-            _log.warning("the lease of deployments runs out by itself: %s", error)
-
-    def __enter__(self) -> Self:
-        """Begin to turn."""
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self.close()
 
     def turn(self) -> None:
         """Judge once whatever is on probation; nothing when another process does it.
@@ -96,20 +68,3 @@ class DeploymentKeeper:
             _log.info("deployment `%s` runs", deployment.name)
         elif verdict is Verdict.FAILED and self._store.give_up(deployment, reason, self._lease.check):
             _log.error("deployment `%s` did not come up: %s", deployment.name, reason)
-
-    def _run(self) -> None:
-        while not self._ending.wait(POLL_SECONDS):
-            try:
-                self.turn()
-            except CrossfadeError as error:
-                self._say(str(error))
-            except Exception:  # noqa: BLE001 - a bug must not end what attends to all deployments
-                _log.exception("deployments were not attended to")
-            else:
-                self._said = ""
-
-    def _say(self, problem: str) -> None:
-        """Log a problem once, until it changes."""
-        if self._said != problem:
-            self._said = problem
-            _log.warning("deployments are not attended to: %s", problem)
