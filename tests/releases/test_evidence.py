@@ -39,10 +39,15 @@ def test_as_soon_as_both_are_asked_it_is_judged(stage):
     assert stage.second(old=100, new=1).status is RolloutStatus.ROLLED_BACK
 
 
-@pytest.mark.parametrize("steps", [(Step(1.0),), (Step(0.0), Step(1.0))])
-def test_a_plan_that_never_asks_both_cannot_compare_them(steps):
-    with pytest.raises(InvalidPlanError, match="in no step are both asked"):
+@pytest.mark.parametrize("steps", [(Step(1.0),), (Step(0.0), Step(1.0)), (Step(0.0), Step(0.1), Step(1.0))])
+def test_nothing_is_compared_before_both_are_asked(steps):
+    with pytest.raises(InvalidPlanError, match="step 1 makes the check `errors`, which compares, before both"):
         RolloutPlan(steps, checks=(ERRORS,)).checked()
+
+
+@pytest.mark.parametrize("first", [Step(0.0, checks=()), Step(0.0, shadow=True), Step(0.01)])
+def test_what_was_compared_once_may_be_checked_to_the_end(first):
+    RolloutPlan((first, Step(0.1), Step(1.0)), checks=(ERRORS,)).checked()
 
 
 def test_requests_that_name_the_version_are_no_evidence(stage):

@@ -136,10 +136,12 @@ def _problems_of_checks(plan: RolloutPlan) -> Iterator[str]:
 
 
 def _problems_of_evidence(plan: RolloutPlan) -> Iterator[str]:
-    compared = any(step.shadow or 0 < step.weight < 1 for step in plan.steps)
-    for check in plan.checks:
-        if isinstance(check, ErrorRateCheck) and not compared:
-            yield f"the check `{check.name}` compares both versions, and in no step are both asked"
+    compared = False
+    for number, step in enumerate(plan.steps, 1):
+        compared |= step.shadow or 0 < step.weight < 1
+        for check in plan.checks_of(number - 1):
+            if isinstance(check, ErrorRateCheck) and not compared:
+                yield f"step {number} makes the check `{check.name}`, which compares, before both versions are asked"
 
 
 def _problems_of_times(plan: RolloutPlan) -> Iterator[str]:

@@ -47,6 +47,7 @@ class Known(NamedTuple):
     revision: int
     requests: int
     approved: int
+    processes: tuple[str, ...]
     waiting_for: str
     words: str
     reason: str
@@ -163,7 +164,7 @@ class Oracle:
         return Known(
             name, status, weight, seen, stable, candidate, digest, bool(latched), state.get("step", -1),
             state.get("revision", 0), state.get("requests", 0), state.get("approved", -1),
-            state.get("waiting_for", ""), state.get("words", ""), reason, route is not None,
+            tuple(state.get("processes", ())), state.get("waiting_for", ""), state.get("words", ""), reason, route is not None,
             in_route.get("candidate", 0.0), bool(route and route.get("shadows")), self._plans[name], created,
         )  # fmt: skip
 
@@ -259,6 +260,10 @@ class Oracle:
         if entry.kind not in {"step", "complete"} or already:
             return
         self.require(before.status != "paused", f"{now.name}: went on while a person was waited for")
+        if entry.kind == "step" and now.step == before.step:  # other processes serve than those that it was rolled to
+            self.require(now.plan.kind == "rolling", f"{now.name}: the same step again")
+            self.require(now.processes != before.processes, f"{now.name}: the same step again for the same processes")
+            return
         wanted = before.step + (entry.kind == "step")
         self.require(now.step == wanted, f"{now.name}: from step {before.step} to {now.step}")
         if entry.kind == "complete":

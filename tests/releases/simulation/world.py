@@ -65,8 +65,8 @@ class SimulatedController(Controller):
 
     world: World
 
-    def _say(self, name: str, problem: str, *, bug: bool = False) -> None:
-        self.world.say(f"cannot attend to `{name}`: {problem[:200]}")
+    def say(self, problem: str, about: str = "", *, bug: bool = False) -> None:
+        self.world.say(f"cannot attend to `{about}`: {problem[:200]}")
         if bug:
             raise Violation(f"a turn met a bug: {problem}")
 
