@@ -259,7 +259,7 @@ def test_a_file_of_before_there_were_experiments_is_not_used(tmp_path):
     kept.keep(Snapshot(7, {}))
     file = tmp_path / FILE_NAME
     document = msgspec.json.decode(file.read_bytes())
-    assert document["traffic"] == {"layers": [], "experiments": []}
+    assert document["traffic"] == {"layers": [], "experiments": [], "rollouts": []}
     del document["traffic"]
     file.write_bytes(msgspec.json.encode(document | {"format": 1}))
     assert kept.find() is None

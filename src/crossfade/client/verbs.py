@@ -318,7 +318,7 @@ def create_rollout(wanted: RolloutRequest) -> Call[Rollout]:
 
 def forecast_rollout(wanted: RolloutRequest) -> Call[RolloutForecast]:
     """Say what a rollout would do, and after how many requests it would see twice as many errors."""
-    return Call("POST", f"{API}/rollouts/forecast", json_as(RolloutForecast), body=wanted, repeatable=True)
+    return Call("POST", f"{API}/rollout-forecasts", json_as(RolloutForecast), body=wanted, repeatable=True)
 
 
 def plans() -> Call[dict[str, RolloutPlan]]:

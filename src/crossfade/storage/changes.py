@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 
 from crossfade.core.hashing import canonical_json, sha256
 from crossfade.errors import CorruptAuditError
+from crossfade.storage.hints import give_hint
 from crossfade.storage.tables import audit, changes, head
 from crossfade.storage.times import to_text
 
@@ -66,6 +67,7 @@ def commit_change(
     )
     connection.execute(audit.insert(), {**entry, "previous_hash": previous, "hash": digest})
     connection.execute(head.update().where(head.c.id == 1).values(audit_hash=digest))
+    give_hint(connection)
     return int(number)
 
 

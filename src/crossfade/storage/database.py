@@ -120,6 +120,15 @@ class Database:
                     return self._poll()
             return self._poll()
 
+    def connect_for_messages(self) -> Connection:
+        """Open a connection outside of transactions, for one thread that waits for messages; the caller closes it.
+
+        Raises:
+            DatabaseUnavailableError: The database does not answer.
+        """
+        with self._translated():
+            return self._poller.connect()
+
     def close(self) -> None:
         """Close every connection. The database cannot be used afterwards."""
         with self._polling_lock:
@@ -194,12 +203,12 @@ def open_database(url: str, *, pool_size: int = 5) -> Database:
 
 
 def _open_postgres(url: URL, pool_size: int) -> Database:
-    def engine(size: int) -> Engine:
+    def engine(size: int, more: int = 0) -> Engine:
         return create_engine(
             url,
             connect_args=dict(_POSTGRES_OPTIONS),
             pool_size=size,
-            max_overflow=0,
+            max_overflow=more,
             pool_timeout=WAIT_SECONDS,
             pool_pre_ping=True,
         )
@@ -211,7 +220,8 @@ def _open_postgres(url: URL, pool_size: int) -> Database:
     return Database(
         reader=writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True),
         writer=writer,
-        poller=engine(1).execution_options(isolation_level="AUTOCOMMIT"),
+        # one polls; each of those that wait for messages needs another, and none waits for one to be free
+        poller=engine(1, more=-1).execution_options(isolation_level="AUTOCOMMIT"),
         where=f"the database {url.database} on {url.host}",
     )
 

@@ -1,7 +1,7 @@
 """`SnapshotFollower`: keeps this process on the newest snapshot by polling the revision.
 
-The poll is the truth: it needs no message to arrive. Snapshots only ever move forward. While the database is away the
-last snapshot stays in use, for as long as it takes, and `age_seconds` tells.
+The poll is the truth: it needs no message to arrive; PostgreSQL's only make it look earlier. Snapshots only ever move
+forward. While the database is away the last snapshot stays in use, for as long as it takes, and `age_seconds` tells.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from crossfade.errors import DatabaseUnavailableError, UnavailableError
 from crossfade.registry.port import RegistryBackend
 from crossfade.settings import ServingSettings
 from crossfade.storage.database import Database
+from crossfade.storage.hints import Hints
 from crossfade.traffic.allocation.decisions import Tally
 from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.routing import Router
@@ -56,6 +57,7 @@ class SnapshotFollower:
         self._kept = kept
         self._from_file = False
         self._source = SnapshotSource(backend, database, keep_previous=settings.keep_previous)
+        self._hints = Hints(database)
         self._poll_seconds = settings.snapshot_poll_seconds
         self._listeners: list[Listener] = []
         self._one_at_a_time = threading.Lock()
@@ -112,6 +114,7 @@ class SnapshotFollower:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._hints.close()
 
     def _use(self, snapshot: Snapshot) -> None:
         self.snapshot = self._routed(snapshot)
@@ -140,7 +143,7 @@ class SnapshotFollower:
 
     def _poll(self) -> None:
         away = False
-        while not self._ending.wait(self._poll_seconds):
+        while self._hints.wait(self._poll_seconds, self._ending):
             try:
                 self._turn()
                 self.refresh()

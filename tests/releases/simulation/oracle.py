@@ -164,8 +164,9 @@ class Oracle:
         return Known(
             name, status, weight, seen, stable, candidate, digest, bool(latched), state.get("step", -1),
             state.get("revision", 0), state.get("requests", 0), state.get("approved", -1),
-            tuple(state.get("processes", ())), state.get("waiting_for", ""), state.get("words", ""), reason, route is not None,
-            in_route.get("candidate", 0.0), bool(route and route.get("shadows")), self._plans[name], created,
+            tuple(state.get("processes", ())), state.get("waiting_for", ""), state.get("words", ""), reason,
+            route is not None, in_route.get("candidate", 0.0), bool(route and route.get("shadows")),
+            self._plans[name], created,
         )  # fmt: skip
 
     def _compare(

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from crossfade.client import Client, verbs
+from crossfade.web.api.blobs import CONCURRENT_UPLOADS
 from tests import control
 
 HOLDER = "0123456789abcdef"
@@ -128,7 +129,8 @@ def test_uploads_that_drip_make_room_for_good_ones(server):
             over.set()
     assert stored.size == len(data)
     assert {answer.split(b" ")[1] for answer in answers} <= {b"408", b"503"}
-    assert sum(b"upload_too_slow" in answer for answer in answers) >= 16
+    # the good one may have held one of the places
+    assert sum(b"upload_too_slow" in answer for answer in answers) >= CONCURRENT_UPLOADS - 1
 
 
 def test_many_bodies_at_once_are_bounded_together_and_uploads_are_not_concerned(server, http):

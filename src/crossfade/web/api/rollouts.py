@@ -47,7 +47,7 @@ def create_rollout(
     return answer(made.shown(), 201)
 
 
-@routes.post("/rollouts/forecast", **documented(RolloutForecast, takes=RolloutRequest, refuses=_REFUSES))
+@routes.post("/rollout-forecasts", **documented(RolloutForecast, takes=RolloutRequest, refuses=_REFUSES))
 def forecast_rollout(
     platform: Open, principal: Principal, wanted: Annotated[RolloutRequest, body(RolloutRequest)]
 ) -> Response:
