@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from sqlalchemy import Connection
+
 from crossfade.alerts.store import AlertStore
 from crossfade.configs.desk import ConfigDesk, open_desk
 from crossfade.configs.references import References
@@ -22,6 +24,7 @@ from crossfade.jobs.store import JobStore
 from crossfade.ledger.ledger import Ledger
 from crossfade.ledger.rollups import fold
 from crossfade.notifications.channels import Channels
+from crossfade.notifications.outbox import post
 from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
@@ -29,7 +32,7 @@ from crossfade.registry.verification import ModelOpener, VerifyReport
 from crossfade.releases.announcing import event_of
 from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.releases.shipping import Shipping
-from crossfade.releases.store import Announce, RolloutStore
+from crossfade.releases.store import RolloutStore, Tell
 from crossfade.releases.subjects.configs import ConfigSubject
 from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.subjects.port import Subject
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from crossfade.alerts.evaluator import Evaluator
     from crossfade.experiments.conductor import Conductor
     from crossfade.jobs.runner import JobRunner
+    from crossfade.notifications.messenger import Messenger
     from crossfade.releases.controller import Controller
     from crossfade.releases.deployment_keeper import DeploymentKeeper
     from crossfade.releases.rollout import Rollout
@@ -167,7 +171,6 @@ class Platform:
             Measurer(self.database, self.health, self.experiments, prometheus, webhooks),
             Lease(self.database, LEASE, settings.releases.lease_seconds),
             settings.releases,
-            _announcing(self.channels),
         )
 
     def _emergency(self, rollout: Rollout) -> str:
@@ -195,6 +198,13 @@ class Platform:
         if self.runtime is not None:
             self.runtime.measure_alerts(lambda: evaluator.firing, lambda: self.channels.counts)
         return evaluator
+
+    def messenger(self) -> Messenger:
+        """Return what brings messages to channels; whoever starts it closes it before the platform."""
+        from crossfade.notifications.messenger import LEASE, LEASE_SECONDS, Messenger
+
+        lease = Lease(self.database, LEASE, LEASE_SECONDS)
+        return Messenger(self.database, self.channels, lease, self.settings.alerts.keep_seconds)
 
     def deployment_keeper(self) -> DeploymentKeeper:
         """Return what sees to it that deployments come up; whoever starts it closes it before the platform."""
@@ -254,7 +264,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         )
         channels = Channels(settings.notifications)
         opening.callback(channels.close)
-        rollouts = RolloutStore(database, _subjects(registry, database), readiness, announce=_announcing(channels))
+        rollouts = RolloutStore(database, _subjects(registry, database), readiness, tell=_telling(channels))
         judge = Judge(experiments, database, switch, releases=Shipping(rollouts))
         alerts = AlertStore(database, settings, channels)
         safety = SafetyStore(registry, database, settings.home, fleet.live, fleet.wait_revision)
@@ -345,9 +355,15 @@ def _start_serving(
     return runtime
 
 
-def _announcing(channels: Channels) -> Announce:
-    """Return what tells channels of rollouts."""
-    return lambda rollout: channels.announce(event_of(rollout, utc_now()))
+def _telling(channels: Channels) -> Tell:
+    """Return what has channels told of rollouts."""
+
+    def tell(connection: Connection, rollout: Rollout) -> None:
+        now = utc_now()
+        event = event_of(rollout, now)
+        post(connection, event, channels.of(event.severity), now)
+
+    return tell
 
 
 def load(ref: str, *, server: str | None = None, settings: Settings | None = None) -> Predictor:

@@ -330,7 +330,7 @@ class AlertSettings(_Section):
     repeat_seconds: Span = Field(14_400.0, description="a group that is unchanged is told of again after this")
     resolve_seconds: Span = Field(60.0, description="how long it must be well; twice as long each time it comes back")
     unknown_seconds: Span = Field(3_600.0, description="a firing alert of which nothing is known for so long is over")
-    keep_seconds: Span = Field(604_800.0, description="how long resolved alerts and ended silences are kept")
+    keep_seconds: Span = Field(604_800.0, description="how long resolved alerts, ended silences and messages are kept")
     p95_seconds: Seconds = Field(0.1, description="95 % of the answers shall be as fast, else it is an alert")
     p99_seconds: Seconds = Field(1.0, description="99 % of the answers shall be as fast, else it is an alert")
     error_rate: float = Field(0.05, gt=0, lt=1, description="share of failed requests that wakes somebody up")

@@ -6,6 +6,7 @@ from crossfade.alerts.evaluator import Evaluator
 from crossfade.alerts.store import AlertStore
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.notifications.courier import Result
+from crossfade.notifications.messenger import Messenger
 from crossfade.settings import AlertSettings, Settings
 from crossfade.storage.lease import Lease
 from crossfade.traffic.health import LATENCY_BOUNDS, Health
@@ -91,6 +92,22 @@ class FakeChannels:
         return [event.kind for _, event in self.told]
 
 
+class Told(Evaluator):
+    """An evaluator in a process that brings messages, too."""
+
+    def __init__(self, messenger, *places, **options):
+        super().__init__(*places, **options)
+        self._messenger = messenger
+
+    def turn(self):
+        super().turn()
+        self._messenger.turn()
+
+    def close(self):
+        super().close()
+        self._messenger.close()
+
+
 class Watch:
     """Everything that evaluates alerts over one database."""
 
@@ -105,7 +122,9 @@ class Watch:
         self.store = AlertStore(database, self.settings, self.channels, self.clock)
 
     def evaluator(self, seconds=60.0):
-        return Evaluator(
+        lease = Lease(self.database, "messages", seconds, self.clock)
+        return Told(
+            Messenger(self.database, self.channels, lease, 86_400.0, self.clock),
             self.database,
             self.settings,
             self.channels,

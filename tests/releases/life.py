@@ -36,7 +36,7 @@ class Stage:
     """A model that can be rolled out, and everything around it.
 
     Attributes:
-        announced: What was announced: (status, step) of each change.
+        told: What others are told of what happens by itself: (status, step) of each change.
         slots: What the process reports about versions.
     """
 
@@ -44,7 +44,7 @@ class Stage:
         self.registry = registry
         self.clock = clock
         self.database = database or registry.backend.database
-        self.announced = []
+        self.told = []
         self.emergency = ""
         self.slots = {f"m:1.0.{number}": (READY, "") for number in range(3)}
         publish_all(registry, "m", "1.0.0", "1.0.1", "1.0.2")
@@ -61,15 +61,17 @@ class Stage:
         experiments = ExperimentStore(self.registry, database, Readiness(Fleet(database, FAST, self.clock), 1.0))
         fleet = Fleet(database, FAST, self.clock)
         return Controller(
-            RolloutStore(database, SUBJECTS, None, self.clock),
+            RolloutStore(database, SUBJECTS, None, self.clock, self._tell),
             database,
             Surroundings(database, SUBJECTS, fleet, 120.0, lambda _rollout: self.emergency),
             Measurer(database, HealthLog(database, self.clock), experiments, **parts),
             Lease(database, LEASE, settings.lease_seconds, self.clock),
             settings,
-            lambda rollout: self.announced.append((rollout.status.value, rollout.state.step)),
             self.clock,
         )
+
+    def _tell(self, _connection, rollout):
+        self.told.append((rollout.status.value, rollout.state.step))
 
     def follow(self, process="a", revision=None):
         """Let a process report that it answers by the newest revision."""

@@ -2,11 +2,14 @@
 
 import pytest
 
-from crossfade.errors import NotificationFailedError, WebhookRefusedError
+from crossfade.errors import NotificationFailedError, RolloutConflictError, WebhookRefusedError
 from crossfade.notifications.channels import Channels
+from crossfade.notifications.outbox import post, waiting
 from crossfade.releases.announcing import Webhooks, event_of
+from crossfade.releases.requests import RolloutRequest
+from crossfade.releases.store import RolloutStore
 from crossfade.settings import NotificationSettings
-from tests.releases.life import PLAN
+from tests.releases.life import PLAN, SUBJECTS
 
 SECRET = "an example of a secret"
 
@@ -52,16 +55,29 @@ def test_a_host_that_is_allowed_and_silent_is_an_error_in_words():
         Webhooks(channels, SECRET).ask("http://127.0.0.1:1/gate", {"event": "check.gate"})
 
 
-def test_what_people_do_is_told_too_once_it_is_done(stage):
-    from crossfade.releases.requests import RolloutRequest
-    from crossfade.releases.store import RolloutStore
-    from tests.releases.life import SUBJECTS
-
+def test_what_happens_is_told_in_its_own_transaction(stage):
     told = []
-    announce = lambda rollout: told.append(rollout.status.value)  # noqa: E731
-    store = RolloutStore(stage.database, SUBJECTS, None, stage.clock, announce)
+
+    def tell(connection, rollout):
+        told.append((connection.in_transaction(), rollout.status.value))
+
+    store = RolloutStore(stage.database, SUBJECTS, None, stage.clock, tell)
+    store.create(RolloutRequest("m", "1.0.1", PLAN))
+    store.abort("m")
+    assert told == [(True, "preparing"), (True, "aborted")]
+
+
+def test_messages_of_what_did_not_happen_are_not_sent(stage):
+    def tell(connection, rollout):
+        post(connection, event_of(rollout, stage.clock()), ("ops",), stage.clock())
+
+    store = RolloutStore(stage.database, SUBJECTS, None, stage.clock, tell)
     store.create(RolloutRequest("m", "1.0.1", PLAN), dry_run=True)
+    with pytest.raises(RolloutConflictError):
+        store.create(RolloutRequest("m", "1.0.0", PLAN))
+    with stage.database.read() as connection:
+        assert waiting(connection, ()) == []
     store.create(RolloutRequest("m", "1.0.1", PLAN))
     store.abort("m", dry_run=True)
-    store.abort("m")
-    assert told == ["preparing", "aborted"]
+    with stage.database.read() as connection:
+        assert [event.kind for _, event in waiting(connection, ())] == ["rollout.preparing"]

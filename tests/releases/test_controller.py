@@ -16,7 +16,7 @@ def test_a_good_version_gets_everything_step_by_step(stage):
     assert stage.champion == "1.0.1"
     kinds = [each.kind for each in stage.store.history("m")]
     assert kinds == ["step", "step", "step", "complete"]
-    assert stage.announced[-1] == ("completed", 2)
+    assert stage.told[-1] == ("completed", 2)
 
 
 def test_a_bad_version_loses_its_traffic_at_once_and_says_why(stage):

@@ -1,4 +1,4 @@
-"""`Board`: alerts, groups and messages as they are stored; every write belongs to the transaction of the evaluator."""
+"""`Board`: alerts and groups as they are stored; every write belongs to the transaction of the evaluator."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from crossfade.alerts.life import advance
 from crossfade.alerts.measuring import Finding, Findings, Truth
 from crossfade.alerts.record import Alert, AlertStatus, Silence, alert_id
 from crossfade.alerts.rule import AlertRule
-from crossfade.notifications.event import Event
 from crossfade.settings import AlertSettings
 from crossfade.storage.changes import commit_change
-from crossfade.storage.tables import alert_groups, alert_messages, alerts
+from crossfade.storage.tables import alert_groups, alerts
 from crossfade.storage.times import to_text
 
 PRINCIPAL = "alerts"
 """Who makes alerts fire and be over."""
-WAITING, SENT, FAILED = "waiting", "sent", "failed"
 _FRESH = timedelta(seconds=60)
 _AUDITED = {AlertStatus.FIRING: "alert.fire", AlertStatus.RESOLVED: "alert.resolve"}
 
@@ -150,29 +148,3 @@ def notify(
             if after is not None:
                 connection.execute(insert(alert_groups).values(key=key, body=msgspec.json.encode(after).decode()))
     return notes, changed
-
-
-def post(connection: Connection, event: Event, channels: Iterable[str], now: datetime) -> None:
-    """Write a message for each of these channels."""
-    body = msgspec.json.encode(event).decode()
-    for channel in channels:
-        values = {"id": event.id, "channel": channel, "status": WAITING, "created_at": to_text(now), "body": body}
-        connection.execute(insert(alert_messages).values(**values))
-
-
-def waiting(connection: Connection) -> list[tuple[str, Event]]:
-    """Return (channel, event) of every message that waits, oldest first."""
-    query = select(alert_messages.c.channel, alert_messages.c.body).where(alert_messages.c.status == WAITING)
-    rows = connection.execute(query.order_by(alert_messages.c.created_at, alert_messages.c.id)).all()
-    return [(row.channel, msgspec.json.decode(row.body, type=Event)) for row in rows]
-
-
-def finish(connection: Connection, message: tuple[str, str], status: str, problem: str) -> None:
-    """Note what became of a message: (id of the event, channel)."""
-    mine = (alert_messages.c.id == message[0]) & (alert_messages.c.channel == message[1])
-    connection.execute(update(alert_messages).where(mine).values(status=status, problem=problem[:500]))
-
-
-def forget_messages(connection: Connection, before: str) -> None:
-    """Delete messages that are older than a stored time."""
-    connection.execute(delete(alert_messages).where(alert_messages.c.created_at < before))

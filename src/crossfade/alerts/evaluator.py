@@ -1,21 +1,17 @@
 """`Evaluator`: looks at the rules from time to time, in one process at a time, and has channels told.
 
-What fires, what was told and what still has to be told is written in one transaction that checks the lease: whoever
-takes over, or starts again, goes on from there. A message that was on its way when its process died is sent again,
-under the same id.
+What fires and what has to be told is written in one transaction that checks the lease: whoever takes over, or starts
+again, goes on from there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
-from queue import Empty, SimpleQueue
-
-from sqlalchemy import Connection
 
 from crossfade.alerts import board
-from crossfade.alerts.board import FAILED, SENT
 from crossfade.alerts.catalogue import catalogue
 from crossfade.alerts.measuring import Findings, counters, measure
 from crossfade.alerts.record import Alert, AlertStatus
@@ -23,10 +19,8 @@ from crossfade.alerts.rule import AlertRule
 from crossfade.alerts.signals import HealthWindows, Known, Signals, Source
 from crossfade.alerts.store import forget, in_force
 from crossfade.core.clock import Clock, utc_now
-from crossfade.errors import ChannelNotFoundError
+from crossfade.notifications import outbox
 from crossfade.notifications.channels import Channels
-from crossfade.notifications.courier import Result
-from crossfade.notifications.event import Event
 from crossfade.settings import Settings
 from crossfade.storage.attendant import Attendant
 from crossfade.storage.database import Database
@@ -76,8 +70,6 @@ class Evaluator(Attendant):
         self._signals = Signals(health, metrics, {**sources, BLIND: self._blind}, monotonic=lambda: clock().timestamp())
         self._problems: dict[str, str] = {}
         self._firing: Firing = {}
-        self._on_the_way: set[tuple[str, str]] = set()
-        self._finished: SimpleQueue[tuple[tuple[str, str], Result, str]] = SimpleQueue()
 
     @property
     def firing(self) -> Firing:
@@ -85,7 +77,7 @@ class Evaluator(Attendant):
         return self._firing
 
     def turn(self) -> None:
-        """Look at every rule once, and have told what is to be told; only read when another process does it.
+        """Look at every rule once, and post what is to be told; only read when another process does it.
 
         Raises:
             DatabaseUnavailableError: The database does not answer.
@@ -95,11 +87,8 @@ class Evaluator(Attendant):
                 self._firing = _counted(board.read_alerts(connection))
             return
         found = self._look()
-        try:
+        with suppress(LostLeaseError):
             self._write(found)
-        except LostLeaseError:
-            return
-        self._deliver()
 
     def _look(self) -> list[tuple[AlertRule, Findings]]:
         self._signals.look(counters(self._rules))
@@ -124,45 +113,12 @@ class Evaluator(Attendant):
             silences = in_force(connection, self._clock, ends_after=True)
             notes, moved = board.notify(connection, alive, silences, now, self._settings)
             for note in notes:
-                board.post(connection, note.event(now), self._channels.of(note.severity), now)
-            if not (self._note_finished(connection) or changed or moved):
+                outbox.post(connection, note.event(now), self._channels.of(note.severity), now)
+            if not (changed or moved):
                 connection.rollback()
             elif changed:
-                old = to_text(now - timedelta(seconds=self._settings.keep_seconds))
-                board.forget_messages(connection, old)
-                forget(connection, old)
+                forget(connection, to_text(now - timedelta(seconds=self._settings.keep_seconds)))
         self._firing = _counted({alert.id: alert for alert in alive})
-
-    def _note_finished(self, connection: Connection) -> bool:
-        finished = []
-        while True:
-            try:
-                finished.append(self._finished.get_nowait())
-            except Empty:
-                break
-        for message, result, problem in finished:
-            if result is not Result.DROPPED:  # what was dropped still waits, and is handed over again
-                board.finish(connection, message, SENT if result is Result.SENT else FAILED, problem)
-            self._on_the_way.discard(message)
-        return bool(finished)
-
-    def _deliver(self) -> None:
-        with self._database.read() as connection:
-            left = board.waiting(connection)
-        for channel, event in left:
-            message = (event.id, channel)
-            if message not in self._on_the_way:
-                self._on_the_way.add(message)
-                self._hand_over(message, event)
-
-    def _hand_over(self, message: tuple[str, str], event: Event) -> None:
-        def done(result: Result, problem: str) -> None:
-            self._finished.put((message, result, problem))
-
-        try:
-            self._channels.bring(message[1], event, done)
-        except ChannelNotFoundError as error:  # the settings have changed since
-            done(Result.FAILED, str(error))
 
     def _blind(self) -> list[Known]:
         return [Known({"alert": name}, problem) for name, problem in self._problems.items()]

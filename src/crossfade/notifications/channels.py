@@ -70,15 +70,6 @@ class Channels:
         found = {(name, str(result)): n for name, each in self._couriers.items() for result, n in each.counts.items()}
         return MappingProxyType(found)
 
-    def announce(self, event: Event) -> None:
-        """Tell every channel whose least severity the event reaches; returns at once.
-
-        What cannot be told is tried again for about half a minute, then counted and logged. A process that ends forgets
-        what waited.
-        """
-        for name in self.of(event.severity):
-            self._couriers[name].bring(event)
-
     def of(self, severity: str) -> tuple[str, ...]:
         """Return the channels that are told of events of this severity."""
         reached = Severity[severity.upper()]

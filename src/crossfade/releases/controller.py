@@ -21,7 +21,7 @@ from crossfade.releases.checks.measuring import Measurer
 from crossfade.releases.moves import completing, ending, entering, pausing
 from crossfade.releases.policy import Abort, Action, Complete, Enter, Pause, RollBack, Situation, Wait, next_action
 from crossfade.releases.rollout import ACTIVE, LEGAL, Rollout, RolloutStatus
-from crossfade.releases.store import Announce, RolloutStore, tell_nobody
+from crossfade.releases.store import RolloutStore
 from crossfade.releases.surroundings import Surroundings
 from crossfade.settings import ReleaseSettings
 from crossfade.storage.attendant import Attendant
@@ -49,7 +49,6 @@ class Controller(Attendant):
         measurer: Makes checks.
         lease: Lets one process work at a time.
         settings: How often.
-        announce: Is told of every change.
         clock: What time it is.
     """
 
@@ -61,7 +60,6 @@ class Controller(Attendant):
         measurer: Measurer,
         lease: Lease,
         settings: ReleaseSettings,
-        announce: Announce = tell_nobody,
         clock: Clock = utc_now,
     ) -> None:
         super().__init__(LEASE, lease, settings.poll_seconds)
@@ -69,7 +67,6 @@ class Controller(Attendant):
         self._database = database
         self._surroundings = surroundings
         self._measurer = measurer
-        self._announce = announce
         self._clock = clock
         self._failed: dict[str, int] = {}
 
@@ -137,8 +134,7 @@ class Controller(Attendant):
         try:
             with self._database.write() as connection:
                 self._lease.check(connection)
-                after = self._store.act(connection, rollout, pause, principal=CONTROLLER, epoch=self._lease.epoch)
-            self._announce(after)
+                self._store.act(connection, rollout, pause, principal=CONTROLLER, epoch=self._lease.epoch)
         except UnavailableError:
             raise
         except (StaleError, LostLeaseError, CrossfadeError) as error:
@@ -170,7 +166,6 @@ class Controller(Attendant):
                 after = self._store.act(connection, after, change, principal=CONTROLLER, epoch=self._lease.epoch)
         if change is not None:
             _log.info("rollout `%s`: %s: %s", after.name, change.kind, change.reason)
-            self._announce(after)
 
 
 def _rolled(rollout: Rollout, step: int, processes: tuple[ProcessStatus, ...]) -> tuple[str, ...]:

@@ -42,14 +42,14 @@ from crossfade.storage.times import from_text, to_text
 from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.snapshot import ROLLOUT
 
-Announce = Callable[[Rollout], None]
-"""Told of a rollout that has changed."""
+Tell = Callable[[Connection, Rollout], None]
+"""Writes down, in the transaction of a change, what others shall be told of it."""
 _KIND = "rollouts"
 _LONGEST_NAME = 64
 _ATTEMPTS = 5
 
 
-def tell_nobody(_rollout: Rollout) -> None:
+def tell_nobody(_connection: Connection, _rollout: Rollout) -> None:
     """Stand in for whoever wants to know."""
 
 
@@ -61,7 +61,7 @@ class RolloutStore:
         subjects: Kind -> what the engine has to know of it.
         readiness: Waits until no process answers by what was before.
         clock: What time it is.
-        announce: Is told of every change that a person makes.
+        tell: Has others told of every change.
 
     Example:
         >>> store.create(RolloutRequest("churn", "1.1.0", "fast")).status  # doctest: +SKIP
@@ -74,13 +74,13 @@ class RolloutStore:
         subjects: Mapping[str, Subject],
         readiness: Readiness | None = None,
         clock: Clock = utc_now,
-        announce: Announce = tell_nobody,
+        tell: Tell = tell_nobody,
     ) -> None:
         self._database = database
         self._subjects = subjects
         self._readiness = readiness
         self._clock = clock
-        self._announce = announce
+        self._tell = tell
 
     # --- looking ---
 
@@ -163,10 +163,9 @@ class RolloutStore:
             )
             self._insert(connection, rollout, revision, subject)
             created = rollout_of(find_row(connection, rollout.name))
+            self._tell(connection, created)
             if dry_run:
                 connection.rollback()
-        if not dry_run:
-            self._announce(created)
         return created
 
     def pause(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Rollout:
@@ -313,7 +312,9 @@ class RolloutStore:
             values["routing"] = encoded(route)
             subject.route(connection, rollout, route, **said)
         filled = msgspec.structs.replace(change, values=values)
-        return apply(connection, rollout, filled, principal=principal, epoch=epoch, now=now)
+        after = apply(connection, rollout, filled, principal=principal, epoch=epoch, now=now)
+        self._tell(connection, after)
+        return after
 
     def let_go(self, connection: Connection, rollout: Rollout, *, principal: str, epoch: int) -> None:
         """Keep the old version loaded no longer."""
@@ -469,10 +470,8 @@ class RolloutStore:
             result = self.act(connection, rollout, change(rollout), principal=principal, epoch=0)
             if dry_run:
                 connection.rollback()
-        if not dry_run:
-            self._announce(result)
-            if self._readiness is not None:
-                self._readiness.await_followers()
+        if self._readiness is not None and not dry_run:
+            self._readiness.await_followers()
         return result
 
 

@@ -143,7 +143,7 @@ def serve(
         server = DrainingServer(
             config, runtime.predictions, jobs, settings.serving, on_ready, lifeline, remote, release
         )
-        with conductor, platform.controller(), platform.deployment_keeper(), evaluator:
+        with platform.messenger(), conductor, platform.controller(), platform.deployment_keeper(), evaluator:
             server.run([listener])
         get_logger().info("stopped", pid=os.getpid())
 

@@ -11,8 +11,10 @@ import yaml
 from crossfade.client import AsyncClient, Client, verbs
 from crossfade.errors import ChannelNotFoundError, InvalidSilenceError, SilenceNotFoundError
 from crossfade.notifications import signing
+from crossfade.releases.requests import RolloutRequest
 from tests import control
 from tests.notifications.sinks import HttpSink
+from tests.traffic.support import eventually
 
 SECRET = "an example of a secret"
 
@@ -131,6 +133,35 @@ def test_from_failing_requests_to_a_signed_webhook(tmp_path):
         log = server.log.read_text()
         assert SECRET not in log
         assert "Traceback" not in log
+
+
+def test_whoever_wants_to_know_hears_of_every_change_of_a_rollout(tmp_path):
+    """A real server, a real receiver; one of the channels hears only what asks for somebody."""
+    home = control.registered_home(tmp_path, "1.0.0", "1.0.1")
+    with HttpSink() as sink:
+        receivers = {
+            name: {"url": f"{sink.url}/{name}", "secret": SECRET, "least": least}
+            for name, least in (("all", "info"), ("grave", "ticket"))
+        }
+        settings = {
+            "CROSSFADE_NOTIFICATIONS__WEBHOOKS": json.dumps(receivers),
+            "CROSSFADE_NOTIFICATIONS__PRIVATE_HOSTS": '["127.0.0.1"]',
+        }
+        with control.running_server(home, **settings) as server, Client(server.url) as client:
+            client.create_rollout(RolloutRequest("tiny", "1.0.1", "careful"))
+            client.pause_rollout("tiny", reason="lunch")
+            client.abort_rollout("tiny", reason="never mind")
+            eventually(lambda: any("rollout.aborted" in str(body) for _, _, body in sink.requests), 60)
+            eventually(lambda: "/grave" in {path for path, _, _ in sink.requests}, 60)
+        told = {"/all": [], "/grave": []}
+        for path, headers, body in sink.requests:
+            signing.verify(SECRET, headers, body)
+            told[path].append(json.loads(body))
+    kinds = [event["kind"] for event in told["/all"]]
+    assert {"rollout.preparing", "rollout.paused", "rollout.aborted"} <= set(kinds)
+    assert [event["kind"] for event in told["/grave"]] == ["rollout.paused"]
+    assert len({event["id"] for event in told["/all"]}) == len(kinds)
+    assert told["/grave"][0]["details"]["candidate"] == "1.0.1"
 
 
 async def _firing(url):

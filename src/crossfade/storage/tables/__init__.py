@@ -46,8 +46,8 @@ from crossfade.storage.tables.releases import (
 )
 from crossfade.storage.tables.safety import (
     alert_groups,
-    alert_messages,
     alerts,
+    messages,
     safety_emergencies,
     safety_overrides,
     safety_policies,
@@ -71,7 +71,6 @@ __all__ = [
     "ROUTED",
     "UNFINISHED",
     "alert_groups",
-    "alert_messages",
     "alerts",
     "alias_history",
     "aliases",
@@ -99,6 +98,7 @@ __all__ = [
     "ledger_gaps",
     "ledger_journals",
     "measures",
+    "messages",
     "metadata",
     "models",
     "outcomes",

@@ -91,8 +91,8 @@ alert_groups = Table(
     Column("body", Text, nullable=False, comment="JSON: `Group`, what has been told of it"),
 )
 
-alert_messages = Table(
-    "alert_messages",
+messages = Table(
+    "messages",
     metadata,
     Column("id", String(36), nullable=False, comment="of the event"),
     Column("channel", String(64), nullable=False),
@@ -101,7 +101,7 @@ alert_messages = Table(
     Column("body", Text, nullable=False, comment="JSON: `Event`"),
     Column("problem", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("id", "channel"),
-    Index("alert_messages_by_status", "status", "created_at"),
+    Index("messages_by_status", "status", "created_at"),
     comment="what channels shall be told, written together with what it is about",
 )
 

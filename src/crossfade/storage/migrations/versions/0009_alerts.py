@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_table(
-        "alert_messages",
+        "messages",
         sa.Column("id", sa.String(36), nullable=False, comment="of the event"),
         sa.Column("channel", sa.String(64), nullable=False),
         sa.Column("status", sa.String(16), nullable=False, comment="waiting, sent, failed"),
@@ -40,7 +40,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", "channel"),
         comment="what channels shall be told, written together with what it is about",
     )
-    op.create_index("alert_messages_by_status", "alert_messages", ["status", "created_at"])
+    op.create_index("messages_by_status", "messages", ["status", "created_at"])
     op.create_table(
         "silences",
         sa.Column("id", sa.String(36), nullable=False),
@@ -55,6 +55,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop them."""
     op.drop_table("silences")
-    op.drop_table("alert_messages")
+    op.drop_table("messages")
     op.drop_table("alert_groups")
     op.drop_table("alerts")
