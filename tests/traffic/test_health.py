@@ -60,13 +60,13 @@ def test_rates_and_quantiles_of_a_window():
     assert health.p50_seconds == LATENCY_BOUNDS[10]
     assert health.p95_seconds == LATENCY_BOUNDS[20]
     assert health.quantile(1.0) == math.inf
-    assert health.share_above(LATENCY_BOUNDS[20]) == 1 / 95
+    assert health.slower_than(LATENCY_BOUNDS[20]) == 1
     assert health.slower_than(LATENCY_BOUNDS[10]) == 45
 
 
 def test_nothing_is_said_about_what_did_not_happen():
     empty = Health(seconds=60.0)
-    assert (empty.error_rate, empty.p99_seconds, empty.share_above(1.0), empty.batch_size) == (None, None, None, None)
+    assert (empty.error_rate, empty.p99_seconds, empty.batch_size) == (None, None, None)
     assert empty.requests_per_second == 0.0
     assert not empty
 

@@ -175,11 +175,6 @@ class Plan:
         return longest
 
     @cached_property
-    def needs_control(self) -> bool:
-        """Whether the control's score is a covariate."""
-        return any(each.spec.covariate == SHADOW_SCORE for each in self.metrics)
-
-    @cached_property
     def needs_scores(self) -> bool:
         """Whether outcomes need the score of their decision."""
         return any(each.spec.loss for each in self.metrics)
@@ -188,11 +183,6 @@ class Plan:
     def answerers(self) -> int:
         """How many variants' answers are compared within a unit."""
         return 1 + len(self.measures.paired)
-
-    @cached_property
-    def has_quantiles(self) -> bool:
-        """Whether buckets are kept."""
-        return any(each.spec.kind == "quantile" for each in self.metrics)
 
 
 @lru_cache(maxsize=256)

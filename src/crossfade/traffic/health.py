@@ -191,11 +191,6 @@ class Health(Counts):
                 return LATENCY_BOUNDS[place] if place < len(LATENCY_BOUNDS) else float("inf")
         return None
 
-    def share_above(self, seconds: float) -> float | None:
-        """Return the fraction of answers that took longer; None without answers."""
-        answered = self.answered
-        return self.slower_than(seconds) / answered if answered else None
-
     def _of_requests(self, count: int) -> float | None:
         return count / self.requests if self.requests else None
 

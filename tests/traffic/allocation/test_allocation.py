@@ -139,17 +139,6 @@ def test_shares_of_a_third_fill_a_layer():
     assert sum(layer.owners.counts().values()) == SLOTS
 
 
-def test_the_holdout_can_change():
-    layer = Layer.create(LayerSpec("checkout", holdout=0.1)).place("one", 0.6)
-    larger = layer.hold_out(0.2)
-    assert (larger.spec.holdout, larger.owners.counts()["one"]) == (0.2, layer.owners.counts()["one"])
-    assert moved(layer, larger) == {(None, HOLDOUT)}
-    with pytest.raises(LayerFullError):
-        layer.hold_out(0.5)
-    with pytest.raises(InvalidAllocationError):
-        layer.hold_out(float("nan"))
-
-
 def test_a_layer_has_room_for_254_experiments():
     layer = Layer.create(LayerSpec("checkout"))
     for number in range(254):

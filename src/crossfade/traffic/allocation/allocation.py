@@ -167,17 +167,6 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         shares.pop(experiment, None)
         return type(self)(self.spec, self.owners.transfer(shares), self.revision + 1)
 
-    def hold_out(self, share: float) -> Self:
-        """Change how many units never take part.
-
-        Raises:
-            InvalidAllocationError: It is no fraction.
-            LayerFullError: So many are not left.
-        """
-        spec = msgspec.structs.replace(self.spec, holdout=share).checked()
-        changed = self._with(HOLDOUT, share)
-        return type(self)(spec, changed.owners, changed.revision)
-
     def check(self) -> None:
         """Check what came from outside, such as a file.
 
