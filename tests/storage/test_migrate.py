@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -34,6 +35,16 @@ def script() -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
+def at_first_release(database) -> None:
+    """Bring a database to what the first release had."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    with database.change_schema() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+
+
 def tables(database) -> set[str]:
     with database.read() as connection:
         return set(inspect(connection).get_table_names())
@@ -48,8 +59,12 @@ def test_every_migration_has_one_predecessor():
     assert [migration.down_revision for migration in chain] == [*(each.revision for each in chain[1:]), None]
 
 
-def test_migrating_builds_exactly_the_tables(empty):
+@pytest.mark.parametrize("old", [False, True])
+def test_migrating_builds_exactly_the_tables(empty, old):
     assert stored_revision(empty) is None
+    if old:
+        at_first_release(empty)
+        assert stored_revision(empty) == "0001"
     assert migrate(empty) is True
     assert stored_revision(empty) == CURRENT
     with empty.read() as connection:
@@ -61,11 +76,14 @@ def test_migrating_builds_exactly_the_tables(empty):
 
 def test_every_detail_is_that_of_the_tables(empty):
     # Alembic's comparison leaves out keys and, on SQLite, defaults.
+    at_first_release(empty)
     migrate(empty)
     with empty.change_schema() as connection:
         migrated = described(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
         metadata.drop_all(connection)
-        metadata.create_all(connection)
+    migrate(empty)
+    with empty.change_schema() as connection:
         assert migrated == described(connection)
 
 
@@ -80,7 +98,7 @@ def described(connection) -> dict[str, dict]:
             "indexes": [_plain(index) for index in inspector.get_indexes(name)],
             "comment": inspector.get_table_comment(name) if connection.dialect.supports_comments else None,
         }
-        for name in metadata.tables
+        for name in (*metadata.tables, "alembic_version")
     }
 
 
@@ -124,8 +142,22 @@ def test_a_failing_migration_changes_nothing(empty, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("power cut")
 
+    at_first_release(empty)
+    before = tables(empty)
     with monkeypatch.context() as patched:
-        patched.setattr(op, "bulk_insert", fail)  # after the last table
+        patched.setattr(op, "create_index", fail)  # some tables are there by then
+        with pytest.raises(RuntimeError, match="power cut"):
+            migrate(empty)
+    assert (tables(empty), stored_revision(empty)) == (before, "0001")
+    assert migrate(empty) is True
+
+
+def test_a_first_start_that_fails_changes_nothing(empty, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(crossfade.storage.migrate, "insert", fail)  # after the last table
         with pytest.raises(RuntimeError, match="power cut"):
             migrate(empty)
     assert tables(empty) == set()
@@ -158,13 +190,12 @@ def test_a_percent_sign_in_the_path_of_the_package_is_no_placeholder(sqlite_url,
     (odd / "migrations").symlink_to(MIGRATIONS)
     monkeypatch.setattr(crossfade.storage.migrate, "__file__", str(odd / "migrate.py"))
     database = open_database(sqlite_url, pool_size=1)
+    at_first_release(database)
     assert migrate(database) is True
     database.close()
 
 
 def test_downgrading_removes_everything(empty):
-    from alembic import command
-
     migrate(empty)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
