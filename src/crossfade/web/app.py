@@ -91,6 +91,7 @@ def create_control_plane(platform: Platform) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
+            schemas()  # of the routes: FastAPI copies what they say
             document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
             document["paths"] |= outcome_paths()
             if platform.runtime is not None:

@@ -7,6 +7,7 @@ cannot say anything else than what is sent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import unquote
 
@@ -37,18 +38,27 @@ READING_A_BODY = (BodyTooSlowError, BodyTooLargeError)
 _ALWAYS = (DeniedError, InvalidInputError, UnavailableError)
 _CHANGING = (StorageFullError,)
 _schemas: dict[str, Any] = {}
+_promised: list[tuple[dict[str, Any], Any]] = []
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """Return a reference to the schema of a type, and remember the schema for the OpenAPI document."""
-    (schema,), found = msgspec.json.schema_components([kind], ref_template=REF_TEMPLATE)
-    for name, part in found.items():
-        assert _schemas.setdefault(name, part) == part, f"two types are called `{name}`"  # noqa: S101 - one would hide
-    return schema
+    """Return what becomes a reference to the schema of a type as soon as somebody asks for `schemas`.
+
+    Most processes never show the OpenAPI document, and making schemas takes longer than all else at their start.
+    """
+    promise: dict[str, Any] = {}
+    _promised.append((promise, kind))
+    return promise
 
 
 def schemas() -> dict[str, Any]:
-    """Return the schemas of all types that routes named."""
+    """Return the schemas of all types that routes named, and keep what `schema_of` has promised."""
+    while _promised:
+        promise, kind = _promised.pop()
+        (schema,), found = msgspec.json.schema_components([kind], ref_template=REF_TEMPLATE)
+        promise.update(schema)
+        for name, part in found.items():
+            assert _schemas.setdefault(name, part) == part, f"two types are called `{name}`"  # noqa: S101 - one hides
     return dict(sorted(_schemas.items()))
 
 
@@ -114,11 +124,14 @@ def answer(value: object, status: int = 200) -> Response:
 
 def body(kind: type[T]) -> Any:
     """Return a dependency that decodes the JSON body; an absent body is an empty object."""
-    decoder = msgspec.json.Decoder(kind)
+
+    @cache
+    def decoder() -> msgspec.json.Decoder[T]:  # made when the first one arrives, because it takes a while
+        return msgspec.json.Decoder(kind)
 
     async def read(request: Request) -> T:
         try:
-            return decoder.decode(await request.body() or b"{}")
+            return decoder().decode(await request.body() or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise MalformedRequestError(problem=str(error)) from error
         except RecursionError:
