@@ -96,7 +96,7 @@ def test_what_is_no_object_loads_no_model(server, body):
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_schemathesis_finds_nothing(server, tmp_path):
-    """Last, because it leaves the server in disorder."""
-    outcome = campaign.run(server, tmp_path, "--generation-deterministic", "-n", "8")
+    """Last, because it leaves the server in disorder. A few requests of each kind: `make schemathesis` sends many."""
+    outcome = campaign.run(server, tmp_path, "--phases", "fuzzing", "--generation-deterministic", "-n", "8")
     assert outcome.passed, outcome.report
-    assert outcome.requests > 2000
+    assert outcome.requests > 800

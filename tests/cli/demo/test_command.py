@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import MagicMock
 
 import httpx
 import pytest
@@ -61,69 +64,98 @@ def await_output(process, pattern, seconds=90):
     raise AssertionError(f"{pattern} was never written:\n{''.join(lines)}")
 
 
+class Told(NamedTuple):
+    """What became of a demo that was watched to its end, and ended with Ctrl-C.
+
+    Args:
+        stdout, stderr: What it wrote.
+        home: Its folder.
+        exit_code: Its own.
+        ready: What its server said of itself when the story was over.
+        answers: What the commands answered that it suggests at the end.
+        servers: How many there were then.
+    """
+
+    stdout: str
+    stderr: str
+    home: Path
+    exit_code: int
+    ready: int
+    answers: tuple[str, ...]
+    servers: int
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """The story, told once at reduced size."""
-    home = tmp_path_factory.mktemp("demo") / "home"
-    done = subprocess.run(
-        command(home, *QUICK, *STORM, "--once"), capture_output=True, text=True, timeout=400, check=False
-    )
-    log = home / "server.log"
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log.read_text()[-3000:] if log.exists() else ''}"
-    return done, home
+    home, errors = tmp_path_factory.mktemp("demo") / "home", tmp_path_factory.mktemp("errors") / "stderr"
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(command(home, *QUICK, *STORM), stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        try:
+            line, shown = await_output(process, "The server keeps running", seconds=400)
+            url = re.search(r"http://\S+", line)[0]
+            suggestions = [process.stdout.readline() for _ in range(5)]
+            answers = tuple(answer_to(suggestion.strip()) for suggestion in suggestions)
+            ready, servers = httpx.get(f"{url}/readyz").status_code, len(children_in(home))
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+            exit_code = process.wait(60)
+    return Told("".join((shown, *suggestions, rest)), errors.read_text(), home, exit_code, ready, answers, servers)
 
 
-@pytest.mark.timeout(420)
+def answer_to(suggestion):
+    """Return what a command that the demo suggests answers."""
+    quiet = suggestion.replace("curl", "curl -sf", 1)
+    return subprocess.run(quiet, shell=True, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.timeout(480)
 def test_every_promise_was_kept(told):
-    done, _ = told
-    assert "Every request got an answer, and the broken version gave none." in done.stdout
-    assert "The experiment made 1.1.0 the champion, and the bandit kept to its floor." in done.stdout
-    assert "The rollout took 1.3.0 back before it was champion, and made 1.3.1 the champion." in done.stdout
-    assert "The config was approved by somebody else than its author, and everybody runs it." in done.stdout
-    assert done.stderr == ""
-    asked, unanswered = re.search(r"([\d,]+) requests, \d+ a second, ([\d,]+) without an answer", done.stdout).groups()
+    assert "Every request got an answer, and the broken version gave none." in told.stdout
+    assert "The experiment made 1.1.0 the champion, and the bandit kept to its floor." in told.stdout
+    assert "The rollout took 1.3.0 back before it was champion, and made 1.3.1 the champion." in told.stdout
+    assert "The config was approved by somebody else than its author, and everybody runs it." in told.stdout
+    assert told.stderr == ""
+    asked, unanswered = re.search(r"([\d,]+) requests, \d+ a second, ([\d,]+) without an answer", told.stdout).groups()
     assert int(asked.replace(",", "")) > 50
     assert unanswered == "0"
 
 
 def test_the_broken_version_was_refused_for_its_golden_requests(told):
-    done, _ = told
-    assert re.search(r"error: .*flight_delay:1\.1\.1.*golden", done.stdout, re.DOTALL)
-    assert re.search(r"answers: 1\.0\.0 [\d,]+, 1\.1\.0 [\d,]+, 1\.1\.1 0, 1\.2\.0 \d+, ", done.stdout, re.MULTILINE)
+    assert re.search(r"error: .*flight_delay:1\.1\.1.*golden", told.stdout, re.DOTALL)
+    assert re.search(r"answers: 1\.0\.0 [\d,]+, 1\.1\.0 [\d,]+, 1\.1\.1 0, 1\.2\.0 \d+, ", told.stdout, re.MULTILINE)
 
 
 def test_the_experiment_was_decided_by_the_server_and_shipped(told):
-    done, home = told
-    assert re.search(r"After [\d,]+ flights and \d+ s it was decided: ship weather", done.stdout)
-    assert "`weather` is significantly better on `log_loss`" in done.stdout
-    assert "champion moved from 1.0.0 to 1.1.0, by auto" in done.stdout
-    assert "late_flights" in (home / "late_flights.html").read_text()
+    assert re.search(r"After [\d,]+ flights and \d+ s it was decided: ship weather", told.stdout)
+    assert "`weather` is significantly better on `log_loss`" in told.stdout
+    assert "champion moved from 1.0.0 to 1.1.0, by auto" in told.stdout
+    assert "late_flights" in (told.home / "late_flights.html").read_text()
 
 
 def test_the_bandit_shows_its_weights_and_what_it_came_to(told):
-    done, _ = told
     for version in ("1.0.0", "1.1.0", "1.2.0"):
-        assert re.search(rf"{re.escape(version)}  weight 0\.\d+  best with a chance of", done.stdout)
-    assert re.search(r"learned from [\d,]+ flights; [\d,]+ landed and gained", done.stdout)
+        assert re.search(rf"{re.escape(version)}  weight 0\.\d+  best with a chance of", told.stdout)
+    assert re.search(r"learned from [\d,]+ flights; [\d,]+ landed and gained", told.stdout)
 
 
 def test_the_version_with_the_subtle_error_was_rolled_back_by_a_check(told):
-    done, home = told
-    assert re.search(r"After [\d,]+ flights and \d+ s 1\.3\.0 was rolled back, by controller", done.stdout)
-    assert re.search(r"check `unsafe` failed: \d+ of \d+ requests of 1\.3\.0 were answered unsafely", done.stdout)
-    assert re.search(r"After [\d,]+ flights and \d+ s 1\.3\.1 was completed, by controller", done.stdout)
-    assert '"weight": 0.1' in (home / "canary.json").read_text()
+    assert re.search(r"After [\d,]+ flights and \d+ s 1\.3\.0 was rolled back, by controller", told.stdout)
+    assert re.search(r"check `unsafe` failed: \d+ of \d+ requests of 1\.3\.0 were answered unsafely", told.stdout)
+    assert re.search(r"After [\d,]+ flights and \d+ s 1\.3\.1 was completed, by controller", told.stdout)
+    assert '"weight": 0.1' in (told.home / "canary.json").read_text()
 
 
 def test_the_config_was_approved_rolled_out_and_followed(told):
-    done, _ = told
-    assert "written by demo, approved by reviewer" in done.stdout
-    assert "desk-ewr runs version 1, and should run 3" in done.stdout
-    assert "2 clients run what they should, nobody differs" in done.stdout
+    assert "written by demo, approved by reviewer" in told.stdout
+    assert "desk-ewr runs version 1, and should run 3" in told.stdout
+    assert "2 clients run what they should, nobody differs" in told.stdout
 
 
 def test_it_teaches_the_commands(told):
-    done, _ = told
     for line in (
         "$ crossfade models alias flight_delay champion 1.1.0",
         "$ crossfade models rollback flight_delay",
@@ -133,11 +165,10 @@ def test_it_teaches_the_commands(told):
         "$ crossfade configs drift delay_alerts",
         ">>> client.register('flight_delay', model",
     ):
-        assert line in done.stdout
+        assert line in told.stdout
 
 
 def test_it_is_honest_about_the_data(told):
-    done, _ = told
     for fact in (
         "336,776",
         "January to October (13,668 flights)",
@@ -145,40 +176,22 @@ def test_it_is_honest_about_the_data(told):
         "1,175 diverted",
         "always the same rate",
     ):
-        assert fact in done.stdout
+        assert fact in told.stdout
 
 
 def test_no_line_has_control_characters_or_is_wide(told):
-    done, home = told
-    assert "\x1b" not in done.stdout
-    assert [line for line in done.stdout.replace(str(home), "HOME").splitlines() if len(line) > 120] == []
+    assert "\x1b" not in told.stdout
+    assert [line for line in told.stdout.replace(str(told.home), "HOME").splitlines() if len(line) > 120] == []
 
 
 def test_nothing_is_left_running(told):
-    _, home = told
-    assert children_in(home) == []
+    assert children_in(told.home) == []
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(480)
-def test_it_stays_until_ctrl_c_and_what_it_suggests_works(tmp_path):
-    arguments = command(tmp_path / "home", *QUICK, *STORM)
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            line, _ = await_output(process, "The server keeps running", seconds=400)
-            url = re.search(r"http://\S+", line)[0]
-            suggestions = [process.stdout.readline().strip() for _ in range(5)]
-            for suggestion in suggestions:
-                answer = subprocess.run(
-                    suggestion.replace("curl", "curl -sf", 1), shell=True, capture_output=True, text=True, check=True
-                )
-                assert answer.stdout
-            assert httpx.get(f"{url}/readyz").status_code == 200
-            assert children_in(tmp_path / "home")
-        finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
-    assert children_in(tmp_path / "home") == []
+def test_it_stays_until_ctrl_c_and_what_it_suggests_works(told):
+    assert (told.ready, told.servers > 0) == (200, True)
+    assert all(told.answers)
+    assert told.exit_code == 0
 
 
 @pytest.mark.slow
@@ -196,6 +209,19 @@ def test_sigterm_in_the_middle_stops_the_server_too(tmp_path):
 
 
 # --- without a server ---
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_it_stays_only_when_it_shall(tmp_path, monkeypatch, once):
+    from crossfade.cli.demo import story
+
+    stayed = []
+    for name in ("_prepare", "_register", "_live", "_conclude"):
+        monkeypatch.setattr(story.Story, name, lambda *_: MagicMock())
+    monkeypatch.setattr(story.Story, "_server", lambda *_: nullcontext("http://127.0.0.1:1"))
+    monkeypatch.setattr(story.Story, "_leave_running", lambda *_: stayed.append(True))
+    CliRunner().invoke(demo, ["--home", str(tmp_path / "home"), *(["--once"] if once else [])], catch_exceptions=False)
+    assert stayed == ([] if once else [True])
 
 
 def test_a_broken_promise_is_exit_code_one(tmp_path, monkeypatch):
