@@ -49,9 +49,13 @@ def run_block(tmp_path):
         command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
         # into a file: a server that goes on running would keep a pipe open
         with (tmp_path / "output").open("w+") as output:
-            done = subprocess.run(
-                command, cwd=tmp_path, env=env, stdout=output, stderr=subprocess.STDOUT, timeout=250, check=False
-            )
+            try:
+                done = subprocess.run(
+                    command, cwd=tmp_path, env=env, stdout=output, stderr=subprocess.STDOUT, timeout=200, check=False
+                )
+            except subprocess.TimeoutExpired:
+                logs = [path.read_text()[-3_000:] for path in (tmp_path / "output", *tmp_path.glob("*.log"))]
+                pytest.fail(f"it takes too long:\n{code}\n" + "\n--\n".join(logs))
             output.seek(0)
             return done.returncode, output.read()
 
