@@ -162,11 +162,12 @@ def test_zeros_fit_every_signature(datatype, text):
 
 def test_this_process_uses_memory():
     assert memory.resident_bytes() > 2**20
+    assert memory.private_bytes() > 2**20
 
 
 def test_where_the_system_does_not_tell_nothing_is_claimed(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_STATM", tmp_path / "absent")
-    assert memory.resident_bytes() == 0
+    assert memory.resident_bytes() == memory.private_bytes() == 0
 
 
 def limit_of(workers):

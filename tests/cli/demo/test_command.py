@@ -181,7 +181,9 @@ def test_it_is_honest_about_the_data(told):
 
 def test_no_line_has_control_characters_or_is_wide(told):
     assert "\x1b" not in told.stdout
-    assert [line for line in told.stdout.replace(str(told.home), "HOME").splitlines() if len(line) > 120] == []
+    lines = told.stdout.replace(str(told.home), "HOME").splitlines()
+    to_copy = "  curl "  # in one piece, however wide
+    assert [line for line in lines if len(line) > 120 and not line.startswith(to_copy)] == []
 
 
 def test_nothing_is_left_running(told):

@@ -16,7 +16,8 @@ from itertools import accumulate
 import msgspec
 
 from crossfade.core.child import end_with
-from crossfade.errors import PredictionError
+from crossfade.core.memory import private_bytes
+from crossfade.errors import LoadFailedError, PredictionError
 from crossfade.registry.loading import load_pipeline
 from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.versions import Manifest
@@ -102,7 +103,7 @@ class ModelServer:
 
     def _load(self, request: Load, fd: int) -> Reply:
         if request.memory_bytes:
-            limit_memory(request.memory_bytes)
+            self._live_within(request.memory_bytes)
         if request.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(request.gpus)  # read when the first of them is used
         contents = decode_contents(_read_all(fd, 0, request.size))
@@ -113,6 +114,14 @@ class ModelServer:
         self._pipeline = load_pipeline(manifest, blobs, contents.policy, contents.placement)
         os.close(fd)
         return Loaded(tuple(sorted(_roots(set(sys.modules) - before))))
+
+    def _live_within(self, memory_bytes: int) -> None:
+        """Take a limit; refuse one that is exceeded already: as nothing is taken back, some models would run in it."""
+        taken = private_bytes()
+        limit_memory(memory_bytes)
+        if taken > memory_bytes:
+            problem = f"it may have {memory_bytes >> 20} MiB of memory, and takes {taken >> 20} without its model"
+            raise LoadFailedError(ref=self._ref, problem=problem)
 
     def _predict(self, request: Ask) -> bytes:
         if self._pipeline is None:
