@@ -10,10 +10,9 @@ from crossfade.cli.output import Sheet, facts, moment
 if TYPE_CHECKING:
     from crossfade.configs.active import ReadConfig
     from crossfade.configs.difference import Difference
-    from crossfade.configs.drift import DriftReport
-    from crossfade.configs.impact import ImpactReport
     from crossfade.configs.record import Config, ConfigVersion
     from crossfade.configs.replaying import ReplayedModel
+    from crossfade.configs.reports import DriftReport, ImpactReport
 
 _DIGITS = 12
 

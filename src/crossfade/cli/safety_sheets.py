@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from crossfade.cli.output import Sheet, facts, moment
 
 if TYPE_CHECKING:
+    from crossfade.safety.reports import Violation
     from crossfade.safety.requests import CheckReport, EmergencyReport, SafetyStatus
     from crossfade.safety.rules import Emergency, Override, SafetyPolicy
     from crossfade.safety.specs import Check, Fallback
-    from crossfade.safety.violations import Violation
 
 
 def status_sheet(status: SafetyStatus) -> Sheet:

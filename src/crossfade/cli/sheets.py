@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from crossfade.registry.requests import CacheStatus, Garbage, HistoryEntry, VersionDetails
     from crossfade.registry.verification import VerifyReport
     from crossfade.registry.versions import AliasMove, FileEntry, RegisteredModel, StageChange, Version
-    from crossfade.traffic.invalidation import Invalidation
-    from crossfade.traffic.switch import SwitchReport
+    from crossfade.traffic.reports import Invalidation, SwitchReport
 
 
 def model_sheet(models: Iterable[RegisteredModel]) -> Sheet:

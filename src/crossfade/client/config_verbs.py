@@ -12,9 +12,8 @@ from crossfade.client.calls import Call, json_as, segment
 from crossfade.configs.active import ReadConfig
 from crossfade.configs.difference import Difference
 from crossfade.configs.document import document_of, read_document
-from crossfade.configs.drift import DriftReport
-from crossfade.configs.impact import ImpactReport
 from crossfade.configs.record import Config, ConfigVersion
+from crossfade.configs.reports import DriftReport, ImpactReport
 from crossfade.configs.requests import ActivateRequest, DeployConfigRequest, DraftRequest, ImpactRequest
 from crossfade.configs.spec import ConfigSpec
 from crossfade.registry.requests import ReasonRequest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from crossfade.client.calls import Call, json_as, segment
 from crossfade.registry.requests import ReasonRequest
 from crossfade.registry.versions import Page
+from crossfade.safety.reports import Violation
 from crossfade.safety.requests import (
     CheckReport,
     CheckRequest,
@@ -16,7 +17,6 @@ from crossfade.safety.requests import (
 )
 from crossfade.safety.rules import Override, SafetyPolicy
 from crossfade.safety.specs import Mode, SafetyPolicySpec
-from crossfade.safety.violations import Violation
 
 API = "/api/v1/safety"
 

@@ -51,8 +51,7 @@ from crossfade.releases.rollout import Rollout, RolloutTransition
 from crossfade.storage.blobs.port import Blob
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.allocation.specs import LayerSpec
-from crossfade.traffic.invalidation import Invalidation
-from crossfade.traffic.switch import SwitchReport
+from crossfade.traffic.reports import Invalidation, SwitchReport
 
 API = "/api/v1"
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Literal
 
-import msgspec
 from sqlalchemy import delete, func, select
 
 from crossfade.configs.active import ActiveConfig
 from crossfade.configs.port import Board
+from crossfade.configs.reports import ClientState, DriftReport, DriftState
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import is_digest
 from crossfade.errors import ConfigNotFoundError, NoActiveConfigError
@@ -32,48 +31,6 @@ MAX_LISTED = 1_000
 _LONGEST_CLIENT = 128
 _LONGEST_UNIT = 256
 _PRUNE_SECONDS = 600.0
-
-State = Literal["current", "differs", "stale"]
-
-
-class ClientState(msgspec.Struct, frozen=True):
-    """One client of a config.
-
-    Args:
-        client: As it calls itself.
-        state: `current`, `differs` from what it should read, or `stale`: it has not been heard of for a while.
-        number: Of the version that it runs; None for a document that is no version of this config.
-        expected: Of the version that it should read.
-        unit: Whom it reads for.
-        digest: Of what it runs.
-        seen_at: When it was heard of.
-    """
-
-    client: str
-    state: State
-    number: int | None
-    expected: int | None
-    unit: str
-    digest: str
-    seen_at: datetime
-
-
-class DriftReport(msgspec.Struct, frozen=True):
-    """Who runs what of one config.
-
-    Args:
-        name: The config.
-        active: The number of its active version.
-        current, differs, stale: How many clients.
-        clients: Those that differ first, then the stale, the longest unheard of first; not all when there are many.
-    """
-
-    name: str
-    active: int | None
-    current: int
-    differs: int
-    stale: int
-    clients: tuple[ClientState, ...]
 
 
 class Drift:
@@ -175,7 +132,7 @@ class Drift:
             expected = _expected(active, row.unit)
             seen_at = from_text(row.seen_at)
             same = row.digest == ("" if expected is None else expected[1])
-            state: State = "stale" if seen_at < heard_after else "current" if same else "differs"
+            state: DriftState = "stale" if seen_at < heard_after else "current" if same else "differs"
             number = expected[0] if expected is not None and same else known.get(row.digest)
             yield ClientState(row.client, state, number, expected and expected[0], row.unit, row.digest, seen_at)
 

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import func, select
 
-from crossfade.configs.difference import Difference, differences
+from crossfade.configs.difference import differences
 from crossfade.configs.replaying import OpenPredictor, ReplayedModel, replay_documents, replayed
+from crossfade.configs.reports import Affected, ImpactReport
 from crossfade.configs.spec import AffectedSpec, ConfigSpec
 from crossfade.configs.store import ConfigStore
 from crossfade.core.clock import Clock, utc_now
@@ -24,44 +25,6 @@ MAX_EXPOSURES = 200_000
 """That are looked at one by one, newest first, when a segment has to be asked."""
 ROWS = 1_000
 MAX_ROWS = 100_000
-
-
-class Affected(msgspec.Struct, frozen=True):
-    """Which units read the config, counted among exposures.
-
-    Args:
-        units: Different ones.
-        exposures: Theirs.
-        days: Over how many days.
-        complete: Whether all exposures of these days were looked at; if not, the newest were.
-    """
-
-    units: int
-    exposures: int
-    days: int
-    complete: bool = True
-
-
-class ImpactReport(msgspec.Struct, frozen=True):
-    """What a version would change.
-
-    Args:
-        name: The config.
-        number: The version.
-        against: The version that it was compared with; None: an empty document.
-        changed: How many differences there are.
-        changes: The differences, a JSON Patch; not all when there are many.
-        affected: Which units read the config; None when its specification does not say how to count them.
-        replays: What the declared models answer with both documents.
-    """
-
-    name: str
-    number: int
-    against: int | None
-    changed: int
-    changes: tuple[Difference, ...]
-    affected: Affected | None
-    replays: tuple[ReplayedModel, ...]
 
 
 class Impact:

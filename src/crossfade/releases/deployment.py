@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from sqlalchemy import Row
 
 from crossfade.core.identity import CHAMPION, Semver, check_name
 from crossfade.errors import InvalidDeploymentError, InvalidSemverError
@@ -22,6 +21,9 @@ from crossfade.traffic.deployed import (
     Resources,
     Wanted,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
 
 WINDOWS = (60.0, 300.0, 3600.0)
 """Seconds that the health of a deployment is shown over."""

@@ -34,10 +34,11 @@ from crossfade.safety.fallback import constant_row
 from crossfade.safety.latch import Latch
 from crossfade.safety.looking import list_overrides, status_of
 from crossfade.safety.records import SAFETY, emergency_of, override_of, policy_of, read_rules
+from crossfade.safety.reports import Violation
 from crossfade.safety.requests import EmergencyReport, SafetyStatus
 from crossfade.safety.rules import EVERYTHING, PRINCIPAL, Emergency, Override, SafetyPolicy
 from crossfade.safety.specs import Constant, Mode, OtherVersion, SafetyPolicySpec, checked
-from crossfade.safety.violations import Violation, list_violations
+from crossfade.safety.violations import list_violations
 from crossfade.storage.changes import commit_change
 from crossfade.storage.database import Database
 from crossfade.storage.tables import safety_emergencies, safety_overrides, safety_policies

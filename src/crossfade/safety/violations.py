@@ -8,10 +8,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from crossfade.core.clock import Clock, utc_now
@@ -20,6 +19,7 @@ from crossfade.registry.pages import check_limit, page_of, text_cursor
 from crossfade.registry.versions import Page
 from crossfade.safety.inspection import Findings
 from crossfade.safety.levels import Level
+from crossfade.safety.reports import Violation
 from crossfade.settings import SafetySettings
 from crossfade.storage.database import Database
 from crossfade.storage.tables import safety_violations
@@ -32,31 +32,6 @@ _TRIM_SECONDS = 60.0
 
 Key = tuple[str, str, str, str, str]
 """(model, version, check, level, minute)"""
-
-
-class Violation(msgspec.Struct, frozen=True):
-    """What happened within a minute.
-
-    Args:
-        model, version: Whose answers.
-        check: That was violated.
-        level: How bad that is.
-        at: When the minute began.
-        answers: How many there were.
-        rows: Of them, that violated it.
-        instead: What was given instead the last time, such as `constant`; empty: the answer itself.
-        example: What one of them held.
-    """
-
-    model: str
-    version: str
-    check: str
-    level: Level
-    at: datetime
-    answers: int
-    rows: int
-    instead: str = ""
-    example: str = ""
 
 
 class _Count:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 from sqlalchemy import delete
 
 from crossfade.core.clock import Clock, utc_now
@@ -18,29 +17,7 @@ from crossfade.storage.database import Database
 from crossfade.storage.tables import cache_generations
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.readiness import FOLLOW_SECONDS
-
-
-class Invalidation(msgspec.Struct, frozen=True):
-    """Whose answers are not given any more.
-
-    Args:
-        model: The model.
-        version: Its semver; None means every version.
-        generation: The revision from which on answers are computed anew; 0 in a dry run.
-        processes: How many live processes follow it.
-        late: Processes (`host/pid`) that did not follow it yet when the waiting ended.
-    """
-
-    model: str
-    version: str | None
-    generation: int
-    processes: int = 0
-    late: tuple[str, ...] = ()
-
-    @property
-    def ref(self) -> str:
-        """`name:1.2.0`, or the name alone for every version."""
-        return _ref(self.model, self.version)
+from crossfade.traffic.reports import Invalidation
 
 
 class AnswerInvalidation:
@@ -96,7 +73,7 @@ class AnswerInvalidation:
                 connection,
                 kind="cache",
                 model=model,
-                subject=_ref(model, version),
+                subject=Invalidation(model, version, 0).ref,
                 principal=principal,
                 action="cache.invalidate",
                 details=details,
@@ -105,7 +82,3 @@ class AnswerInvalidation:
             connection.execute(delete(table).where(table.c.model == model, table.c.semver == semver))
             connection.execute(table.insert().values(model=model, semver=semver, generation=generation))
         return generation
-
-
-def _ref(model: str, version: str | None) -> str:
-    return model if version is None else f"{model}:{version}"

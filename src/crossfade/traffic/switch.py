@@ -28,22 +28,7 @@ from crossfade.registry.versions import REJECTED, AliasMove, Version
 from crossfade.settings import ServingSettings
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.readiness import FOLLOW_SECONDS, Readiness
-
-
-class SwitchReport(msgspec.Struct, frozen=True):
-    """What a switch did.
-
-    Args:
-        move: The entry in the alias's history; its `seq` is 0 when this was a dry run.
-        processes: How many live processes had the version ready.
-        late: Processes (`host/pid`) that did not yet answer from the new revision when the waiting ended.
-        seconds: From the call to the end of the waiting.
-    """
-
-    move: AliasMove
-    processes: int
-    late: tuple[str, ...] = ()
-    seconds: float = 0.0
+from crossfade.traffic.reports import SwitchReport
 
 
 class _Wish(msgspec.Struct, frozen=True):

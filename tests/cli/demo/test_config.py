@@ -19,7 +19,7 @@ from crossfade.cli.demo.config import (
     ConfigRelease,
 )
 from crossfade.configs.checking import find
-from crossfade.configs.drift import ClientState, DriftReport
+from crossfade.configs.reports import ClientState, DriftReport
 from crossfade.errors import FourEyesError
 from tests.cli.demo.support import NOON, FakeStage, a_rollout
 

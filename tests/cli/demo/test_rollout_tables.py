@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from crossfade.cli.demo.rollout_tables import ConfigTable, RolloutTable
-from crossfade.configs.drift import ClientState, DriftReport
+from crossfade.configs.reports import ClientState, DriftReport
 from tests.cli.demo.support import NOON, a_board, a_rollout
 
 DESKS = ("desk-jfk", "desk-ewr")

@@ -10,8 +10,8 @@ from crossfade.cli.demo.rollout_tables import ConfigTable
 from crossfade.cli.demo.stage import Stage
 from crossfade.client import Client
 from crossfade.client.followed import FollowedConfig
-from crossfade.configs.drift import DriftReport
 from crossfade.configs.record import Config, ConfigVersion
+from crossfade.configs.reports import DriftReport
 from crossfade.configs.spec import ConfigSpec
 from crossfade.core.identity import CHAMPION
 from crossfade.errors import CrossfadeError

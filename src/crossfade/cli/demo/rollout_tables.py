@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crossfade.cli.demo.board import Board
 from crossfade.cli.demo.layout import NAMES, WIDTHS, drawn_of, grid_of, line_of, values_of
-from crossfade.configs.drift import ClientState, DriftReport
+from crossfade.configs.reports import ClientState, DriftReport
 from crossfade.releases.rollout import Rollout
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crossfade.configs.drift import DriftReport
 from crossfade.configs.record import Config, ConfigVersion
+from crossfade.configs.reports import DriftReport
 from crossfade.errors import CrossfadeError, UnsafeError
 from crossfade.experiments.judging import AUTO
 from crossfade.experiments.learned import BanditReport

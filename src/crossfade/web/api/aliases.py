@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from crossfade.errors import ConflictError, NotFoundError, UnsafeError
 from crossfade.registry.requests import MoveRequest, ReasonRequest, Rehearsal
 from crossfade.registry.versions import AliasMove, Page
-from crossfade.traffic.switch import SwitchReport
+from crossfade.traffic.reports import SwitchReport
 from crossfade.web.api.contract import (
     Cursor,
     DryRun,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from crossfade.errors import NotFoundError
 from crossfade.registry.requests import CacheStatus, InvalidateRequest, Rehearsal
-from crossfade.traffic.invalidation import Invalidation
+from crossfade.traffic.reports import Invalidation
 from crossfade.web.api.contract import DryRun, Open, Principal, answer, body, documented, log_change
 
 routes = APIRouter(tags=["cache"])

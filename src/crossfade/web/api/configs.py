@@ -10,10 +10,9 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from crossfade.configs.active import ReadConfig
 from crossfade.configs.difference import Difference
-from crossfade.configs.drift import DriftReport
-from crossfade.configs.impact import ImpactReport
 from crossfade.configs.reading import LONGEST_WAIT
 from crossfade.configs.record import Config, ConfigStatus, ConfigVersion
+from crossfade.configs.reports import DriftReport, ImpactReport
 from crossfade.configs.requests import ActivateRequest, DeployConfigRequest, DraftRequest, ImpactRequest
 from crossfade.errors import ConflictError, MalformedRequestError, NotFoundError, UnsafeError
 from crossfade.registry.requests import ReasonRequest, Rehearsal

@@ -10,6 +10,7 @@ from crossfade.errors import InvalidSafetyPolicyError, NotFoundError
 from crossfade.registry.requests import ReasonRequest, Rehearsal
 from crossfade.registry.versions import Page
 from crossfade.safety.levels import Level
+from crossfade.safety.reports import Violation
 from crossfade.safety.requests import (
     CheckReport,
     CheckRequest,
@@ -22,7 +23,6 @@ from crossfade.safety.requests import (
 from crossfade.safety.rules import Override, SafetyPolicy
 from crossfade.safety.specs import SafetyPolicySpec
 from crossfade.safety.trial import try_policy
-from crossfade.safety.violations import Violation
 from crossfade.web.api.contract import (
     Cursor,
     DryRun,
