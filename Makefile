@@ -24,7 +24,10 @@ serve: $(DEMO)/.ready ## start the server
 	@$(DEMO)/bin/crossfade serve $(ARGS)
 
 test: $(TEST)/.ready ## run the tests on two processes and print the coverage
-	@$(TEST)/bin/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
+	@$(TEST)/bin/python -m pytest -n 2 -m "not slow" --cov --cov-report=term $(ARGS)
+
+slow: $(TEST)/.ready ## run the tests that take long: every page, the demo, servers under stress, error rates
+	@$(TEST)/bin/python -m pytest -n 2 -m slow $(ARGS)
 
 check: $(TEST)/.ready ## lint, format, types, layers, shape of the code, lock files
 	@$(TEST)/bin/ruff check --quiet --output-format concise

@@ -86,7 +86,8 @@ class RunningServer:
 def environment(home: Path, **settings: str) -> dict[str, str]:
     """Return an environment with these settings only."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CROSSFADE_")}
-    return kept | {"CROSSFADE_HOME": str(home), "CROSSFADE_CONFIG": os.devnull} | settings
+    ours = {"CROSSFADE_HOME": str(home), "CROSSFADE_CONFIG": os.devnull, "CROSSFADE_SERVING__DRAIN_SECONDS": "0"}
+    return kept | ours | settings
 
 
 @contextmanager

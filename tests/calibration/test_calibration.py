@@ -7,6 +7,8 @@ from crossfade.methods.stats.error_rate import ErrorRate
 from tests.calibration import checks, pipeline
 from tests.calibration.streams import KINDS, simulate
 
+pytestmark = pytest.mark.slow
+
 
 def keep(figures):
     broken = [figure for figure in figures if not figure.kept]

@@ -7,6 +7,8 @@ from crossfade.methods.bandits.policy import start
 from tests.calibration import policies
 from tests.calibration.policies import CONTEXT_FREE, LINEAR, NOW
 
+pytestmark = pytest.mark.slow
+
 
 def keep(figures):
     broken = [figure for figure in figures if not figure.kept]

@@ -24,6 +24,8 @@ from tests.calibration.canaries import (
 from tests.calibration.crowd import AlwaysValid, Crowd, Thresholds, judge, weight_at
 from tests.calibration.rollouts import HEALTHY, drawn
 
+pytestmark = pytest.mark.slow
+
 
 def keep(figures):
     broken = [figure for figure in figures if not figure.kept]

@@ -10,6 +10,8 @@ import pytest
 from tests.crash.campaign import Outcome, Point, open_campaign, problems_of
 from tests.crash.scenarios import SCENARIOS
 
+pytestmark = pytest.mark.slow
+
 needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None and not os.environ.get("CI"), reason="strace is not installed"
 )

@@ -27,8 +27,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
+FIRST_READ = {"README.md", "quickstart.md"}
+"""The pages that every run of the tests executes; a slow run executes the others."""
 EXECUTED = [
-    page for page in PAGES if any(language in {"python", "sh"} for language, _ in BLOCK.findall(page.read_text()))
+    pytest.param(page, id=page.name, marks=() if page.name in FIRST_READ else pytest.mark.slow)
+    for page in PAGES
+    if any(language in {"python", "sh"} for language, _ in BLOCK.findall(page.read_text()))
 ]
 
 
@@ -42,6 +46,7 @@ def run_block(tmp_path):
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "CROSSFADE_HOME": str(tmp_path / ".crossfade"),
         "CROSSFADE_HTTP__PORT": port,
+        "CROSSFADE_SERVING__DRAIN_SECONDS": "0",
     }
 
     def run(language, code):
@@ -67,7 +72,7 @@ def run_block(tmp_path):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", EXECUTED)
 def test_every_block_runs(page, run_block):
     """`python` and `sh` blocks of a page run in order in one empty folder; blocks without a language are shown only."""
     for language, code in BLOCK.findall(page.read_text()):

@@ -16,6 +16,8 @@ from crossfade.traffic.snapshot import Aspired, Role, Route, Snapshot
 from tests.serving.fakes import SIGNATURE, Constant, number_of, ready_slot
 from tests.traffic.support import FAST, eventually
 
+pytestmark = pytest.mark.slow
+
 
 class Cyclic(Constant):
     """A model that refers to itself, as trees whose nodes know their parents do."""

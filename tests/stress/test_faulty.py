@@ -5,6 +5,8 @@ import pytest
 from tests.faults import FAULTS
 from tests.stress.faulty import faulty_server, outages
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(300)
 def test_predictions_go_on_whatever_becomes_of_database_and_cache(tmp_path, postgres_url, redis_url):

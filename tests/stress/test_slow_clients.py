@@ -6,6 +6,8 @@ from tests.stress.__main__ import serving
 from tests.stress.poisoned import prepare
 from tests.stress.slow_clients import KINDS, besiege
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(120)
 def test_clients_that_misbehave_take_neither_memory_nor_answers():

@@ -7,6 +7,8 @@ from benchmarks.harness import free_port, server
 from tests.stress.open_loop import OpenLoop
 from tests.stress.swaps import Outcome, campaign, register, settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(300)
 def test_no_request_fails_no_batch_is_mixed_and_nothing_broken_answers(tmp_path):

@@ -19,6 +19,8 @@ from click.testing import CliRunner
 
 from crossfade.cli.demo.command import demo
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--train-every", "20"]
 STORM = ["--first-day", "8", "--watch", "0.5"]
 """Days on which a few hundred flights tell which version is better."""
@@ -196,7 +198,6 @@ def test_it_stays_until_ctrl_c_and_what_it_suggests_works(told):
     assert told.exit_code == 0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_sigterm_in_the_middle_stops_the_server_too(tmp_path):
     arguments = command(tmp_path / "home", *QUICK, "--once", "--watch", "60")

@@ -9,7 +9,9 @@ from tests.releases.simulation.scenario import draw
 SEEDS, AT_ONCE = 300, 50
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(AT_ONCE, SEEDS, AT_ONCE))]
+)
 def test_whatever_happens_no_promise_breaks_and_every_rollout_ends_or_waits_for_a_person(first):
     broken = {}
     for seed in range(first, first + AT_ONCE):
