@@ -23,8 +23,8 @@ demo: $(DEMO)/.ready ## see models released, tried and chosen, from nothing, in 
 serve: $(DEMO)/.ready ## start the server
 	@$(DEMO)/bin/crossfade serve $(ARGS)
 
-test: $(TEST)/.ready ## run the tests on two processes and print the coverage
-	@$(TEST)/bin/python -m pytest -n 2 -m "not slow" --cov --cov-report=term $(ARGS)
+test: $(TEST)/.ready ## run the tests on two processes; ARGS=--cov prints what they cover, and takes twice as long
+	@$(TEST)/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 slow: $(TEST)/.ready ## run the tests that take long: every page, the demo, servers under stress, error rates
 	@$(TEST)/bin/python -m pytest -n 2 -m slow $(ARGS)

@@ -135,4 +135,4 @@ def test_generated_pages_are_current():
 
 
 def test_there_is_something_to_execute():
-    assert {page.name for page in EXECUTED} >= {"README.md", "quickstart.md"}
+    assert {page.id for page in EXECUTED} > FIRST_READ
