@@ -22,7 +22,7 @@ hypothesis_settings.load_profile("crossfade")
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over whatever lives as long as the tests do: an eighth of their time goes there."""
+    """Let the garbage collector pass over what lives as long as the tests do: a tenth of their time would go there."""
     gc.collect()
     gc.freeze()
 
