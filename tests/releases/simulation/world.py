@@ -16,6 +16,7 @@ from typing import NamedTuple
 from crossfade.errors import DatabaseUnavailableError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.checks.measuring import Measurer
+from crossfade.releases.checks.questions import Questions
 from crossfade.releases.controller import LEASE, Controller
 from crossfade.releases.rollout import Rollout
 from crossfade.releases.store import RolloutStore
@@ -136,7 +137,13 @@ class World:
             RolloutStore(database, self.subjects, None, clock),
             database,
             Surroundings(database, self.subjects, SimulatedFleet(self, name), PATIENCE_SECONDS, self._emergency),
-            Measurer(database, HealthLog(database, clock), None, webhooks=self.service),
+            Measurer(
+                database,
+                HealthLog(database, clock),
+                None,
+                webhooks=self.service,
+                questions=Questions(PATIENCE_SECONDS),  # so that a life is the same every time
+            ),
             Lease(database, LEASE, self.releases.lease_seconds, clock),
             self.releases,
             clock=clock,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -13,6 +15,7 @@ from crossfade.experiments.record import ENDED
 from crossfade.experiments.store import ExperimentStore
 from crossfade.releases.checks import error_rate, metric, threshold
 from crossfade.releases.checks.phase import CheckResult, Measurement
+from crossfade.releases.checks.questions import Questions
 from crossfade.releases.checks.spec import (
     CheckSpec,
     ErrorRateCheck,
@@ -59,6 +62,7 @@ class Measurer:
         experiments: Whose decisions may count.
         prometheus: Where queries go; None when none is configured.
         webhooks: Who is asked; None when nobody may be.
+        questions: How they and Prometheus are asked.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class Measurer:
         experiments: ExperimentStore,
         prometheus: PrometheusClient | None = None,
         webhooks: Asks | None = None,
+        questions: Questions | None = None,
     ) -> None:
         self._database = database
         self._health = health
         self._experiments = experiments
         self._prometheus = prometheus
         self._webhooks = webhooks
+        self._questions = questions or Questions()
 
     def look(self, rollout: Rollout, seen: Situation) -> tuple[RolloutEvidence, RolloutState]:
         """Return what is known now: new reports counted, and the checks made that are due."""
@@ -103,14 +109,8 @@ class Measurer:
     def _made(self, rollout: Rollout, now: datetime) -> dict[str, CheckState]:
         checks = dict(rollout.state.checks)
         live, early = rollout.state.live_at is not None, bool(too_early_to_say(rollout, now))
-        asked = self._asked_now(rollout, now)
-        for check in rollout.plan.checks_of(rollout.state.step):
-            before, costless = rollout.check_state(check), isinstance(check, ErrorRateCheck)
-            # evidence that is there already costs nothing to look at, and every look is as good as one
-            due = _is_due(before.measured_at, now, check.interval_seconds)
-            if not (costless or (due and live)) or (_is_remote(check) and check.name != asked):
-                continue
-            measurement = self.measure(check, rollout, now)
+        for check, due, measurement in self._measured(rollout, now):
+            before = rollout.check_state(check)
             if early and measurement.result is CheckResult.INCONCLUSIVE and isinstance(check, _CUMULATIVE):
                 checks[check.name] = before.noted(measurement, now)
                 continue
@@ -119,17 +119,22 @@ class Measurer:
                 checks[check.name] = before.with_(measurement, now)
         return checks
 
-    def _asked_now(self, rollout: Rollout, now: datetime) -> str:
-        """Return which of the checks that ask other servers is made now: one at a time, the oldest first.
-
-        Each may take seconds; together they would outlast the lease, and nobody would ever write what they found.
-        """
-        due: list[tuple[float, str]] = []
-        for check in filter(_is_remote, rollout.plan.checks_of(rollout.state.step)):
+    def _measured(self, rollout: Rollout, now: datetime) -> Iterator[tuple[CheckSpec, bool, Measurement]]:
+        """Yield the checks that are made now, whether each was due, and what came out."""
+        state, asked = rollout.state, dict[Hashable, CheckSpec]()
+        for check in rollout.plan.checks_of(state.step):
             measured_at = rollout.check_state(check).measured_at
-            if _is_due(measured_at, now, check.interval_seconds):
-                due.append((measured_at.timestamp() if measured_at else 0.0, check.name))
-        return min(due, default=(0.0, ""))[1]
+            due = _is_due(measured_at, now, check.interval_seconds)
+            # evidence that is there already costs nothing to look at, and every look is as good as one
+            if not isinstance(check, ErrorRateCheck) and not (due and state.live_at):
+                continue
+            if _is_remote(check):
+                asked[rollout.name, state.step, state.live_at, check.name, measured_at] = check
+            else:
+                yield check, due, self.measure(check, rollout, now)
+        questions = {key: partial(self.measure, check, rollout, now) for key, check in asked.items()}
+        for key, measurement in self._questions.answers(questions).items():
+            yield asked[key], True, measurement
 
     def measure(self, check: CheckSpec, rollout: Rollout, now: datetime) -> Measurement:
         """Make one check."""
