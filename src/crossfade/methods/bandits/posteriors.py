@@ -18,7 +18,7 @@ _LEFT_OUT = 1e-9
 
 
 def best_of_betas(successes: Array, failures: Array) -> Array:
-    """Return the probability that each of several beta-distributed rates is the largest; right to about 1e-9.
+    """Return the probability that each of several beta-distributed rates is the largest; right to about 1e-8.
 
     In the logit of the rate, where every beta density is smooth, however small its parameters.
 
