@@ -193,7 +193,7 @@ class _Slot:
 
     def __init__(self, version: str) -> None:
         self.name, self.version = "lr", version
-        self.counters, self.shadows = Counters(), Counters()
+        self.counters, self.shadows, self.pinned = Counters(), Counters(), Counters()
 
     def answer(self, requests: int) -> None:
         for number in range(requests):

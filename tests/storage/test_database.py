@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,31 @@ def test_a_really_full_disk(tmp_path):
         with database.write() as connection:
             connection.execute(models.update().values(description="small"))
         database.close()
+
+
+def revision_of(database):
+    with database.read() as connection:
+        return connection.scalar(text("SELECT revision FROM head"))
+
+
+def test_what_a_thread_reads_in_a_view_is_of_one_state(database):
+    def write():
+        with database.write() as connection:
+            connection.execute(text("UPDATE head SET revision = revision + 1"))
+
+    with ThreadPoolExecutor(1) as other:
+        with database.view():
+            assert revision_of(database) == 0
+            other.submit(write).result()
+            with database.view():
+                assert revision_of(database) == 0
+            assert revision_of(database) == 0
+            assert other.submit(revision_of, database).result() == 1
+        assert revision_of(database) == 1
+        mistake = ProgrammingError if database.dialect == "postgresql" else OperationalError
+        with pytest.raises(mistake), database.view(), database.read() as connection:
+            connection.execute(text("SELECT nothing FROM nowhere"))
+        assert revision_of(database) == 1
 
 
 def test_a_mistake_in_sql_stays_what_it_is(database):

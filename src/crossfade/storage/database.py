@@ -69,6 +69,7 @@ class Database:
         self._begin_schema = "BEGIN IMMEDIATE" if sqlite else _POSTGRES_BEGIN + _POSTGRES_LOCK_SCHEMA
         self._polling: Connection | None = None
         self._polling_lock = threading.Lock()
+        self._views = threading.local()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -77,10 +78,33 @@ class Database:
         Raises:
             DatabaseUnavailableError: The database does not answer, or a statement tries to write.
         """
+        shared: Connection | None = getattr(self._views, "connection", None)
+        if shared is not None:
+            with self._translated():
+                yield shared
+            return
         with self._translated(), self._reader.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN")
             yield connection
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[None]:
+        """Let everything that this thread reads meanwhile come from one read transaction.
+
+        What belongs together fits together then, and many small questions need no transaction each. Do not write inside
+        it: what is read afterwards would be from before.
+
+        Raises:
+            DatabaseUnavailableError: As for `read`.
+        """
+        with self.read() as connection:
+            outer = getattr(self._views, "connection", None)
+            self._views.connection = connection
+            try:
+                yield
+            finally:
+                self._views.connection = outer
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:

@@ -200,20 +200,24 @@ class SnapshotSource:
 
     def read(self, revision: int) -> Snapshot:
         """Build everything."""
-        notes = self._notes()
-        found = (self._route(model, notes.get(model.name, _Notes())) for model in self._all_models())
-        models = {route.name: route for route in found}
-        return Snapshot(revision, models, self._traffic(), safety=self._rules())
+        with self._database.view():
+            notes = self._notes()
+            found = (self._route(model, notes.get(model.name, _Notes())) for model in self._all_models())
+            models = {route.name: route for route in found}
+            return Snapshot(revision, models, self._traffic(), safety=self._rules())
 
     def follow(self, known: Snapshot, revision: int) -> Snapshot:
         """Build `known` anew for the models that changed after it."""
-        changed = self._changed(known.revision, revision)
-        names = sorted({name for _, name in changed if name})
-        moved = any(kind in {EXPERIMENT, LAYER, ROLLOUT} for kind, _ in changed)
-        traffic = self._traffic() if moved else known.traffic
-        safety = self._rules() if any(kind == SAFETY for kind, _ in changed) else known.safety
-        if not names:
-            return Snapshot(revision, known.models, traffic, safety=safety)
+        with self._database.view():
+            changed = self._changed(known.revision, revision)
+            names = sorted({name for _, name in changed if name})
+            moved = any(kind in {EXPERIMENT, LAYER, ROLLOUT} for kind, _ in changed)
+            traffic = self._traffic() if moved else known.traffic
+            safety = self._rules() if any(kind == SAFETY for kind, _ in changed) else known.safety
+            models = self._models(known, names) if names else known.models
+        return Snapshot(revision, models, traffic, safety=safety)
+
+    def _models(self, known: Snapshot, names: list[str]) -> dict[str, Route]:
         notes = self._notes(names)
         routes = dict(known.models)
         for name in names:
@@ -222,7 +226,7 @@ class SnapshotSource:
                 routes.pop(name, None)
             else:
                 routes[name] = self._route(model, notes.get(name, _Notes()))
-        return Snapshot(revision, routes, traffic, safety=safety)
+        return routes
 
     def _rules(self) -> Rules:
         with self._database.read() as connection:
