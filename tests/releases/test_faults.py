@@ -1,13 +1,16 @@
 """What the simulation has found: who decides by what is no longer true changes nothing, and nothing is left behind."""
 
+import threading
+
 import pytest
 
+from crossfade.releases.checks.questions import Questions
 from crossfade.releases.checks.spec import ErrorRateCheck, ThresholdCheck, WebhookCheck
 from crossfade.releases.plan import RolloutPlan, Step, preset
 from crossfade.releases.rollout import RolloutStatus
 from crossfade.traffic.health import Counts
 from tests.releases.life import PLAN, answered
-from tests.traffic.support import FAST, move
+from tests.traffic.support import FAST, eventually, move
 
 AT_ONCE = RolloutPlan((Step(0.5), Step(1.0)))
 
@@ -139,28 +142,34 @@ def test_what_has_been_paused_while_it_was_loaded_is_waited_for_anew(stage):
     assert stage.second().status is RolloutStatus.ABORTED
 
 
-class Slow:
-    """Services that take seconds to answer."""
+class Hanging:
+    """Services that do not answer for as long as a test wants."""
 
-    def __init__(self, clock):
-        self.clock, self.asked = clock, []
+    def __init__(self):
+        self.asked, self.answering = [], threading.Event()
 
     def ask(self, url, event):
         self.asked.append(url)
-        self.clock.advance(6)
+        self.answering.wait(30)
         return {"result": "pass", "reason": "fine"}
 
 
 def test_services_that_hang_do_not_cost_the_lease(stage):
-    slow = Slow(stage.clock)
-    first, second = stage.new_controller(webhooks=slow), stage.new_controller(webhooks=slow)
+    services = Hanging()
+    first, second = (stage.new_controller(webhooks=services, questions=Questions(0.01)) for _ in range(2))
     checks = tuple(WebhookCheck(name, f"https://{name}.example.org") for name in ("one", "two", "three"))
     stage.begin(RolloutPlan((Step(0.5), Step(1.0, checks=())), checks=checks))
-    for _ in range(10):
-        stage.follow()
-        first.turn()
-        stage.follow()
-        second.turn()
-    assert stage.store.find("m").status is RolloutStatus.COMPLETED
-    assert sorted(slow.asked) == sorted(check.url for check in checks)
+
+    def turn(seconds=0):
+        stage.clock.advance(seconds)
+        for controller in (first, second):
+            stage.follow()
+            controller.turn()
+        return stage.store.find("m").status
+
+    for _ in range(20):
+        assert turn(1) in {RolloutStatus.PREPARING, RolloutStatus.PROGRESSING}
+    services.answering.set()
+    eventually(lambda: turn() is RolloutStatus.COMPLETED)
+    assert sorted(services.asked) == sorted(check.url for check in checks)
     assert second._lease.epoch == 0
