@@ -52,7 +52,7 @@ class Traffic:
         self._thread.join()
 
     async def _run(self) -> None:
-        # not httpx: what it takes for 500 requests a second is more than a processor
+        # what httpx does on top of it would take more of the processors that the servers need
         async with httpcore.AsyncConnectionPool(max_connections=None, max_keepalive_connections=32) as self._pool:
             await self.loop.run()
 

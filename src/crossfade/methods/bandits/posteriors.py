@@ -13,12 +13,14 @@ from crossfade.methods.stats.distributions import Array, beta_cdf, log_beta, log
 _INNER = np.array([0.0, 1.0, 2.0, 3.0, 5.0, 8.0])
 _TAILS = np.array([12.0, 20.0, 35.0])
 """In the logit a small count leaves an exponential tail, which is over by then."""
+_EDGE = np.array([-2.0, 2.0])
+"""Around the logit at which a beta density begins to fall like exp(-exp), when its other parameter is small."""
 _LEFT_OUT = 1e-9
 """Probability of the tails of Student's t that are left out."""
 
 
 def best_of_betas(successes: Array, failures: Array) -> Array:
-    """Return the probability that each of several beta-distributed rates is the largest; right to about 1e-8.
+    """Return the probability that each of several beta-distributed rates is the largest; right to about 1e-9.
 
     In the logit of the rate, where every beta density is smooth, however small its parameters.
 
@@ -37,7 +39,9 @@ def best_of_betas(successes: Array, failures: Array) -> Array:
     center = digamma(successes) - digamma(failures)
     spread = np.sqrt(trigamma(1, successes) + trigamma(1, failures))
     steps = np.concatenate([_INNER, _TAILS])
-    breaks = np.unique(center[:, None] + spread[:, None] * np.concatenate([-steps, steps]))
+    around = center[:, None] + spread[:, None] * np.concatenate([-steps, steps])
+    edges = np.concatenate([np.log(successes)[:, None] + _EDGE, -np.log(failures)[:, None] - _EDGE], axis=1)
+    breaks = np.unique(np.concatenate([around, edges], axis=1))
     logit, weights = quadrature(breaks)
     log_rate, log_rest = -np.logaddexp(0.0, -logit), -np.logaddexp(0.0, logit)
     a, b = successes[:, None], failures[:, None]
