@@ -26,6 +26,7 @@ from crossfade.registry.flavors.answers import (
     tidy,
 )
 from crossfade.registry.flavors.columns import forget_columns
+from crossfade.registry.flavors.linear import compile_linear
 from crossfade.registry.flavors.port import Runnable, Trust, TrustPolicy
 from crossfade.registry.flavors.skops import TRUSTED_TYPES, canonical
 from crossfade.registry.flavors.trees import check_trees
@@ -149,10 +150,14 @@ class FittedEstimator(Estimator):
         self._head: Any = estimator[:-1] if several else None
         self._last: Any = estimator[-1] if several else estimator
         self._shared = _shared_methods(self._last) if own else {}
+        with self._trusting():
+            self._compiled = compile_linear(estimator) if own and self.matrix else None
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
         """Predict; for labels and probabilities together, rows are transformed once, and scored once."""
         rows = self._rows(inputs)
+        if self._compiled is not None and self._compiled.takes(rows):
+            return self._compiled.predict(rows, wanted)
         with self._trusting():
             if not (LABELS in wanted and PROBABILITIES in wanted):
                 return super().predict(rows, wanted)
