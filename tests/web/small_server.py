@@ -196,11 +196,12 @@ def small_app(
 
 
 def serve(port: int, settings: HttpSettings) -> None:
+    app = small_app(settings)
     config = uvicorn.Config(
-        small_app(settings),
+        app,
         host="127.0.0.1",
         port=port,
-        http=guarded_protocol(settings),
+        http=guarded_protocol(settings, app),
         ws="none",
         lifespan="off",
         access_log=False,

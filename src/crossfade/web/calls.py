@@ -18,7 +18,7 @@ from crossfade.serving.waiting import Priority
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
 from crossfade.web.compression import pack_body, unpack_body
-from crossfade.web.guard import read_body
+from crossfade.web.guard import check_size, read_body
 from crossfade.web.paths import Route
 
 Header = tuple[bytes, bytes]
@@ -37,13 +37,14 @@ class Call(msgspec.Struct, gc=False):
     """One request on its way through the data plane.
 
     Attributes:
+        body: The whole of it, or where it comes from.
         body_bytes: How many bytes of its body the budget holds, which whoever made the call releases.
     """
 
     route: Route
     headers: dict[bytes, bytes]
     query: bytes
-    receive: Receive
+    body: bytes | Receive
     client: tuple[str, int] | None = None
     body_bytes: int = 0
 
@@ -85,9 +86,13 @@ class BodyReader:
             ClientGoneError: There is nobody to answer.
         """
         headers = call.headers
-        length, encoding = headers.get(b"content-length"), headers.get(b"content-encoding")
-        body = await read_body(call.receive, length, self._limit, self._seconds, self._bodies)
+        if isinstance(call.body, bytes):
+            body = check_size(call.body, self._limit)
+        else:
+            length = headers.get(b"content-length")
+            body = await read_body(call.body, length, self._limit, self._seconds, self._bodies)
         call.body_bytes = len(body)
+        encoding = headers.get(b"content-encoding")
         if encoding is None:
             return body
         return self._replace(call, unpack_body(body, encoding, self._limit))

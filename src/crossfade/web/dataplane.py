@@ -1,8 +1,8 @@
-"""The data plane: predictions, health and metrics as one bare ASGI application in front of the control plane.
+"""The data plane: predictions, health and metrics, in front of the control plane.
 
-A prediction passes no framework, no middleware, no task of its own and no log line. Errors of the Open Inference
-Protocol are `{"error": "..."}`, those of MLflow's routes `{"error_code", "message"}`, those of OpenFeature's
-`{"errorCode", "errorDetails"}`, all others are problem documents (RFC 9457).
+A prediction passes no framework, no middleware and no log line, a small one not even ASGI; see `web.exchange`. Errors
+of the Open Inference Protocol are `{"error": "..."}`, those of MLflow's routes `{"error_code", "message"}`, those of
+OpenFeature's `{"errorCode", "errorDetails"}`, all others are problem documents (RFC 9457).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
 from crossfade.web.callers import CallerCheck
 from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header
+from crossfade.web.exchange import Request, Response
 from crossfade.web.flags import Flags
 from crossfade.web.guard import ClientGoneError
 from crossfade.web.inference import Inference
 from crossfade.web.invocations import Invocations
 from crossfade.web.paths import Family, Route, family_of, find_route
 from crossfade.web.problems import SEE_ROUTES, Problem, plain_problem, problem_for
-from crossfade.web.protocol import respond
 from crossfade.web.repository import Repository
 
 _MAX_KNOWN_PATHS = 1024
@@ -80,23 +80,32 @@ class DataPlane:
         self._known: dict[str, tuple[Route, Action]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self._control(scope, receive, send)
-            return
+        """Answer one request, or hand it on."""
         raw_path = scope.get("raw_path")
-        path = scope["path"] if raw_path is None else raw_path.decode("latin-1")
-        known = self._known.get(path)
-        family = family_of(path) if known is None else known[0].family
-        if family is None:
+        path = "" if scope["type"] != "http" else scope["path"] if raw_path is None else raw_path.decode("latin-1")
+        if not self.owns(path):
             await self._control(scope, receive, send)
             return
+        client = scope.get("client")
+        request = Request(scope["method"], path, scope["query_string"], dict(scope["headers"]), receive, client)
+        response = await self.answer(request)
+        if response is not None:
+            await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+            await send({"type": "http.response.body", "body": response.body})
+
+    def owns(self, path: str) -> bool:
+        """Tell whether an undecoded path belongs to this plane."""
+        return path in self._known or family_of(path) is not None
+
+    async def answer(self, request: Request) -> Response | None:
+        """Answer a request to a path that this plane owns; None when there is nobody to answer."""
+        path, headers, method = request.path, request.headers, request.method
+        known = self._known.get(path)
         try:
             route, action = known or self._find(path)
-            headers, method = dict(scope["headers"]), scope["method"]
             self._callers.check(method, headers)
             if method == route.method or (method == "HEAD" and route.method == "GET"):
-                call = Call(route, headers, scope["query_string"], receive, scope.get("client"))
+                call = Call(route, headers, request.query, request.body, request.client)
                 try:
                     answer = await action(call)
                 finally:
@@ -104,14 +113,14 @@ class DataPlane:
             else:
                 answer = _method_not_allowed(route, method)
         except ClientGoneError:
-            return
+            return None
         except Exception as error:  # noqa: BLE001 - the last resort of the process: a bug is logged and answered
             problem = problem_for(error, _new_instance(), path)
-            answer = _refusal(problem, "plain" if _wants_problems(scope) else family)
-        sent_headers = [*answer.headers, _NOSNIFF, (b"content-length", b"%d" % len(answer.body))]
+            answer = _refusal(problem, "plain" if _wants_problems(headers) else family_of(path) or "plain")
+        sent = [*answer.headers, _NOSNIFF, (b"content-length", b"%d" % len(answer.body))]
         if self._predictions.guarded:
-            self._tell_emergency(path, sent_headers)
-        await respond(scope, send, answer.status, sent_headers, answer.body)
+            self._tell_emergency(path, sent)
+        return Response(answer.status, sent, answer.body)
 
     def _tell_emergency(self, path: str, headers: list[Header]) -> None:
         """Say which emergencies an answer is in: of everything, and of the model that the path names."""
@@ -130,9 +139,9 @@ class DataPlane:
         return known
 
 
-def _wants_problems(scope: Scope) -> bool:
+def _wants_problems(headers: dict[bytes, bytes]) -> bool:
     """Tell whether the client asks for problem documents even on the protocol's paths, as Crossfade's own does."""
-    return (b"accept", _PROBLEM[1]) in scope["headers"]
+    return headers.get(b"accept") == _PROBLEM[1]
 
 
 def _refusal(problem: Problem, family: Family, *headers: Header) -> Answer:

@@ -33,6 +33,17 @@ def parse_length(header: bytes) -> int:
     return int(header)
 
 
+def check_size(body: bytes, limit: int) -> bytes:
+    """Return a small body that has arrived already.
+
+    Raises:
+        BodyTooLargeError: It is longer than `limit`.
+    """
+    if len(body) > limit:
+        raise BodyTooLargeError(limit_bytes=limit)
+    return body
+
+
 async def read_body(
     receive: Receive, content_length: bytes | None, limit: int, seconds: float, budget: BodyBudget
 ) -> bytes:

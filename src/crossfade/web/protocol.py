@@ -1,78 +1,41 @@
-"""uvicorn's HTTP protocol with the time and size limits that it lacks.
+"""uvicorn's HTTP protocol with the time and size limits that it lacks, and a short way for small requests.
 
 A stock uvicorn keeps a connection that sends nothing, or half a request head, open for ever, reads a head of any size,
 and parses any number of pipelined requests. The limits here cost nothing while requests arrive whole: a timer is only
-armed when a piece of data leaves a head unfinished.
+armed when a piece of data leaves a request unfinished.
+
+A small request to a path of the data plane is kept until it is whole, and answered by an `Exchange`. It goes through
+ASGI, like all others, when it does not come soon.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import orjson
-from starlette.types import Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from crossfade.settings import HttpSettings
-
-Headers = list[tuple[bytes, bytes]]
+from crossfade.web.budget import SMALL_BODY_BYTES
+from crossfade.web.exchange import Exchange, Plane, Request
 
 MAX_PIPELINED = 64
 """Requests that may wait on one connection while an earlier one is answered."""
-_CYCLE = "crossfade.cycle"
-_ONE_WRITE_BYTES = 64 * 2**10
+_SOON_SECONDS = 0.05
+"""A body that does not come with its head comes in the next packet, from most clients."""
 _HEAD_TOO_LARGE = (431, "the request head is too large")
 
 
-async def respond(scope: Scope, send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """Send a whole answer.
-
-    Behind `guarded_protocol` a small answer leaves in one write: half the system calls of the two ASGI messages, and
-    no second look at headers that are our own. Elsewhere it is the two messages.
+def guarded_protocol(settings: HttpSettings, plane: Plane | None = None) -> type[asyncio.Protocol]:
+    """Return the protocol class for `uvicorn.Config(http=...)` with these limits.
 
     Args:
-        scope: Of the request.
-        send: Of the request.
-        status: HTTP status.
-        headers: Names in lower case, values from this program only, the content length included.
-        body: Of the answer.
-    """
-    # taken out: a scope that leads to itself would wait for the garbage collector, with all that belongs to the request
-    cycle: RequestResponseCycle | None = scope.pop(_CYCLE, None)
-    if cycle is None or cycle.access_log or cycle.flow.write_paused or len(body) > _ONE_WRITE_BYTES:
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-    elif not cycle.disconnected:
-        _write_whole(cycle, status, headers, body)
-
-
-def _write_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
-    parts = [STATUS_LINE[status]]
-    for name, value in (*cycle.default_headers, *headers):
-        if name == b"connection":  # sent by a server that drains
-            cycle.keep_alive = False
-        else:
-            parts += (name, b": ", value, b"\r\n")
-    if not cycle.keep_alive:
-        parts.append(b"connection: close\r\n")
-    parts.append(b"\r\n")
-    if cycle.scope["method"] != "HEAD":
-        parts.append(body)
-    cycle.waiting_for_100_continue = False
-    cycle.response_started = cycle.response_complete = True
-    cycle.message_event.set()
-    cycle.transport.write(b"".join(parts))
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-
-
-def guarded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
-    """Return the protocol class for `uvicorn.Config(http=...)` with these limits.
+        settings: The limits.
+        plane: What answers small requests without ASGI.
 
     Example:
         >>> guarded_protocol(HttpSettings(header_timeout_seconds=2)).header_seconds
@@ -83,8 +46,22 @@ def guarded_protocol(settings: HttpSettings) -> type[asyncio.Protocol]:
         header_seconds = settings.header_timeout_seconds
         max_header_bytes = settings.max_header_bytes
         stall_seconds = settings.body_timeout_seconds
+        data_plane = plane
 
     return GuardedProtocol
+
+
+class _Small:
+    """A small request that is not whole yet."""
+
+    __slots__ = ("body", "headers", "path", "plane", "query")
+
+    def __init__(self, plane: Plane, path: str, query: bytes, headers: dict[bytes, bytes]) -> None:
+        self.plane = plane
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = b""
 
 
 class _GuardedProtocol(HttpToolsProtocol):
@@ -97,6 +74,7 @@ class _GuardedProtocol(HttpToolsProtocol):
     header_seconds: float
     max_header_bytes: int
     stall_seconds: float
+    data_plane: Plane | None
 
     def __init__(
         self,
@@ -110,6 +88,8 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._chunk_bytes = 0
         self._refusal = (400, "this is not HTTP")
+        self._small: _Small | None = None
+        self._exchange: Exchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
 
@@ -128,13 +108,18 @@ class _GuardedProtocol(HttpToolsProtocol):
             if self._head_bytes > self.max_header_bytes:
                 self._refuse(*_HEAD_TOO_LARGE)
                 return
+        elif self._small is not None:
+            self._arm(self._body_is_late, _SOON_SECONDS)
+            return
         elif self._arriving == "body" or self._answering():
             return
         self._arm(self._head_is_late)
 
     def on_message_begin(self) -> None:
-        """A head begins."""
-        super().on_message_begin()
+        """A head begins. Its ASGI scope is made when it is known to need one."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._arriving = "head"
 
     def on_headers_complete(self) -> None:
@@ -150,14 +135,30 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError("too many pipelined requests")
-        super().on_headers_complete()
-        cast("dict[str, Any]", self.scope)[_CYCLE] = self.cycle
+        self._small = self._small_request()
+        if self._small is None:
+            self._begin_asgi()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        if self._small is None:
+            super().on_body(body)
+        else:
+            self._small.body += body
 
     def on_message_complete(self) -> None:
         """A request has arrived whole."""
-        super().on_message_complete()
         self._arriving = "nothing"
         self._disarm()
+        small, self._small = self._small, None
+        if small is None:
+            super().on_message_complete()
+            return
+        request = Request(
+            self.parser.get_method().decode("ascii"), small.path, small.query, small.headers, small.body, self.client
+        )
+        self.cycle = self._exchange = exchange = self._exchange or Exchange(self, small.plane)  # type: ignore[assignment]
+        exchange.begin(request, keep_alive=self.parser.should_keep_alive())
 
     def on_response_complete(self) -> None:
         """An answer is sent; if its request is still arriving, drain that for a while."""
@@ -177,6 +178,12 @@ class _GuardedProtocol(HttpToolsProtocol):
             self._stall_timer.cancel()
             self._stall_timer = None
 
+    def shutdown(self) -> None:
+        """Close the connection after the request that is under way."""
+        if self._small is not None:
+            self._body_is_late()
+        super().shutdown()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers."""
         super().connection_lost(exc)
@@ -187,6 +194,37 @@ class _GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's sentence says less than ours
         """Answer what could not be parsed."""
         self._refuse(*self._refusal)
+
+    def _small_request(self) -> _Small | None:
+        """Return what to keep of a request until it is whole; None when it has to go through ASGI."""
+        plane, parser = self.data_plane, self.parser
+        if plane is None or self._answering() or self.expect_100_continue or parser.get_http_version() != "1.1":
+            return None
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            return None
+        headers = dict(self.headers)
+        if b"transfer-encoding" in headers or parser.should_upgrade():
+            return None
+        if int(headers.get(b"content-length", b"0")) > SMALL_BODY_BYTES:
+            return None
+        path, _, query = self.url.partition(b"?")
+        name = path.decode("latin-1")
+        return _Small(plane, name, query, headers) if b"#" not in self.url and plane.owns(name) else None
+
+    def _begin_asgi(self) -> None:
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # makes the scope
+        self.url, self.expect_100_continue = url, expected
+        self.headers += headers
+        super().on_headers_complete()
+
+    def _body_is_late(self) -> None:
+        """Let a small request whose body did not come soon go through ASGI, where the limits of bodies are."""
+        small, self._small = self._small, None
+        self._disarm()
+        if small is not None:
+            self._begin_asgi()
+            super().on_body(small.body)
 
     def _size_of_head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -201,9 +239,9 @@ class _GuardedProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    def _arm(self, action: Callable[[], None]) -> None:
+    def _arm(self, action: Callable[[], None], seconds: float | None = None) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.header_seconds, action)
+            self._timer = self.loop.call_later(seconds or self.header_seconds, action)
 
     def _disarm(self) -> None:
         if self._timer is not None:

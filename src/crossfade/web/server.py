@@ -30,6 +30,7 @@ from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings, ServingSettings, Settings
 from crossfade.web.app import create_app
 from crossfade.web.budget import BodyBudget
+from crossfade.web.dataplane import DataPlane
 from crossfade.web.logs import configure_logs, get_logger
 from crossfade.web.protocol import guarded_protocol
 
@@ -120,10 +121,11 @@ def serve(
             runtime.share_measurements(place.folder, str(place.number))
         bodies = BodyBudget(settings.http)
         remote = _open_grpc(runtime.predictions, settings, bodies)
+        app = create_app(platform, bodies)
         config = uvicorn.Config(
-            create_app(platform, bodies),
+            app,
             loop="uvloop",
-            http=guarded_protocol(settings.http),
+            http=guarded_protocol(settings.http, app if isinstance(app, DataPlane) else None),
             ws="none",
             lifespan="off",
             interface="asgi3",
