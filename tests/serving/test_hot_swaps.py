@@ -125,11 +125,11 @@ async def test_two_hundred_swaps_twenty_of_them_broken(inline):
     load.ending = True
     await running
     await asyncio.to_thread(routes.loader.close)
-    assert load.failed == []
-    assert load.mixed == []
+    assert load.seen.failed == []
+    assert load.seen.mixed == []
     assert failed == 15, "corrupt bytes, wrong golden answers and crashes; slow is slow, not broken"
     assert fallbacks
-    assert len(load.versions) > 50
+    assert len(load.seen.versions) > 50
     assert all(slot.leases == 0 for slot in routes.slots.all().values())
 
 
@@ -161,6 +161,6 @@ async def test_swaps_through_the_switch_with_two_processes(registry, start, open
     await asyncio.to_thread(switch.rollback, MODEL)
     load.ending = True
     await running
-    assert (load.failed, load.mixed, fallbacks) == ([], [], [])
+    assert (load.seen.failed, load.seen.mixed, fallbacks) == ([], [], [])
     assert refused == 3
-    assert not {"1.0.4", "1.0.8", "1.0.12"} & set(load.versions)
+    assert not {"1.0.4", "1.0.8", "1.0.12"} & set(load.seen.versions)

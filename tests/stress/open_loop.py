@@ -23,6 +23,20 @@ def answer_of(version: str, row: float) -> float:
 
 
 @dataclass
+class Seen:
+    """What came back: answers by version, what failed, and answers that were not those of their version and rows."""
+
+    versions: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        """How many were asked."""
+        return self.versions.total() + len(self.failed)
+
+
+@dataclass
 class OpenLoop:
     """Sends `rate` requests a second, `burst` at a time, until `ending` is set."""
 
@@ -30,9 +44,7 @@ class OpenLoop:
     rate: float
     burst: int = 4
     ending: bool = False
-    versions: Counter[str] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
-    mixed: list[str] = field(default_factory=list)
+    seen: Seen = field(default_factory=Seen)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -48,8 +60,8 @@ class OpenLoop:
         try:
             version, answers = await self.ask(rows)
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not happen
-            self.failed.append(repr(error))
+            self.seen.failed.append(repr(error))
             return
-        self.versions[version] += 1
+        self.seen.versions[version] += 1
         if [round(answer) for answer in answers] != [answer_of(version, row) for row in rows]:
-            self.mixed.append(f"{version} answered {answers} to {rows}")
+            self.seen.mixed.append(f"{version} answered {answers} to {rows}")

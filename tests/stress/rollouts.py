@@ -14,8 +14,9 @@ from crossfade.releases.checks.spec import ErrorRateCheck, ThresholdCheck
 from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import Rollout, RolloutStatus
-from tests.stress.open_loop import OpenLoop
-from tests.stress.swaps import Traffic, register
+from tests.stress.open_loop import Seen
+from tests.stress.swaps import register
+from tests.stress.traffic import Traffic
 
 ERRORS = ErrorRateCheck("errors")
 STEPS = (
@@ -115,9 +116,9 @@ class Outcome:
     versions: int = 0
     seconds: float = 0.0
 
-    def judge(self, traffic: OpenLoop) -> None:
+    def judge(self, traffic: Seen) -> None:
         """Note everything that must not happen."""
-        self.requests = traffic.versions.total() + len(traffic.failed)
+        self.requests = traffic.requests
         self.versions = len(traffic.versions)
         self.violations += [f"failed: {failure}" for failure in traffic.failed]
         self.violations += [f"mixed: {mixture}" for mixture in traffic.mixed]

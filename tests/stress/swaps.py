@@ -5,13 +5,10 @@ Every answer tells by which version it was given, and for which row; see `open_l
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpcore
 import httpx
 import msgspec
 import numpy as np
@@ -23,46 +20,15 @@ from crossfade.platform import Platform
 from crossfade.registry import registration
 from crossfade.registry.packaging import Draft, pack
 from crossfade.settings import RegistrySettings
-from tests.stress.open_loop import OpenLoop, answer_of
+from tests.stress.open_loop import Seen, answer_of
 from tests.stress.slow import SLOW_SECONDS, Crashing, Slow
+from tests.stress.traffic import Traffic
 
 BREAKAGES = ("corrupt", "golden", "crash", "slow")
 """Slow is slow, not broken: it has to be promoted."""
-_HEADERS = {"content-type": "application/json"}
-_PATIENCE = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), 20.0)}
 EXAMPLE = np.arange(6.0).reshape(3, 2)
 _LAST_SECONDS = 2.0
 """Traffic after the last swap: so long the last version forms batches that can be counted."""
-
-
-class Traffic:
-    """An open loop of HTTP requests, on a thread of its own."""
-
-    def __init__(self, url: str, rate: float) -> None:
-        self.loop = OpenLoop(self._ask, rate)
-        self._url = url
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-
-    def __enter__(self) -> OpenLoop:
-        self._thread.start()
-        return self.loop
-
-    def __exit__(self, *_: object) -> None:
-        self.loop.ending = True
-        self._thread.join()
-
-    async def _run(self) -> None:
-        # what httpx does on top of it would take more of the processors that the servers need
-        async with httpcore.AsyncConnectionPool(max_connections=None, max_keepalive_connections=32) as self._pool:
-            await self.loop.run()
-
-    async def _ask(self, rows: list[float]) -> tuple[str, list[float]]:
-        data = [[row, row + 1.0] for row in rows]
-        tensor = {"name": "x", "shape": [len(rows), 2], "datatype": "FP64", "data": data}
-        body = msgspec.json.encode({"inputs": [tensor]})
-        found = await self._pool.request("POST", self._url, headers=_HEADERS, content=body, extensions=_PATIENCE)
-        document = msgspec.json.decode(found.content)
-        return document["model_version"], document["outputs"][0]["data"]
 
 
 def register(platform: Platform, number: int, breakage: str = "") -> str:
@@ -119,9 +85,9 @@ class Outcome:
     versions: int = 0
     requests_per_call: float = 0.0
 
-    def judge(self, traffic: OpenLoop, broken: set[str]) -> None:
+    def judge(self, traffic: Seen, broken: set[str]) -> None:
         """Note everything that must not happen."""
-        self.requests = traffic.versions.total() + len(traffic.failed)
+        self.requests = traffic.requests
         self.versions = len(traffic.versions)
         self.violations += [f"failed: {failure}" for failure in traffic.failed]
         self.violations += [f"mixed: {mixture}" for mixture in traffic.mixed]

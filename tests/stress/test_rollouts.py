@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from crossfade.releases.rollout import RolloutStatus
-from tests.stress.open_loop import OpenLoop
+from tests.stress.open_loop import Seen
 from tests.stress.rollouts import WAYS, Outcome
 
 
@@ -24,7 +24,7 @@ def test_plans_of_the_campaign_can_be():
 
 
 def test_it_notices_what_happened_to_requests():
-    traffic = OpenLoop(None, rate=1)
+    traffic = Seen()
     traffic.versions.update({"1.0.0": 5, "1.0.1": 1})
     traffic.failed.append("ConnectError")
     traffic.mixed.append("1.0.0 answered [1.0]")

@@ -4,7 +4,7 @@ import pytest
 
 import crossfade
 from benchmarks.harness import free_port, server
-from tests.stress.open_loop import OpenLoop
+from tests.stress.open_loop import Seen
 from tests.stress.swaps import Outcome, campaign, register, settings
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def test_no_request_fails_no_batch_is_mixed_and_nothing_broken_answers(tmp_path)
 
 
 def test_the_campaign_notices_every_broken_promise():
-    traffic = OpenLoop(None, rate=1)
+    traffic = Seen()
     traffic.versions.update({"1.0.0": 5, "1.0.2": 1})
     traffic.failed.append("ConnectError")
     traffic.mixed.append("1.0.0 answered [1.0]")
