@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossfade.ledger.metrics import Measures, MetricSpec
 from crossfade.releases.checks.error_rate import gather
 from crossfade.releases.checks.units import units_of
 from crossfade.releases.rollout import CANDIDATE, STABLE, Rollout, first_route, next_route
@@ -13,6 +14,7 @@ from crossfade.traffic.health import HealthReport
 from tests.releases.life import answered
 from tests.releases.test_policy import rollout as under_way
 
+NOTHING = Measures("r", STABLE, ())
 LATER = 2**52
 """After everything that was reported before."""
 
@@ -34,15 +36,23 @@ def test_people_are_not_shown_the_inner_state_of_tests(stage):
 
 
 def test_at_first_everybody_gets_the_old_version(stage):
-    route = first_route(stage.begin(), scored=False)
+    route = first_route(stage.begin(), NOTHING)
     assert {variant.name: variant.weight for variant in route.allocation.spec.variants} == {STABLE: 1, CANDIDATE: 0}
     assert (route.model, route.versions) == ("m", {STABLE: "1.0.0", CANDIDATE: "1.0.1"})
     assert route.shadows == ()
 
 
+def test_requests_are_written_down_only_where_something_reads_that(stage):
+    measured = Measures("r", STABLE, (MetricSpec("late"),))
+    model = stage.begin()
+    config = msgspec.structs.replace(model, kind="config")
+    recorded = [first_route(of, what).recorded for of in (model, config) for what in (NOTHING, measured)]
+    assert recorded == [False, True, True, True]
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6).map(sorted))
 def test_slots_move_one_way_while_the_weight_grows(weights):
-    route, before = first_route(under_way(), scored=False), set()
+    route, before = first_route(under_way(), NOTHING), set()
     for weight in weights:
         route = next_route(route, weight)
         table = route.allocation.owners.table()
@@ -54,7 +64,7 @@ def test_slots_move_one_way_while_the_weight_grows(weights):
 
 @pytest.mark.parametrize(("shadow", "processes"), [(True, ()), (False, ("a",))])
 def test_shadows_and_processes_last_for_one_step(stage, shadow, processes):
-    route = next_route(first_route(stage.begin(), scored=False), 0.0, shadow=shadow, processes=processes)
+    route = next_route(first_route(stage.begin(), NOTHING), 0.0, shadow=shadow, processes=processes)
     assert (bool(route.shadows), route.processes) == (shadow, processes)
     after = next_route(route, 0.5)
     assert (after.shadows, after.processes) == ((), ())

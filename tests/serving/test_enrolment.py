@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from crossfade.errors import (
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.serving import enrolment
 from crossfade.serving.capture_files import find_files, read_file
-from crossfade.serving.enrolment import score_of, scored_outputs
+from crossfade.serving.enrolment import Enroller, score_of, scored_outputs
 from crossfade.serving.holding import DEFAULT_TERMS, Terms
 from crossfade.settings import CacheSettings, CaptureRules, CaptureSettings
 from crossfade.traffic.allocation.specs import LayerSpec
@@ -286,6 +287,27 @@ def captured(home):
     return sum(len(inputs["x"]) for path in find_files(home / "captures") for inputs, _ in read_file(path)[1])
 
 
+@pytest.fixture
+def unread(monkeypatch):
+    """Nobody reads what is written down of any experiment."""
+    enrol = Enroller.enrol
+
+    def enrol_unread(enroller, assignment, asker):
+        route = msgspec.structs.replace(assignment.route, recorded=False)
+        return enrol(enroller, msgspec.structs.replace(assignment, route=route), asker)
+
+    monkeypatch.setattr(Enroller, "enrol", enrol_unread)
+
+
+@pytest.mark.usefixtures("unread")
+async def test_what_nobody_reads_is_not_written_down(trial):
+    trial = trial(plan())
+    prediction = await trial.ask("u")
+    assert (prediction.decision.experiment, prediction.decision_id) == ("late", "")
+    assert trial.exposures == []
+    assert trial.enroller.exposures == {}
+
+
 # --- shadows ---
 
 SHADOWED = {"weights": {"old": 1.0, "new": 0.0}, "shadows": ("new",)}
@@ -307,6 +329,15 @@ async def test_a_shadow_answers_and_nobody_sees_it(trial):
     assert shadow.latency_seconds > 0
     assert trial.shadows == {"answered": 1}
     assert trial.runtime.slots.find("m", "1.0.1").leases == 0
+
+
+@pytest.mark.usefixtures("unread")
+async def test_a_shadow_answers_also_where_nothing_is_written_down(trial):
+    trial = trial(plan(**SHADOWED))
+    prediction = await trial.ask("u")
+    await soon(lambda: trial.shadows == {"answered": 1})
+    assert prediction.decision_id == ""
+    assert trial.exposures == []
 
 
 async def test_nobody_waits_for_a_shadow(trial, openings):

@@ -20,6 +20,8 @@ from crossfade.traffic.routing import ExperimentRoute
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
+    from crossfade.ledger.metrics import Measures
+
 STABLE, CANDIDATE = "stable", "candidate"
 """The two variants of every rollout."""
 PERSON, APPROVAL = "person", "approval"
@@ -251,15 +253,20 @@ def rollout_of(row: Row) -> Rollout:  # type: ignore[type-arg]
     )
 
 
-def first_route(rollout: Rollout, *, scored: bool) -> ExperimentRoute:
-    """Return what serving has to know at the beginning: everybody gets the old version."""
+def first_route(rollout: Rollout, declared: Measures) -> ExperimentRoute:
+    """Return what serving has to know at the beginning: everybody gets the old version.
+
+    Requests to a model are reported by every process. They leave exposures only where a check measures something else;
+    of a config nothing else tells who has read it.
+    """
     variants = (VariantSpec(STABLE, 1.0, rollout.stable), VariantSpec(CANDIDATE, 0.0, rollout.candidate))
     return ExperimentRoute(
         Allocation.create(AllocationSpec(rollout.name, variants)),
         model=rollout.subject if rollout.kind == "model" else "",
         versions={STABLE: rollout.stable, CANDIDATE: rollout.candidate},
         champion=rollout.stable,
-        scored=scored,
+        scored=declared.scored,
+        recorded=rollout.kind != "model" or bool(declared.metrics),
     )
 
 

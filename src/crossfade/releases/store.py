@@ -421,7 +421,7 @@ class RolloutStore:
     def _insert(self, connection: Connection, rollout: Rollout, revision: int, subject: Subject) -> None:
         declared = measures(rollout.name, rollout.plan)
         declare(connection, declared)
-        route = first_route(rollout, scored=declared.scored)
+        route = first_route(rollout, declared)
         state = msgspec.structs.replace(rollout.state, revision=revision)
         connection.execute(
             insert(rollouts).values(

@@ -66,9 +66,9 @@ class Enroller:
         self._under_way: set[asyncio.Task[None]] = set()
 
     def enrol(self, assignment: Assignment, asker: Asker) -> Enrolment | None:
-        """Return what becomes the exposure of a request; None when it does not take part."""
+        """Return what becomes the exposure of a request; None when there will be none, and no copy of it either."""
         route, decision = assignment.route, assignment.decision
-        if route is None or not decision.enrolled:
+        if route is None or not decision.enrolled or not (route.recorded or route.shadows):
             return None
         return Enrolment(self, route, decision, asker)
 
@@ -91,13 +91,12 @@ class Enroller:
 
     def record(self, exposure: Exposure, slot: Slot, tensors: Tensors | None, route: ExperimentRoute) -> None:
         """Keep an exposure, after its shadows have answered, where there are any."""
-        self.exposures[exposure.experiment, exposure.variant] += 1
         variants = [name for name in route.shadows if name != exposure.variant] if route.shadows else ()
         if not variants or tensors is None:
-            self._record(exposure)
+            self._keep(exposure, route)
         elif len(self._under_way) >= MAX_SHADOWS:
             self.shadows["shed"] += len(variants)
-            self._record(exposure)
+            self._keep(exposure, route)
         else:
             work = self._shadow(exposure, slot, tensors, route, variants)
             task = asyncio.create_task(work, context=Context())  # the trace of the request ends with its answer
@@ -113,7 +112,12 @@ class Enroller:
     ) -> None:
         answers = [await self._ask(slot.name, name, route.versions[name], tensors) for name in variants]
         found = tuple(answer for answer in answers if answer is not None)
-        self._record(msgspec.structs.replace(exposure, shadows=found))
+        self._keep(msgspec.structs.replace(exposure, shadows=found), route)
+
+    def _keep(self, exposure: Exposure, route: ExperimentRoute) -> None:
+        if route.recorded:
+            self.exposures[exposure.experiment, exposure.variant] += 1
+            self._record(exposure)
 
     async def _ask(self, model: str, variant: str, version: str, tensors: Tensors) -> ShadowAnswer | None:
         slot = self._slots.take(model, version)
@@ -148,14 +152,14 @@ class Enrolment:
     """One request that takes part.
 
     Attributes:
-        id: Of the decision: what outcomes name.
+        id: Of the decision: what outcomes name. Empty where nothing is recorded.
         scored: Whether the score of the answer is wanted.
     """
 
     __slots__ = ("_asker", "_at_us", "_decision", "_enroller", "_route", "id", "scored")
 
     def __init__(self, enroller: Enroller, route: ExperimentRoute, decision: Decision, asker: Asker) -> None:
-        self.id = new_id()
+        self.id = new_id() if route.recorded else ""
         self.scored = route.scored
         self._enroller = enroller
         self._route = route

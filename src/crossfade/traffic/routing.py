@@ -40,6 +40,7 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dimensions: Attributes of the context that exposures keep.
         unit: What a unit is: `unit_id`, or the attribute of the context that its layer draws by.
         scored: Whether a metric needs the score of answers.
+        recorded: Whether exposures are kept: somebody reads them.
         paused: Whether everybody gets the champion for now. Units keep their slots.
         policy: Draws the variant of whoever takes part, by the context of the request; None: slots say it.
         processes: Of a rollout process by process: those where the last variant answers everybody. Everywhere else the
@@ -54,6 +55,7 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dimensions: tuple[str, ...] = ()
     unit: str = UNIT
     scored: bool = False
+    recorded: bool = True
     paused: bool = False
     policy: ContextualPolicy | None = None
     processes: tuple[str, ...] = ()
