@@ -28,7 +28,7 @@ from crossfade.jobs.runner import JobRunner
 from crossfade.platform import open_platform
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings, ServingSettings, Settings
-from crossfade.web.app import create_app
+from crossfade.web.app import create_app, warm_up
 from crossfade.web.budget import BodyBudget
 from crossfade.web.dataplane import DataPlane
 from crossfade.web.logs import configure_logs, get_logger
@@ -186,6 +186,7 @@ class DrainingServer(uvicorn.Server):
             await asyncio.sleep(_TICK_SECONDS)
         if self._remote is not None:
             await self._remote.start()
+        await warm_up(self.config.app)  # type: ignore[arg-type]  # it was given as an application, not as its name
         await super().startup(sockets)
         if self._lifeline is not None:
             asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)
