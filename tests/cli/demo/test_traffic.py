@@ -48,6 +48,10 @@ def test_an_answer_says_what_an_experiment_decided():
     with fake_server(lambda: good(experiment=decided)) as (_, url):
         (answer,) = finish(Traffic(url, some_questions(1), 100)).answers
     assert answer.decided == Decided("late", "new", "d1")
+    del decided["decision_id"]  # of a rollout that nobody reads the exposures of
+    with fake_server(lambda: good(experiment=decided)) as (_, url):
+        (answer,) = finish(Traffic(url, some_questions(1), 100)).answers
+    assert answer.decided == Decided("late", "new")
     with fake_server() as (_, url):
         (answer,) = finish(Traffic(url, some_questions(1), 100)).answers
     assert answer.decided is None

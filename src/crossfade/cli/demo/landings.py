@@ -60,7 +60,7 @@ class Landings:
         outcomes = []
         for answer in answers:
             decided = answer.decided
-            if decided is None or decided.name not in self._measured:
+            if decided is None or not decided.decision_id or decided.name not in self._measured:
                 continue
             name, value = self._measured[decided.name]
             self.landed[decided.name].append(answer)

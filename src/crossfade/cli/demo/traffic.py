@@ -51,17 +51,17 @@ class Answer:
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """What an experiment decided about one flight.
+    """What an experiment, or a rollout, decided about one flight.
 
     Args:
         name: Of the experiment.
         variant: Which the flight got.
-        decision_id: What an outcome names, so that it is counted for this decision.
+        decision_id: What an outcome names, so that it is counted for this decision; empty where nobody counts.
     """
 
     name: str
     variant: str
-    decision_id: str
+    decision_id: str = ""
 
 
 class _Body(msgspec.Struct):
