@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
+from benchmarks.load import http_request
 from tests.stress.open_loop import OpenLoop, Seen
 
 PATIENCE_SECONDS = 20.0
@@ -86,10 +87,11 @@ class _Connection(asyncio.Protocol):
 
 
 class Asker:
-    """Asks for predictions over as many connections as there are requests at a time."""
+    """Asks a server on this machine for predictions, over as many connections as there are requests at a time."""
 
     def __init__(self, url: str) -> None:
-        self._place = urlsplit(url)
+        place = urlsplit(url)
+        self._port, self._path = place.port or 80, place.path
         self._idle: list[_Connection] = []
 
     async def ask(self, rows: list[float]) -> tuple[str, list[float]]:
@@ -97,20 +99,16 @@ class Asker:
         data = [[row, row + 1.0] for row in rows]
         tensor = {"name": "x", "shape": [len(rows), 2], "datatype": "FP64", "data": data}
         body = msgspec.json.encode({"inputs": [tensor]})
-        head = (
-            f"POST {self._place.path} HTTP/1.1\r\nHost: {self._place.netloc}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
         while self._idle and self._idle[-1].transport.is_closing():
             self._idle.pop()
         connection = self._idle.pop() if self._idle else await self._connect()
-        answer = msgspec.json.decode(await connection.ask(head.encode() + body))
+        answer = msgspec.json.decode(await connection.ask(http_request(self._port, self._path, body)))
         self._idle.append(connection)
         return answer["model_version"], answer["outputs"][0]["data"]
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(_Connection, self._place.hostname, self._place.port)
+        _, connection = await loop.create_connection(_Connection, "127.0.0.1", self._port)
         return connection
 
 

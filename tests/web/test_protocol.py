@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +17,7 @@ from uvicorn.server import ServerState
 
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import SMALL_BODY_BYTES
-from crossfade.web.exchange import Request, Response
+from crossfade.web.exchange import Answer, Request
 from crossfade.web.protocol import guarded_protocol
 
 POST = b"POST /own/1 HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\n"
@@ -61,10 +63,10 @@ class Side:
     def owns(self, path: str) -> bool:
         return path.startswith("/own")
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Answer:
         self.whole.append(request)
         body = request.path.encode() if self._answer is None else await self._answer(request)
-        return Response(200, [(b"content-length", b"%d" % len(body))], body)
+        return Answer(body, 200, ((b"content-length", b"%d" % len(body)),))
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
@@ -210,6 +212,24 @@ async def test_a_client_that_is_gone_gets_nothing():
     assert wire.written == []
     assert not state.tasks
     assert not state.connections
+
+
+@pytest.mark.parametrize("asked", [b"", POST, POST + b"hello"], ids=["nothing", "half", "whole"])
+async def test_a_connection_that_has_ended_waits_for_no_garbage_collector(asked):
+    connection, wire, _ = connect(Side())
+    if asked:
+        connection.data_received(asked)
+    await settle()
+    wire.close()
+    connection.connection_lost(None)
+    await settle()
+    ended = weakref.ref(connection)
+    gc.disable()
+    try:
+        del connection
+        assert ended() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_client_that_does_not_read_is_waited_for():

@@ -18,12 +18,9 @@ from crossfade.serving.waiting import Priority
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
 from crossfade.web.compression import pack_body, unpack_body
+from crossfade.web.exchange import Answer, Header
 from crossfade.web.guard import check_size, read_body
 from crossfade.web.paths import Route
-
-Header = tuple[bytes, bytes]
-
-JSON: Header = (b"content-type", b"application/json")
 
 LONGEST_TIMEOUT_MS = 3_600_000
 _PARQUET_READERS = 2
@@ -53,14 +50,6 @@ class Call(msgspec.Struct, gc=False):
         """The model that the path names."""
         assert self.route.ref is not None  # noqa: S101 - only paths with a model lead to actions that need one
         return self.route.ref
-
-
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What is sent back."""
-
-    body: bytes
-    status: int = 200
-    headers: tuple[Header, ...] = (JSON,)
 
 
 class BodyReader:

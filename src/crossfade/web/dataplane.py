@@ -20,8 +20,8 @@ from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
 from crossfade.web.budget import BodyBudget
 from crossfade.web.callers import CallerCheck
-from crossfade.web.calls import JSON, Answer, BodyReader, Call, Header
-from crossfade.web.exchange import Request, Response
+from crossfade.web.calls import BodyReader, Call
+from crossfade.web.exchange import JSON, Answer, Header, Request
 from crossfade.web.flags import Flags
 from crossfade.web.guard import ClientGoneError
 from crossfade.web.inference import Inference
@@ -88,16 +88,16 @@ class DataPlane:
             return
         client = scope.get("client")
         request = Request(scope["method"], path, scope["query_string"], dict(scope["headers"]), receive, client)
-        response = await self.answer(request)
-        if response is not None:
-            await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
-            await send({"type": "http.response.body", "body": response.body})
+        answer = await self.answer(request)
+        if answer is not None:
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            await send({"type": "http.response.body", "body": answer.body})
 
     def owns(self, path: str) -> bool:
         """Tell whether an undecoded path belongs to this plane."""
         return path in self._known or family_of(path) is not None
 
-    async def answer(self, request: Request) -> Response | None:
+    async def answer(self, request: Request) -> Answer | None:
         """Answer a request to a path that this plane owns; None when there is nobody to answer."""
         path, headers, method = request.path, request.headers, request.method
         known = self._known.get(path)
@@ -120,7 +120,7 @@ class DataPlane:
         sent = [*answer.headers, _NOSNIFF, (b"content-length", b"%d" % len(answer.body))]
         if self._predictions.guarded:
             self._tell_emergency(path, sent)
-        return Response(answer.status, sent, answer.body)
+        return Answer(answer.body, answer.status, tuple(sent))
 
     def _tell_emergency(self, path: str, headers: list[Header]) -> None:
         """Say which emergencies an answer is in: of everything, and of the model that the path names."""

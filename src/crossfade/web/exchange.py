@@ -16,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 Header = tuple[bytes, bytes]
 
+JSON: Header = (b"content-type", b"application/json")
+
 _ONE_WRITE_BYTES = 64 * 2**10
 """Larger answers are not copied to be one piece with their head."""
 
@@ -40,18 +42,19 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     client: tuple[str, int] | None
 
 
-class Response(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer.
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What is sent back.
 
     Args:
+        body: All of it.
         status: Of HTTP.
-        headers: Names in lower case, values from this program only, the content length included.
-        body: Of the answer.
+        headers: Names in lower case, values from this program only. The plane adds what all its answers have, the
+            content length among them.
     """
 
-    status: int
-    headers: list[Header]
     body: bytes
+    status: int = 200
+    headers: tuple[Header, ...] = (JSON,)
 
 
 class Plane(Protocol):
@@ -60,7 +63,7 @@ class Plane(Protocol):
     def owns(self, path: str) -> bool:
         """Tell whether requests to this path are its own."""
 
-    async def answer(self, request: Request) -> Response | None:
+    async def answer(self, request: Request) -> Answer | None:
         """Answer a request; None when there is nobody to answer. Errors are answers, too."""
 
 
@@ -99,14 +102,14 @@ class Exchange:
     async def _answer(self, request: Request) -> None:
         connection = self._connection
         try:
-            response = await self._plane.answer(request)
+            answer = await self._plane.answer(request)
             if connection.flow.write_paused:
                 await connection.flow.drain()
             self.response_complete = True
-            if response is None or self.disconnected or connection.transport.is_closing():
+            if answer is None or self.disconnected or connection.transport.is_closing():
                 connection.transport.close()
             else:
-                self._write(response, bodiless=request.method == "HEAD")
+                self._write(answer, bodiless=request.method == "HEAD")
                 connection.on_response_complete()
         except BaseException:  # the server ends, or this has a bug: nobody waits for an answer that never comes
             self.response_complete = True
@@ -115,21 +118,21 @@ class Exchange:
         finally:
             connection.tasks.discard(asyncio.current_task())
 
-    def _write(self, response: Response, *, bodiless: bool) -> None:
+    def _write(self, answer: Answer, *, bodiless: bool) -> None:
         """Write the answer at once: half the system calls of a head and a body."""
         transport = self._connection.transport
-        parts = [STATUS_LINE[response.status]]
-        for name, value in (*self._connection.server_state.default_headers, *response.headers):
+        parts = [STATUS_LINE[answer.status]]
+        for name, value in (*self._connection.server_state.default_headers, *answer.headers):
             if name == b"connection":  # sent by a server that drains
                 self.keep_alive = False
             else:
                 parts += (name, b": ", value, b"\r\n")
         parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        if len(response.body) > _ONE_WRITE_BYTES:
+        if len(answer.body) > _ONE_WRITE_BYTES:
             transport.write(b"".join(parts))
             parts = []
         if not bodiless:
-            parts.append(response.body)
+            parts.append(answer.body)
         transport.write(b"".join(parts))
         if not self.keep_alive:
             transport.close()

@@ -13,7 +13,8 @@ from crossfade.core.hashing import sha256
 from crossfade.errors import MalformedRequestError
 from crossfade.serving.flags import FlagService
 from crossfade.traffic.allocation.evaluation import Flag, FlagFailure
-from crossfade.web.calls import JSON, Answer, BodyReader, Call
+from crossfade.web.calls import BodyReader, Call
+from crossfade.web.exchange import JSON, Answer
 
 
 class _Question(msgspec.Struct):

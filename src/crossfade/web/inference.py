@@ -21,17 +21,15 @@ from crossfade.serving.replies import Reply
 from crossfade.settings import HttpSettings
 from crossfade.traffic.allocation.decisions import Decision
 from crossfade.web.calls import (
-    JSON,
-    Answer,
     BodyReader,
     Call,
-    Header,
     identity_headers,
     identity_parameters,
     known_as,
     packed_answer,
     terms_of,
 )
+from crossfade.web.exchange import JSON, Answer, Header
 
 _BINARY: Header = (b"content-type", b"application/octet-stream")
 

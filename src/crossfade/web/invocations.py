@@ -10,16 +10,14 @@ from crossfade.serving.protocol.askers import asker_of_parameters, names_asker
 from crossfade.serving.protocol.invocations import decode_invocation, encode_predictions
 from crossfade.settings import HttpSettings
 from crossfade.web.calls import (
-    JSON,
-    Answer,
     BodyReader,
     Call,
-    Header,
     identity_headers,
     known_as,
     packed_answer,
     terms_of,
 )
+from crossfade.web.exchange import JSON, Answer, Header
 
 _TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 

@@ -54,10 +54,9 @@ def guarded_protocol(settings: HttpSettings, plane: Plane | None = None) -> type
 class _Small:
     """A small request that is not whole yet."""
 
-    __slots__ = ("body", "headers", "path", "plane", "query")
+    __slots__ = ("body", "headers", "path", "query")
 
-    def __init__(self, plane: Plane, path: str, query: bytes, headers: dict[bytes, bytes]) -> None:
-        self.plane = plane
+    def __init__(self, path: str, query: bytes, headers: dict[bytes, bytes]) -> None:
         self.path = path
         self.query = query
         self.headers = headers
@@ -89,7 +88,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._chunk_bytes = 0
         self._refusal = (400, "this is not HTTP")
         self._small: _Small | None = None
-        self._exchange: Exchange | None = None
+        self._exchange = None if self.data_plane is None else Exchange(self, self.data_plane)
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
 
@@ -151,14 +150,14 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._arriving = "nothing"
         self._disarm()
         small, self._small = self._small, None
-        if small is None:
+        if small is None or self._exchange is None:
             super().on_message_complete()
             return
         request = Request(
             self.parser.get_method().decode("ascii"), small.path, small.query, small.headers, small.body, self.client
         )
-        self.cycle = self._exchange = exchange = self._exchange or Exchange(self, small.plane)  # type: ignore[assignment]
-        exchange.begin(request, keep_alive=self.parser.should_keep_alive())
+        self.cycle = self._exchange  # type: ignore[assignment]  # it has what uvicorn looks at
+        self._exchange.begin(request, keep_alive=self.parser.should_keep_alive())
 
     def on_response_complete(self) -> None:
         """An answer is sent; if its request is still arriving, drain that for a while."""
@@ -185,8 +184,12 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Forget the timers, and what leads back here: else only the garbage collector would free the connection."""
         super().connection_lost(exc)
+        cycle: object = self.cycle
+        if cycle is self._exchange:
+            self.cycle = None  # type: ignore[assignment]  # as before the first request
+        self._exchange = None
         self._disarm()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
@@ -209,7 +212,7 @@ class _GuardedProtocol(HttpToolsProtocol):
             return None
         path, _, query = self.url.partition(b"?")
         name = path.decode("latin-1")
-        return _Small(plane, name, query, headers) if b"#" not in self.url and plane.owns(name) else None
+        return _Small(name, query, headers) if b"#" not in self.url and plane.owns(name) else None
 
     def _begin_asgi(self) -> None:
         url, headers, expected = self.url, self.headers, self.expect_100_continue

@@ -12,8 +12,9 @@ from crossfade.errors import MalformedRequestError
 from crossfade.serving.prediction import PredictionService
 from crossfade.settings import HttpSettings
 from crossfade.web.callers import CallerCheck
-from crossfade.web.calls import Answer, BodyReader, Call, Header, json_answer, packed_answer
+from crossfade.web.calls import BodyReader, Call, json_answer, packed_answer
 from crossfade.web.descriptions import Descriptions
+from crossfade.web.exchange import Answer, Header
 
 T = TypeVar("T")
 _METRICS: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")

@@ -40,6 +40,9 @@ class CompiledLinear:
     """
 
     def __init__(self, steps: list[Step], scores: Step, classes: Array | None, features: int) -> None:
+        from scipy.special import expit  # comes with scikit-learn
+
+        self._expit = expit
         self._steps = steps
         self._scores = scores
         self._classes = classes
@@ -68,8 +71,15 @@ class CompiledLinear:
             best = (scores > 0).astype(np.intp) if binary else scores.argmax(axis=1)
             answers[LABELS] = tidy(self._classes.take(best, axis=0))
         if PROBABILITIES in wanted:
-            answers[PROBABILITIES] = _of_two(scores) if binary else _softmax(scores)
+            answers[PROBABILITIES] = self._of_two(scores) if binary else _softmax(scores)
         return answers
+
+    def _of_two(self, scores: Array) -> Array:
+        """Return the probabilities of two classes."""
+        answer = np.empty((len(scores), 2), scores.dtype)
+        self._expit(scores, out=answer[:, 1])
+        np.subtract(1, answer[:, 1], out=answer[:, 0])
+        return answer
 
 
 def compile_linear(estimator: Any) -> CompiledLinear | None:
@@ -142,16 +152,6 @@ def _scores_of(model: Any) -> Step | None:
         return found.reshape(-1) if one_column else found
 
     return scores
-
-
-def _of_two(scores: Array) -> Array:
-    """Return the probabilities of two classes."""
-    from scipy.special import expit
-
-    answer = np.empty((len(scores), 2), scores.dtype)
-    expit(scores, out=answer[:, 1])
-    np.subtract(1, answer[:, 1], out=answer[:, 0])
-    return answer
 
 
 def _softmax(scores: Array) -> Array:
