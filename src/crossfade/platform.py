@@ -31,6 +31,7 @@ from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import ModelOpener, VerifyReport
 from crossfade.releases.announcing import event_of
 from crossfade.releases.deployment_store import DeploymentStore
+from crossfade.releases.latch import ChampionLatch
 from crossfade.releases.shipping import Shipping
 from crossfade.releases.store import RolloutStore, Tell
 from crossfade.releases.subjects.configs import ConfigSubject
@@ -254,7 +255,6 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         registry = open_registry(settings.registry, database, blobs)
         opening.callback(registry.backend.close)
         fleet = Fleet(database, settings.serving)
-        switch = AliasSwitch(registry, fleet, settings.serving)
         invalidation = AnswerInvalidation(registry, database, fleet)
         jobs = JobStore(registry, database, settings.jobs)
         readiness = Readiness(fleet, settings.serving.ready_timeout_seconds)
@@ -264,7 +264,10 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         )
         channels = Channels(settings.notifications)
         opening.callback(channels.close)
-        rollouts = RolloutStore(database, _subjects(registry, database), readiness, tell=_telling(channels))
+        subjects = _subjects(registry, database)
+        rollouts = RolloutStore(database, subjects, readiness, tell=_telling(channels))
+        latch = ChampionLatch(database, subjects["model"])
+        switch = AliasSwitch(registry, fleet, settings.serving, latch)
         judge = Judge(experiments, database, switch, releases=Shipping(rollouts))
         alerts = AlertStore(database, settings, channels)
         safety = SafetyStore(registry, database, settings.home, fleet.live, fleet.wait_revision)

@@ -245,7 +245,7 @@ def test_every_verb_of_safety_configs_and_alerts_is_in_the_table():
 
 
 def test_every_verb_of_rollouts_is_in_the_table():
-    assert set(ROLLOUTS) == verbs_of(RolloutStore) - {"act", "attended", "let_go", "require_unlatched"}
+    assert set(ROLLOUTS) == verbs_of(RolloutStore) - {"act", "attended", "let_go", "stable"}
 
 
 def test_every_way_to_move_an_alias_is_a_verb_of_the_registry():

@@ -45,6 +45,7 @@ class Lives(RuleBasedStateMachine):
         self.stage = Stage(self.registry, self.clock)
         self.store = self.stage.store
         self.seen = {}
+        self.lifted = set()
 
     def teardown(self):
         if hasattr(self, "registry"):
@@ -57,7 +58,10 @@ class Lives(RuleBasedStateMachine):
 
     @rule(version=st.sampled_from(["1.0.0", "1.0.1", "1.0.2"]), override=st.booleans())
     def create(self, version, override):
-        self._try(lambda: self.store.create(RolloutRequest("m", version, PLAN, override_latch=override)))
+        wanted = RolloutRequest("m", version, PLAN, reason="why not", override_latch=override)
+        over = {rollout.name for rollout in self._all() if rollout.candidate == version and rollout.latched}
+        if self._try(lambda: self.store.create(wanted)) and override:
+            self.lifted |= over
 
     @rule(verb=st.sampled_from(["pause", "resume", "promote", "abort", "rollback", "retry"]))
     def do(self, verb):
@@ -130,7 +134,8 @@ class Lives(RuleBasedStateMachine):
             expected = {RolloutStatus.COMPLETED: 1.0, RolloutStatus.ABORTED: 0.0, RolloutStatus.ROLLED_BACK: 0.0}
             if rollout.status in expected:
                 assert rollout.weight == expected[rollout.status]
-            assert rollout.latched == (rollout.status is RolloutStatus.ROLLED_BACK)
+            latched = rollout.status is RolloutStatus.ROLLED_BACK and rollout.name not in self.lifted
+            assert rollout.latched == latched
 
     @invariant()
     def a_pause_says_what_it_waits_for(self):
@@ -166,6 +171,8 @@ class Lives(RuleBasedStateMachine):
     def _try(self, action):
         with suppress(ConflictError, RolloutNotFoundError):  # what cannot be is refused, and changes nothing
             action()
+            return True
+        return False
 
 
 TestLives = Lives.TestCase

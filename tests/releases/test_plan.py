@@ -9,7 +9,7 @@ import pytest
 from crossfade.errors import InvalidPlanError
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.releases.checks.spec import ErrorRateCheck, ExperimentCheck, MetricCheck, ThresholdCheck, WebhookCheck
-from crossfade.releases.plan import IMMEDIATE, PRESETS, RolloutPlan, Step, preset
+from crossfade.releases.plan import PRESETS, RolloutPlan, Step, preset
 
 END = Step(1.0)
 ERRORS = ErrorRateCheck("errors")
@@ -19,7 +19,7 @@ ERRORS = ErrorRateCheck("errors")
 def test_presets_can_be(name):
     plan = preset(name)
     assert plan.checked() == plan
-    assert plan.checks, "a preset watches something"
+    assert plan.checks or name == "immediate", "a preset watches something"
 
 
 def test_there_are_no_other_presets():
@@ -87,4 +87,4 @@ def test_what_cannot_be_planned_is_refused_in_words(plan, words):
 
 
 def test_a_return_needs_no_steps():
-    assert IMMEDIATE.checked().steps == (END,)
+    assert PRESETS["immediate"].checked().steps == (END,)

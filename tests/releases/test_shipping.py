@@ -2,7 +2,7 @@
 
 import pytest
 
-from crossfade.errors import ExperimentConflictError, InvalidPlanError, LatchedError
+from crossfade.errors import ExperimentConflictError, InvalidPlanError, LatchedError, RolloutConflictError
 from crossfade.experiments.analysis_spec import DecisionSpec
 from crossfade.experiments.judging import AUTO, Judge
 from crossfade.experiments.record import Status
@@ -11,7 +11,7 @@ from crossfade.releases.shipping import Shipping
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.switch import AliasSwitch
 from tests.experiments.life import open_store, plan
-from tests.traffic.support import FAST
+from tests.traffic.support import FAST, move
 
 SHIP = DecideRequest("ship", "new", "it is better")
 
@@ -45,7 +45,7 @@ def test_what_is_shipped_by_plan_is_rolled_out_and_ends_the_experiment(stage, ex
 def test_a_decision_that_was_cut_short_goes_on_at_the_next_try(stage, experiments, judge):
     run(experiments, plan="fast")
     shipping = Shipping(stage.store)
-    said = {"experiment": "late", "reason": "", "principal": AUTO, "dry_run": False}
+    said = {"experiment": "late", "expected": "1.0.0", "reason": "", "principal": AUTO, "dry_run": False}
     shipping.begin("m", "1.0.1", "fast", **said)  # and then the process ended
     assert judge.decide("late", SHIP, principal=AUTO).status is Status.DECIDED
     assert len(stage.store.list().items) == 1
@@ -58,13 +58,46 @@ def test_a_rehearsed_decision_begins_nothing(stage, experiments, judge):
     assert experiments.find("late").status is Status.RUNNING
 
 
-def test_without_a_plan_it_is_shipped_at_once(stage, experiments, judge):
+def test_without_a_plan_a_person_ships_at_once(stage, experiments, judge):
     run(experiments)
     stage.follow()
     stage.fleet.leave("a")
     judge.decide("late", SHIP)
     assert stage.champion == "1.0.1"
     assert stage.store.list().items == ()
+
+
+def test_what_decides_by_itself_goes_through_the_controller(stage, experiments, judge):
+    run(experiments)
+    assert judge.decide("late", SHIP, principal=AUTO).status is Status.DECIDED
+    rollout = stage.store.find("m")
+    assert (rollout.candidate, rollout.status.value, stage.champion) == ("1.0.1", "preparing", "1.0.0")
+    stage.follow()
+    completed = stage.reach("completed", seconds=5)
+    assert (stage.champion, completed.held_until is not None) == ("1.0.1", True), "the old version stays warm"
+    assert stage.store.rollback("m", reason="no").status.value == "rolled_back"
+    assert stage.champion == "1.0.0"
+
+
+def test_a_decision_that_was_cut_short_is_kept_even_when_everybody_has_the_version(stage, experiments, judge):
+    run(experiments)
+    Shipping(stage.store).begin(
+        "m", "1.0.1", "immediate", experiment="late", expected="1.0.0", reason="", principal=AUTO, dry_run=False
+    )  # and then the process ended
+    stage.reach("completed", seconds=5)
+    assert judge.decide("late", SHIP, principal=AUTO).status is Status.DECIDED
+    assert len(stage.store.list().items) == 1
+
+
+@pytest.mark.parametrize("decision", [{}, {"plan": "fast"}])
+def test_what_decides_by_itself_does_not_overrule_who_has_moved_the_champion(stage, experiments, judge, decision):
+    run(experiments, **decision)
+    move(stage.registry, "m", "1.0.2")
+    with pytest.raises(RolloutConflictError, match=r"everybody 1\.0\.2, not 1\.0\.0 as expected"):
+        judge.decide("late", SHIP, principal=AUTO)
+    assert experiments.find("late").status is Status.RUNNING
+    move(stage.registry, "m", "1.0.1")
+    assert judge.decide("late", SHIP, principal=AUTO).status is Status.DECIDED, "everybody gets it already"
 
 
 @pytest.mark.parametrize("decision", [{}, {"plan": "fast"}])

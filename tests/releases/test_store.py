@@ -1,24 +1,29 @@
 """What people do with rollouts."""
 
+import contextlib
+
 import pytest
 
 from crossfade.errors import (
     InvalidPlanError,
     LatchedError,
     ModelNotFoundError,
+    ReasonRequiredError,
     RolloutConflictError,
     RolloutNotFoundError,
     StillReferencedError,
 )
+from crossfade.releases.latch import ChampionLatch
 from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import RolloutStatus
 from crossfade.storage.changes import verify_audit
 from crossfade.storage.tables import audit
 from crossfade.traffic.snapshot import SnapshotSource
+from crossfade.traffic.switch import AliasSwitch
 from tests.experiments.life import open_store, plan
-from tests.releases.life import ERRORS, PLAN
-from tests.traffic.support import move
+from tests.releases.life import ERRORS, PLAN, SUBJECTS
+from tests.traffic.support import FAST, move
 
 SOON = RolloutPlan((Step(0.1, approval=True), Step(0.5), Step(1.0)), checks=(ERRORS,))
 
@@ -185,7 +190,78 @@ def test_a_version_that_was_rolled_back_is_latched_until_a_person_says_otherwise
         stage.store.retry("m")
     with pytest.raises(LatchedError):
         stage.begin()
+    with pytest.raises(ReasonRequiredError):
+        stage.store.retry("m", override_latch=True)
     assert stage.store.retry("m", override_latch=True, reason="the sensor was broken").status is RolloutStatus.PREPARING
+
+
+def test_whoever_overrides_a_latch_lifts_it(stage):
+    stage.begin()
+    stage.reach("rolled_back", old=90, new=10, new_bad=9)
+    tried = stage.store.retry("m-1", override_latch=True, reason="the sensor was broken", dry_run=True)
+    assert (tried.candidate, stage.store.find("m-1").latched) == ("1.0.1", True), "a rehearsal lifts nothing"
+    stage.store.retry("m-1", override_latch=True, reason="the sensor was broken")
+    assert not stage.store.find("m-1").latched
+    stage.store.abort("m")
+    assert stage.begin().status is RolloutStatus.PREPARING
+
+
+def test_a_champion_is_not_moved_by_hand_to_what_was_rolled_back(stage):
+    switch = AliasSwitch(
+        stage.registry, stage.fleet, FAST, ChampionLatch(stage.database, SUBJECTS["model"], stage.clock)
+    )
+    stage.begin()
+    stage.reach("completed")
+    stage.store.rollback("m", reason="complaints")
+    stage.fleet.leave("a")
+    with pytest.raises(LatchedError, match="was rolled back by `m-1`: complaints"):
+        switch.move("m", "champion", "1.0.1")
+    assert switch.move("m", "challenger", "1.0.1").move.target == "1.0.1", "other aliases are free"
+    with pytest.raises(ReasonRequiredError):
+        switch.move("m", "champion", "1.0.1", override_latch=True)
+    switch.move("m", "champion", "1.0.1", override_latch=True, reason="it was the sensor", dry_run=True)
+    assert stage.store.find("m-1").latched
+    switch.move("m", "champion", "1.0.1", override_latch=True, reason="it was the sensor", principal="ann")
+    assert (stage.champion, stage.store.find("m-1").latched) == ("1.0.1", False)
+    assert actions(stage)[-1] == "rollout.lift_latch"
+    switch.move("m", "champion", "1.0.0")
+    assert switch.move("m", "champion", "1.0.1").move.target == "1.0.1", "it may come again like any other version"
+
+
+def test_what_is_latched_while_it_loads_does_not_become_champion(stage, monkeypatch):
+    switch = AliasSwitch(
+        stage.registry, stage.fleet, FAST, ChampionLatch(stage.database, SUBJECTS["model"], stage.clock)
+    )
+    stage.begin()
+    stage.reach("completed")
+    stage.fleet.leave("a")
+    switch.move("m", "champion", "1.0.0")
+    stage.begin()
+
+    @contextlib.contextmanager
+    def loading(_version, _principal):
+        stage.store.rollback("m", reason="complaints")
+        yield
+
+    monkeypatch.setattr(switch._readiness, "of", loading)
+    with pytest.raises(LatchedError):
+        switch.move("m", "champion", "1.0.1")
+    assert stage.champion == "1.0.0"
+
+
+def test_a_rollout_replaces_only_what_is_expected(stage):
+    with pytest.raises(RolloutConflictError, match=r"gives everybody 1\.0\.0, not 1\.0\.2 as expected"):
+        stage.begin(expected="1.0.2")
+    assert stage.begin(expected="1.0.0").stable == "1.0.0"
+
+
+def test_the_same_word_said_twice_goes_one_step(stage):
+    stage.begin()
+    stage.reach("progressing")
+    assert stage.store.promote("m", expected_step=0).state.step == 1
+    with pytest.raises(RolloutConflictError, match="is in step 1, not in step 0"):
+        stage.store.promote("m", expected_step=0)
+    assert stage.store.find("m").state.step == 1
 
 
 def test_returning_after_the_end_points_back_and_happens_once(stage):

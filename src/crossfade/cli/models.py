@@ -139,9 +139,17 @@ def download(session: Session, ref: str, folder: Path | None) -> None:
 @click.argument("version", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias instead.")
 @click.option("--expected", default=None, metavar="VERSION", help="Refuse when the alias does not point there now.")
+@click.option("--override-latch", is_flag=True, help="Make a version champion that was rolled back before.")
 @reason_option
 def alias(
-    session: Session, name: str, alias: str, version: str | None, remove: bool, expected: str | None, reason: str
+    session: Session,
+    name: str,
+    alias: str,
+    version: str | None,
+    remove: bool,
+    expected: str | None,
+    override_latch: bool,
+    reason: str,
 ) -> None:
     """Point an alias of a model to a version, once every serving process has it ready."""
     from crossfade.client import verbs
@@ -152,7 +160,9 @@ def alias(
         if version is None:
             call = verbs.remove_alias(name, alias, expected=expected, reason=reason)
         else:
-            call = verbs.move_alias(name, alias, version, expected=expected, reason=reason)
+            call = verbs.move_alias(
+                name, alias, version, expected=expected, reason=reason, override_latch=override_latch
+            )
         undo = f"go back with `crossfade models rollback {name} --alias {alias}`"
         see = f"see what happened with `crossfade models history {name} --alias {alias}`"
         session.change(

@@ -37,6 +37,7 @@ def one_rollout(item: Rollout) -> Sheet:
         ("rollout", item.name),
         ("status", item.status.value + (f", waits for {item.state.waiting_for}" if item.state.waiting_for else "")),
         ("why", item.state.words),
+        ("begun for", item.state.cause),
         ("subject", f"{item.kind} {item.subject}"),
         ("versions", f"{item.stable} -> {item.candidate}"),
         ("plan", _plan(item.plan, fast=item.fast)),

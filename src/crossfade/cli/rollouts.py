@@ -168,13 +168,16 @@ def resume(session: Session, name: str, reason: str) -> None:
 @command(rollouts, changes=True)
 @click.argument("name")
 @click.option("--to-end", is_flag=True, help="To the end instead of to the next step.")
+@click.option("--from-step", type=click.IntRange(1), default=None, help="Refuse when it is in another step, from 1.")
 @reason_option
-def promote(session: Session, name: str, to_end: bool, reason: str) -> None:
+def promote(session: Session, name: str, to_end: bool, from_step: int | None, reason: str) -> None:
     """Go on by your word: past the approval that it waits for, to the next step, or to the end."""
     from crossfade.client import verbs
 
     with session.client() as client:
-        session.change(client, verbs.promote_rollout(name, to_end=to_end, reason=reason), one_rollout, _next)
+        expected = None if from_step is None else from_step - 1
+        call = verbs.promote_rollout(name, to_end=to_end, reason=reason, expected_step=expected)
+        session.change(client, call, one_rollout, _next)
 
 
 @command(rollouts, changes=True)
@@ -222,7 +225,8 @@ def _plan(text: str) -> str | RolloutPlan:
 
 def _next(found: Rollout) -> str:
     if found.status == "paused":
-        return f"let it go on with `crossfade rollouts promote {found.name}`, or take it back with `rollouts abort`"
+        onwards = f"crossfade rollouts promote {found.name} --from-step {found.state.step + 1}"
+        return f"let it go on with `{onwards}`, or take it back with `rollouts abort`"
     if found.active:
         return f"follow it with `crossfade rollouts watch {found.name}`"
     if found.status == "completed":

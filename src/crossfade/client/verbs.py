@@ -175,11 +175,17 @@ def alias_history(name: str, alias: str, *, cursor: str = "", limit: int = 100) 
 
 
 def move_alias(
-    name: str, alias: str, version: str, *, expected: str | None = None, reason: str = ""
+    name: str,
+    alias: str,
+    version: str,
+    *,
+    expected: str | None = None,
+    reason: str = "",
+    override_latch: bool = False,
 ) -> Call[SwitchReport]:
     """Point an alias to a version, once every serving process has it ready."""
     path = f"{API}/models/{segment(name)}/aliases/{segment(alias)}"
-    body = MoveRequest(version, expected, reason)
+    body = MoveRequest(version, expected, reason, override_latch)
     return Call("PUT", path, json_as(SwitchReport), body=body, repeatable=expected is None)
 
 
@@ -352,9 +358,14 @@ def resume_rollout(name: str, *, reason: str = "") -> Call[Rollout]:
     return _move_of(name, "resume", ReasonRequest(reason))
 
 
-def promote_rollout(name: str, *, to_end: bool = False, reason: str = "") -> Call[Rollout]:
-    """Go on by a person's word: past the approval that it waits for, to the next step, or to the end."""
-    return _move_of(name, "promote", PromoteRequest(to_end, reason))
+def promote_rollout(
+    name: str, *, to_end: bool = False, reason: str = "", expected_step: int | None = None
+) -> Call[Rollout]:
+    """Go on by a person's word: past the approval that it waits for, to the next step, or to the end.
+
+    With `expected_step`, the step (`state.step`) that it was seen in, the same word said twice goes one step.
+    """
+    return _move_of(name, "promote", PromoteRequest(to_end, reason, expected_step))
 
 
 def abort_rollout(name: str, *, reason: str = "") -> Call[Rollout]:

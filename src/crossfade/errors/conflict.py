@@ -114,7 +114,10 @@ class LatchedError(ConflictError):
 
     code = "latched"
     sentence = "version {version} of `{name}` was rolled back by `{rollout}`: {problem}"
-    hint_template = "repair it and release another version, or say `--override-latch --reason WHY`"
+    hint_template = (
+        "repair it and release another version; who knows better says "
+        "`crossfade rollouts create {name} {version} --override-latch --reason WHY`"
+    )
 
 
 class ConfigConflictError(ConflictError):

@@ -37,19 +37,21 @@ class Releases(Protocol):
     """Rolls versions out by plan."""
 
     def begin(
-        self, model: str, version: str, plan: str, *, experiment: str, reason: str, principal: str, dry_run: bool
+        self,
+        model: str,
+        version: str,
+        plan: str,
+        *,
+        experiment: str,
+        expected: str | None,
+        reason: str,
+        principal: str,
+        dry_run: bool,
     ) -> None:
         """Begin to roll a version out in place of an experiment that has its traffic; again changes nothing.
 
         Raises:
-            CrossfadeError: It cannot be rolled out, or not by itself.
-        """
-
-    def require_unlatched(self, model: str, version: str) -> None:
-        """Refuse a version that was rolled back before: it does not come again by itself.
-
-        Raises:
-            LatchedError: It was.
+            CrossfadeError: It cannot be rolled out, or not by itself, or the champion is not the `expected` one.
         """
 
 
@@ -158,34 +160,48 @@ class Judge:
         return Verdict(action, decision.variant if action == "ship" else "", decision.reason[:MAX_REASON], principal)
 
     def _ship(self, found: Experiment, verdict: Verdict, principal: str, *, dry_run: bool) -> None:
-        version, plan = found.versions[verdict.variant], found.spec.decision.plan
+        """Give a variant everything: by the plan, or at once where a person decides without one.
+
+        What decides by itself always goes through the controller, and does not overrule a person who has moved the
+        champion meanwhile.
+        """
+        version, by_itself = found.versions[verdict.variant], principal == AUTO
+        plan = found.spec.decision.plan or ("immediate" if by_itself else "")
         if plan:
-            self._roll_out(found, version, verdict, principal, dry_run=dry_run)
+            expected = found.champion or None if by_itself else None
+            self._roll_out(found, version, plan, expected, verdict, principal, dry_run=dry_run)
             return
-        if principal == AUTO and self._releases is not None:
-            self._releases.require_unlatched(found.model, version)
         self._switch.move(
             found.model,
             CHAMPION,
             version,
-            # what decides by itself does not overrule a person who has moved the champion meanwhile
-            expected=found.champion or None if principal == AUTO else None,
             reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,
             within=self._ending(found.name, verdict, principal),
         )
 
-    def _roll_out(self, found: Experiment, version: str, verdict: Verdict, principal: str, *, dry_run: bool) -> None:
+    def _roll_out(
+        self,
+        found: Experiment,
+        version: str,
+        plan: str,
+        expected: str | None,
+        verdict: Verdict,
+        principal: str,
+        *,
+        dry_run: bool,
+    ) -> None:
         """Begin a rollout, which takes the experiment's traffic over; it ends once that has begun."""
         if self._releases is None:
-            problem = f"ships by the plan `{found.spec.decision.plan}`, and nothing here rolls versions out"
+            problem = f"ships by the plan `{plan}`, and nothing here rolls versions out"
             raise ExperimentConflictError(name=found.name, problem=problem)
         self._releases.begin(
             found.model,
             version,
-            found.spec.decision.plan,
+            plan,
             experiment=found.name,
+            expected=expected,
             reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,

@@ -18,6 +18,7 @@ from crossfade.errors import (
     LoadFailedError,
     MalformedRequestError,
     ManifestError,
+    ReasonRequiredError,
     SignatureMismatchError,
 )
 from crossfade.registry.golden import GoldenRequests
@@ -99,6 +100,18 @@ def attribution(principal: str, reason: str) -> dict[str, str]:
         "principal": check_text("principal", principal, MAX_PRINCIPAL),
         "reason": check_text("reason", reason, MAX_REASON),
     }
+
+
+def explained(principal: str, reason: str, what: str) -> dict[str, str]:
+    """Return who changes something and why, where nobody may do `what` without saying why.
+
+    Raises:
+        ReasonRequiredError: There is no reason.
+        MalformedRequestError: As by `attribution`.
+    """
+    if not reason.strip():
+        raise ReasonRequiredError(what=what)
+    return attribution(principal, reason)
 
 
 def check_golden(content: bytes, manifest: Manifest) -> None:

@@ -73,11 +73,13 @@ class MoveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         version: The semver of the target, or another reference to it.
         expected: When given, the semver that the alias must point to now, so that nobody's move is overwritten.
         reason: Kept in the history.
+        override_latch: Make a version champion that was rolled back before: a person's word, with a reason.
     """
 
     version: str
     expected: str | None = None
     reason: str = ""
+    override_latch: bool = False
 
 
 class SignatureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

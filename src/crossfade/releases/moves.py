@@ -28,6 +28,7 @@ def entering(
         resumed_at=resumed_at or rollout.state.resumed_at,
         processes=processes,
         words=words,
+        cause=rollout.state.cause,
     )
     values = {"evidence": encoded(msgspec.structs.replace(rollout.evidence, waiting={}))}
     return Change("step", RolloutStatus.PROGRESSING, words, state, planned.weight, values)

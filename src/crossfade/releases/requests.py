@@ -18,6 +18,7 @@ class RolloutRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         reason: Why, for the audit log.
         override_latch: Roll out a version that was rolled back before: a person's word, with a reason.
         experiment: The one that has decided for it, and whose traffic it takes over.
+        expected: When given, the version that everybody must get now, so that nobody's move is overruled.
     """
 
     subject: str
@@ -27,6 +28,7 @@ class RolloutRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     reason: str = ""
     override_latch: bool = False
     experiment: str = ""
+    expected: str | None = None
 
 
 class PromoteRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -35,10 +37,13 @@ class PromoteRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     Args:
         to_end: To the end instead of to the next step.
         reason: Why, for the audit log.
+        expected_step: When given, the step that it must be in, counted from 0, so that the same word said twice does
+            not go two steps.
     """
 
     to_end: bool = False
     reason: str = ""
+    expected_step: int | None = None
 
 
 class RetryRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -107,6 +107,7 @@ class RolloutState(msgspec.Struct, frozen=True, omit_defaults=True):
         resumed_at: When a person let it go on: what may take too long is counted from then.
         processes: Of a rolling rollout: those that answer with the new version.
         words: What it waits for, or why it went where it is.
+        cause: Why it was begun.
     """
 
     step: int = -1
@@ -121,6 +122,7 @@ class RolloutState(msgspec.Struct, frozen=True, omit_defaults=True):
     resumed_at: datetime | None = None
     processes: tuple[str, ...] = ()
     words: str = ""
+    cause: str = ""
 
 
 class RolloutEvidence(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -18,32 +18,43 @@ class Shipping:
         self._store = store
 
     def begin(
-        self, model: str, version: str, plan: str, *, experiment: str, reason: str, principal: str, dry_run: bool
+        self,
+        model: str,
+        version: str,
+        plan: str,
+        *,
+        experiment: str,
+        expected: str | None,
+        reason: str,
+        principal: str,
+        dry_run: bool,
     ) -> None:
         """Begin to roll a version out in place of an experiment that has its traffic; again changes nothing.
 
+        Args:
+            model, version: What everybody shall get.
+            plan: A preset's name.
+            experiment: The one that has decided for it.
+            expected: When given, the champion that it must replace.
+            reason, principal: Why, and who, for the audit log.
+            dry_run: Only check.
+
         Raises:
             InvalidPlanError: There is no such plan.
-            RolloutConflictError: Something else is being rolled out.
+            RolloutConflictError: Something else is being rolled out, or everybody gets something else than `expected`.
             LatchedError: The version was rolled back before.
         """
-        wanted = RolloutRequest(model, version, plan, reason=reason, experiment=experiment)
+        wanted = RolloutRequest(model, version, plan, reason=reason, experiment=experiment, expected=expected)
         try:
             self._store.create(wanted, principal=principal, dry_run=dry_run)
         except RolloutConflictError:
-            if not self._is_under_way(model, version):
+            if not self._has_begun(model, version):
                 raise
 
-    def require_unlatched(self, model: str, version: str) -> None:
-        """Refuse a version that was rolled back before: it does not come again by itself.
-
-        Raises:
-            LatchedError: It was.
-        """
-        self._store.require_unlatched(model, version)
-
-    def _is_under_way(self, model: str, version: str) -> bool:
-        """Tell whether it has begun already: whoever began it may have ended before the experiment did."""
+    def _has_begun(self, model: str, version: str) -> bool:
+        """Tell whether it has begun, or is over: whoever began it may have ended before the experiment did."""
+        if self._store.stable(model) == version:
+            return True
         try:
             found = self._store.find(model)
         except RolloutNotFoundError:

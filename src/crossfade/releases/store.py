@@ -11,17 +11,18 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
-from crossfade.errors import InvalidPlanError, LatchedError, RolloutConflictError
+from crossfade.errors import InvalidPlanError, RolloutConflictError
 from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
-from crossfade.registry.acceptance import attribution
+from crossfade.registry.acceptance import attribution, explained
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Page
 from crossfade.releases.changing import Change, StaleError, apply, encoded, find_row, route_of
 from crossfade.releases.checks.metric import measures
+from crossfade.releases.latch import lift, require_unlatched
 from crossfade.releases.moves import approving, ending, entering, pausing, resuming
-from crossfade.releases.plan import IMMEDIATE, RolloutPlan
+from crossfade.releases.plan import PRESETS, RolloutPlan
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import (
     APPROVAL,
@@ -41,6 +42,7 @@ from crossfade.storage.tables import ACTIVE, rollout_transitions, rollouts
 from crossfade.storage.times import from_text, to_text
 from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.snapshot import ROLLOUT
+from crossfade.traffic.switch import OVERRIDING
 
 Tell = Callable[[Connection, Rollout], None]
 """Writes down, in the transaction of a change, what others shall be told of it."""
@@ -93,6 +95,15 @@ class RolloutStore:
         with self._database.read() as connection:
             return rollout_of(find_row(connection, name))
 
+    def stable(self, subject: str, kind: str = "model") -> str:
+        """Return the version that everybody gets outside of rollouts; empty for none.
+
+        Raises:
+            NotFoundError: There is no such subject.
+        """
+        with self._database.read() as connection:
+            return self._subject(kind).stable(connection, subject)
+
     def list(self, *, subject: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Page[Rollout]:
         """List rollouts, newest first.
 
@@ -140,8 +151,12 @@ class RolloutStore:
             RolloutConflictError: There is another one under way, the version has all traffic already, or something
                 else decides who gets the subject's traffic.
             LatchedError: The version was rolled back before, and nobody has said that it may come again.
+            ReasonRequiredError: Somebody says so, and not why.
         """
-        said = attribution(principal, wanted.reason)
+        if wanted.override_latch:
+            said = explained(principal, wanted.reason, OVERRIDING)
+        else:
+            said = attribution(principal, wanted.reason)
         subject = self._subject(wanted.kind)
         plan = subject.plan(wanted.plan)
         with self._database.write() as connection:
@@ -150,7 +165,12 @@ class RolloutStore:
             now = self._clock()
             fast = self._is_return(connection, subject, wanted.subject, release, now, plan)
             rollout = self._new(connection, wanted, plan, stable, release, fast=fast, now=now, principal=principal)
-            details = {"plan": msgspec.json.decode(canonical_json(plan)), "candidate": rollout.candidate, **said}
+            details = {
+                "plan": msgspec.json.decode(canonical_json(plan)),
+                "candidate": rollout.candidate,
+                "override_latch": wanted.override_latch,
+                **said,
+            }
             revision = commit_change(
                 connection,
                 kind=ROLLOUT,
@@ -192,12 +212,28 @@ class RolloutStore:
         return self._by_person(name, resume, reason, principal, dry_run=dry_run)
 
     def promote(
-        self, name: str, *, to_end: bool = False, reason: str = "", principal: str = LOCAL, dry_run: bool = False
+        self,
+        name: str,
+        *,
+        to_end: bool = False,
+        expected_step: int | None = None,
+        reason: str = "",
+        principal: str = LOCAL,
+        dry_run: bool = False,
     ) -> Rollout:
         """Go on by a person's word: past the approval that it waits for, to the next step, or to the end.
 
+        Args:
+            name: The rollout.
+            to_end: To the end instead of to the next step.
+            expected_step: When given, the step that it must be in.
+            reason: Why, for the audit log.
+            principal: Who says so.
+            dry_run: Only check.
+
         Raises:
-            RolloutConflictError: It is not under way, or the new version is not loaded yet.
+            RolloutConflictError: It is not under way, the new version is not loaded yet, or it is in another step than
+                `expected_step`.
         """
 
         def promote(rollout: Rollout) -> Change:
@@ -205,6 +241,9 @@ class RolloutStore:
             if not rollout.active or rollout.state.step < 0:
                 problem = f"is {rollout.status.value}" if not rollout.active else "is still being prepared"
                 raise RolloutConflictError(name=rollout.name, problem=f"{problem}, so it cannot be promoted")
+            if expected_step not in {None, rollout.state.step}:
+                problem = f"is in step {rollout.state.step}, not in step {expected_step} (counted from 0) as expected"
+                raise RolloutConflictError(name=rollout.name, problem=problem)
             last = len(rollout.plan.steps) - 1
             if rollout.status is RolloutStatus.PAUSED and rollout.state.waiting_for == APPROVAL and not to_end:
                 return approving(rollout, words, self._clock())
@@ -270,19 +309,6 @@ class RolloutStore:
         wanted = RolloutRequest(found.subject, found.candidate, plan, found.kind, reason, override_latch)
         return self.create(wanted, principal=principal, dry_run=dry_run)
 
-    # --- for others that move traffic by themselves ---
-
-    def require_unlatched(self, subject: str, version: str, *, kind: str = "model") -> None:
-        """Refuse a version that was rolled back before.
-
-        Raises:
-            LatchedError: It was, and may only come again by a person's word.
-        """
-        with self._database.read() as connection:
-            found = self._subject(kind).release(connection, subject, version)
-            if found is not None:
-                _require_unlatched(connection, kind, subject, found)
-
     # --- for the controller ---
 
     def act(self, connection: Connection, rollout: Rollout, change: Change, *, principal: str, epoch: int) -> Rollout:
@@ -347,6 +373,9 @@ class RolloutStore:
         other = connection.scalar(select(rollouts.c.name).where(under_way))
         if other is not None:
             raise RolloutConflictError(name=name, problem=f"has rollout `{other}` under way")
+        if wanted.expected not in {None, stable}:
+            problem = f"gives everybody {stable or 'nothing'}, not {wanted.expected[:80]} as expected"
+            raise RolloutConflictError(name=name, problem=problem)
         if not stable:
             problem = "has no version that answers now: there is nothing to compare with, so point `champion` to one"
             raise RolloutConflictError(name=name, problem=problem)
@@ -358,8 +387,10 @@ class RolloutStore:
         problem = subject.refuse(connection, name, wanted.experiment)
         if problem:
             raise RolloutConflictError(name=name, problem=f"cannot be rolled out: {problem}")
-        if not wanted.override_latch:
-            _require_unlatched(connection, subject.kind, name, found)
+        if wanted.override_latch:
+            lift(connection, subject.kind, name, found)
+        else:
+            require_unlatched(connection, subject.kind, name, found)
         return found
 
     def _is_return(
@@ -403,8 +434,8 @@ class RolloutStore:
             kind=wanted.kind,
             subject=wanted.subject,
             status=RolloutStatus.PREPARING,
-            plan=msgspec.structs.replace(IMMEDIATE, kind=plan.kind) if fast else plan,
-            state=RolloutState(words="the new version is being prepared", entered_at=now),
+            plan=msgspec.structs.replace(PRESETS["immediate"], kind=plan.kind) if fast else plan,
+            state=RolloutState(words="the new version is being prepared", entered_at=now, cause=wanted.reason),
             stable=stable,
             candidate=release.version,
             digest=release.digest,
@@ -473,14 +504,6 @@ class RolloutStore:
         if self._readiness is not None and not dry_run:
             self._readiness.await_followers()
         return result
-
-
-def _require_unlatched(connection: Connection, kind: str, name: str, release: Release) -> None:
-    latched = (rollouts.c.kind == kind) & (rollouts.c.subject == name) & rollouts.c.latched
-    latched &= rollouts.c.digest == release.digest
-    former = connection.execute(select(rollouts.c.name, rollouts.c.reason).where(latched)).first()
-    if former is not None:
-        raise LatchedError(name=name, version=release.version, rollout=former.name, problem=former.reason)
 
 
 def _transition(row: Row[Any]) -> RolloutTransition:

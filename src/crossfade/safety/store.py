@@ -22,10 +22,9 @@ from crossfade.errors import (
     InvalidSafetyPolicyError,
     NoEmergencyError,
     OverrideNotFoundError,
-    ReasonRequiredError,
     SafetyPolicyNotFoundError,
 )
-from crossfade.registry.acceptance import attribution
+from crossfade.registry.acceptance import attribution, explained
 from crossfade.registry.registry import LOCAL, Registry
 from crossfade.registry.requests import ProcessStatus
 from crossfade.registry.versions import Page
@@ -207,7 +206,7 @@ class SafetyStore:
             InvalidOverrideError: The policy has no such check, or that is no time.
             ReasonRequiredError: There is no reason.
         """
-        said = _with_reason(principal, reason, "turning a check off")
+        said = explained(principal, reason, "turning a check off")
         names = {item.name for item in self.policy(model).spec.checks}
         if check and check not in names:
             problem = f"its policy has no check `{check[:80]}`, only {', '.join(sorted(names)[:20])}"
@@ -236,7 +235,7 @@ class SafetyStore:
             InvalidOverrideError: It is over already.
             ReasonRequiredError: There is no reason.
         """
-        said = _with_reason(principal, reason, "turning a check on")
+        said = explained(principal, reason, "turning a check on")
         table = safety_overrides
         with self._database.write() as connection:
             row = connection.execute(select(table).where(table.c.id == id)).one_or_none()
@@ -290,7 +289,7 @@ class SafetyStore:
             ModelNotFoundError: There is no such model.
             ReasonRequiredError: There is no reason.
         """
-        said = _with_reason(principal, reason, "an emergency")
+        said = explained(principal, reason, "an emergency")
         if model:
             self._registry.model(model)
         table, begun = safety_emergencies, Emergency(model, mode, reason, self._clock(), principal)
@@ -317,7 +316,7 @@ class SafetyStore:
             NoEmergencyError: It is in none.
             ReasonRequiredError: There is no reason.
         """
-        said = _with_reason(principal, reason, "the end of an emergency")
+        said = explained(principal, reason, "the end of an emergency")
         table = safety_emergencies
         with self._database.write() as connection:
             row = connection.execute(select(table).where(table.c.model == model)).one_or_none()
@@ -372,12 +371,6 @@ class SafetyStore:
             details=details,
             now=self._clock(),
         )
-
-
-def _with_reason(principal: str, reason: str, what: str) -> dict[str, str]:
-    if not reason.strip():
-        raise ReasonRequiredError(what=what)
-    return attribution(principal, reason)
 
 
 def _policy_row(model: str) -> Select[Any]:

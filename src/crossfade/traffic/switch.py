@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 import msgspec
 
@@ -22,13 +23,30 @@ from crossfade.errors import (
     NotReadyError,
     RejectedVersionError,
 )
-from crossfade.registry.acceptance import attribution
+from crossfade.registry.acceptance import attribution, explained
 from crossfade.registry.registry import LOCAL, Registry
 from crossfade.registry.versions import REJECTED, AliasMove, Version
 from crossfade.settings import ServingSettings
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.readiness import FOLLOW_SECONDS, Readiness
 from crossfade.traffic.reports import SwitchReport
+
+OVERRIDING = "bringing a version again that was rolled back"
+"""What nobody may do without saying why."""
+
+
+class Latch(Protocol):
+    """Keeps versions that were rolled back from becoming champion again."""
+
+    def require_unlatched(self, model: str, version: str) -> None:
+        """Refuse a version that was rolled back before.
+
+        Raises:
+            LatchedError: It was, and nobody has lifted the latch since.
+        """
+
+    def lift(self, model: str, version: str, *, principal: str, reason: str) -> None:
+        """Let a version come again; where it is not latched, nothing changes."""
 
 
 class _Wish(msgspec.Struct, frozen=True):
@@ -40,6 +58,7 @@ class _Wish(msgspec.Struct, frozen=True):
     expected: str | None
     reason: str
     principal: str
+    override_latch: bool = False
 
     @property
     def semver(self) -> str | None:
@@ -49,17 +68,24 @@ class _Wish(msgspec.Struct, frozen=True):
 class AliasSwitch:
     """Moves aliases with the consent of every serving process.
 
+    Args:
+        registry: Where aliases are.
+        fleet: The serving processes.
+        settings: How long they may take.
+        latch: Which versions may not become champion again; None: all may.
+
     Example:
         >>> switch.move("churn", "champion", "1.1.0", reason="better recall").processes  # doctest: +SKIP
         4
     """
 
-    def __init__(self, registry: Registry, fleet: Fleet, settings: ServingSettings) -> None:
+    def __init__(self, registry: Registry, fleet: Fleet, settings: ServingSettings, latch: Latch | None = None) -> None:
         self._registry = registry
         self._fleet = fleet
+        self._latch = latch
         self._readiness = Readiness(fleet, settings.ready_timeout_seconds)
 
-    def move(
+    def move(  # noqa: PLR0913 - everything that may be said about a move, by name
         self,
         name: str,
         alias: str,
@@ -68,6 +94,7 @@ class AliasSwitch:
         expected: str | None = None,
         reason: str = "",
         principal: str = LOCAL,
+        override_latch: bool = False,
         dry_run: bool = False,
         within: AbstractContextManager[object] | None = None,
     ) -> SwitchReport:
@@ -80,6 +107,7 @@ class AliasSwitch:
             expected: When given, the semver that the alias must point to now.
             reason: Why, for the history.
             principal: Who moves it.
+            override_latch: Make a version champion that was rolled back before: a person's word.
             dry_run: Only check; nothing is announced, loaded or moved.
             within: Entered when every process is ready, left when the alias has moved. What it raises on entering stops
                 the move, however long the loading took.
@@ -87,11 +115,13 @@ class AliasSwitch:
         Raises:
             NotReadyError: A process cannot make the version ready, or is silent; the alias stays where it is.
             AliasMovedError: The alias points elsewhere than `expected`.
+            LatchedError: The version was rolled back before, and nobody has said that it may be champion again.
+            ReasonRequiredError: Somebody says so, and not why.
             RejectedVersionError: The version is in the stage `rejected`.
             VersionNotFoundError, ModelNotFoundError: There is no such version or model.
         """
         check_name(alias, "alias")
-        wish = _Wish(name, alias, self._target(name, version), expected, reason, principal)
+        wish = _Wish(name, alias, self._target(name, version), expected, reason, principal, override_latch)
         return self._rehearse(wish) if dry_run else self._grant(wish, within)
 
     def rollback(
@@ -107,6 +137,7 @@ class AliasSwitch:
 
         Raises:
             NoPreviousVersionError: There is nothing to go back to.
+            LatchedError: That version was rolled back before.
             NotReadyError: A process cannot make that version ready.
             AliasMovedError: Somebody moved the alias at the same moment.
         """
@@ -143,6 +174,7 @@ class AliasSwitch:
         started = time.monotonic()
         source = self._check(wish)
         with self._proven(wish, source), within or nullcontext():
+            self._refuse_latched(wish, source)  # once more: loading takes its time
             move = self._registry.move_alias(
                 wish.name,
                 wish.alias,
@@ -151,6 +183,7 @@ class AliasSwitch:
                 reason=wish.reason,
                 principal=wish.principal,
             )
+            self._lift_latch(wish)
         late = self._fleet.wait_revision(move.seq, FOLLOW_SECONDS)
         return SwitchReport(
             move,
@@ -161,6 +194,8 @@ class AliasSwitch:
 
     def _check(self, wish: _Wish) -> str | None:
         """Refuse what the registry would refuse, before anything is loaded; returns where the alias points now."""
+        if wish.override_latch:
+            explained(wish.principal, wish.reason, OVERRIDING)
         attribution(wish.principal, wish.reason)
         model = self._registry.model(wish.name)
         source = model.aliases.get(wish.alias)
@@ -174,7 +209,18 @@ class AliasSwitch:
             # no process would ever make it ready, so there is nothing to wait for
             problem = f"somebody asked not to serve `{wish.name}`, so it cannot be tried out"
             raise NotReadyError(ref=wish.target.ref, name=wish.name, alias=wish.alias, problem=problem)
+        self._refuse_latched(wish, source)
         return source
+
+    def _refuse_latched(self, wish: _Wish, source: str | None) -> None:
+        if self._latch is None or wish.alias != CHAMPION or wish.override_latch:
+            return
+        if wish.semver is not None and wish.semver != source:
+            self._latch.require_unlatched(wish.name, wish.semver)
+
+    def _lift_latch(self, wish: _Wish) -> None:
+        if self._latch is not None and wish.alias == CHAMPION and wish.override_latch and wish.semver is not None:
+            self._latch.lift(wish.name, wish.semver, principal=wish.principal, reason=wish.reason)
 
     def _target(self, name: str, version: str | ModelRef) -> Version:
         if isinstance(version, str) and not {":", "@", "/"} & set(version):

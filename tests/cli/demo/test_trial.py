@@ -39,8 +39,12 @@ class FakeClient:
     def stop_experiment(self, name, *, reason):
         self.calls.append(("stop", name))
 
+    def rollout(self, name):
+        return SimpleNamespace(name="flights-1", active=False, stable="1.0.0", candidate="1.1.0")
+
     def alias_history(self, name, *, alias, limit):
-        move = SimpleNamespace(source="1.0.0", target="1.1.0", moved_by="auto", reason="experiment late_flights: ...")
+        reason = "rollout flights-1: it is complete; begun for: experiment late_flights: ..."
+        move = SimpleNamespace(source="1.0.0", target="1.1.0", moved_by="controller", reason=reason)
         return SimpleNamespace(items=(move,))
 
 
@@ -107,7 +111,7 @@ def test_what_was_decided_is_told_in_words_with_the_report(play, tmp_path):
     text = "\n".join(stage.screen.of("step", "words", "good", "say"))
     assert "it was decided: ship weather" in text
     assert SHIPPED.reason in text
-    assert "champion moved from 1.0.0 to 1.1.0, by auto" in text
+    assert "champion moved from 1.0.0 to 1.1.0; rollout flights-1: it is complete" in text
     assert play.asked == ["http://127.0.0.1:1/api/v1/experiments/late_flights/report"]
     assert (tmp_path / "late_flights.html").read_bytes() == b"<p>report"
 
@@ -123,8 +127,9 @@ def test_each_command_is_shown(play):
 def test_the_shipped_version_reigns_after_a_pause_for_followers(play, monkeypatch):
     clock = itertools.count(100.0, 10.0)
     monkeypatch.setattr(trial_module.time, "perf_counter", lambda: next(clock))
-    trial, _ = play(FakeClient())  # begins at 100, is decided at 110, and was watched until 120
-    assert trial.reigns == [Reign("1.1.0", 110.0 + FOLLOW_SECONDS, 120.0)]
+    trial, _ = play(FakeClient())  # begins at 100, is decided at 110, shipped at 120, and was watched until 130
+    assert trial.reigns == [Reign("1.1.0", 120.0 + FOLLOW_SECONDS, 130.0)]
+    assert trial.drawn["flights-1"] == {"stable": "1.0.0", "candidate": "1.1.0"}
 
 
 def test_without_a_decision_it_ends_some_time_after_the_last_flight(play, monkeypatch):

@@ -59,7 +59,7 @@ def test_each_promise(changes, complaint):
 
 # --- the experiment ---
 
-MOVE = SimpleNamespace(moved_by="auto", reason="experiment late_flights: it is better")
+MOVE = SimpleNamespace(moved_by="controller", reason="rollout m-1: done; begun for: experiment late_flights: better")
 
 
 def tried(**changes):
@@ -85,7 +85,7 @@ def test_an_experiment_that_went_well_broke_no_promise():
         ({"verdict": Decided("ship", "weather", "I like it", "demo")}, "decided by demo and not by the server"),
         ({"newest": None}, "does not name the experiment"),
         ({"newest": SimpleNamespace(moved_by="demo", reason=MOVE.reason)}, "does not name the experiment"),
-        ({"newest": SimpleNamespace(moved_by="auto", reason="another one")}, "does not name the experiment"),
+        ({"newest": SimpleNamespace(moved_by="controller", reason="another one")}, "does not name the experiment"),
     ],
 )
 def test_each_promise_of_the_experiment(changes, complaint):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.releases.simulation.world import World
 
 PRINCIPAL = "ann"
+REASON = "ann knows why"
 NEW = VERSIONS[1]
 FAILING = 0.9
 _INSERT_PROCESS = (
@@ -164,7 +165,7 @@ class Person:
             self.store.promote(MODEL, to_end=True, principal=PRINCIPAL)
         elif verb in {"retry", "retry_override"}:
             self.world.oracle.overridden = verb == "retry_override"
-            self.store.retry(MODEL, override_latch=verb == "retry_override", principal=PRINCIPAL)
+            self.store.retry(MODEL, override_latch=verb == "retry_override", reason=REASON, principal=PRINCIPAL)
         elif verb in {"create", "create_override"}:
             self._create(version, override=verb == "create_override")
         elif verb in {"move", "unalias"}:
@@ -177,7 +178,7 @@ class Person:
 
     def _create(self, version: str, *, override: bool) -> None:
         self.world.oracle.overridden = override
-        wanted = RolloutRequest(MODEL, version, PLANS[self.world.scenario.plan], override_latch=override)
+        wanted = RolloutRequest(MODEL, version, PLANS[self.world.scenario.plan], reason=REASON, override_latch=override)
         self.store.create(wanted, principal=PRINCIPAL)
 
 

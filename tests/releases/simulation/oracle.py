@@ -184,13 +184,16 @@ class Oracle:
             self.world.say(f"begins {name}: {now.stable} -> {now.candidate}")
             self._judge_creation(now)
             return
+        if before.latched and not now.latched:
+            self.require(self.overridden, f"{name}: a latch was opened")
+            self.require(now._replace(latched=True) == before, f"{name}: more than its latch changed")
+            return
         self.require(
             now.seen == before.seen + 1 + (entry is not None and actor.startswith(CONTROLLER))
             or now.seen == before.seen + 1,
             f"{name}: `seen` went from {before.seen} to {now.seen}",
         )
         self.require(now.revision >= before.revision, f"{name}: its revision went back")
-        self.require(now.latched or not before.latched, f"{name}: a latch was opened")
         self.require((before.plan, before.candidate, before.stable) == (now.plan, now.candidate, now.stable), "remade")
         if entry is None:
             self.require(before.status == now.status, f"{name}: a status without an entry of history")

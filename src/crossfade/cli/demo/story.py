@@ -214,7 +214,7 @@ class Story:
             moves = client.alias_history(NAME, alias=CHAMPION).items
         self._report(prepared, traffic, scorer, release)
         reigns = release.reigns + experiment.reigns + canary.reigns
-        drawn = {TRIAL: trial.VERSIONS, BANDIT: COMPETING, **canary.drawn}
+        drawn = {**experiment.drawn, BANDIT: COMPETING, **canary.drawn}
         verdict = Verdict(
             asked=traffic.asked,
             answered=dict(scorer.logbook.answered),

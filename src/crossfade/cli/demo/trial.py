@@ -8,6 +8,7 @@ import time
 import httpx
 import msgspec
 
+from crossfade.cli.demo.canary import follow
 from crossfade.cli.demo.stage import FOLLOW_SECONDS, Reign, Stage
 from crossfade.cli.demo.tables import TrialTable
 from crossfade.cli.demo.traffic import ORIGIN
@@ -18,6 +19,7 @@ from crossfade.experiments.record import ENDED, Experiment, Verdict
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.ledger.metrics import MetricSpec
+from crossfade.releases.rollout import CANDIDATE, STABLE
 from crossfade.solutions.flights.training import NAME
 
 TRIAL = "late_flights"
@@ -63,6 +65,8 @@ class Trial:
         """As it stood last."""
         self.reigns: list[Reign] = []
         """When only the version that was shipped should have answered."""
+        self.drawn: dict[str, dict[str, str]] = {TRIAL: VERSIONS}
+        """Experiment or rollout -> variant -> version that should have answered flights with this variant."""
         self._report: AnalysisReport | None = None
         self._stage = stage
         self._watch = stage.watch(self.table)
@@ -91,8 +95,9 @@ class Trial:
         ended = time.perf_counter()
         self._end(self._stage.traffic.asked - asked, ended - began)
         if self.verdict is not None:
+            shipped = time.perf_counter()
             self._watch.during(self._stage.watch_seconds / 2)
-            self.reigns.append(Reign(SECOND, ended + FOLLOW_SECONDS, time.perf_counter()))
+            self.reigns.append(Reign(SECOND, shipped + FOLLOW_SECONDS, time.perf_counter()))
 
     @property
     def verdict(self) -> Verdict | None:
@@ -121,11 +126,14 @@ class Trial:
             return
         address = f"{self._stage.url}/api/v1/experiments/{TRIAL}/report"
         page = self._watch.while_doing(lambda: httpx.get(address, timeout=60.0, trust_env=False))
+        if verdict.action == "ship":
+            rollout = follow(self._stage, self._watch, NAME, lambda _rollout: None)
+            self.drawn[rollout.name] = {STABLE: rollout.stable, CANDIDATE: rollout.candidate}
         newest = self._watch.while_doing(lambda: client.alias_history(NAME, alias=CHAMPION, limit=1).items[0])
         kept = self._stage.home / f"{TRIAL}.html"
         kept.write_bytes(page.content)
         screen.step(f"After {flights:,} flights and {seconds:.0f} s it was decided: {verdict.action} {verdict.variant}")
         screen.words(verdict.reason)
-        screen.good(f"{CHAMPION} moved from {newest.source} to {newest.target}, by {newest.moved_by}")
+        screen.good(f"{CHAMPION} moved from {newest.source} to {newest.target}; {newest.reason}")
         screen.say(f"  the whole report, with its pictures: {address}")
         screen.say(f"  kept as {kept}")

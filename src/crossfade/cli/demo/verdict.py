@@ -91,7 +91,7 @@ class TrialVerdict:
             yield f"the experiment {self.name} ended with: {self.verdict.action} {self.verdict.variant}".rstrip()
         if self.verdict.by != AUTO:
             yield f"the experiment {self.name} was decided by {self.verdict.by} and not by the server"
-        if self.newest is None or self.newest.moved_by != AUTO or self.name not in self.newest.reason:
+        if self.newest is None or self.newest.moved_by != CONTROLLER or self.name not in self.newest.reason:
             yield f"the history of the champion does not name the experiment {self.name}"
 
 

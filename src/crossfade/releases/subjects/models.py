@@ -69,7 +69,8 @@ class ModelSubject:
         """Do nothing: snapshots read rollouts."""
 
     def settle(self, connection: Connection, rollout: Rollout, move: Settling) -> None:
-        """Make a version the champion."""
+        """Make a version the champion; its history says what the rollout was begun for, too."""
+        cause = f"; begun for: {rollout.state.cause}" if rollout.state.cause else ""
         move_alias(
             connection,
             rollout.subject,
@@ -77,7 +78,7 @@ class ModelSubject:
             move.version,
             expected=None,
             principal=move.principal,
-            reason=f"rollout {rollout.name}: {move.reason}"[:MAX_REASON],
+            reason=f"rollout {rollout.name}: {move.reason}{cause}"[:MAX_REASON],
             now=move.now,
         )
 

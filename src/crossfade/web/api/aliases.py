@@ -47,6 +47,7 @@ def move_alias(
         expected=wanted.expected,
         reason=wanted.reason,
         principal=principal,
+        override_latch=wanted.override_latch,
         dry_run=dry_run,
     )
     return _told(request, report, principal, dry_run=dry_run)

@@ -126,7 +126,12 @@ def promote_rollout(
 ) -> Response:
     """Go on by a person's word: past the approval that it waits for, to the next step, or to the end."""
     after = platform.rollouts.promote(
-        rollout, to_end=wanted.to_end, reason=wanted.reason, principal=principal, dry_run=dry_run
+        rollout,
+        to_end=wanted.to_end,
+        expected_step=wanted.expected_step,
+        reason=wanted.reason,
+        principal=principal,
+        dry_run=dry_run,
     )
     return _changed(request, "promote", after, principal, dry_run=dry_run)
 
