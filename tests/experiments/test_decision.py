@@ -59,7 +59,7 @@ def guardrail(reading="unclear", *, shown=True, **more):
 def healthy(units=1000, treatments=("treatment",), problems=()):
     names = ("control", *treatments)
     counts = tuple((name, units) for name in names)
-    return Health(tuple(problems), counts, tuple((name, float(units)) for name in names), 1.0, 1.0, 0.0)
+    return Health(tuple(problems), counts, counts, tuple((name, float(units)) for name in names), 1.0, 1.0, 0.0)
 
 
 def decided(*comparisons, now=None, health=None, rankings=(), units=1000, **more):
@@ -238,7 +238,7 @@ def test_all_of_nothing_holds_and_any_of_nothing_does_not():
 
 def test_without_treatments_there_is_nothing_to_decide():
     asked = question("m", variants=("control",))
-    health = Health((), (("control", 1000),), (("control", 1000.0),), None, None, 0.0)
+    health = Health((), (("control", 1000),), (("control", 1000),), (("control", 1000.0),), None, None, 0.0)
     assert decide(Findings(asked, (), (), health, (), after(5))).action == "continue"
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from crossfade.cli.main import main
 from crossfade.client import AsyncClient, Client
-from crossfade.errors import ExperimentNotFoundError
+from crossfade.errors import ExperimentConflictError, ExperimentNotFoundError
 from crossfade.experiments.judging import Judge
 from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.ledger import export as module
@@ -81,6 +81,23 @@ def test_the_judge_exports_only_what_there_is(casino, tmp_path):
     judge.export("coins", tmp_path / "log.parquet", reward="click")
     rewards = parquet.read_table(tmp_path / "log.parquet").column("reward").to_pylist()
     assert sorted(rewards) == [0.0] * 7 + [1.0] * 3
+
+
+def test_a_log_that_would_be_wrong_is_refused(casino, tmp_path):
+    casino.begin(spec())
+    played = casino.play("a", 3, 7)
+    judge = Judge(casino.store, casino.database, None)
+    target = tmp_path / "log.parquet"
+    with pytest.raises(ExperimentConflictError, match="has no outcome `clicks` to be the reward"):
+        judge.export("coins", target, reward="clicks")
+    with casino.database.write() as connection:
+        add_outcomes(connection, [an_outcome("huge", name="click", decision=played[9].id, value=1e300)])
+    judge.export("coins", target, reward="click")
+    assert sorted(parquet.read_table(target).column("reward").to_pylist()) == [0.0] * 7 + [1.0] * 3
+    with casino.database.write() as connection:
+        add_outcomes(connection, [an_outcome("o", name="click", decision="", experiment="coins", unit="u")])
+    with pytest.raises(ExperimentConflictError, match="1 outcomes `click` that were reported by unit"):
+        judge.export("coins", target, reward="click")
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_a_change_of_weights_is_no_mismatch():
 
 def test_a_variant_that_got_nobody_is_a_mismatch_although_nothing_arrived_to_say_its_weight():
     found = examine(arrivals({"control": 100}, {"control": 0.5}))
-    assert codes(found.__class__(found.blocking, *(None,) * 5)) == ["sample_ratio"]
+    assert codes(found.__class__(found.blocking, *(None,) * 6)) == ["sample_ratio"]
     assert found.sample_ratio_p < 1e-10
 
 
@@ -159,6 +159,34 @@ def test_variants_that_nobody_named_are_left_out_and_told():
 def test_what_blocks_comes_first():
     found = examine(multiple=1, refused=(("not finite", 1),), incomplete=("x",), now=after(9))
     assert [problem.blocks for problem in found.problems] == [True, True, False, False]
+
+
+def test_units_that_a_change_of_weights_moved_on_did_arrive():
+    """Those that come back leave the variant that shrank, and no other: that is no mismatch of arrivals."""
+    came = [
+        Arrival(1, "control", day(0), 300, 0.5),
+        Arrival(1, "treatment", day(0), 120, 0.5, moved=180),
+        Arrival(2, "control", day(1), 480, 0.8),
+        Arrival(2, "treatment", day(1), 120, 0.2),
+    ]
+    found = examine(came, multiple=180)
+    assert codes(found) == ["multiple_exposures"]
+    assert "moves units that come back out of variants that shrink" in found.problems[0].words
+    assert (dict(found.units)["treatment"], dict(found.arrived)["treatment"]) == (240, 420)
+    assert dict(found.expected) == {"control": pytest.approx(780), "treatment": pytest.approx(420)}
+
+
+def test_a_variant_that_is_gone_had_its_part_of_the_units():
+    """Its weight is not that of a variant that came later."""
+    came = [
+        Arrival(1, "control", day(0), 500, 0.5),
+        Arrival(1, "gone", day(0), 500, 0.5),
+        Arrival(2, "control", day(1), 500, 0.5),
+        Arrival(2, "treatment", day(1), 500, 0.5),
+    ]
+    found = examine(came)
+    assert codes(found) == ["unknown_variants"]
+    assert dict(found.expected) == {"control": pytest.approx(1000), "treatment": pytest.approx(500)}
 
 
 def bandit(random, revisions, per_revision, *, tilt=0.0):

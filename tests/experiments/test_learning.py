@@ -13,6 +13,7 @@ from crossfade.errors import (
 from crossfade.experiments.learned import Learned
 from crossfade.experiments.learning import Learner
 from crossfade.experiments.spec import ExperimentSpec, Variant
+from crossfade.ledger.events import Outcome
 from crossfade.methods.bandits.beta_thompson import BetaThompson
 from crossfade.methods.bandits.contextual import Feature
 from crossfade.methods.bandits.epsilon_greedy import EpsilonGreedy
@@ -26,6 +27,7 @@ from crossfade.storage.tables import audit, experiments
 from crossfade.traffic.allocation.allocation import Allocation
 from crossfade.traffic.routing import Asker, ExperimentRoute, Router, Traffic
 from tests.experiments.bandits import START, spec
+from tests.ledger.support import store
 
 
 def stored(casino, name="coins"):
@@ -110,6 +112,31 @@ def test_what_comes_late_is_counted_and_not_learned(casino):
     assert casino.learn() == 0
     report = casino.learner.report("coins")
     assert (report.decisions, report.late) == (10, 3)
+
+
+def test_rewards_that_come_late_are_counted_and_not_learned(casino):
+    casino.begin(spec())
+    casino.wait(100)
+    played = casino.play("a", 5, 5)
+    casino.wait(10)
+    assert casino.learn() == 10
+    with casino.database.write() as connection:
+        store(connection, [], [Outcome("late", 0, "click", 1.0, played[9].id)])
+    casino.wait(10)
+    assert casino.learn() == 0
+    report = casino.learner.report("coins")
+    assert (report.decisions, report.late, report.late_rewards) == (10, 0, 1)
+
+
+def test_a_reward_that_no_sum_can_hold_stops_no_bandit(casino):
+    casino.begin(spec(policy=GaussianThompson(floor=0.01)))
+    casino.wait(10)
+    casino.play("a", 3, 0, reward=1e300)
+    casino.play("b", 3, 0, reward=2.0)
+    casino.wait(10)
+    assert casino.learn() == 6
+    assert casino.learner.report("coins").late_rewards == 0
+    assert stored(casino)[0].policy.known()["b"].mean == pytest.approx(2.0)
 
 
 def test_rewards_outside_of_a_policys_range_are_cut(casino):

@@ -368,6 +368,8 @@ def test_layers_give_units_to_who_starts_and_take_them_back(store, database):
         store.create(plan(name, layer="all", share=0.6))
     store.start("one")
     assert shares(store) == {"(holdout)": 0.1, "one": 0.6}
+    store.create_layer(LayerSpec("later"))
+    store.create(plan("third", layer="later"))
     error = changes_nothing(database, lambda: store.start("other"), LayerFullError)
     assert "30 % of its units left" in error.message
     store.pause("one")

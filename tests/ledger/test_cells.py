@@ -150,7 +150,10 @@ def test_a_unit_that_moves_leaves_its_cells():
         ("2025-11-28", "", ""),
         ("2025-11-28", "carrier", "UA"),
     }
-    assert {base.day: count for base, count in move.arrivals().items()} == {"2025-11-28": -1, "2025-11-27": 1}
+    assert {base.day: counts for base, counts in move.arrivals().items()} == {
+        "2025-11-28": (-1, 0),
+        "2025-11-27": (1, 0),
+    }
 
 
 def test_a_unit_in_two_variants_only_leaves():
@@ -158,7 +161,7 @@ def test_a_unit_in_two_variants_only_leaves():
     move = Move(PLAN, before, after)
     made = move.of(PLAN.metrics[0], None)
     assert (made.removed.n.tolist(), made.added.n.tolist()) == ([1, 1], [0, 0])
-    assert list(move.arrivals().values()) == [-1]
+    assert list(move.arrivals().values()) == [(-1, 1)], "it came, and is counted no more"
 
 
 def test_units_are_grouped_from_nothing():

@@ -60,10 +60,11 @@ def open_ledger(database: Database, folder: Path) -> Ledger:
     return Ledger(database, LedgerSettings(poll_seconds=0.02), folder, fold=count_events)
 
 
-def count_events(connection: Connection, new_exposures: list[Exposure], new_outcomes: list[Outcome]) -> None:
+def count_events(connection: Connection, new_exposures: list[Exposure], new_outcomes: list[Outcome]) -> dict[str, int]:
     """Count in the transaction what is said to be new: an event that counts twice would show."""
     update = text("UPDATE folded SET exposures = exposures + :exposures, outcomes = outcomes + :outcomes")
     connection.execute(update, {"exposures": len(new_exposures), "outcomes": len(new_outcomes)})
+    return {}
 
 
 # --- the process that is killed --------------------------------------------------------------------------------------

@@ -10,7 +10,15 @@ import pytest
 from sqlalchemy import select
 
 from crossfade.client import AsyncClient
-from crossfade.errors import InvalidOutcomesError, LedgerUnavailableError, MalformedRequestError, TooManyOutcomesError
+from crossfade.errors import (
+    DatabaseUnavailableError,
+    InvalidOutcomesError,
+    LedgerUnavailableError,
+    MalformedRequestError,
+    TooManyOutcomesError,
+)
+from crossfade.experiments.spec import ExperimentSpec, Variant
+from crossfade.ledger.known import KnownExperiments
 from crossfade.ledger.requests import Recorded, ReportedOutcome, as_outcomes
 from crossfade.platform import open_platform
 from crossfade.settings import HttpSettings, Settings
@@ -41,6 +49,9 @@ def http(platform):
         yield opened
 
 
+FLAG = ExperimentSpec("late", (Variant("old", 0.5), Variant("new", 0.5)))
+
+
 def one(number=1, **changes):
     return {"id": f"o{number}", "name": "landed_late", "decision": "d"} | changes
 
@@ -52,6 +63,7 @@ def stored(platform):
 
 
 def test_a_batch_is_durable_when_it_is_answered(client, platform):
+    platform.experiments.create(FLAG)
     moment = datetime(2026, 11, 20, 12, 30, 15, 123456, tzinfo=timezone(timedelta(hours=2)))
     answer = client.record_outcomes(
         [
@@ -73,6 +85,24 @@ def test_recording_again_changes_nothing(client, platform):
     assert {name: row.value for name, row in stored(platform).items()} == {"o1": 1.0, "o2": 1.0}
 
 
+def test_while_the_database_is_away_nobody_is_called_a_stranger(client, platform, monkeypatch):
+    def away(*_arguments):
+        raise DatabaseUnavailableError(problem="away")
+
+    monkeypatch.setattr(KnownExperiments, "_find", away)
+    assert client.record_outcomes([one(1, decision="", experiment="nope", unit="u")]) == Recorded(1)
+    monkeypatch.undo()
+    assert client.record_outcomes([one(2, decision="", experiment="nope", unit="u")]) == Recorded(1), "it is let rest"
+
+
+def test_an_experiment_is_known_as_soon_as_it_is_there(client, platform):
+    of_flag = one(1, decision="", experiment="late", unit="u")
+    with pytest.raises(InvalidOutcomesError, match="no experiment `late`"):
+        client.record_outcomes([of_flag])
+    platform.experiments.create(FLAG)
+    assert client.record_outcomes([of_flag]) == Recorded(1)
+
+
 def test_an_empty_batch_is_nothing(client):
     assert client.record_outcomes([]) == Recorded(0)
 
@@ -90,6 +120,15 @@ def test_what_is_refused_is_raised_and_nothing_is_recorded(client, platform):
         client.record_outcomes([one(1), one(2, id="")])
     with pytest.raises(InvalidOutcomesError, match="400 days ago"):
         client.record_outcomes([one(3, happened_at=datetime(2016, 1, 1, tzinfo=UTC))])
+    for wrong, words in (
+        ({"value": 1e300}, r"its value is 1e\+300; sums are made of values up to 1e\+30"),
+        ({"name": "Landed Late"}, "its name is `Landed Late`, which no metric could name"),
+        ({"name": "latency_seconds"}, "measured while answering"),
+        ({"decision": "", "experiment": "nope", "unit": "u"}, "there is no experiment `nope`"),
+        ({"decision": "", "experiment": "No pe", "unit": "u"}, "there is no experiment `No pe`"),
+    ):
+        with pytest.raises(InvalidOutcomesError, match=f"outcome 1 of the batch cannot be recorded: .*{words}"):
+            client.record_outcomes([one(1), one(2, **wrong)])
     with pytest.raises(TooManyOutcomesError):
         client.record_outcomes([{"id": "a", "name": "", "decision": ""}] * 10_001)
     with pytest.raises(MalformedRequestError, match="happened_at"):

@@ -44,7 +44,7 @@ def analyze(evidence: Evidence, question: Question, now: datetime) -> AnalysisRe
     arrivals = tuple(each for each in evidence.arrivals if each.variant in question.variants)
     cells = _by_part(evidence.cells, question)
     days = tuple(sorted({each.day for each in arrivals} | {cell.day for part in cells.values() for cell in part}))
-    period_of = periods(arrivals, question.variants, adaptive=question.adaptive)
+    period_of = periods(evidence.arrivals, question.variants, adaptive=question.adaptive)
     due = schedule(question, arrivals, now)
     comparisons, rankings, segments = [], [], []
     for metric in question.metrics:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -31,10 +31,11 @@ def health(evidence: Evidence, question: Question, now: datetime) -> Health:
         now: The present time.
     """
     known = [arrival for arrival in evidence.arrivals if arrival.variant in question.variants]
-    units = dict.fromkeys(question.variants, 0)
+    units, arrived = dict.fromkeys(question.variants, 0), dict.fromkeys(question.variants, 0)
     for arrival in known:
         units[arrival.variant] += arrival.units
-    came = _periods(known, question)
+        arrived[arrival.variant] += arrival.came
+    came = _periods(evidence.arrivals, question)
     total = sum(units.values())
     ratio = _fixed(came), _sequential(came)
     if len(question.variants) < 2:
@@ -43,8 +44,8 @@ def health(evidence: Evidence, question: Question, now: datetime) -> Health:
     multiple_share = evidence.multiple / seen if seen else 0.0
     found = [
         *_of_units(evidence, question, total),
-        *_of_ratio(ratio[1], units),
-        *_of_multiple(evidence, multiple_share, question.decision.multiple_share),
+        *_of_ratio(ratio[1], arrived),
+        *_of_multiple(evidence, multiple_share, question.decision.multiple_share, steady=len(came) < 2),
         *_of_events(evidence),
         *problems_of_reports(evidence, question, units, steady=len(came) < 2 and not question.adaptive),
         *_of_age(evidence, question, now),
@@ -52,6 +53,7 @@ def health(evidence: Evidence, question: Question, now: datetime) -> Health:
     return Health(
         problems=tuple(sorted(found, key=lambda problem: not problem.blocks)),
         units=tuple(units.items()),
+        arrived=tuple(arrived.items()),
         expected=tuple(_expected(came, question.variants).items()),
         sample_ratio_p=ratio[0],
         sequential_sample_ratio_p=ratio[1],
@@ -71,19 +73,23 @@ class _Period:
         return tuple(map(sum, zip(*self.days, strict=True)))
 
 
-def _periods(arrivals: list[Arrival], question: Question) -> list[_Period]:
-    """Return the revisions; of a bandit, whose weights change by the minute, similar ones together."""
+def _periods(arrivals: Sequence[Arrival], question: Question) -> list[_Period]:
+    """Return the revisions; of a bandit, whose weights change by the minute, similar ones together.
+
+    All units that came count. Those that a later revision moved are not analyzed, and they are missing in the variants
+    that shrank alone: without them, every change of weights would look like a mismatch.
+    """
     variants = question.variants
     shares = splits(arrivals, variants)
     together = periods(arrivals, variants, adaptive=True) if question.adaptive else {each: each for each in shares}
     days: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0] * len(variants)))
     wanted: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(variants))
     for arrival in arrivals:
-        if arrival.revision in shares:
+        if arrival.revision in shares and arrival.variant in variants:
             period = together[arrival.revision]
-            days[period][arrival.day][variants.index(arrival.variant)] += arrival.units
+            days[period][arrival.day][variants.index(arrival.variant)] += arrival.came
             for place, share in enumerate(shares[arrival.revision]):
-                wanted[period][place] += share * max(arrival.units, 1)
+                wanted[period][place] += share * max(arrival.came, 1)
     return [
         _Period(tuple(wanted[period]), tuple(tuple(days[period][day]) for day in sorted(days[period])))
         for period in sorted(days)
@@ -135,9 +141,11 @@ def _of_ratio(p_value: float | None, units: dict[str, int]) -> Iterator[HealthPr
         yield HealthProblem("sample_ratio", words, blocks=True)
 
 
-def _of_multiple(evidence: Evidence, share: float, most: float) -> Iterator[HealthProblem]:
+def _of_multiple(evidence: Evidence, share: float, most: float, *, steady: bool) -> Iterator[HealthProblem]:
     if evidence.multiple:
         words = f"{evidence.multiple:,} units ({share:.2%}) were seen in several variants and are left out"
+        if not steady:
+            words += "; weights have changed, which moves units that come back out of variants that shrink"
         yield HealthProblem("multiple_exposures", words, blocks=share > most)
 
 

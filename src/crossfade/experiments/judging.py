@@ -101,6 +101,7 @@ class Judge:
 
         Raises:
             ExperimentNotFoundError: There is no such experiment.
+            ExperimentConflictError: There is no such outcome, or it was reported by unit.
             MissingExtraError: pyarrow is not installed.
         """
         spec = self._store.find(name).spec
@@ -108,8 +109,15 @@ class Judge:
             return export_events(self._database, name, target)
         policy = None if spec.bandit is None else spec.bandit.policy
         features = [feature.name for feature in policy.features] if isinstance(policy, ContextualSpec) else []
+        measured = {metric.source for metric in spec.metrics} | ({spec.bandit.reward} if spec.bandit else set())
         return export_decisions(
-            self._database, name, target, reward=reward, dimensions=spec.dimensions, features=features
+            self._database,
+            name,
+            target,
+            reward=reward,
+            declared=reward in measured,
+            dimensions=spec.dimensions,
+            features=features,
         )
 
     def decide(self, name: str, wanted: DecideRequest, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:

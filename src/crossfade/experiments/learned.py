@@ -18,11 +18,13 @@ class Learned(msgspec.Struct, frozen=True):
         policy: What it knows.
         until_ms: Decisions up to this time, in milliseconds since 1970, have been learned.
         decisions: How many.
+        rewards: How many outcomes these had.
     """
 
     policy: Policy
     until_ms: int
     decisions: int = 0
+    rewards: int = 0
 
 
 class BanditReport(msgspec.Struct, frozen=True):
@@ -36,6 +38,7 @@ class BanditReport(msgspec.Struct, frozen=True):
         decisions: How many it has learned from.
         late: How many reached the database too late to be learned.
         learned_until: Decisions up to this time have been learned.
+        late_rewards: How many outcomes came after their decision had been learned as one that earned nothing more.
     """
 
     experiment: str
@@ -45,6 +48,7 @@ class BanditReport(msgspec.Struct, frozen=True):
     decisions: int
     late: int
     learned_until: datetime
+    late_rewards: int = 0
 
 
 def first_learned(spec: ExperimentSpec, now: datetime, other: Learned | None) -> Learned | None:

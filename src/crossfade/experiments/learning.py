@@ -23,6 +23,7 @@ from crossfade.experiments.learned import BanditReport, Learned
 from crossfade.experiments.record import Status, experiment_of
 from crossfade.experiments.spec import BanditSpec, ExperimentSpec
 from crossfade.experiments.store import ExperimentStore
+from crossfade.ledger.metrics import LARGEST
 from crossfade.methods.bandits.outcomes import Outcomes
 from crossfade.methods.bandits.policy import ContextFreePolicy, ContextualPolicy, Policy
 from crossfade.methods.stats.values import NotEstimable
@@ -91,6 +92,8 @@ class Learner:
             bandit, learned = _bandit(row), _learned(row)
             where = (exposures.c.experiment == name) & _until(learned.until_ms)
             seen = connection.execute(select(func.count()).where(where)).scalar_one()
+            earned = (outcomes.c.name == bandit.reward) & (outcomes.c.decision == exposures.c.id) & _usable()
+            rewards = connection.execute(select(func.count()).where(where & earned)).scalar_one()
         late = max(int(seen) - learned.decisions, 0)
         policy = learned.policy
         weights: dict[str, float] = {}
@@ -105,6 +108,7 @@ class Learner:
             learned.decisions,
             late,
             _moment(learned.until_ms),
+            late_rewards=max(int(rewards) - learned.rewards, 0),
         )
 
     def _learn_some(self, name: str, lease: Lease | None) -> int:
@@ -123,11 +127,12 @@ class Learner:
             decisions = _matured(connection, name, before.until_ms, until)
             if len(decisions) > _AT_ONCE:
                 decisions, until = _whole_milliseconds(decisions)
-            policy = before.policy
+            policy, rewards = before.policy, before.rewards
             if decisions:
-                policy = policy.learn(_as_outcomes(connection, bandit, policy, decisions), _moment(until))
+                matured, count = _as_outcomes(connection, bandit, policy, decisions)
+                policy, rewards = policy.learn(matured, _moment(until)), rewards + count
             policy = policy.advance(_moment(until))
-            self._save(connection, row, Learned(policy, until, before.decisions + len(decisions)), now)
+            self._save(connection, row, Learned(policy, until, before.decisions + len(decisions), rewards), now)
         return len(decisions)
 
     def _save(self, connection: Connection, row: Row[Any], learned: Learned, now: datetime) -> None:
@@ -180,22 +185,32 @@ def _whole_milliseconds(decisions: list[Any]) -> tuple[list[Any], int]:
     return [row for row in decisions if milliseconds_of(row.id) < last], last - 1
 
 
-def _as_outcomes(connection: Connection, bandit: BanditSpec, policy: Policy, decisions: list[Row[Any]]) -> Outcomes:
+def _usable() -> ColumnElement[bool]:
+    """Return which outcomes count: what roll-ups refuse must not stop a bandit either."""
+    return outcomes.c.value.between(-LARGEST, LARGEST)
+
+
+def _as_outcomes(
+    connection: Connection, bandit: BanditSpec, policy: Policy, decisions: list[Row[Any]]
+) -> tuple[Outcomes, int]:
+    """Return decisions with what they earned, and how many outcomes that were."""
     earned: defaultdict[str, float] = defaultdict(float)
+    count = 0
     for start_at in range(0, len(decisions), _PARAMETERS):
         ids = [row.id for row in decisions[start_at : start_at + _PARAMETERS]]
         query = select(outcomes.c.decision, outcomes.c.value).where(
-            outcomes.c.decision.in_(ids), outcomes.c.name == bandit.reward
+            outcomes.c.decision.in_(ids), outcomes.c.name == bandit.reward, _usable()
         )
         for decision, value in connection.execute(query):
             earned[decision] += value
+            count += 1
     rewards = np.array([earned[row.id] for row in decisions])
     if isinstance(policy, ContextFreePolicy) and policy.spec.bounded:
         rewards = rewards.clip(0.0, 1.0)  # one decision that earned twice is a success, and no reason to stop learning
     contexts = None
     if isinstance(policy, ContextualPolicy):
         contexts = policy.spec.matrix(msgspec.json.decode(row.context) for row in decisions)
-    return Outcomes(
+    matured = Outcomes(
         [row.variant for row in decisions],
         rewards,
         np.array([row.at_us / 1e6 for row in decisions]),
@@ -203,3 +218,4 @@ def _as_outcomes(connection: Connection, bandit: BanditSpec, policy: Policy, dec
         contexts,
         [row.id for row in decisions],
     )
+    return matured, count

@@ -217,6 +217,7 @@ class Health(msgspec.Struct, frozen=True):
     Args:
         problems: What is wrong; those that block come first.
         units: By variant, those seen in several left out.
+        arrived: By variant, how many units came, those included that a change of weights moved on later.
         expected: By variant, what its weights over time would have given.
         sample_ratio_p: Of "units arrive as they should", at this look alone.
         sequential_sample_ratio_p: The same, valid however often one looks; below 0.001 it is an alarm.
@@ -225,6 +226,7 @@ class Health(msgspec.Struct, frozen=True):
 
     problems: tuple[HealthProblem, ...]
     units: tuple[tuple[str, int], ...]
+    arrived: tuple[tuple[str, int], ...]
     expected: tuple[tuple[str, float], ...]
     sample_ratio_p: float | None
     sequential_sample_ratio_p: float | None

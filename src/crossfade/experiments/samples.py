@@ -129,17 +129,17 @@ def periods(arrivals: Iterable[Arrival], variants: tuple[str, ...], *, adaptive:
 def splits(arrivals: Iterable[Arrival], variants: tuple[str, ...]) -> dict[int, tuple[float, ...]]:
     """Return revision -> the share of its units that each variant should get.
 
-    A variant without a single unit has no row that says its weight: it is what the others leave. Revisions without any
-    weight are not there.
+    A variant without a single unit has no row that says its weight: it is what the others leave, those included that
+    have left the experiment since. Revisions without any weight are not there.
     """
     weights: dict[int, dict[str, float]] = defaultdict(dict)
     for arrival in arrivals:
-        if arrival.variant in variants:
-            weights[arrival.revision][arrival.variant] = arrival.weight
+        weights[arrival.revision][arrival.variant] = arrival.weight
     found = {}
-    for revision, given in sorted(weights.items()):
+    for revision, everyone in sorted(weights.items()):
+        given = {variant: weight for variant, weight in everyone.items() if variant in variants}
         absent = [variant for variant in variants if variant not in given]
-        rest = max(1.0 - math.fsum(given.values()), 0.0)
+        rest = max(1.0 - math.fsum(everyone.values()), 0.0)
         shares = [given.get(variant, rest / max(len(absent), 1)) for variant in variants]
         total = math.fsum(shares)
         if total > 0:

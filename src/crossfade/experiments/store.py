@@ -130,7 +130,7 @@ class ExperimentStore:
                     raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
                 return self._shown(known), False
             if spec.layer:
-                Allocations(_layers(connection)).layer(spec.layer)
+                _running(connection).layer(spec.layer)
             now = self._clock()
             revision = 0
             if not dry_run:
@@ -161,7 +161,7 @@ class ExperimentStore:
         """
         principal = attribution(principal, "")["principal"]
         with self._database.write() as connection:
-            known = Allocations(_layers(connection))
+            known = _running(connection)
             same = next((layer for layer in known.layers if layer.spec == spec.checked()), None)
             if same is not None:
                 return same

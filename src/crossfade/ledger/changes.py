@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -120,14 +121,22 @@ class Move:
         touched[values.units] = True
         return Change(removed, added, values, touched)
 
-    def arrivals(self) -> Counter[Base]:
-        """Return by how many units the arrivals change; below zero where units are not counted any more."""
-        changed: Counter[Base] = Counter()
+    def arrivals(self) -> dict[Base, tuple[int, int]]:
+        """Return by how many units the arrivals change: those that are counted, and those that moved on later.
+
+        Below zero where units are not there any more.
+        """
+        counted, moved = self._gained(lambda units: units.counted), self._gained(lambda units: units.moved)
+        changed = {base: (counted[base], moved[base]) for base in counted.keys() | moved.keys()}
+        return {base: changes for base, changes in sorted(changed.items()) if any(changes)}
+
+    def _gained(self, chosen: Callable[[Units], NDArray[np.bool_]]) -> Counter[Base]:
+        gained: Counter[Base] = Counter()
         for units, cells, sign in ((self._before, self._cells_before, -1), (self._after, self._cells_after, 1)):
-            numbers, counts = np.unique(cells[units.counted, 0], return_counts=True)
+            numbers, counts = np.unique(cells[chosen(units), 0], return_counts=True)
             for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-                changed[self.keys[number].base] += sign * count
-        return Counter({base: count for base, count in changed.items() if count})
+                gained[self.keys[number].base] += sign * count
+        return gained
 
 
 def grouped(metric: MetricPlan, cut: int | None, units: Units, numbers: CellNumbers) -> Moments:

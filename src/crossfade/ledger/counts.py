@@ -34,6 +34,14 @@ class Counts:
         """Count events that cannot be used."""
         self.add(experiment, REFUSED + reason, count)
 
+    def refusals(self) -> Counter[str]:
+        """Return how many events were refused, by reason."""
+        found: Counter[str] = Counter()
+        for (_, name), count in self._counts.items():
+            if name.startswith(REFUSED):
+                found[name.removeprefix(REFUSED)] += count
+        return found
+
     def write(self, connection: Connection) -> None:
         """Add them to what is stored."""
         rows = [{"experiment": key[0], "name": key[1], "count": count} for key, count in sorted(self._counts.items())]

@@ -23,6 +23,7 @@ class EventCounts:
         spooled: Written to the journal of this process.
         shipped: Brought to the database, by this process, of whatever journal; those it had already are not counted.
         dropped: Exposures that were lost for want of room, or could not be written.
+        refused: Reason -> events that are in the database, and of no use: what they belong to, or measure, is unknown.
         truncated_bytes: Of journals whose process ended in the middle of a record.
         spool_bytes: In files that are not yet in the database.
         unshipped_since: When the oldest event that waits was written, on the monotonic clock; None when none waits.
@@ -32,6 +33,7 @@ class EventCounts:
     spooled: Counter[str] = field(default_factory=_none)
     shipped: Counter[str] = field(default_factory=_none)
     dropped: Counter[str] = field(default_factory=_none)
+    refused: Counter[str] = field(default_factory=Counter)
     truncated_bytes: int = 0
     spool_bytes: int = 0
     unshipped_since: float | None = None

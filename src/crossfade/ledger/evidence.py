@@ -57,6 +57,7 @@ class Arrival:
         day: Of their first exposure.
         units: How many; those seen in two variants are not among them.
         weight: The variant's propensity under that revision.
+        moved: How many more came, and were seen in another variant later: they are not analyzed, but they did come.
     """
 
     revision: int
@@ -64,6 +65,12 @@ class Arrival:
     day: str
     units: int
     weight: float
+    moved: int = 0
+
+    @property
+    def came(self) -> int:
+        """How many units came, whatever happened to them later."""
+        return self.units + self.moved
 
 
 @dataclass(frozen=True, eq=False)

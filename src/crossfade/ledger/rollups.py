@@ -7,7 +7,7 @@ all had come in order, so they may be compared with what `rebuild` makes of all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ from crossfade.ledger.units import Units, read_units, write_units
 from crossfade.ledger.waiting import wait
 
 
-def fold(connection: Connection, exposures: Sequence[Exposure], outcomes: Sequence[Outcome]) -> None:
-    """Roll up events, within the transaction that stores them.
+def fold(connection: Connection, exposures: Sequence[Exposure], outcomes: Sequence[Outcome]) -> Mapping[str, int]:
+    """Roll up events, within the transaction that stores them; returns how many were refused, by reason.
 
     Nothing about an event is an error: one that cannot be used is counted (`Evidence.refused`), one whose exposure is
     not known yet waits for it.
@@ -45,6 +45,7 @@ def fold(connection: Connection, exposures: Sequence[Exposure], outcomes: Sequen
     for joined in join(connection, exposures, outcomes, counts):
         roll_up(connection, joined, counts)
     counts.write(connection)
+    return counts.refusals()
 
 
 def roll_up(connection: Connection, joined: Joined, counts: Counts) -> None:

@@ -35,16 +35,18 @@ from crossfade.storage.segments import list_segments, segment_name
 
 _log = logging.getLogger(__name__)
 
-Fold = Callable[[Connection, Sequence[Exposure], Sequence[Outcome]], None]
-"""Updates what is derived from events, inside the transaction that stores them, with those that are new."""
+Fold = Callable[[Connection, Sequence[Exposure], Sequence[Outcome]], Mapping[str, int]]
+"""Updates what is derived from events, inside the transaction that stores them, with those that are new; returns how
+many could not be used, by reason."""
 
 _LONGEST_PAUSE_SECONDS = 5.0
 _LOOK_SECONDS = 0.01
 _JOURNAL_FILE = re.compile(r"([0-9a-f-]{36})(?:-[0-9]{8}\.log|\.tally|\.lock)")
 
 
-def nothing(_connection: Connection, _exposures: Sequence[Exposure], _outcomes: Sequence[Outcome]) -> None:
+def nothing(_connection: Connection, _exposures: Sequence[Exposure], _outcomes: Sequence[Outcome]) -> Mapping[str, int]:
     """Derive nothing from events."""
+    return {}
 
 
 class Shipper:
@@ -287,7 +289,7 @@ class Shipper:
             if stored == cargo.start:
                 exposures = add_exposures(connection, cargo.exposures)
                 outcomes = add_outcomes(connection, cargo.outcomes)
-                self._fold(connection, exposures, outcomes)
+                refused = self._fold(connection, exposures, outcomes)
                 move_place(connection, shipment.journal, cargo.place, _now_us())
                 self._note(connection, shipment, cargo.gaps)
         if stored != cargo.start:
@@ -297,6 +299,8 @@ class Shipper:
         self._counts.truncated_bytes += cargo.damaged_bytes
         self._counts.shipped[EXPOSURE] += len(exposures)
         self._counts.shipped[OUTCOME] += len(outcomes)
+        for reason, count in refused.items():
+            self._counts.refused[reason] += count
         return True
 
     def _finish(self, shipment: Shipment, segments: Mapping[int, int]) -> None:

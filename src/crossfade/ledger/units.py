@@ -113,6 +113,11 @@ class Units:
         """Which units are in cells: those that were exposed, in one variant."""
         return self.known & ~self.multiple
 
+    @property
+    def moved(self) -> NDArray[np.bool_]:
+        """Which units were exposed, and were seen in another variant later."""
+        return self.known & self.multiple
+
 
 def day_of(at_us: int) -> str:
     """Return the day of a time, `2026-11-27` (UTC)."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isfinite
 
 import msgspec
 
 from crossfade.errors import InvalidOutcomesError, TooManyOutcomesError
+from crossfade.ledger.admission import is_slug, problem_of_outcome
 from crossfade.ledger.events import Outcome
+from crossfade.ledger.metrics import LARGEST, RESERVED
 from crossfade.ledger.records import Outcomes, decode_record, encode_record
 from crossfade.ledger.store import MAX_ID, MAX_NAME, MAX_UNIT, sound
 
@@ -47,7 +49,7 @@ def encode_outcomes(outcomes: Sequence[Outcome], now_us: int, oldest_days: int) 
     if not isinstance(record, Outcomes):
         raise _first_unreadable(batch)
     for index, each in enumerate(record.events):  # what was read back has the types that it should
-        if not (earliest <= each.at_us <= latest and sound(each)):
+        if not (earliest <= each.at_us <= latest and sound(each) and _is_usable(each)):
             raise InvalidOutcomesError(index=index, problem=_problem(each, earliest, latest))
     return payload
 
@@ -62,8 +64,19 @@ def _first_unreadable(outcomes: Sequence[Outcome]) -> InvalidOutcomesError:
     return InvalidOutcomesError(index=0, problem="the batch cannot be written")
 
 
+def _is_usable(each: Outcome) -> bool:
+    """Tell whether roll-ups can use it: what they count as refused is said at once to whoever can still correct it."""
+    fits = not problem_of_outcome(each.name, each.value, each.at_us)
+    return fits and (not each.experiment or is_slug(each.experiment))
+
+
 def _problem(each: Outcome, earliest: int, latest: int) -> str:
     """Say what is wrong with an outcome of which something is."""
+    problems = (*_problems_of_texts(each), *_problems_of_value(each, earliest, latest), *_problems_of_names(each))
+    return next(iter(problems), "it needs either `decision`, or `experiment` and `unit`")
+
+
+def _problems_of_texts(each: Outcome) -> Iterator[str]:
     lengths = (
         ("id", each.id, 1, MAX_ID),
         ("name", each.name, 1, MAX_NAME),
@@ -73,15 +86,28 @@ def _problem(each: Outcome, earliest: int, latest: int) -> str:
     )
     for field, text, least, most in lengths:
         if len(text) < least:
-            return f"its `{field}` is empty"
+            yield f"its `{field}` is empty"
         if len(text) > most:
-            return f"its `{field}` has {len(text)} characters; there may be {most}"
+            yield f"its `{field}` has {len(text)} characters; there may be {most}"
         if not text.isprintable():
-            return f"its `{field}` has characters that cannot be shown"
+            yield f"its `{field}` has characters that cannot be shown"
+
+
+def _problems_of_value(each: Outcome, earliest: int, latest: int) -> Iterator[str]:
     if not isfinite(each.value):
-        return f"its value is {each.value}"
+        yield f"its value is {each.value}"
+    elif abs(each.value) > LARGEST:
+        yield f"its value is {each.value}; sums are made of values up to {LARGEST:g}"
     if not earliest <= each.at_us <= latest:
         days = (latest - earliest) // DAY_US - 1
         when = f"more than {days} days ago" if each.at_us < earliest else "more than a day from now"
-        return f"its time is {when}, by the clock of this server"
-    return "it needs either `decision`, or `experiment` and `unit`"
+        yield f"its time is {when}, by the clock of this server"
+
+
+def _problems_of_names(each: Outcome) -> Iterator[str]:
+    if each.name in RESERVED:
+        yield f"its name is `{each.name}`, which is measured while answering"
+    if not is_slug(each.name):
+        yield f"its name is `{each.name}`, which no metric could name: it needs small letters, digits, `_`, `.`, `-`"
+    if each.experiment and not is_slug(each.experiment):
+        yield f"there is no experiment `{each.experiment}`"

@@ -371,6 +371,14 @@ def _of_events(events: EventCounts) -> Iterator[Metric]:
         for kind, count in counts.copy().items():
             metric.add_metric((kind,), count)
         yield metric
+    refused = CounterMetricFamily(
+        "crossfade_events_refused",
+        "Events in the database that are of no use, by reason: `unknown_experiment`, `unmeasured`, `value` and others.",
+        labels=("reason",),
+    )
+    for reason, count in events.refused.copy().items():
+        refused.add_metric((reason,), count)
+    yield refused
     yield GaugeMetricFamily(
         "crossfade_spool_bytes", "Of journals that wait for the database.", value=events.spool_bytes
     )

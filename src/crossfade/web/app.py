@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Scope
 
 import crossfade
+from crossfade.ledger.known import KnownExperiments
 from crossfade.platform import Platform
 from crossfade.web import problems
 from crossfade.web.api import (
@@ -64,7 +65,7 @@ def create_app(platform: Platform, bodies: BodyBudget | None = None) -> ASGIApp:
     http = platform.settings.http
     bodies = bodies or BodyBudget(http)
     control: ASGIApp = ControlGuard(BodyGuard(create_control_plane(platform), http, bodies, blobs.reads_own_body), http)
-    control = OutcomeIntake(platform.ledger, http, control, bodies)
+    control = OutcomeIntake(platform.ledger, KnownExperiments(platform.database), http, control, bodies)
     if platform.runtime is None:
         return control
     from crossfade.web.dataplane import DataPlane  # a command that serves nothing starts faster without it

@@ -7,13 +7,22 @@ a data plane.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossfade.core.identity import new_id
-from crossfade.errors import DeniedError, InvalidInputError, MalformedRequestError, UnavailableError
+from crossfade.errors import (
+    DeniedError,
+    InvalidInputError,
+    InvalidOutcomesError,
+    MalformedRequestError,
+    UnavailableError,
+)
+from crossfade.ledger.events import Outcome
+from crossfade.ledger.known import KnownExperiments
 from crossfade.ledger.ledger import Ledger, now_us
 from crossfade.ledger.requests import Recorded, RecordRequest, as_outcomes
 from crossfade.settings import HttpSettings
@@ -35,13 +44,17 @@ class OutcomeIntake:
 
     Args:
         ledger: Where to.
+        known: Which experiments there are.
         settings: Limits, and the names this server answers for.
         app: What answers everything else.
         bodies: Counts the large bodies of the process.
     """
 
-    def __init__(self, ledger: Ledger, settings: HttpSettings, app: ASGIApp, bodies: BodyBudget) -> None:
+    def __init__(
+        self, ledger: Ledger, known: KnownExperiments, settings: HttpSettings, app: ASGIApp, bodies: BodyBudget
+    ) -> None:
         self._ledger = ledger
+        self._known = known
         self._limit = settings.max_body_bytes
         self._seconds = settings.body_timeout_seconds
         self._callers = CallerCheck(settings)
@@ -81,9 +94,18 @@ class OutcomeIntake:
                 body = unpack_body(body, encoding, self._limit)
                 self._bodies.grow(held, len(body))
                 held = len(body)
-            return await self._ledger.record_async(as_outcomes(_decode(body).outcomes, now_us()))
+            outcomes = as_outcomes(_decode(body).outcomes, now_us())
+            await self._refuse_strangers(outcomes)
+            return await self._ledger.record_async(outcomes)
         finally:
             self._bodies.release(held)
+
+    async def _refuse_strangers(self, outcomes: Sequence[Outcome]) -> None:
+        """Refuse outcomes of experiments that there are none of; those that name a decision cannot be judged here."""
+        missing = await self._known.missing(each.experiment for each in outcomes if each.experiment)
+        for index, each in enumerate(outcomes if missing else ()):
+            if each.experiment in missing:
+                raise InvalidOutcomesError(index=index, problem=f"there is no experiment `{each.experiment[:80]}`")
 
 
 def _decode(body: bytes) -> RecordRequest:

@@ -69,7 +69,15 @@ def a_report(found=None, *, decision=None, units=(160, 150)):
         0.01, None, 0.01, "better", None, NotEstimable("no need"), None, None, 0, (),
     )  # fmt: skip
     names = ("schedule", "weather")
-    health = Health((), tuple(zip(names, units, strict=True)), tuple((name, 155.0) for name in names), 0.5, 0.5, 0.0)
+    health = Health(
+        (),
+        tuple(zip(names, units, strict=True)),
+        tuple(zip(names, units, strict=True)),
+        tuple((name, 155.0) for name in names),
+        0.5,
+        0.5,
+        0.0,
+    )
     decided = decision or Decision("continue", "weather", "it is unclear", missing="about 700 more units")
     return AnalysisReport(
         "late_flights", NOON, "always_valid", 0.05, "none", "schedule", ("weather",),

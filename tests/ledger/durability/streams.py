@@ -65,3 +65,4 @@ class Folded:
             raise self.error
         self.exposures += [each.id for each in new_exposures]
         self.outcomes += [each.id for each in new_outcomes]
+        return {}

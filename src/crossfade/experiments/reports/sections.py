@@ -140,13 +140,14 @@ def _rankings(report: AnalysisReport) -> Table:
 def _arrivals(report: AnalysisReport) -> Table:
     expected = dict(report.health.expected)
     rows = tuple(
-        (variant, f"{count:,}", f"{expected.get(variant, 0.0):,.0f}") for variant, count in report.health.units
+        (variant, f"{units:,}", f"{came:,}", f"{expected.get(variant, 0.0):,.0f}")
+        for (variant, units), (_, came) in zip(report.health.units, report.health.arrived, strict=True)
     )
     note = (
         f"Sample ratio: {words.p_is(report.health.sequential_sample_ratio_p)} over all looks, "
         f"{words.p(report.health.sample_ratio_p)} at this one."
     )
-    return Table("Units", ("variant", "arrived", "expected"), rows, note)
+    return Table("Units", ("variant", "units", "arrived", "expected"), rows, note)
 
 
 def _segments(report: AnalysisReport) -> Table:

@@ -139,6 +139,13 @@ arrivals = Table(
     Column("day", String(10), nullable=False),
     Column("units", BigInteger, nullable=False),
     Column("weight", Double, nullable=False, comment="propensity of the variant under that revision"),
+    Column(
+        "moved",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="others, that were seen in another variant later",
+    ),
     PrimaryKeyConstraint("experiment", "revision", "variant", "day"),
     comment="how many units came",
 )
