@@ -24,7 +24,7 @@ def spec(name="coins", arms=("a", "b", "c"), policy=None, **fields):
     """A bandit among flags; `fields` are those of the bandit, or of the experiment."""
     own = {"maturity_seconds": 0.0, "update_seconds": 1.0}
     own |= {key: fields.pop(key) for key in ("maturity_seconds", "warm_from", "trust") if key in fields}
-    bandit = BanditSpec(policy or BetaThompson(floor=0.05), "click", **own)
+    bandit = BanditSpec(policy or BetaThompson(floor=0.05), fields.pop("reward", "click"), **own)
     variants = tuple(Variant(arm, 1 / len(arms)) for arm in arms)
     return ExperimentSpec(name, variants, sticky=False, bandit=bandit, **fields)
 

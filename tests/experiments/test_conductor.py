@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from crossfade.errors import DatabaseUnavailableError
+from crossfade.errors import DatabaseUnavailableError, LatchedError
 from crossfade.experiments.analysis_spec import DecisionSpec
 from crossfade.experiments.conductor import Conductor
 from crossfade.experiments.judging import AUTO, Judge
@@ -166,6 +166,24 @@ def test_a_bug_that_one_experiment_meets_does_not_starve_the_others(casino, thea
     told = [record for record in caplog.records if "a bug" in record.message]
     assert len(told) == 1
     assert told[0].exc_info
+    assert "a bug" in casino.store.find("auto").problem
+
+
+def test_why_nothing_happens_by_itself_is_kept_until_it_does(casino, theatre, monkeypatch):
+    casino.begin(automatic())
+    revision = casino.database.revision()
+
+    def fail(*_arguments, **_options):
+        raise LatchedError(name="m", version="1.0.1", rollout="m-1", problem="it was slow")
+
+    monkeypatch.setattr(theatre.judge, "decide", fail)
+    conductor = theatre.conductor()
+    conductor.turn()
+    assert casino.store.find("auto").problem == "version 1.0.1 of `m` was rolled back by `m-1`: it was slow"
+    assert casino.database.revision() == revision, "no process has to follow that"
+    monkeypatch.undo()
+    conductor.turn()
+    assert casino.store.find("auto").problem == ""
 
 
 def test_a_healthy_experiment_without_an_effect_is_not_decided(casino, theatre):

@@ -171,6 +171,18 @@ def test_a_person_decides_against_the_evidence(begin, judge, observe, registry, 
     assert champion(registry) == "1.0.0"
 
 
+def test_what_was_stopped_may_still_be_decided(begin, judge, observe, registry, store):
+    """Outcomes come days after the last unit."""
+    begin()
+    observe(late=BETTER)
+    stopped = store.stop("late", reason="enough units")
+    decided = judge.decide("late", FROM_THE_ANALYSIS, principal="ann")
+    assert (decided.status, decided.verdict.variant, champion(registry)) == (Status.DECIDED, "new", "1.0.1")
+    assert decided.finished_at == stopped.finished_at
+    with pytest.raises(ExperimentConflictError, match="is decided"):
+        judge.decide("late", DecideRequest("keep"))
+
+
 def test_shipping_the_control_keeps_the_champion(begin, judge, registry, database):
     begin()
     judge.decide("late", DecideRequest("ship", "old"))

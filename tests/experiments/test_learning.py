@@ -14,6 +14,7 @@ from crossfade.experiments.learned import Learned
 from crossfade.experiments.learning import Learner
 from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.ledger.events import Outcome
+from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.bandits.beta_thompson import BetaThompson
 from crossfade.methods.bandits.contextual import Feature
 from crossfade.methods.bandits.epsilon_greedy import EpsilonGreedy
@@ -279,6 +280,8 @@ def test_it_may_begin_warm(casino):
         ({"maturity_seconds": -1.0}, "maturity_seconds"),
         ({"maturity_seconds": float("nan")}, "maturity_seconds"),
         ({"trust": 2.0}, "trust"),
+        ({"reward": "score"}, "measured while answering"),
+        ({"metrics": (MetricSpec("latency_seconds", kind="mean"),)}, "names no `model`"),
         ({"policy": BetaThompson(floor=0.6)}, "floor"),
         ({"policy": LinUCB(features=(Feature("x"),))}, "needs a `model`"),
     ],
@@ -322,6 +325,8 @@ def test_a_context_decides_and_its_draw_can_be_repeated():
         assert all(one.decision.propensity == probabilities[one.decision.variant] for one in each)
     broken = router.route("churn", Asker(None, {"x": "many"}, "", "r1"))
     assert (broken.version, broken.decision.reason, broken.decision.enrolled) == (None, "error", False)
+    fallbacks = {router.route("churn", Asker(None, {}, "", f"r{n}")).decision.variant for n in range(40)}
+    assert fallbacks == {"a"}, "who cannot be judged gets the fallback, and no lot"
 
 
 def test_after_an_outage_it_waits_for_what_is_on_its_way(casino):

@@ -236,10 +236,20 @@ def test_it_can_be_stopped_whenever_it_is_not_over(store, database, steps):
     for verb in (store.start, store.pause):
         changes_nothing(database, lambda verb=verb: verb("late"), ExperimentConflictError)
     changes_nothing(database, lambda: store.reweight("late", coverage=0.5), ExperimentConflictError)
-    changes_nothing(database, lambda: store.conclude("late", Verdict("keep", "", "", "ann")), ExperimentConflictError)
     revision = database.revision()
     assert store.stop("late", reason="again") == stopped
     assert database.revision() == revision
+
+
+def test_what_has_run_may_be_decided_after_its_stop(store, database):
+    for name in ("late", "never"):
+        store.create(plan(name))
+    store.start("late")
+    stopped = [store.stop(name) for name in ("late", "never")]
+    verdict = Verdict("keep", "", "", "ann")
+    changes_nothing(database, lambda: store.conclude("never", verdict), ExperimentConflictError)
+    decided = store.conclude("late", verdict)
+    assert (decided.status, decided.finished_at) == (Status.DECIDED, stopped[0].finished_at)
 
 
 def test_a_verdict_is_kept(store, database):

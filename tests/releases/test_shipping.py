@@ -1,12 +1,15 @@
 """What experiments decide for is rolled out."""
 
+from typing import get_args
+
 import pytest
 
-from crossfade.errors import ExperimentConflictError, InvalidPlanError, LatchedError, RolloutConflictError
-from crossfade.experiments.analysis_spec import DecisionSpec
+from crossfade.errors import ExperimentConflictError, InvalidExperimentError, LatchedError, RolloutConflictError
+from crossfade.experiments.analysis_spec import DecisionSpec, ShippingPlan
 from crossfade.experiments.judging import AUTO, Judge
 from crossfade.experiments.record import Status
 from crossfade.experiments.requests import DecideRequest
+from crossfade.releases.plan import PRESETS
 from crossfade.releases.shipping import Shipping
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.switch import AliasSwitch
@@ -110,11 +113,10 @@ def test_what_was_rolled_back_does_not_come_again_by_itself(stage, experiments, 
     assert experiments.find("late").status is Status.RUNNING
 
 
-def test_an_unknown_plan_leaves_everything_as_it_is(stage, experiments, judge):
-    run(experiments, plan="reckless")
-    with pytest.raises(InvalidPlanError):
-        judge.decide("late", SHIP)
-    assert experiments.find("late").status is Status.RUNNING
+def test_every_plan_that_has_a_name_can_be_named_and_no_other(experiments):
+    assert set(get_args(ShippingPlan)) == {"", *PRESETS}
+    with pytest.raises(InvalidExperimentError, match="reckless"):
+        run(experiments, plan="reckless")
 
 
 def test_where_nothing_rolls_out_a_plan_cannot_be_followed(stage, experiments):

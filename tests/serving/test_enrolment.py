@@ -94,6 +94,16 @@ async def test_who_does_not_take_part_is_told_why_and_not_written_down(trial, op
     assert counted == ({reason: 1} if reason in {"missing_unit", "not_running"} else {})
 
 
+async def test_a_champion_that_is_none_of_the_variants_any_more_is_called_by_none_of_their_names(trial, registry):
+    trial = trial(plan())
+    assert (await trial.ask(None)).decision.variant == "old"
+    move(registry, "m", "1.0.2")
+    trial.runtime.follower.refresh()
+    await asyncio.to_thread(eventually, lambda: trial.runtime.slots.is_ready("m", "1.0.2"))
+    prediction = await trial.ask(None)
+    assert (prediction.version, prediction.decision.variant) == ("1.0.2", "")
+
+
 @pytest.mark.parametrize("ref", ["m:1.0.0", "m@challenger", "models:/m/1", "other"])
 async def test_only_the_champion_of_its_model_is_decided_about(trial, registry, ref):
     publish_all(registry, "other", "1.0.0")

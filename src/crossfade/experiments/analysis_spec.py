@@ -142,6 +142,10 @@ RULES: tuple[Rule, ...] = (
 where the end has come and nothing is known."""
 
 
+ShippingPlan = Literal["", "careful", "fast", "shadow-first", "blue-green", "immediate", "rolling"]
+"""The plans of rollouts that have a name (`crossfade.releases.plan.PRESETS`)."""
+
+
 class DecisionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What follows from the numbers, and when.
 
@@ -158,7 +162,7 @@ class DecisionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
 
     rules: tuple[Rule, ...] = RULES
     auto: bool = False
-    plan: str = ""
+    plan: ShippingPlan = ""
     minimum_runtime_seconds: float = 3 * 86_400.0
     minimum_units: int = 100
     harm_alpha: float = 0.001

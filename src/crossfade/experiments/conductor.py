@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 
-from crossfade.errors import CrossfadeError, ExperimentConflictError
+from crossfade.errors import CrossfadeError, ExperimentConflictError, UnavailableError
 from crossfade.experiments.judging import AUTO, Judge
 from crossfade.experiments.learning import Learner
 from crossfade.experiments.record import Experiment, Status
@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 LEASE = "experiments"
 _PAGE = 1000
+_LONGEST = 500
+"""Characters of a problem that are kept."""
 
 
 class Conductor(Attendant):
@@ -57,12 +59,17 @@ class Conductor(Attendant):
         for experiment in running:
             try:
                 self._attend(experiment)
+                self._store.note(experiment, "")
             except LostLeaseError:
                 return
+            except UnavailableError as error:  # it passes, and nothing can be kept meanwhile
+                self.say(str(error), experiment.name)
             except CrossfadeError as error:
                 self.say(str(error), experiment.name)
+                self._store.note(experiment, error.message[:_LONGEST])
             except Exception as error:  # noqa: BLE001 - a bug that one experiment meets must not starve those after it
                 self.say(repr(error), experiment.name, bug=True)
+                self._store.note(experiment, repr(error)[:_LONGEST])
 
     def _attend(self, experiment: Experiment) -> None:
         bandit = experiment.spec.bandit

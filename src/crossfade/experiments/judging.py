@@ -130,12 +130,12 @@ class Judge:
             dry_run: Only check, and say what would follow.
 
         Raises:
-            ExperimentConflictError: It does not run, the analysis says to wait or to look, there is nothing to ship, or
-                somebody else has ended it meanwhile.
+            ExperimentConflictError: It has not started, or is decided; the analysis says to wait or to look; there is
+                nothing to ship; or somebody else has ended it meanwhile.
             NotReadyError: A process cannot make the shipped version ready; everything stays as it is.
         """
         found = self._store.find(name)
-        if found.status in ENDED or found.status is Status.DRAFT:
+        if found.status in {Status.DECIDED, Status.DRAFT}:
             raise ExperimentConflictError(name=name, problem=f"is {found.status.value}, so there is nothing to decide")
         verdict = self._verdict(found, wanted, principal)
         attribution(principal, verdict.reason)  # what cannot be kept at the end is refused before anything moves
@@ -186,7 +186,7 @@ class Judge:
             reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,
-            within=self._ending(found.name, verdict, principal),
+            within=self._ending(found, verdict, principal),
         )
 
     def _roll_out(
@@ -216,11 +216,11 @@ class Judge:
         )
 
     @contextmanager
-    def _ending(self, name: str, verdict: Verdict, principal: str) -> Iterator[None]:
+    def _ending(self, found: Experiment, verdict: Verdict, principal: str) -> Iterator[None]:
         """Let nothing move for an experiment that ended while a version was loaded; end it once it has moved."""
-        status = self._store.find(name).status
-        if status in ENDED:
+        status = self._store.find(found.name).status
+        if status in ENDED and status is not found.status:
             problem = f"is {status.value} by somebody else meanwhile, so nothing is shipped"
-            raise ExperimentConflictError(name=name, problem=problem)
+            raise ExperimentConflictError(name=found.name, problem=problem)
         yield
-        self._store.conclude(name, verdict, principal=principal)
+        self._store.conclude(found.name, verdict, principal=principal)

@@ -26,7 +26,7 @@ class Status(StrEnum):
     PAUSED = "paused"
     """Everybody gets the champion for now; units keep their slots."""
     STOPPED = "stopped"
-    """Over, by somebody's word."""
+    """Over, by somebody's word: nobody takes part any more, and outcomes that still come count."""
     DECIDED = "decided"
     """Over, by a decision."""
 
@@ -35,7 +35,7 @@ LEGAL: dict[Status, tuple[Status, ...]] = {
     Status.DRAFT: (Status.RUNNING, Status.STOPPED),
     Status.RUNNING: (Status.PAUSED, Status.STOPPED, Status.DECIDED),
     Status.PAUSED: (Status.RUNNING, Status.STOPPED, Status.DECIDED),
-    Status.STOPPED: (),
+    Status.STOPPED: (Status.DECIDED,),
     Status.DECIDED: (),
 }
 ENDED = frozenset({Status.STOPPED, Status.DECIDED})
@@ -74,6 +74,7 @@ class Experiment(msgspec.Struct, frozen=True):
         reason: Of the newest change of its status.
         verdict: What was decided at its end.
         created_at, created_by, started_at, finished_at: Its history in short; the audit log has all of it.
+        problem: Why what should happen by itself does not; empty when it does.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Experiment(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    problem: str = ""
 
 
 def route_of(row: Row[Any]) -> ExperimentRoute | None:
@@ -120,4 +122,5 @@ def experiment_of(row: Row[Any], at: datetime) -> Experiment:
         verdict=None if row.decision is None else msgspec.json.decode(row.decision, type=Verdict),
         started_at=None if row.started_at is None else from_text(row.started_at),
         finished_at=None if row.finished_at is None else from_text(row.finished_at),
+        problem=row.problem,
     )

@@ -13,7 +13,7 @@ from crossfade.core.identity import Semver, check_name
 from crossfade.errors import InvalidExperimentError, InvalidNameError, InvalidPolicyError, InvalidSemverError
 from crossfade.experiments.analysis_spec import AnalysisSpec, DecisionSpec
 from crossfade.experiments.question import Question
-from crossfade.ledger.metrics import Measures, MetricSpec
+from crossfade.ledger.metrics import FALLBACK, RESERVED, Measures, MetricSpec
 from crossfade.methods.bandits.contextual import ContextualSpec
 from crossfade.methods.bandits.policy import PolicySpec, start
 from crossfade.traffic.allocation.segments import Segment
@@ -225,6 +225,8 @@ def _problems_of_bandit(spec: ExperimentSpec, bandit: BanditSpec) -> Iterator[st
         check_name(bandit.reward, "outcome")
     except InvalidNameError as error:
         yield f"{error.message}; {error.hint}"
+    if bandit.reward in RESERVED:
+        yield f"its reward is `{bandit.reward}`, which is measured while answering: no outcome can have that name"
     if not 0 <= bandit.maturity_seconds <= MAX_MATURITY_SECONDS:
         yield f"`maturity_seconds` is {bandit.maturity_seconds}, and 0 to {MAX_MATURITY_SECONDS:g} is possible"
     if not MIN_UPDATE_SECONDS <= bandit.update_seconds <= MAX_MATURITY_SECONDS:
@@ -249,6 +251,9 @@ def _problems_of_model(spec: ExperimentSpec) -> Iterator[str]:
             yield "only an experiment on a model can have shadows"
         if any(variant.version for variant in spec.variants):
             yield "its variants have versions, and it names no `model`"
+        for metric in spec.metrics:
+            if metric.depends_on_answers or FALLBACK in {metric.source, metric.denominator}:
+                yield f"the metric `{metric.name[:80]}` is measured while a model answers, and it names no `model`"
         return
     try:
         check_name(spec.model)

@@ -323,7 +323,13 @@ class ExperimentStore:
                     connection.rollback()
         return result
 
-    # --- what a bandit learns ---
+    # --- what happens by itself ---
+
+    def note(self, experiment: Experiment, problem: str) -> None:
+        """Keep why what should happen by itself does not, for people; processes follow nothing of it."""
+        if problem != experiment.problem:
+            with self._database.write() as connection:
+                _set(connection, experiment.name, {"problem": problem})
 
     def teach(
         self,
@@ -397,6 +403,8 @@ class ExperimentStore:
         if spec != found.spec:  # its versions were loaded, not those of what it is now
             raise ExperimentConflictError(name=row.name, problem="has changed meanwhile; look again")
         now = self._clock()
+        if spec.end_at is not None and spec.end_at <= now:
+            raise ExperimentConflictError(name=row.name, problem=f"cannot start: it was to end at {spec.end_at}")
         learned = first_learned(spec, now, _other(connection, spec))
         if learned is not None and spec.bandit is not None and spec.bandit.warm_from:
             learned, spec = relearned(learned, spec)
@@ -440,11 +448,13 @@ class ExperimentStore:
         self, name: str, status: Status, verdict: Verdict | None, said: Mapping[str, str], *, dry_run: bool
     ) -> Experiment:
         def end(connection: Connection, row: Row[Any]) -> dict[str, object]:
+            if status is Status.DECIDED and row.started_at is None:
+                raise ExperimentConflictError(name=name, problem="has never run, so there is nothing to decide")
             if row.status in ROUTED:
                 before = _running(connection)
                 self._save_layers(connection, before, before.remove(name))
             decision = None if verdict is None else msgspec.json.encode(verdict).decode()
-            return {"decision": decision, "finished_at": to_text(self._clock())}
+            return {"decision": decision, "finished_at": row.finished_at or to_text(self._clock())}
 
         return self._transition(name, status, said, end, dry_run=dry_run)
 

@@ -297,8 +297,17 @@ class Holder:
         """Hold on to a leased slot for one request, and enrol it when an experiment decided so."""
         if assignment is not None and asker is not None:
             enrolment = self.enroller.enrol(assignment, asker)
-            grant = msgspec.structs.replace(grant, decision=assignment.decision, enrolment=enrolment)
+            decision = assignment.decision if assignment.version is not None else _said(assignment, slot)
+            grant = msgspec.structs.replace(grant, decision=decision, enrolment=enrolment)
         return self._held(slot, grant)
+
+
+def _said(assignment: Assignment, slot: Slot) -> Decision:
+    """Return what is said to whoever gets the champion; when that is no variant any more, it has no variant's name."""
+    decision, route = assignment.decision, assignment.route
+    if route is None or route.versions.get(decision.variant) == slot.version:
+        return decision
+    return msgspec.structs.replace(decision, variant="")
 
 
 def _wanted(slot: Slot, wanted: frozenset[str] | None) -> frozenset[str]:

@@ -239,9 +239,10 @@ def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Dec
     The draw is a hash of the unit, or of the request where nothing is sticky, so that it can be repeated.
     """
     scorer, name, revision = policy.scorer(), experiment.name, experiment.allocation.revision
-    values = {variant.name: variant.value for variant in experiment.allocation.spec.variants}
-    seed = seed_of(f"policy/{experiment.allocation.spec.drawn_by}")
-    sticky, attribute = experiment.allocation.spec.sticky, experiment.unit
+    spec = experiment.allocation.spec
+    values = {variant.name: variant.value for variant in spec.variants}
+    seed = seed_of(f"policy/{spec.drawn_by}")
+    sticky, attribute, fallback = spec.sticky, experiment.unit, spec.falls_back_to
 
     def decide_by_policy(unit: str | None, context: Context | None, request_id: str | None) -> Decision:
         decision = decide(unit, context, request_id)
@@ -252,7 +253,7 @@ def _drawn_by(policy: ContextualPolicy, experiment: ExperimentRoute, decide: Dec
         except InvalidContextError as error:
             tally.add(name, Reason.ERROR)
             words = f"the policy cannot judge the context: {error.message}"
-            return Decision(name, decision.variant, Reason.ERROR, words, revision=revision, value=decision.value)
+            return Decision(name, fallback, Reason.ERROR, words, revision=revision, value=values[fallback])
         drawn_by = request_id if not sticky else unit if attribute == UNIT else unit_in(context, attribute)
         place = draw(probabilities, number_of(drawn_by or new_id(), seed))
         chosen, propensity = scorer.variants[place], probabilities[place]

@@ -34,6 +34,7 @@ experiments = Table(
     Column("created_by", String(128), nullable=False),
     Column("started_at", String(27)),
     Column("finished_at", String(27)),
+    Column("problem", Text, nullable=False, server_default="", comment="why what should happen by itself does not"),
     Index("experiments_by_number", "number", unique=True),
     Index("experiments_by_model", "model", "number"),
     Index("experiments_by_status", "status", "number"),

@@ -1,4 +1,4 @@
-"""Units that came and were seen in another variant later: they count when arrivals are compared with weights."""
+"""Units that were seen in another variant later, and why what should happen to experiments by itself does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column. What has moved before is not known any more."""
+    """Add the columns. What has moved before is not known any more."""
     op.add_column(
         "arrivals",
         sa.Column(
@@ -23,8 +23,15 @@ def upgrade() -> None:
             comment="others, that were seen in another variant later",
         ),
     )
+    op.add_column(
+        "experiments",
+        sa.Column(
+            "problem", sa.Text, nullable=False, server_default="", comment="why what should happen by itself does not"
+        ),
+    )
 
 
 def downgrade() -> None:
-    """Drop the column."""
+    """Drop them."""
+    op.drop_column("experiments", "problem")
     op.drop_column("arrivals", "moved")
