@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from crossfade.client import Client
     from crossfade.client.calls import Call
 
-_COMMAND = re.compile(r"(`crossfade (?!demo|serve|settings|replay)[a-z]+\b[^`]*)`")
+_LOCAL = "demo|serve|settings|replay|experiments (?:assign|evaluate-policy|power)"
+"""What asks no server, or hands the address on in its own way."""
+_COMMAND = re.compile(rf"(`crossfade (?!(?:{_LOCAL})\b)[a-z]+\b[^`]*)`")
 T = TypeVar("T")
 
 
