@@ -150,6 +150,22 @@ def test_long_lists_say_how_to_go_on(experiments, write):
     assert "one" in succeeded(experiments("list", "--cursor", cursor))
 
 
+def test_what_was_done(begun):
+    succeeded(begun("reweight", "late", "old=0.2", "new=0.8", "--coverage", "0.5", "--reason", "slowly"))
+    result = begun("history", "late")
+    assert "hint: see where it is with `crossfade experiments show late`" in result.stderr
+    newest, running, created = succeeded(result).splitlines()[1:]
+    for word in ("reweight", "new 0.8, old 0.2, coverage 0.5", "slowly"):
+        assert word in newest
+    assert "was draft" in running
+    assert "create" in created
+    assert begun("history", "late", "--format", "quiet").stdout == "reweight\nrunning\ncreate\n"
+    items = as_json(begun("history", "late", "--format", "json"))["items"]
+    assert items[-1]["details"]["spec"]["name"] == "late"
+    result = begun("history", "late", "--limit", "1", "--learned")
+    assert "hint: more with `crossfade experiments history late --learned --cursor " in result.stderr
+
+
 def test_what_the_evidence_says_and_what_follows(begun, cli):
     result = begun("analyze", "late")
     assert "Go on measuring" in succeeded(result)
@@ -219,11 +235,13 @@ def test_rehearsals_change_nothing(begun, write):
 
 SENSELESS = [
     (["show", "nobody"], 3),
+    (["history", "nobody"], 3),
     (["start", "nobody"], 3),
     (["analyze", "nobody"], 3),
     (["decide", "nobody"], 3),
     (["start"], 2),
     (["stop", "late"], 2),
+    (["stop", "late", "--reason", ""], 2),
     (["list", "--status", "lost"], 2),
     (["list", "--limit", "0"], 2),
     (["reweight", "late"], 2),

@@ -99,6 +99,7 @@ EXPERIMENTS = {
     "amend": Surfaces(("amend_experiment",), ("amend_experiment",), ("experiments amend",)),
     "find": Surfaces(("show_experiment",), ("experiment",), ("experiments show",)),
     "list": Surfaces(("list_experiments",), ("experiments",), ("experiments list",)),
+    "history": Surfaces(("experiment_history",), ("experiment_history",), ("experiments history",)),
     "start": Surfaces(("start_experiment",), ("start_experiment",), ("experiments start",)),
     "pause": Surfaces(("pause_experiment",), ("pause_experiment",), ("experiments pause",)),
     "stop": Surfaces(("stop_experiment",), ("stop_experiment",), ("experiments stop",)),

@@ -106,7 +106,7 @@ def test_it_says_which_is_better_and_goes_on_saying_so_when_it_is_over(begin, ju
     observe(late=BETTER)
     decision = judge.analyze("late").decision
     assert (decision.action, decision.variant) == ("ship", "new")
-    store.stop("late")
+    store.stop("late", reason="enough")
     assert judge.analyze("late").decision.variant == "new"
 
 

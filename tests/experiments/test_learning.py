@@ -174,6 +174,9 @@ def test_each_change_of_weights_is_a_revision_and_an_audit_entry(casino):
         actions = [(row.action, row.principal) for row in connection.execute(select(audit).order_by(audit.c.seq))]
         verify_audit(connection)
     assert actions[-1] == ("experiment.learn", "bandit")
+    assert [item.what for item in casino.store.history("coins").items] == ["running", "create"]
+    learned = casino.store.history("coins", learned=True).items[0]
+    assert (learned.what, learned.by, learned.details["decisions"]) == ("learn", "bandit", 100)
     casino.wait(100)
     casino.learn()  # nothing new: no revision
     assert casino.store.find("coins").revision == before + 1

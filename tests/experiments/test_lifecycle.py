@@ -71,8 +71,9 @@ def machine_on(home, url):  # noqa: C901 - the methods of one class
             self.store = open_store(self.registry)
 
         def teardown(self):
-            for name in self.known:
-                self.store.stop(name) if self.known[name].status not in {"stopped", "decided"} else None
+            for name, known in self.known.items():
+                if known.status not in {"stopped", "decided"}:
+                    self.store.stop(name, reason="enough")
             self.registry.backend.database.close()
 
         def specified(self, name, coverage=1.0):
@@ -81,7 +82,8 @@ def machine_on(home, url):  # noqa: C901 - the methods of one class
 
         def act(self, verb, name):
             arguments = (VERDICT,) if verb == "conclude" else ()
-            return lambda **options: getattr(self.store, verb)(self.own(name), *arguments, **options)
+            said = {"reason": "enough"} if verb == "stop" else {}
+            return lambda **options: getattr(self.store, verb)(self.own(name), *arguments, **said, **options)
 
         def free(self, name):
             others = sum(SHARES[other] for other in SHARES if other != name and self.routed(other))

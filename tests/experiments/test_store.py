@@ -29,6 +29,7 @@ from crossfade.errors import (
     MalformedRequestError,
     ModelNotFoundError,
     NotFoundError,
+    ReasonRequiredError,
     RejectedVersionError,
     VersionNotFoundError,
 )
@@ -77,7 +78,8 @@ def test_an_experiment_is_written_down_as_it_was_asked_for(store, database):
     assert (made.spec, made.created_by, made.revision, made.versions) == (spec, "ann", 0, {})
     assert made.weights == {"old": 0.5, "new": 0.5}
     assert store.find("late") == made
-    assert newest_change(database) == ("experiment", "m", "late", "experiment.create", {})
+    written = {"spec": msgspec.json.decode(msgspec.json.encode(spec))}
+    assert newest_change(database) == ("experiment", "m", "late", "experiment.create", written)
 
 
 def test_the_same_again_changes_nothing_and_another_one_is_refused(store, database):
@@ -86,7 +88,7 @@ def test_the_same_again_changes_nothing_and_another_one_is_refused(store, databa
     assert store.create(plan(), principal="bob") == (made, False)
     assert database.revision() == revision
     changes_nothing(database, lambda: store.create(plan(coverage=0.5)), ExperimentConflictError)
-    store.stop("late")
+    store.stop("late", reason="enough")
     assert store.create(plan())[0].status is Status.STOPPED, "it does not begin anew by itself"
 
 
@@ -180,7 +182,7 @@ def test_one_that_is_not_there(store, database, name):
         store.find,
         store.start,
         store.pause,
-        store.stop,
+        lambda given: store.stop(given, reason="enough"),
         lambda given: store.reweight(given, coverage=0.5),
         lambda given: store.conclude(given, Verdict("keep", "", "", "ann")),
     )
@@ -245,11 +247,23 @@ def test_what_has_run_may_be_decided_after_its_stop(store, database):
     for name in ("late", "never"):
         store.create(plan(name))
     store.start("late")
-    stopped = [store.stop(name) for name in ("late", "never")]
+    stopped = [store.stop(name, reason="enough") for name in ("late", "never")]
     verdict = Verdict("keep", "", "", "ann")
     changes_nothing(database, lambda: store.conclude("never", verdict), ExperimentConflictError)
     decided = store.conclude("late", verdict)
     assert (decided.status, decided.finished_at) == (Status.DECIDED, stopped[0].finished_at)
+
+
+@pytest.mark.parametrize("reason", ["", " \n"])
+def test_nobody_stops_one_without_saying_why(store, database, reason):
+    store.create(plan())
+    store.start("late")
+    for dry_run in (True, False):
+        error = changes_nothing(
+            database, lambda dry_run=dry_run: store.stop("late", reason=reason, dry_run=dry_run), ReasonRequiredError
+        )
+        assert error.message == "stopping an experiment needs a reason"
+    assert store.find("late").status is Status.RUNNING
 
 
 def test_a_verdict_is_kept(store, database):
@@ -384,7 +398,7 @@ def test_layers_give_units_to_who_starts_and_take_them_back(store, database):
     assert "30 % of its units left" in error.message
     store.pause("one")
     changes_nothing(database, lambda: store.start("other"), LayerFullError)
-    store.stop("one")
+    store.stop("one", reason="enough")
     assert shares(store) == {"(holdout)": 0.1}
     store.start("other")
     assert shares(store) == {"(holdout)": 0.1, "other": 0.6}
@@ -429,7 +443,7 @@ def test_two_that_would_draw_the_same_units_do_not_run_together(store, database)
         store.create(plan(name, salt="shared"))
     store.start("one")
     changes_nothing(database, lambda: store.start("other"), InvalidAllocationError)
-    store.stop("one")
+    store.stop("one", reason="enough")
     store.start("other")
 
 
@@ -536,7 +550,7 @@ def test_rehearsals_say_what_would_be_and_change_nothing(store, database):
     store.start("late")
     revision = database.revision()
     assert store.pause("late", dry_run=True).status is Status.PAUSED
-    assert store.stop("late", dry_run=True).status is Status.STOPPED
+    assert store.stop("late", reason="enough", dry_run=True).status is Status.STOPPED
     assert store.conclude("late", Verdict("keep", "", "", "ann"), dry_run=True).status is Status.DECIDED
     assert store.reweight("late", {"old": 0.1, "new": 0.9}, dry_run=True).weights == {"old": 0.1, "new": 0.9}
     assert (store.find("late").status, shares(store)) == (Status.RUNNING, {"late": 0.5})
@@ -556,7 +570,7 @@ def test_lists_are_newest_first_by_page_model_and_status(store):
     for number in range(5):
         store.create(plan(f"e{number}", model="" if number == 2 else "m"))
     store.start("e1")
-    store.stop("e3")
+    store.stop("e3", reason="enough")
     first = store.list(limit=2)
     rest = store.list(cursor=first.next_cursor)
     assert [item.name for item in (*first.items, *rest.items)] == ["e4", "e3", "e2", "e1", "e0"]

@@ -67,7 +67,7 @@ def test_no_unit_leaves_a_variant_that_does_not_shrink(experiments, source, firs
             if not part(after, variant):
                 assert variant not in now.values()
         before, held = after, now
-    experiments.stop(name)
+    experiments.stop(name, reason="enough")
 
 
 def weighted(parts):

@@ -96,7 +96,7 @@ def test_versions_of_variants_are_wished_for_after_the_champion_and_before_candi
 @pytest.mark.parametrize("end", ["stop", "pause"])
 def test_a_paused_experiment_keeps_its_versions_ready_and_a_stopped_one_lets_go(source, experiments, end):
     begin(experiments, plan())
-    getattr(experiments, end)("late")
+    getattr(experiments, end)("late", reason="enough")
     snapshot = read(source)
     versions = {wish.version for wish in snapshot.route("m").aspired}
     assert versions == ({"1.0.0", "1.0.1"} if end == "pause" else {"1.0.0"})
@@ -130,7 +130,7 @@ def test_a_version_that_an_experiment_needs_is_not_deleted(experiments, registry
     with pytest.raises(StillReferencedError):
         registry.delete("m:1.0.1")
     assert registry.delete("m:1.0.2").version == "1.0.2"
-    experiments.stop("other")
+    experiments.stop("other", reason="enough")
     assert registry.delete("m:1.0.1").version == "1.0.1"
 
 
@@ -202,12 +202,12 @@ def test_following_leads_to_the_same_as_reading_everything(source, experiments, 
             elif verb == "publish":
                 publish_all(registry, f"model-{mark}-{place}", "1.0.0")
             else:
-                getattr(experiments, verb)(names[number])
+                getattr(experiments, verb)(names[number], reason="enough")
         known = source.follow(known, source.revision())
     whole = read(source)
     assert (known.models, known.traffic, known.digest) == (whole.models, whole.traffic, whole.digest)
     for name in names:
-        experiments.stop(name)
+        experiments.stop(name, reason="enough")
 
 
 # --- one process ---
@@ -249,7 +249,7 @@ def test_the_file_keeps_traffic_and_a_process_starts_from_it_alone(experiments, 
     for unit in UNITS:
         assert decided(later.snapshot, unit) == decided(first.snapshot, unit)
     registry.backend.database.away = False
-    experiments.stop("late")
+    experiments.stop("late", reason="enough")
     eventually(lambda: not later.snapshot.traffic.experiments)
     assert decided(later.snapshot) is None
 

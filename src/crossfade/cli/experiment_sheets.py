@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from crossfade.cli.output import Sheet, facts, moment
 
 if TYPE_CHECKING:
+    from crossfade.experiments.history import ExperimentChange
     from crossfade.experiments.learned import BanditReport
     from crossfade.experiments.record import Experiment
     from crossfade.traffic.allocation.allocation import Layer
@@ -54,6 +55,12 @@ def one_experiment(item: Experiment) -> Sheet:
     return facts(pairs, name=item.name)
 
 
+def history_sheet(changes: Iterable[ExperimentChange]) -> Sheet:
+    """What was done to an experiment, one change per row."""
+    rows = [(moment(item.at), item.what, _details(item), item.by, item.reason) for item in changes]
+    return Sheet(("when", "what", "details", "who", "why"), rows, [row[1] for row in rows])
+
+
 def bandit_sheet(report: BanditReport) -> Sheet:
     """What a bandit knows."""
     late = f", and {report.late:,} came too late" if report.late else ""
@@ -92,4 +99,21 @@ def _variant(item: Experiment, name: str) -> str:
 
 
 def _weights(item: Experiment) -> str:
-    return ", ".join(f"{name} {weight:.4g}" for name, weight in item.weights.items())
+    return _shares(item.weights)
+
+
+def _shares(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {share:.4g}" for name, share in shares.items())
+
+
+def _details(item: ExperimentChange) -> str:
+    """What else there is to say in a line; specifications are in the JSON."""
+    said = item.details
+    before, coverage, decisions = said.get("from"), said.get("coverage"), said.get("decisions")
+    parts = (
+        f"was {before}" if before else "",
+        _shares(said.get("weights") or {}),
+        "" if coverage is None else f"coverage {coverage:.4g}",
+        "" if decisions is None else f"of {decisions:,} decisions",
+    )
+    return ", ".join(filter(None, parts))

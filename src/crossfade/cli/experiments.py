@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crossfade.cli.assigning import assign
-from crossfade.cli.experiment_sheets import bandit_sheet, experiment_sheet, layer_sheet, one_experiment
+from crossfade.cli.experiment_sheets import bandit_sheet, experiment_sheet, history_sheet, layer_sheet, one_experiment
 from crossfade.cli.models import cursor_option, limit_option
 from crossfade.cli.off_policy import evaluate_policy
 from crossfade.cli.output import facts
@@ -137,6 +137,23 @@ def show(session: Session, name: str) -> None:
         found = client.experiment(name)
     session.show(found, one_experiment(found))
     session.hint(_next(found))
+
+
+@command(experiments)
+@click.argument("name")
+@click.option("--learned", is_flag=True, help="Also the weights that a bandit has set by itself.")
+@cursor_option
+@limit_option
+def history(session: Session, name: str, *, learned: bool, cursor: str, limit: int) -> None:
+    """List what was done to an experiment, newest first: who, when, why."""
+    with session.client() as client:
+        page = client.experiment_history(name, learned=learned, cursor=cursor, limit=limit)
+    session.show(page, history_sheet(page.items))
+    if page.next_cursor:
+        which = f"{name} --learned" if learned else name
+        session.hint(f"more with `crossfade experiments history {which} --cursor {page.next_cursor}`")
+    else:
+        session.hint(f"see where it is with `crossfade experiments show {name}`")
 
 
 @command(experiments)

@@ -125,6 +125,7 @@ class Client:
     amend_experiment = _Verb(verbs.amend_experiment)
     experiments = _Verb(verbs.experiments)
     experiment = _Verb(verbs.experiment)
+    experiment_history = _Verb(verbs.experiment_history)
     start_experiment = _Verb(verbs.start_experiment)
     pause_experiment = _Verb(verbs.pause_experiment)
     stop_experiment = _Verb(verbs.stop_experiment)

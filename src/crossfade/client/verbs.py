@@ -15,6 +15,7 @@ from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
 from crossfade.errors import MalformedRequestError
+from crossfade.experiments.history import ExperimentChange
 from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment
 from crossfade.experiments.report import AnalysisReport
@@ -250,6 +251,18 @@ def experiment(name: str) -> Call[Experiment]:
     return Call("GET", f"{API}/experiments/{segment(name)}", json_as(Experiment), repeatable=True)
 
 
+def experiment_history(
+    name: str, *, learned: bool = False, cursor: str = "", limit: int = 100
+) -> Call[Page[ExperimentChange]]:
+    """List what was done to an experiment, newest first: who, when, why.
+
+    With `learned`, also the weights that a bandit has set by itself.
+    """
+    params = {"learned": learned, "cursor": cursor, "limit": limit}
+    path = f"{API}/experiments/{segment(name)}/history"
+    return Call("GET", path, json_as(Page[ExperimentChange]), params, repeatable=True)
+
+
 def start_experiment(name: str, *, reason: str = "") -> Call[Experiment]:
     """Let units take part, the first time or after a pause, once every process has the versions ready."""
     return _life_of(name, "start", reason)
@@ -260,8 +273,8 @@ def pause_experiment(name: str, *, reason: str = "") -> Call[Experiment]:
     return _life_of(name, "pause", reason)
 
 
-def stop_experiment(name: str, *, reason: str = "") -> Call[Experiment]:
-    """End an experiment without a decision; everybody gets the champion."""
+def stop_experiment(name: str, *, reason: str) -> Call[Experiment]:
+    """End an experiment without a decision, and say why; everybody gets the champion."""
     return _life_of(name, "stop", reason)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from crossfade.errors import InvalidExperimentError
@@ -32,6 +34,17 @@ def check_amendment(before: ExperimentSpec, after: ExperimentSpec) -> None:
         if same is not None and same.version != variant.version:
             problem = f"`{variant.name}` stays `{same.version}` while it runs; add a variant with the other version"
             raise InvalidExperimentError(name=before.name, problem=problem)
+
+
+def check_weights(spec: ExperimentSpec, weights: Mapping[str, float]) -> None:
+    """Refuse to give a shadow a weight.
+
+    Raises:
+        InvalidExperimentError: Names the shadow.
+    """
+    for name in spec.shadows:
+        if name != spec.control and weights.get(name):
+            raise InvalidExperimentError(name=spec.name, problem=f"`{name}` is a shadow, and cannot have a weight")
 
 
 def relearned(learned: Learned, spec: ExperimentSpec) -> tuple[Learned, ExperimentSpec]:

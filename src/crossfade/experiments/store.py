@@ -20,19 +20,19 @@ from crossfade.errors import (
     ExperimentConflictError,
     ExperimentNotFoundError,
     InvalidAllocationError,
-    InvalidExperimentError,
     InvalidSemverError,
     LoadFailedError,
     RejectedVersionError,
 )
-from crossfade.experiments.amending import check_amendment, relearned
+from crossfade.experiments.amending import check_amendment, check_weights, relearned
+from crossfade.experiments.history import LEARN, ExperimentChange, changes_of
 from crossfade.experiments.learned import Learned, drawing, first_learned
 from crossfade.experiments.record import ENDED, LEGAL, Experiment, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
 from crossfade.methods.bandits.policy import ContextualPolicy
-from crossfade.registry.acceptance import attribution
+from crossfade.registry.acceptance import attribution, explained
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.registry import LOCAL, Registry
 from crossfade.registry.versions import REJECTED, Page, Version
@@ -101,6 +101,18 @@ class ExperimentStore:
         page = page_of(_KIND, rows, limit, lambda row: row.number)
         return Page(tuple(map(self._shown, page.items)), page.next_cursor)
 
+    def history(
+        self, name: str, *, learned: bool = False, cursor: str = "", limit: int = 100
+    ) -> Page[ExperimentChange]:
+        """List what was done to an experiment, newest first; see `experiments.history`.
+
+        Raises:
+            ExperimentNotFoundError: There is none of this name.
+            InvalidPageError: The cursor or the limit is wrong.
+        """
+        with self._database.read() as connection:
+            return changes_of(connection, _row(connection, name), learned=learned, cursor=cursor, limit=limit)
+
     def layers(self) -> tuple[Layer, ...]:
         """List the layers, in the order in which they were made."""
         with self._database.read() as connection:
@@ -134,8 +146,8 @@ class ExperimentStore:
             now = self._clock()
             revision = 0
             if not dry_run:
-                action = "experiment.create"
-                revision = self._change(connection, EXPERIMENT, spec.model, spec.name, action, principal, {})
+                action, details = "experiment.create", {"spec": msgspec.json.decode(text)}
+                revision = self._change(connection, EXPERIMENT, spec.model, spec.name, action, principal, details)
             connection.execute(
                 insert(experiments).values(
                     name=spec.name,
@@ -167,7 +179,8 @@ class ExperimentStore:
                 return same
             layer = known.add_layer(spec).layers[-1]
             if not dry_run:
-                number = self._change(connection, LAYER, "", spec.name, "layer.create", principal, {})
+                details = {"spec": msgspec.to_builtins(layer.spec)}
+                number = self._change(connection, LAYER, "", spec.name, "layer.create", principal, details)
                 body = canonical_json(layer).decode()
                 connection.execute(insert(layers).values(name=spec.name, number=number, body=body))
         return layer
@@ -218,13 +231,15 @@ class ExperimentStore:
 
         return self._followed(self._transition(name, Status.PAUSED, said, pause, dry_run=dry_run))
 
-    def stop(self, name: str, *, reason: str = "", principal: str = LOCAL, dry_run: bool = False) -> Experiment:
+    def stop(self, name: str, *, reason: str, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End it without a decision. Everybody gets the champion, and its layer gets its units back.
 
         Raises:
             ExperimentConflictError: It is over already.
+            ReasonRequiredError: There is no reason.
         """
-        return self._followed(self._end(name, Status.STOPPED, None, attribution(principal, reason), dry_run=dry_run))
+        said = explained(principal, reason, "stopping an experiment")
+        return self._followed(self._end(name, Status.STOPPED, None, said, dry_run=dry_run))
 
     def conclude(self, name: str, verdict: Verdict, *, principal: str = LOCAL, dry_run: bool = False) -> Experiment:
         """End it with a decision; whoever calls this has moved the traffic already. The same again changes nothing.
@@ -273,7 +288,7 @@ class ExperimentStore:
             if weights and spec.bandit is not None:
                 raise ExperimentConflictError(name=name, problem="is a bandit: its weights follow what it learns")
             route, now = _route(row), self._clock()
-            _refuse_weight_of_shadows(spec, weights or {})
+            check_weights(spec, weights or {})
             changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
             details = {"weights": dict(weights or {}), "coverage": coverage, "revision": changed.revision, **said}
             self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
@@ -363,7 +378,7 @@ class ExperimentStore:
             values["routing"] = _encoded(msgspec.structs.replace(route, allocation=allocation, policy=policy))
         if "routing" in values:
             details = {"weights": dict(weights or {}), "decisions": decisions}
-            self._change(connection, EXPERIMENT, row.model, row.name, "experiment.learn", BANDIT, details)
+            self._change(connection, EXPERIMENT, row.model, row.name, LEARN, BANDIT, details)
         _set(connection, row.name, values)
 
     # --- parts ---
@@ -581,12 +596,6 @@ def _require(found: Experiment, status: Status) -> None:
     if status not in LEGAL[found.status]:
         problem = f"is {found.status.value}, and cannot become {status.value}"
         raise ExperimentConflictError(name=found.name, problem=problem)
-
-
-def _refuse_weight_of_shadows(spec: ExperimentSpec, weights: Mapping[str, float]) -> None:
-    for name in spec.shadows:
-        if name != spec.control and weights.get(name):
-            raise InvalidExperimentError(name=spec.name, problem=f"`{name}` is a shadow, and cannot have a weight")
 
 
 def _ref(model: str, version: str) -> ModelRef:

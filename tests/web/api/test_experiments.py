@@ -17,6 +17,7 @@ from crossfade.errors import (
     InvalidAllocationError,
     InvalidExperimentError,
     LayerFullError,
+    ReasonRequiredError,
 )
 from crossfade.experiments.analysis_spec import AnalysisSpec, DecisionSpec
 from crossfade.experiments.record import Experiment, Status
@@ -100,6 +101,33 @@ def test_stopping_and_lists(registered):
     assert [item.name for item in client.experiments(model="tiny").items] == ["other", "one"]
     page = client.experiments(limit=1)
     assert [item.name for item in client.experiments(cursor=page.next_cursor).items] == ["one"]
+
+
+def test_what_was_done_is_told_with_who_and_why(registered, http):
+    client = registered
+    client.create_experiment(plan())
+    client.create_experiment(plan("other"))
+    client.start_experiment("late", reason="go")
+    client.reweight_experiment("late", {"old": 0.2, "new": 0.8}, reason="slowly")
+    client.stop_experiment("late", reason="no")
+    page = client.experiment_history("late")
+    assert [(item.what, item.by, item.reason) for item in page.items] == [
+        ("stopped", "tester", "no"),
+        ("reweight", "tester", "slowly"),
+        ("running", "tester", "go"),
+        ("create", "tester", ""),
+    ]
+    stopped, reweighted, _, created = page.items
+    assert stopped.details == {"from": "running"}
+    assert reweighted.details == {"weights": {"old": 0.2, "new": 0.8}, "coverage": None, "revision": 2}
+    assert msgspec.convert(created.details["spec"], ExperimentSpec) == plan()
+    seen, cursor = [], ""
+    while cursor or not seen:
+        part = client.experiment_history("late", limit=3, cursor=cursor)
+        seen, cursor = [*seen, *part.items], part.next_cursor
+    assert tuple(seen) == page.items
+    for query in ("cursor=x", "limit=0", f"cursor={client.experiments(limit=1).next_cursor}"):
+        assert http.get(f"/api/v1/experiments/late/history?{query}").status_code == 422, query
 
 
 def test_layers(registered):
@@ -216,13 +244,15 @@ def test_one_that_is_not_there(http):
             answer = http.post(f"/api/v1/experiments/{name}/{verb}", json=body)
             assert answer.status_code in {404, 422}, answer.text
             assert answer.headers["content-type"] == "application/problem+json"
-        for path in ("", "/analysis", "/report", "/bandit", "/export"):
+        for path in ("", "/history", "/analysis", "/report", "/bandit", "/export"):
             assert http.get(f"/api/v1/experiments/{name}{path}").status_code in {404, 422}, name
 
 
 SENSELESS = [
     ("start", {"surprise": 1}),
     ("start", {"reason": 7}),
+    ("stop", {}),
+    ("stop", {"reason": " "}),
     ("stop", {"reason": "x" * 3_000}),
     ("pause", {"reason": "a\0"}),
     ("reweight", {}),
@@ -266,6 +296,8 @@ def test_errors_arrive_as_what_they_are(registered):
     registered.create_experiment(plan())
     with pytest.raises(ExperimentConflictError, match="cannot become paused"):
         registered.pause_experiment("late")
+    with pytest.raises(ReasonRequiredError, match="stopping an experiment needs a reason"):
+        registered.stop_experiment("late", reason="")
 
 
 def test_amending_over_rest(registered, http):

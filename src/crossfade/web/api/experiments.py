@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from crossfade.errors import ConflictError, InvalidExperimentError, NotFoundError, UnsafeError
+from crossfade.experiments.history import ExperimentChange
 from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment, Status
 from crossfade.experiments.report import AnalysisReport
@@ -74,6 +75,18 @@ def show_experiment(experiment: str, platform: Open) -> Response:
     return answer(platform.experiments.find(experiment))
 
 
+@routes.get("/experiments/{experiment}/history", **documented(Page[ExperimentChange], refuses=(NotFoundError,)))
+def experiment_history(
+    experiment: str,
+    platform: Open,
+    learned: Annotated[bool, Query(description="also the weights that a bandit has set by itself")] = False,
+    cursor: Cursor = "",
+    limit: Limit = 100,
+) -> Response:
+    """List what was done to an experiment, newest first: who, when, why."""
+    return answer(platform.experiments.history(experiment, learned=learned, cursor=cursor, limit=limit))
+
+
 @routes.put("/experiments/{experiment}", **documented(Experiment, takes=ExperimentSpec, changes=True, refuses=_REFUSES))
 def amend_experiment(
     experiment: str,
@@ -134,7 +147,7 @@ def stop_experiment(
     wanted: Annotated[ReasonRequest, body(ReasonRequest)],
     dry_run: DryRun = False,
 ) -> Response:
-    """End an experiment without a decision; everybody gets the champion."""
+    """End an experiment without a decision, with a reason; everybody gets the champion."""
     after = platform.experiments.stop(experiment, reason=wanted.reason, principal=principal, dry_run=dry_run)
     return _changed(request, "stop", after, principal, dry_run=dry_run)
 

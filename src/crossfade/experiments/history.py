@@ -1,0 +1,77 @@
+"""The history of an experiment: what the audit log says was done to it, by whom, and why."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from crossfade.registry.pages import check_limit, number_cursor, page_of
+from crossfade.registry.versions import Page
+from crossfade.storage.tables import audit
+from crossfade.storage.times import from_text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+LEARN = "experiment.learn"
+"""The action of a bandit whose weights follow what it has learned."""
+_KIND = "changes of an experiment"
+_PREFIX = "experiment."
+
+
+class ExperimentChange(msgspec.Struct, frozen=True):
+    """One thing that was done to an experiment.
+
+    Args:
+        seq: Orders the changes; the revision that it made.
+        what: `create`, `amend`, `reweight`, `learn`, or the status that it got, such as `running`.
+        at: When.
+        by: Who did it: a principal, `auto` or `bandit`.
+        reason: Why, in words.
+        details: What else was written down: the specification, weights, the status before.
+    """
+
+    seq: int
+    what: str
+    at: datetime
+    by: str
+    reason: str = ""
+    details: dict[str, Any] = {}
+
+
+def changes_of(
+    connection: Connection, row: Row[Any], *, learned: bool, cursor: str, limit: int
+) -> Page[ExperimentChange]:
+    """List the changes of an experiment, newest first.
+
+    The log has no index but its numbers: it is read from where the experiment was written down, which is enough for
+    something that people ask for now and then.
+
+    Args:
+        connection: From `Database.read`.
+        row: The experiment.
+        learned: Also the weights that a bandit has set by itself: there may be one for every minute of its life.
+        cursor: Of the page before.
+        limit: Items on a page.
+
+    Raises:
+        InvalidPageError: The cursor or the limit is wrong.
+    """
+    where = (audit.c.seq < number_cursor(_KIND, cursor)) & (audit.c.seq >= row.number)
+    where &= (audit.c.subject == row.name) & audit.c.action.startswith(_PREFIX)
+    if not learned:
+        where &= audit.c.action != LEARN
+    query = select(audit).where(where).order_by(audit.c.seq.desc()).limit(check_limit(limit) + 1)
+    page = page_of(_KIND, connection.execute(query).all(), limit, lambda entry: entry.seq)
+    return Page(tuple(map(_change, page.items)), page.next_cursor)
+
+
+def _change(entry: Row[Any]) -> ExperimentChange:
+    details: dict[str, Any] = msgspec.json.decode(entry.details)
+    details.pop("principal", None)  # which some entries repeat
+    reason = str(details.pop("reason", ""))
+    what = entry.action.removeprefix(_PREFIX)
+    return ExperimentChange(entry.seq, what, from_text(entry.at), entry.principal, reason, details)
