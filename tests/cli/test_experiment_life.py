@@ -205,7 +205,14 @@ def test_layers(experiments, write):
     succeeded(experiments("start", "late"))
     assert "late 0.5" in succeeded(experiments("layers"))
     assert experiments("layers", "--format", "quiet").stdout == "all\n"
-    assert as_json(experiments("layers", "--format", "json"))[0]["spec"]["holdout"] == 0.1
+    assert as_json(experiments("layers", "--format", "json"))[0] == {
+        "name": "all",
+        "unit": "session",
+        "holdout": 0.1,
+        "root": "",
+        "experiments": {"late": 0.5},
+        "free": 0.4,
+    }
 
 
 # --- rehearsals ---

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from crossfade.experiments.history import ExperimentChange
     from crossfade.experiments.learned import BanditReport
     from crossfade.experiments.record import Experiment
-    from crossfade.traffic.allocation.allocation import Layer
+    from crossfade.traffic.allocation.allocation import LayerSummary
 
 
 def experiment_sheet(experiments: Iterable[Experiment]) -> Sheet:
@@ -74,21 +74,13 @@ def bandit_sheet(report: BanditReport) -> Sheet:
     return facts(pairs, name=report.experiment)
 
 
-def layer_sheet(layers: Iterable[Layer]) -> Sheet:
+def layer_sheet(layers: Iterable[LayerSummary]) -> Sheet:
     """Layers, one per row."""
     rows = [
-        (
-            layer.spec.name,
-            layer.spec.unit,
-            ", ".join(
-                f"{name} {share:.4g}"
-                for name, share in zip(layer.owners.names, layer.owners.shares, strict=True)
-                if share
-            ),
-        )
+        (layer.name, layer.unit, f"{layer.holdout:.4g}", _shares(layer.experiments), f"{layer.free:.4g}", layer.root)
         for layer in layers
     ]
-    return Sheet(("layer", "unit", "units"), rows, empty="no layers yet")
+    return Sheet(("layer", "unit", "holdout", "experiments", "free", "root"), rows, empty="no layers yet")
 
 
 def _variant(item: Experiment, name: str) -> str:

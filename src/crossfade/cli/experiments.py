@@ -254,7 +254,7 @@ def layer(session: Session, name: str, *, unit: str, holdout: float, root: str) 
 
 @command(experiments)
 def layers(session: Session) -> None:
-    """List layers: how much of each belongs to which experiment."""
+    """List layers: how much of each is held out, belongs to which experiment, and is free."""
     with session.client() as client:
         found = client.layers()
     session.show(found, layer_sheet(found))

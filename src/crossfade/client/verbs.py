@@ -50,7 +50,7 @@ from crossfade.releases.plan import RolloutPlan
 from crossfade.releases.requests import PromoteRequest, RetryRequest, RolloutForecast, RolloutRequest
 from crossfade.releases.rollout import Rollout, RolloutTransition
 from crossfade.storage.blobs.port import Blob
-from crossfade.traffic.allocation.allocation import Layer
+from crossfade.traffic.allocation.allocation import LayerSummary
 from crossfade.traffic.allocation.specs import LayerSpec
 from crossfade.traffic.reports import Invalidation, SwitchReport
 
@@ -314,14 +314,14 @@ def bandit(name: str) -> Call[BanditReport]:
     return Call("GET", f"{API}/experiments/{segment(name)}/bandit", json_as(BanditReport), repeatable=True)
 
 
-def create_layer(spec: LayerSpec) -> Call[Layer]:
+def create_layer(spec: LayerSpec) -> Call[LayerSummary]:
     """Make a layer: each unit is in one of its experiments at most. The same again changes nothing."""
-    return Call("POST", f"{API}/layers", json_as(Layer), body=spec, repeatable=True)
+    return Call("POST", f"{API}/layers", json_as(LayerSummary), body=spec, repeatable=True)
 
 
-def layers() -> Call[tuple[Layer, ...]]:
-    """List layers: which of their units belong to which experiment."""
-    return Call("GET", f"{API}/layers", json_as(tuple[Layer, ...]), repeatable=True)
+def layers() -> Call[tuple[LayerSummary, ...]]:
+    """List layers: how much of each is held out, belongs to which experiment, and is free."""
+    return Call("GET", f"{API}/layers", json_as(tuple[LayerSummary, ...]), repeatable=True)
 
 
 def _life_of(name: str, verb: str, reason: str) -> Call[Experiment]:

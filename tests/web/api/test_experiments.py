@@ -25,6 +25,7 @@ from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.ledger.events import Exposure, Outcome
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.ledger.rollups import fold
+from crossfade.traffic.allocation.allocation import LayerSummary
 from crossfade.traffic.allocation.specs import LayerSpec
 from crossfade.web.app import create_app
 from crossfade.web.inprocess import InProcessTransport
@@ -130,17 +131,24 @@ def test_what_was_done_is_told_with_who_and_why(registered, http):
         assert http.get(f"/api/v1/experiments/late/history?{query}").status_code == 422, query
 
 
-def test_layers(registered):
+def test_layers(registered, http):
     client = registered
     assert client.layers() == ()
     made = client.create_layer(LayerSpec("all", holdout=0.1))
+    assert made == LayerSummary("all", "unit_id", 0.1, "", {}, 0.9)
     assert client.create_layer(LayerSpec("all", holdout=0.1)) == made
     client.create_experiment(plan(layer="all", share=0.95))
     with pytest.raises(LayerFullError):
         client.start_experiment("late")
     with pytest.raises(InvalidAllocationError):
         client.create_layer(LayerSpec("all"))
-    assert [layer.spec.name for layer in client.layers()] == ["all"]
+    client.amend_experiment(plan(layer="all", share=0.6))
+    client.start_experiment("late")
+    assert http.get("/api/v1/layers").json() == [
+        {"name": "all", "unit": "unit_id", "holdout": 0.1, "root": "", "experiments": {"late": 0.6}, "free": 0.3}
+    ]
+    client.stop_experiment("late", reason="enough")
+    assert client.layers() == (made,)
 
 
 async def test_the_asynchronous_client_does_the_same(registered, platform):

@@ -125,6 +125,26 @@ class Allocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check_counts(self.owners, self.spec.name)
 
 
+class LayerSummary(msgspec.Struct, frozen=True):
+    """A layer as people see it.
+
+    Args:
+        name: Of the layer.
+        unit: What all of its experiments are sticky to.
+        holdout: Fraction of its units that never take part in anything here.
+        root: Another layer whose holdout counts here, too; empty for none.
+        experiments: Those that have started and not ended -> fraction of the layer's units that is kept for each.
+        free: Fraction that is left for others.
+    """
+
+    name: str
+    unit: str
+    holdout: float
+    root: str
+    experiments: dict[str, float]
+    free: float
+
+
 class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The experiments of one layer and their units.
 
@@ -166,6 +186,13 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         shares = self._shares()
         shares.pop(experiment, None)
         return type(self)(self.spec, self.owners.transfer(shares), self.revision + 1)
+
+    def summary(self) -> LayerSummary:
+        """Return what people ask of a layer: who has how much of it, and how much is left."""
+        shares = self._shares()
+        free = max(0.0, round(1 - sum(shares.values()), 12))  # sums of decimal fractions are off by less
+        holdout = shares.pop(HOLDOUT, 0.0)
+        return LayerSummary(self.spec.name, self.spec.unit, holdout, self.spec.root, shares, free)
 
     def check(self) -> None:
         """Check what came from outside, such as a file.

@@ -18,7 +18,7 @@ from crossfade.experiments.requests import DecideRequest, ReweightRequest
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.registry.requests import ReasonRequest, Rehearsal
 from crossfade.registry.versions import Page
-from crossfade.traffic.allocation.allocation import Layer
+from crossfade.traffic.allocation.allocation import LayerSummary
 from crossfade.traffic.allocation.specs import LayerSpec
 from crossfade.web.api.contract import (
     Cursor,
@@ -239,7 +239,7 @@ def export_experiment(
     return StreamingResponse(pieces_of(stream), headers=headers, media_type=PARQUET)
 
 
-@routes.post("/layers", **documented(Layer, takes=LayerSpec, changes=True, refuses=(ConflictError,), status=201))
+@routes.post("/layers", **documented(LayerSummary, takes=LayerSpec, changes=True, refuses=(ConflictError,), status=201))
 def create_layer(
     platform: Open,
     principal: Principal,
@@ -252,13 +252,13 @@ def create_layer(
     if dry_run:
         return answer(Rehearsal(f"make layer {layer.spec.name}"))
     log_change(request, "layer.create", principal, layer=layer.spec.name)
-    return answer(layer, 201)
+    return answer(layer.summary(), 201)
 
 
-@routes.get("/layers", **documented(tuple[Layer, ...]))
+@routes.get("/layers", **documented(tuple[LayerSummary, ...]))
 def list_layers(platform: Open) -> Response:
-    """List layers: which of their units belong to which experiment."""
-    return answer(platform.experiments.layers())
+    """List layers: how much of each is held out, belongs to which experiment, and is free."""
+    return answer(tuple(layer.summary() for layer in platform.experiments.layers()))
 
 
 def _changed(request: Request, verb: str, after: Experiment, principal: str, *, dry_run: bool) -> Response:
