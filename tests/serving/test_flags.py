@@ -88,6 +88,17 @@ def test_who_does_not_take_part_gets_the_fallback_and_is_not_exposed(flags):
     assert [exposure.experiment for exposure in trial.exposures] == ["only"]
 
 
+def test_a_flag_of_an_experiment_that_has_ended_says_so(flags):
+    trial, ask = flags(BUTTON)
+    trial.store.stop("button", reason="enough")
+    trial.runtime.follower.refresh()
+    failure, decision = ask()
+    assert (failure.error_code, failure.error_details) == ("FLAG_NOT_FOUND", "experiment `button` is over")
+    assert decision == ""
+    assert trial.runtime.flags.evaluate_all({"targetingKey": "u-1"}) == []
+    assert trial.exposures == []
+
+
 def test_units_of_layers_and_of_single_requests(flags):
     trial, ask = flags(plan("drawn", model="", sticky=False))
     trial.store.create_layer(LayerSpec("web", unit="session"))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossfade.errors import ExperimentNotFoundError, ExperimentOverError
 from crossfade.traffic.allocation.decisions import Reason, Tally
 from crossfade.traffic.allocation.segments import Segment
 from crossfade.traffic.allocation.specs import LayerSpec, RampStep
@@ -114,6 +115,16 @@ def test_one_that_does_not_run_here_gives_the_champion_and_is_counted_without_it
         assert assignment.decision.reason == Reason.NOT_RUNNING
         assert len(assignment.decision.experiment) <= 80
     assert tally.counts() == {("", Reason.NOT_RUNNING): 2}
+
+
+def test_one_that_has_ended_is_told_from_one_that_never_was(tally):
+    made = Router(Traffic(over=("late",)), NOW, tally)
+    assert made.route("m", Asker("u", experiment="late")).decision.words == "it is over"
+    assert "no experiment of this name" in made.route("m", Asker("u", experiment="nobody")).decision.words
+    with pytest.raises(ExperimentOverError, match="experiment `late` is over"):
+        made.decide("late", "u")
+    with pytest.raises(ExperimentNotFoundError):
+        made.decide("nobody", "u")
 
 
 # --- those who do not take part ---

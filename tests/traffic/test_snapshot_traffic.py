@@ -121,6 +121,16 @@ def test_an_experiment_takes_no_unit_away_from_one_that_started_before(source, e
         assert not decided(before, unit).decision.enrolled or decided(after, unit) == decided(before, unit)
 
 
+def test_the_newest_that_have_ended_are_known_by_name(source, experiments, monkeypatch):
+    monkeypatch.setattr("crossfade.traffic.snapshot._OVER", 2)
+    for name in ("first", "second", "third", "fourth"):
+        experiments.create(plan(name))
+    known = read(source)
+    for name in ("first", "third", "fourth"):
+        experiments.stop(name, reason="enough")
+    assert source.follow(known, source.revision()).traffic.over == read(source).traffic.over == ("fourth", "third")
+
+
 def test_a_version_that_an_experiment_needs_is_not_deleted(experiments, registry):
     experiments.create(plan())
     begin(experiments, plan("other"))
@@ -259,7 +269,7 @@ def test_a_file_of_before_there_were_experiments_is_not_used(tmp_path):
     kept.keep(Snapshot(7, {}))
     file = tmp_path / FILE_NAME
     document = msgspec.json.decode(file.read_bytes())
-    assert document["traffic"] == {"layers": [], "experiments": [], "rollouts": []}
+    assert document["traffic"] == {"layers": [], "experiments": [], "rollouts": [], "over": []}
     del document["traffic"]
     file.write_bytes(msgspec.json.encode(document | {"format": 1}))
     assert kept.find() is None

@@ -15,7 +15,7 @@ CrossfadeError
 │   ├── InvalidOverrideError, ReasonRequiredError, InvalidConfigError, InvalidDeploymentError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
-│   ├── ExperimentNotFoundError, RolloutNotFoundError, SilenceNotFoundError, ChannelNotFoundError
+│   ├── ExperimentNotFoundError, ExperimentOverError, RolloutNotFoundError, SilenceNotFoundError, ChannelNotFoundError
 │   ├── SafetyPolicyNotFoundError, OverrideNotFoundError, NoEmergencyError, ConfigNotFoundError
 │   ├── ConfigVersionNotFoundError, NoActiveConfigError, DeploymentNotFoundError
 ├── ConflictError          409 / exit 4   it collides with what is there
@@ -130,6 +130,7 @@ from crossfade.errors.missing import (
     ConfigVersionNotFoundError,
     DeploymentNotFoundError,
     ExperimentNotFoundError,
+    ExperimentOverError,
     JobNotFoundError,
     ModelNotFoundError,
     NoActiveConfigError,
@@ -205,6 +206,7 @@ __all__ = [
     "EventsGoneError",
     "ExperimentConflictError",
     "ExperimentNotFoundError",
+    "ExperimentOverError",
     "FourEyesError",
     "GoldenMismatchError",
     "HostNotAllowedError",

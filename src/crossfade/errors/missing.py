@@ -82,6 +82,14 @@ class ExperimentNotFoundError(NotFoundError):
         super().__init__(name=name, suggestion=suggestion)
 
 
+class ExperimentOverError(NotFoundError):
+    """An experiment has ended, so that nobody takes part any more."""
+
+    code = "experiment_over"
+    sentence = "experiment `{name}` is over"
+    hint_template = "see what became of it with `crossfade experiments show {name}`"
+
+
 class SilenceNotFoundError(NotFoundError):
     """No silence has this id."""
 

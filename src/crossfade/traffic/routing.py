@@ -16,7 +16,7 @@ import msgspec
 
 from crossfade.core.clock import utc_now
 from crossfade.core.identity import new_id
-from crossfade.errors import InvalidContextError
+from crossfade.errors import ExperimentOverError, InvalidContextError
 from crossfade.methods.bandits.draw import draw, number_of
 from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.traffic.allocation.allocation import Allocation, Layer
@@ -67,11 +67,19 @@ class ExperimentRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every experiment that has started and not ended, the layers that they share units in, and rollouts of models."""
+    """What decides about requests.
+
+    Args:
+        layers: What experiments share units in.
+        experiments: Every experiment that has started and not ended.
+        rollouts: Rollouts of models.
+        over: Names of experiments that have ended, the newest ones: who asks for one is told so.
+    """
 
     layers: tuple[Layer, ...] = ()
     experiments: tuple[ExperimentRoute, ...] = ()
     rollouts: tuple[ExperimentRoute, ...] = ()
+    over: tuple[str, ...] = ()
 
     def allocations(self) -> Allocations:
         """Return what units are assigned by."""
@@ -128,12 +136,13 @@ class Router:
         True
     """
 
-    __slots__ = ("_drawn", "_tally", "assigner", "due_at", "experiments", "models")
+    __slots__ = ("_drawn", "_over", "_tally", "assigner", "due_at", "experiments", "models")
 
     def __init__(
         self, traffic: Traffic, at: datetime | None = None, tally: Tally | None = None, process: str = ""
     ) -> None:
         self._tally = Tally() if tally is None else tally
+        self._over = frozenset(traffic.over)
         now = at or utc_now()
         paused = frozenset(experiment.name for experiment in traffic.experiments if experiment.paused)
         self.assigner = Assigner(traffic.allocations(), now, self._tally, paused)
@@ -177,7 +186,10 @@ class Router:
 
         Raises:
             ExperimentNotFoundError: No experiment of this name runs.
+            ExperimentOverError: One did.
         """
+        if experiment in self._over:
+            raise ExperimentOverError(name=experiment)
         drawn = self._drawn.get(experiment)
         if drawn is not None:
             return drawn(unit, context, request_id)
@@ -197,7 +209,7 @@ class Router:
 
     def _not_running(self, experiment: str) -> Assignment:
         self._tally.add("", Reason.NOT_RUNNING)  # whoever asks may invent names without end
-        words = "no experiment of this name runs on this model"
+        words = "it is over" if experiment in self._over else "no experiment of this name runs on this model"
         return Assignment(Decision(experiment[:80], "", Reason.NOT_RUNNING, words))
 
 

@@ -28,6 +28,7 @@ from crossfade.storage.database import Database
 from crossfade.storage.migrate import migrate
 from crossfade.storage.tables import (
     ACTIVE,
+    OVER,
     ROUTED,
     UNFINISHED,
     cache_generations,
@@ -49,6 +50,8 @@ _HISTORY = 100
 _FORMER = 5
 """Former versions of an alias that may answer in its stead."""
 _PAGE = 500
+_OVER = 1_000
+"""Experiments that have ended whose names are known to processes."""
 EXPERIMENT, LAYER, ROLLOUT = "experiment", "layer", "rollout"
 """Kinds of changes after which traffic is read anew."""
 
@@ -236,8 +239,10 @@ class SnapshotSource:
         # whoever starts later takes no unit away from those that run
         order = experiments.c.started_at, experiments.c.number
         running = select(experiments.c.routing).where(experiments.c.status.in_(ROUTED)).order_by(*order)
+        ended = select(experiments.c.name).where(experiments.c.status.in_(OVER))
         with self._database.read() as connection:
             routes = connection.scalars(running).all()
+            over = connection.scalars(ended.order_by(experiments.c.number.desc()).limit(_OVER)).all()
             bodies = connection.scalars(select(layers.c.body).order_by(layers.c.number)).all()
             under_way = select(rollouts.c.routing).where(_UNDER_WAY, rollouts.c.status.in_(ACTIVE))
             released = connection.scalars(under_way.order_by(rollouts.c.number)).all()
@@ -245,6 +250,7 @@ class SnapshotSource:
             tuple(msgspec.json.decode(body, type=Layer) for body in bodies),
             tuple(msgspec.json.decode(route, type=ExperimentRoute) for route in routes if route is not None),
             tuple(msgspec.json.decode(route, type=ExperimentRoute) for route in released if route is not None),
+            tuple(over),
         )
 
     def _all_models(self) -> Iterable[RegisteredModel]:

@@ -34,6 +34,7 @@ from crossfade.storage.tables.registry import (
 )
 from crossfade.storage.tables.releases import (
     ACTIVE,
+    OVER,
     ROUTED,
     config_clients,
     config_specs,
@@ -68,6 +69,7 @@ from crossfade.storage.tables.serving import (
 
 __all__ = [
     "ACTIVE",
+    "OVER",
     "ROUTED",
     "UNFINISHED",
     "alert_groups",

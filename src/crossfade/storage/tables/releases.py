@@ -42,6 +42,8 @@ experiments = Table(
 
 ROUTED = ("running", "paused")
 """Statuses of an experiment that serving knows about."""
+OVER = ("stopped", "decided")
+"""Statuses of an experiment that has ended."""
 
 layers = Table(
     "layers",

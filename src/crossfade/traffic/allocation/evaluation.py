@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from crossfade.errors import ExperimentNotFoundError
+from crossfade.errors import ExperimentNotFoundError, ExperimentOverError
 from crossfade.traffic.allocation.compiled import Context
 from crossfade.traffic.allocation.decisions import Decision, Reason
 
@@ -100,7 +100,7 @@ def evaluate(
     """
     try:
         decision = decider.decide(key, _unit_of(context), context, request_id)
-    except ExperimentNotFoundError as error:
+    except (ExperimentNotFoundError, ExperimentOverError) as error:
         return FlagFailure(key, "FLAG_NOT_FOUND", error.message)
     return _flag(decision)
 
