@@ -293,6 +293,7 @@ def test_specifications_that_cannot_be(experiments, write, tmp_path):
         result = experiments("create", write(name=f"bad-{number}.json", text=text))
         assert result.exit_code == 2, (text, result.output)
         assert "Traceback" not in result.output
+        assert "models show" not in result.stderr
     result = experiments("create", write(name="gone.json", text=json.dumps(SPEC | {"model": "nobody"})))
     assert result.exit_code == 3
     assert as_json(experiments("list", "--format", "json"))["items"] == []

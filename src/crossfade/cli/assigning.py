@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from crossfade.cli.output import Sheet
 from crossfade.cli.session import Session, command
-from crossfade.errors import InvalidAllocationError, MalformedRequestError
+from crossfade.errors import InvalidAllocationError
 
 if TYPE_CHECKING:
     from crossfade.traffic.allocation.allocations import Allocations
     from crossfade.traffic.allocation.decisions import Decision
+
+_SEE = "crossfade experiments assign --help"
 
 
 @command(name="assign", remote=False)
@@ -42,13 +44,14 @@ def assign(
     """
     import msgspec
 
+    from crossfade.cli.documents import read_context
     from crossfade.core.clock import utc_now
     from crossfade.traffic.allocation.assignment import Assigner
 
     allocations = _allocations(spec)
     moment = utc_now() if at is None else at.replace(tzinfo=at.tzinfo or UTC)
     assigner = Assigner(allocations, moment)
-    attributes = _context(context)
+    attributes = read_context(context, _SEE)
     names = [experiment] if experiment else list(assigner.experiments)
     decided = [
         (unit, assigner.decide(name, unit, attributes, request_id)) for unit in (units or (None,)) for name in names
@@ -72,19 +75,10 @@ def _allocations(path: Path) -> Allocations:
     from crossfade.traffic.allocation.allocations import Allocations, AllocationsSpec
     from crossfade.traffic.allocation.specs import AllocationSpec
 
-    document = read_document(path)
+    document = read_document(path, _SEE)
     try:
         if isinstance(document, dict) and "experiments" in document:
             return Allocations.of(msgspec.convert(document, AllocationsSpec))
         return Allocations.of(AllocationsSpec((msgspec.convert(document, AllocationSpec),)))
     except (msgspec.ValidationError, RecursionError) as error:
         raise InvalidAllocationError(name=path.name, problem=f"it is no specification ({error})") from error
-
-
-def _context(text: str) -> dict[str, Any]:
-    import msgspec
-
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise MalformedRequestError(problem=f"`--context` is no JSON object ({error})") from error

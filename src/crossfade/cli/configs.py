@@ -17,6 +17,7 @@ from crossfade.errors import UnfitConfigError
 if TYPE_CHECKING:
     from crossfade.configs.record import Config, ConfigVersion
 
+_SEE = "crossfade configs draft --help"
 STATUSES = ("draft", "validating", "approved", "deploying", "active", "deprecated", "rolled_back")
 number_argument = click.argument("number", type=click.IntRange(1, 2**31 - 1))
 against_option = click.option(
@@ -62,7 +63,7 @@ def draft(session: Session, name: str, document: Path, spec: Path | None, reason
     from crossfade.client import config_verbs
     from crossfade.configs.spec import ConfigSpec
 
-    asked = None if spec is None else read_spec(spec, ConfigSpec)
+    asked = None if spec is None else read_spec(spec, ConfigSpec, _SEE)
     call = config_verbs.draft_config(name, _document(document, name), spec=asked, reason=reason)
     with session.client() as client:
         session.change(client, call, sheets.one_version, _next)
@@ -268,7 +269,7 @@ def _document(path: Path, name: str) -> bytes | str:
     from crossfade.cli.documents import read_document
     from crossfade.configs.document import document_of
 
-    return document_of(read_document(path), name).text
+    return document_of(read_document(path, _SEE), name).text
 
 
 def _next(found: ConfigVersion) -> str:

@@ -50,7 +50,7 @@ def deploy(session: Session, ref: str | None, spec: Path | None, reason: str, **
         from crossfade.cli.documents import read_spec
         from crossfade.releases.deployment import DeploymentSpec
 
-        wanted = read_spec(spec, DeploymentSpec)
+        wanted = read_spec(spec, DeploymentSpec, "crossfade deployments deploy --help")
     else:
         wanted = _spec(ref or "", **options)  # type: ignore[arg-type]  # click has checked their types
     with session.client() as client:

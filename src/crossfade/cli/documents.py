@@ -1,4 +1,4 @@
-"""Specifications that people keep in files: JSON, TOML or YAML, by the name of the file."""
+"""Specifications that people keep in files: JSON, TOML or YAML, by the name of the file; and contexts of requests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from crossfade.errors import MalformedRequestError
 T = TypeVar("T")
 
 
-def read_document(path: Path) -> Any:
+def read_document(path: Path, see: str) -> Any:
     """Return what a file holds.
+
+    Args:
+        path: The file.
+        see: The command that shows what it has to hold.
 
     Raises:
         MalformedRequestError: It cannot be read.
@@ -26,9 +30,9 @@ def read_document(path: Path) -> Any:
         return tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
     except ImportError as error:
         problem = f"reading `{path.name}` needs `pip install pyyaml`; JSON and TOML need nothing"
-        raise MalformedRequestError(problem=problem) from error
+        raise MalformedRequestError(problem=problem, see=see) from error
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedRequestError(problem=f"`{path.name}` cannot be read ({error})") from error
+        raise MalformedRequestError(problem=f"`{path.name}` cannot be read ({error})", see=see) from error
 
 
 def _yaml(content: bytes) -> Any:
@@ -41,13 +45,30 @@ def _yaml(content: bytes) -> Any:
         raise msgspec.DecodeError(str(error)) from error
 
 
-def read_spec(path: Path, kind: type[T]) -> T:
+def read_spec(path: Path, kind: type[T], see: str) -> T:
     """Return the specification in a file.
+
+    Args:
+        path: The file.
+        kind: What it has to be.
+        see: The command that shows what that is.
 
     Raises:
         MalformedRequestError: It cannot be read, or is none.
     """
     try:
-        return msgspec.convert(read_document(path), kind)
+        return msgspec.convert(read_document(path, see), kind)
     except msgspec.ValidationError as error:
-        raise MalformedRequestError(problem=f"`{path.name}`: {error}") from error
+        raise MalformedRequestError(problem=f"`{path.name}`: {error}", see=see) from error
+
+
+def read_context(text: str, see: str) -> dict[str, Any]:
+    """Return what an option `--context` says about a request.
+
+    Raises:
+        MalformedRequestError: It is no JSON object.
+    """
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise MalformedRequestError(problem=f"`--context` is no JSON object ({error})", see=see) from error

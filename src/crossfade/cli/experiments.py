@@ -55,7 +55,7 @@ def create(session: Session, spec: Path) -> None:
     from crossfade.client import verbs
     from crossfade.experiments.spec import ExperimentSpec
 
-    wanted = read_spec(spec, ExperimentSpec)
+    wanted = read_spec(spec, ExperimentSpec, "crossfade experiments create --help")
     with session.client() as client:
         session.change(client, verbs.create_experiment(wanted), one_experiment, _next)
 
@@ -73,7 +73,8 @@ def amend(session: Session, spec: Path, reason: str) -> None:
     from crossfade.client import verbs
     from crossfade.experiments.spec import ExperimentSpec
 
-    call = verbs.amend_experiment(read_spec(spec, ExperimentSpec), reason=reason)
+    wanted = read_spec(spec, ExperimentSpec, "crossfade experiments create --help")
+    call = verbs.amend_experiment(wanted, reason=reason)
     with session.client() as client:
         session.change(client, call, one_experiment, _next)
 

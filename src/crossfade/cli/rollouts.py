@@ -220,7 +220,8 @@ def _plan(text: str) -> str | RolloutPlan:
     from crossfade.releases.plan import RolloutPlan
 
     path = Path(text)
-    return read_spec(path, RolloutPlan) if path.suffix in {".json", ".toml", ".yaml", ".yml"} else text
+    see = "crossfade rollouts create --help"
+    return read_spec(path, RolloutPlan, see) if path.suffix in {".json", ".toml", ".yaml", ".yml"} else text
 
 
 def _next(found: Rollout) -> str:

@@ -77,7 +77,9 @@ def set_(session: Session, spec: Path, reason: str) -> None:
     from crossfade.client import safety_verbs as verbs
     from crossfade.safety.specs import SafetyPolicySpec
 
-    call = verbs.put_safety_policy(read_spec(spec, SafetyPolicySpec), reason=reason)
+    call = verbs.put_safety_policy(
+        read_spec(spec, SafetyPolicySpec, "crossfade safety policy set --help"), reason=reason
+    )
     with session.client() as client:
         session.change(
             client,
@@ -143,20 +145,17 @@ def check(session: Session, answers: Path, model: str, spec: Path | None) -> Non
     """Say what a policy finds in ANSWERS: a file with `outputs` and perhaps `inputs`, each a list of values by name."""
     import msgspec
 
-    from crossfade.cli.documents import read_document, read_spec
+    from crossfade.cli.documents import read_spec
     from crossfade.cli.safety_sheets import check_sheet
-    from crossfade.errors import MalformedRequestError
     from crossfade.safety.requests import CheckRequest
     from crossfade.safety.specs import SafetyPolicySpec
 
-    try:
-        wanted = msgspec.convert(read_document(answers), CheckRequest)
-    except msgspec.ValidationError as error:
-        raise MalformedRequestError(problem=f"`{answers.name}`: {error}") from error
+    see = "crossfade safety check --help"
+    wanted = read_spec(answers, CheckRequest, see)
     if model:
         wanted = msgspec.structs.replace(wanted, model=model)
     if spec is not None:
-        wanted = msgspec.structs.replace(wanted, policy=read_spec(spec, SafetyPolicySpec))
+        wanted = msgspec.structs.replace(wanted, policy=read_spec(spec, SafetyPolicySpec, see))
     with session.client() as client:
         report = client.check_safety(wanted)
     session.show(report, check_sheet(report))

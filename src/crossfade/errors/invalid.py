@@ -58,7 +58,10 @@ class MalformedRequestError(InvalidInputError):
 
     code = "malformed_request"
     sentence = "the request cannot be read: {problem}"
-    hint_template = "see the shape of a request with `crossfade models show MODEL`"
+    hint_template = "see the shape of a request with `{see}`"
+
+    def __init__(self, *, problem: str, see: str = "crossfade models show MODEL") -> None:
+        super().__init__(problem=problem, see=see)
 
 
 class SignatureMismatchError(InvalidInputError):

@@ -245,6 +245,24 @@ def test_a_specification_that_cannot_be_is_refused(registered, http, platform):
     assert platform.database.revision() == revision
 
 
+HINTS = [
+    ("experiments", "create", b"{"),
+    ("experiments", "create", json.dumps(EXAMPLE | {"surprise": 1}).encode()),
+    ("experiments", "create", b"[" * 100_000),
+    ("layers", "layer", b'{"name": 7}'),
+    ("experiments/late/stop", "stop", b'{"reason": 7}'),
+    ("experiments/late/reweight", "reweight", b'{"weights": 7}'),
+    ("experiments/late/decide", "decide", b'{"action": "explode"}'),
+]
+
+
+@pytest.mark.parametrize(("path", "command", "body"), HINTS)
+def test_a_hint_names_the_command_that_shows_what_is_possible(http, path, command, body):
+    problem = http.post(f"/api/v1/{path}", content=body).json()
+    assert problem["code"] == "malformed_request"
+    assert problem["hint"] == f"see the shape of a request with `crossfade experiments {command} --help`"
+
+
 def test_one_that_is_not_there(http):
     for name in ("nobody", "x" * 300, "%00", "%ED%A0%80", "a%0Ab", "..%2f..", "'"):
         for verb in ("start", "pause", "stop", "reweight", "decide"):

@@ -122,8 +122,13 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type=_JSON)
 
 
-def body(kind: type[T]) -> Any:
-    """Return a dependency that decodes the JSON body; an absent body is an empty object."""
+def body(kind: type[T], see: str = "crossfade models show MODEL") -> Any:
+    """Return a dependency that decodes the JSON body; an absent body is an empty object.
+
+    Args:
+        kind: What it has to be.
+        see: The command that shows what that is.
+    """
 
     @cache
     def decoder() -> msgspec.json.Decoder[T]:  # made when the first one arrives, because it takes a while
@@ -133,9 +138,9 @@ def body(kind: type[T]) -> Any:
         try:
             return decoder().decode(await request.body() or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise MalformedRequestError(problem=str(error)) from error
+            raise MalformedRequestError(problem=str(error), see=see) from error
         except RecursionError:
-            raise MalformedRequestError(problem="the JSON is nested too deeply") from None
+            raise MalformedRequestError(problem="the JSON is nested too deeply", see=see) from None
 
     return Depends(read)
 

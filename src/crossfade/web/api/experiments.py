@@ -44,7 +44,7 @@ def create_experiment(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ExperimentSpec, body(ExperimentSpec)],
+    wanted: Annotated[ExperimentSpec, body(ExperimentSpec, "crossfade experiments create --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Write an experiment down. The same specification again answers 200 instead of 201."""
@@ -93,7 +93,7 @@ def amend_experiment(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ExperimentSpec, body(ExperimentSpec)],
+    wanted: Annotated[ExperimentSpec, body(ExperimentSpec, "crossfade experiments create --help")],
     reason: Reason = "",
     dry_run: DryRun = False,
 ) -> Response:
@@ -112,7 +112,7 @@ def start_experiment(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade experiments start --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let units take part, the first time or after a pause, once every process has the versions ready."""
@@ -128,7 +128,7 @@ def pause_experiment(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade experiments pause --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Give everybody the champion for now. Units keep their slots, and get their variant again after the pause."""
@@ -144,7 +144,7 @@ def stop_experiment(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade experiments stop --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """End an experiment without a decision, with a reason; everybody gets the champion."""
@@ -161,7 +161,7 @@ def reweight_experiment(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReweightRequest, body(ReweightRequest)],
+    wanted: Annotated[ReweightRequest, body(ReweightRequest, "crossfade experiments reweight --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Change weights or coverage. No unit leaves a variant whose part does not shrink."""
@@ -185,7 +185,7 @@ def decide_experiment(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[DecideRequest, body(DecideRequest)],
+    wanted: Annotated[DecideRequest, body(DecideRequest, "crossfade experiments decide --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """End an experiment by a decision: what the analysis says, or what the body says."""
@@ -244,7 +244,7 @@ def create_layer(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[LayerSpec, body(LayerSpec)],
+    wanted: Annotated[LayerSpec, body(LayerSpec, "crossfade experiments layer --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Make a layer: each unit is in one of its experiments at most. The same again changes nothing."""
