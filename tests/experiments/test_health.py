@@ -1,13 +1,21 @@
 """What keeps data from being trusted."""
 
+import inspect
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from crossfade.experiments import health as of_arrivals
+from crossfade.experiments import reported
 from crossfade.experiments.health import health
+from crossfade.experiments.report import HealthProblem
 from crossfade.ledger.evidence import Arrival, Evidence
 from tests.experiments.support import after, arrivals, day, question
+
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "analysis.md"
 
 EVEN = {"control": 0.5, "treatment": 0.5}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -219,3 +227,11 @@ def test_a_variant_that_nobody_got_in_a_few_revisions_is_no_mismatch():
     found = examine(came)
     assert codes(found) == []
     assert dict(found.expected) == {"control": pytest.approx(16.2), "treatment": pytest.approx(1.8)}
+
+
+def test_every_problem_is_explained_with_what_to_do():
+    source = "".join(Path(module.__file__).read_text() for module in (of_arrivals, reported))
+    found = re.findall(r'HealthProblem\(\s*"(\w+)",', source)
+    explained = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(set(found))
+    assert set(re.findall(r"`(\w+)`", inspect.getdoc(HealthProblem).partition("words:")[0])) == set(found)

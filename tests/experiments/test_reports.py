@@ -96,7 +96,8 @@ def test_html_is_well_formed_and_has_only_our_elements(hostile):
 
 
 def test_pictures_are_well_formed(hostile):
-    for picture in (hostile.to_svg(), *map(pictures.timeline_of, hostile.comparisons)):
+    named = [(each.metric, each.treatment.variant) for each in hostile.comparisons]
+    for picture in (hostile.to_svg(), *(hostile.to_timeline_svg(*names) for names in named)):
         root = ET.fromstring(picture)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert {element.tag.split("}")[1] for element in root.iter()} <= {
@@ -219,6 +220,9 @@ def test_a_report_of_nothing_is_a_report():
     for told in (nothing.to_markdown(), nothing._repr_html_()):
         assert "no units yet" in told
     assert nothing.to_svg()
+    assert "no look has an interval yet" in nothing.to_timeline_svg("m", "treatment")
+    with pytest.raises(KeyError):
+        nothing.to_timeline_svg("m", "control")
     ET.fromstring(nothing._repr_html_())
 
 

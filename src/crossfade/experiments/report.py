@@ -340,6 +340,16 @@ class AnalysisReport(msgspec.Struct, frozen=True):
 
         return forest_of(self)
 
+    def to_timeline_svg(self, metric: str, treatment: str) -> str:
+        """Return one effect over time, look by look, on the scale that is judged.
+
+        Raises:
+            KeyError: There is no such comparison.
+        """
+        from crossfade.experiments.reports.pictures import timeline_of
+
+        return timeline_of(self.comparison(metric, treatment))
+
     def _repr_html_(self) -> str:
         from crossfade.experiments.reports.html import fragment
 

@@ -207,7 +207,7 @@ def analyze_experiment(experiment: str, platform: Open) -> Response:
     **documented(bytes, media_types=("text/html",), refuses=(NotFoundError, ConflictError)),
 )
 def report_experiment(experiment: str, platform: Open) -> Response:
-    """Show the analysis as a page for people, with its pictures; it needs nothing from anywhere else."""
+    """Show the analysis as a page for people, with all effects and primary ones over time; it needs nothing else."""
     page = platform.judge.analyze(experiment)._repr_html_()
     return HTMLResponse(f'<!doctype html><meta charset="utf-8"><title>{experiment}</title>{page}')
 
