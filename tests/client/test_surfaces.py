@@ -78,7 +78,7 @@ TABLE = {
     "deprecate": Surfaces(("deprecate_version",), ("deprecate",), ("models deprecate",)),
     "delete": Surfaces(("delete_version",), ("delete",), ("models delete",)),
     # content; a model that was loaded is for predicting, which is the data plane's
-    "load": Surfaces((), ("load", "predict"), ("predict",)),
+    "load": Surfaces((), ("load", "predict", "ask"), ("predict",)),
     "verify": Surfaces(("verify_version",), ("verify",), ("models verify",)),
     "open_file": Surfaces(("download_file",), ("file", "download"), ("models download",)),
     "collect_garbage": Surfaces(("collect_garbage",), ("collect_garbage",), ("models gc",)),

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from crossfade.cli.output import Sheet, facts, moment
 
 if TYPE_CHECKING:
-    from crossfade.experiments.history import ExperimentChange
     from crossfade.experiments.learned import BanditReport
-    from crossfade.experiments.record import Experiment
+    from crossfade.experiments.record import Experiment, ExperimentChange
     from crossfade.traffic.allocation.allocation import LayerSummary
 
 

@@ -25,7 +25,10 @@ _MOST_KNOWN = 1_000
 
 
 class KnownSignatures:
-    """What a client remembers of the versions that answered it; a version never changes, so neither does this."""
+    """What a client remembers of the versions that answered it; a version never changes, so neither does this.
+
+    What it remembers of an alias is a guess, which the answer confirms.
+    """
 
     def __init__(self) -> None:
         self._versions: dict[str, Signature] = {}
@@ -76,7 +79,7 @@ def prediction(
         signature = used if target == answer.ref else (yield describe(answer.ref))
         known.remember(answer.ref, signature)
     known.answered(target, answer.ref)
-    if _layout(signature) != _layout(used):
+    if layout(signature) != layout(used):
         answer = yield _question(answer.ref, signature, inputs, probabilities)
     return answer.outputs[wanted_output(signature, probabilities=probabilities)]
 
@@ -98,9 +101,9 @@ def _ask_again(
 ) -> Generator[Call[Any], Any, tuple[Answered, Signature]]:
     """Ask once more when the signature is another than the one used; if it is not, the inputs are wrong."""
     signature: Signature = yield describe(target)
-    if _layout(signature) == _layout(used):
+    if layout(signature) == layout(used):
         signature = yield from _registered(known, target, mismatch)
-    if _layout(signature) == _layout(used):
+    if layout(signature) == layout(used):
         raise mismatch
     answer: Answered = yield _question(target, signature, *question)
     return answer, signature
@@ -123,8 +126,8 @@ def _question(target: str, signature: Signature, inputs: object, probabilities: 
     return infer(target, signature, checked_inputs(inputs, signature, target), (wanted,))
 
 
-def _layout(signature: Signature) -> list[tuple[str, str, tuple[int, ...], bool]]:
-    """Return what the encoding of a request and the reading of its answer depend on."""
+def layout(signature: Signature) -> list[tuple[str, str, tuple[int, ...], bool]]:
+    """Return what the encoding of a request and the reading of its answer depend on, of a signature."""
     return [(spec.name, spec.datatype, spec.shape, spec.text) for spec in (*signature.inputs, *signature.outputs)]
 
 

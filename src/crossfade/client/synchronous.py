@@ -14,6 +14,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 import httpx
 
 from crossfade.client import config_verbs, safety_verbs, verbs
+from crossfade.client.asking import Prediction, Who, asking
 from crossfade.client.calls import (
     PIECE_BYTES,
     Call,
@@ -241,19 +242,43 @@ class Client:
 
         return Predictor(PredictorInfo(details.version, signature, details.card), answer)
 
-    def predict(self, ref: str, inputs: object, *, probabilities: bool = False) -> Array:
+    def predict(self, ref: str, inputs: object, *, probabilities: bool = False, **who: Unpack[Who]) -> Array:
         """Predict rows with the version that `ref` means now. The registry is not asked, so it may be away.
 
         Args:
             ref: Any spelling of a reference.
             inputs: A pandas or polars frame, a numpy array, a dict of arrays, or a list of row dicts.
             probabilities: Return the probabilities of the classes instead of labels.
+            who: `unit_id`, `context`, `experiment`: in whose name, as for `ask`.
 
         Raises:
             SignatureMismatchError: The inputs do not fit.
             NotServedError: The version is not ready on the server.
         """
+        if who:
+            return self.ask(ref, inputs, probabilities=probabilities, **who).wanted
         return self._follow(prediction(self._known, ref, inputs, probabilities=probabilities))
+
+    def ask(self, ref: str, inputs: object, *, probabilities: bool = False, **who: Unpack[Who]) -> Prediction:
+        """Predict rows in somebody's name, and learn who answered, why, and the `decision_id` that outcomes name.
+
+        Args:
+            ref: Any spelling of a reference; experiments decide about requests to the champion.
+            inputs: As for `predict`.
+            probabilities: Ask for the probabilities of the classes, too.
+            who: `unit_id`, `context`, `experiment`: see `crossfade.client.asking.Who`.
+
+        Raises:
+            SignatureMismatchError: The inputs do not fit.
+            MalformedRequestError: Inputs or context are nothing that JSON can say.
+            NotServedError: The version is not ready on the server.
+
+        Example:
+            >>> answer = client.ask("churn", rows, unit_id="user-1", context={"country": "DE"})  # doctest: +SKIP
+            >>> answer.experiment.variant, answer.experiment.decision_id  # doctest: +SKIP
+            ('new', '01a21cf3-...')
+        """
+        return self._follow(asking(self._known, ref, inputs, probabilities=probabilities, **who))
 
     def download(self, ref: str, path: str, target: str | PathLike[str], *, progress: Progress | None = None) -> Path:
         """Write one file of a version to disk, piece by piece; it appears when it is whole and as registered.

@@ -15,9 +15,8 @@ from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.tensors import Signature
 from crossfade.errors import MalformedRequestError
-from crossfade.experiments.history import ExperimentChange
 from crossfade.experiments.learned import BanditReport
-from crossfade.experiments.record import Experiment
+from crossfade.experiments.record import Experiment, ExperimentChange
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
 from crossfade.experiments.spec import ExperimentSpec

@@ -1,4 +1,4 @@
-"""What may change while an experiment runs, and what would make it another experiment."""
+"""What may become of an experiment, what may change while it runs, and what would make it another one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from collections.abc import Mapping
 
 import msgspec
 
-from crossfade.errors import InvalidExperimentError
+from crossfade.errors import ExperimentConflictError, InvalidExperimentError
 from crossfade.experiments.learned import Learned
+from crossfade.experiments.record import LEGAL, Experiment, Status
 from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.methods.bandits.policy import ContextFreePolicy
 
 _STAYS = ("model", "layer", "sticky", "salt", "shadows", "metrics", "dimensions", "analysis", "bandit", "control")
 """Fields that its numbers depend on: changing one would mix two experiments."""
+
+
+def check_transition(found: Experiment, status: Status) -> None:
+    """Refuse a status that cannot follow the one that an experiment has.
+
+    Raises:
+        ExperimentConflictError: Names both.
+    """
+    if status not in LEGAL[found.status]:
+        problem = f"is {found.status.value}, and cannot become {status.value}"
+        raise ExperimentConflictError(name=found.name, problem=problem)
 
 
 def check_amendment(before: ExperimentSpec, after: ExperimentSpec) -> None:

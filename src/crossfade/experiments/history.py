@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
+from crossfade.experiments.record import ExperimentChange
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.versions import Page
 from crossfade.storage.tables import audit
@@ -20,26 +20,6 @@ LEARN = "experiment.learn"
 """The action of a bandit whose weights follow what it has learned."""
 _KIND = "changes of an experiment"
 _PREFIX = "experiment."
-
-
-class ExperimentChange(msgspec.Struct, frozen=True):
-    """One thing that was done to an experiment.
-
-    Args:
-        seq: Orders the changes; the revision that it made.
-        what: `create`, `amend`, `reweight`, `learn`, or the status that it got, such as `running`.
-        at: When.
-        by: Who did it: a principal, `auto` or `bandit`.
-        reason: Why, in words.
-        details: What else was written down: the specification, weights, the status before.
-    """
-
-    seq: int
-    what: str
-    at: datetime
-    by: str
-    reason: str = ""
-    details: dict[str, Any] = {}
 
 
 def changes_of(

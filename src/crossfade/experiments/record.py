@@ -96,6 +96,26 @@ class Experiment(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
+class ExperimentChange(msgspec.Struct, frozen=True):
+    """One thing that was done to an experiment.
+
+    Args:
+        seq: Orders the changes; the revision that it made.
+        what: `create`, `amend`, `reweight`, `learn`, or the status that it got, such as `running`.
+        at: When.
+        by: Who did it: a principal, `auto` or `bandit`.
+        reason: Why, in words.
+        details: What else was written down: the specification, weights, the status before.
+    """
+
+    seq: int
+    what: str
+    at: datetime
+    by: str
+    reason: str = ""
+    details: dict[str, Any] = {}
+
+
 def route_of(row: Row[Any]) -> ExperimentRoute | None:
     """Return what serving knows about an experiment, from its row."""
     return None if row.routing is None else msgspec.json.decode(row.routing, type=ExperimentRoute)

@@ -24,10 +24,10 @@ from crossfade.errors import (
     LoadFailedError,
     RejectedVersionError,
 )
-from crossfade.experiments.amending import check_amendment, check_weights, relearned
-from crossfade.experiments.history import LEARN, ExperimentChange, changes_of
+from crossfade.experiments.amending import check_amendment, check_transition, check_weights, relearned
+from crossfade.experiments.history import LEARN, changes_of
 from crossfade.experiments.learned import Learned, drawing, first_learned
-from crossfade.experiments.record import ENDED, LEGAL, Experiment, Status, Verdict, experiment_of, route_of
+from crossfade.experiments.record import ENDED, Experiment, ExperimentChange, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
@@ -200,7 +200,7 @@ class ExperimentStore:
         found = self.find(name)
         if found.status is Status.RUNNING:
             return found
-        _require(found, Status.RUNNING)
+        check_transition(found, Status.RUNNING)
         # after a pause the same versions go on, whatever aliases point to now
         asked = found.versions or {variant.name: variant.version for variant in found.spec.variants}
         versions = self._versions(found.model, asked)
@@ -487,7 +487,7 @@ class ExperimentStore:
             found = self._shown(row)
             if found.status is status:
                 return found
-            _require(found, status)
+            check_transition(found, status)
             values = change(connection, row) | {"status": status.value, "reason": said["reason"]}
             details = {"reason": said["reason"], "from": found.status.value}
             self._change(
@@ -590,12 +590,6 @@ def _refuse_beside_rollout(connection: Connection, row: Row[Any]) -> None:
     if row.model and found is not None:
         problem = f"cannot run while `{row.model}` is rolled out; wait for `{found}`, or abort that"
         raise ExperimentConflictError(name=row.name, problem=problem)
-
-
-def _require(found: Experiment, status: Status) -> None:
-    if status not in LEGAL[found.status]:
-        problem = f"is {found.status.value}, and cannot become {status.value}"
-        raise ExperimentConflictError(name=found.name, problem=problem)
 
 
 def _ref(model: str, version: str) -> ModelRef:

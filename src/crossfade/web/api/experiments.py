@@ -10,9 +10,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from crossfade.errors import ConflictError, InvalidExperimentError, NotFoundError, UnsafeError
-from crossfade.experiments.history import ExperimentChange
 from crossfade.experiments.learned import BanditReport
-from crossfade.experiments.record import Experiment, Status
+from crossfade.experiments.record import Experiment, ExperimentChange, Status
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
 from crossfade.experiments.spec import ExperimentSpec
