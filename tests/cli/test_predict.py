@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,14 @@ from sklearn.linear_model import LogisticRegression
 
 from crossfade.cli.main import main
 from crossfade.cli.rows import read_rows
+from crossfade.client import Client
 from crossfade.errors import MalformedRequestError, MissingExtraError
+from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.platform import open_platform
 from crossfade.registry.pipeline import Pipeline
 from crossfade.settings import Settings
+from crossfade.traffic.allocation.segments import Segment
+from tests import control
 
 X = pd.DataFrame({"age": [20.0, 70.0, 30.0, 80.0] * 5, "code": ["007", "42", "007", "9"] * 5})
 
@@ -149,3 +154,76 @@ def test_parquet_takes_pandas_when_polars_is_missing(tmp_path, monkeypatch):
     pd.DataFrame(ROWS).to_parquet(tmp_path / "rows.parquet")
     monkeypatch.setitem(sys.modules, "polars", None)
     assert read_rows(tmp_path / "rows.parquet").to_dict("records") == ROWS
+
+
+# --- in somebody's name --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(home):
+    """A server on which an experiment gives everybody the version `new` of `trial`, and nobody asks about `ages`."""
+    inputs = pd.DataFrame({"age": X["age"], "visits": np.arange(20) % 3})
+    model = LogisticRegression().fit(inputs, np.where(X["age"] > 50, "old", "young"))
+    with control.running_server(home) as running, Client(running.url) as client:
+        for version in ("1.0.0", "1.1.0"):
+            client.register("trial", model, example=inputs, version=version)
+        client.move_alias("trial", "champion", "1.0.0")
+        variants = (Variant("old", 0.0, "1.0.0"), Variant("new", 1.0, "1.1.0"))
+        client.create_experiment(ExperimentSpec("all_new", variants, model="trial", segment=Segment({"country": "DE"})))
+        client.start_experiment("all_new")
+        deadline = time.monotonic() + 20
+        while client.ask("trial", ROWS, unit_id="u", context={"country": "DE"}).version != "1.1.0":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield running.url
+
+
+def test_an_experiment_decides_and_who_answered_is_said(predict, server):
+    who = ("--unit-id", "u-1", "--context", '{"country": "DE"}', "--server", server)
+    result = predict("trial", *who, input=FILES["rows.csv"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == ["prediction", "young", "old"]
+    assert "trial:1.1.0 answered, by `all_new` with `new` (targeting_match): " in result.stderr
+    assert "; decision " in result.stderr
+    assert f"hint: say what becomes of it with `crossfade outcomes record OUTCOMES_FILE --server {server}`" in (
+        result.stderr
+    )
+    body = json.loads(predict("trial", *who, "--probabilities", "--format", "json", input=FILES["rows.csv"]).stdout)
+    assert (body["model"], body["version"], body["predictions"]) == ("trial", "1.1.0", ["young", "old"])
+    assert set(body["experiment"]) == {"name", "variant", "reason", "why", "decision_id"}
+    assert body["classes"] == ["old", "young"]
+    np.testing.assert_allclose(np.sum(body["probabilities"], axis=1), 1.0)
+    result = predict("trial", *who, "--probabilities", input=FILES["rows.csv"])
+    assert result.stdout.splitlines()[0].split() == ["prediction", "p(old)", "p(young)"]
+    assert predict("trial", *who, "--format", "quiet", input=FILES["rows.csv"]).stdout == "young\nold\n"
+
+
+def test_who_does_not_take_part_is_told_why(predict, server):
+    there = ("--server", server)
+    result = predict("trial", "--unit-id", "u", *there, input=FILES["rows.csv"])
+    assert "trial:1.0.0 answered, by `all_new` with `old` (missing_context): " in result.stderr
+    assert f"hint: see what answered with `crossfade models show trial:1.0.0 --server {server}`" in result.stderr
+    result = predict("ages", "--experiment", "nobody", *there, input=FILES["rows.csv"])
+    assert "ages:1.0.0 answered, by `nobody` (not_running): " in result.stderr
+    result = predict("ages", "--unit-id", "u", *there, input=FILES["rows.csv"])
+    assert "ages:1.0.0 answered; no experiment is about it" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--context", "{"], "no JSON object"),
+        (["--context", "[]"], "no JSON object"),
+        (["--experiment", "A B"], "name"),
+    ],
+)
+def test_a_question_that_makes_no_sense(predict, server, options, message):
+    result = predict("trial", *options, "--server", server, input=FILES["rows.csv"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_experiments_need_a_server(predict):
+    result = predict("ages", "--unit-id", "u", input=FILES["rows.csv"])
+    assert result.exit_code == 2
+    assert "--server" in result.stderr

@@ -21,7 +21,7 @@ from crossfade.client.calls import JSON, Call, ref_path
 from crossfade.client.predicting import KnownSignatures, describe, layout
 from crossfade.client.tensors import PROBLEM
 from crossfade.core.identity import ModelRef
-from crossfade.core.tensors import Array, Signature
+from crossfade.core.tensors import Array, Label, Signature
 from crossfade.errors import MalformedRequestError, SignatureMismatchError
 from crossfade.ledger.admission import is_slug
 from crossfade.serving.predictor import checked_inputs
@@ -81,7 +81,7 @@ class Prediction:
     version: str
     predictions: Array
     probabilities: Array | None = None
-    classes: tuple[str | int | float | bool, ...] = ()
+    classes: tuple[Label, ...] = ()
     experiment: Decided = _NOTHING
     fallback: bool = False
     request_id: str = ""
@@ -157,7 +157,7 @@ class _Answer(msgspec.Struct):
     version: str
     predictions: list[Any]
     probabilities: list[Any] | None = None
-    classes: tuple[str | int | float | bool, ...] = ()
+    classes: tuple[Label, ...] = ()
     experiment: Decided = _NOTHING
     fallback: bool = False
     non_finite: bool = False
