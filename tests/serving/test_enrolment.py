@@ -492,7 +492,7 @@ async def test_pausing_reweighting_and_stopping_lose_no_request(trial):
         lambda: trial.store.start("late"),
         lambda: trial.store.reweight("late", {"old": 0.1, "new": 0.8, "third": 0.1}),
         lambda: trial.store.reweight("late", coverage=0.2),
-        lambda: trial.store.stop("late"),
+        lambda: trial.store.stop("late", reason="enough"),
     )
     for step in steps:
         await asyncio.sleep(0.05)
