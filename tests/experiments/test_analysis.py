@@ -236,6 +236,28 @@ def test_a_shadow_that_nobody_saw_cannot_have_changed_what_people_did(random):
     assert made.reading == "unknown"
 
 
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential", "fixed"])
+@pytest.mark.parametrize("shadows", [("mid", "best"), ("best", "mid")])
+def test_of_several_shadows_the_best_ships_in_whatever_order_they_are(random, method, shadows):
+    own = random.gamma(2.0, 1.0, 800)
+    values = {"mid": own - 0.17, "best": own - 0.21}
+    rows = np.stack([own, *(values[name] + random.normal(0.0, 0.05, 800) for name in shadows)], axis=1)
+    found = evidence({"loss": {"champion": rows}}, weights={"champion": 1.0}, days=4)
+    metric, spec = MetricSpec("loss", direction="down"), AnalysisSpec(method=method, planned_units=800)
+    report = analyze(found, question(metric, variants=("champion",), shadows=shadows, analysis=spec), after(4))
+    assert {each.reading for each in report.comparisons} == {"better"}
+    assert (report.decision.action, report.decision.variant) == ("ship", "best")
+    assert report.rankings[0].chances == ()
+    assert "the same requests" in report.rankings[0].reason
+
+
+def test_a_ranking_leaves_out_shadows_and_ranks_the_others(random):
+    rows = {name: np.stack([random.normal(size=200) for _ in range(2)], axis=1) for name in ("control", "b", "c")}
+    asked = question("m", variants=("control", "b", "c"), shadows=("s",))
+    report = analyze(evidence({"m": rows}), asked, after(1))
+    assert [name for name, _ in report.rankings[0].chances] == ["control", "b", "c"]
+
+
 def test_shadow_experiments_may_decide(random):
     own = random.gamma(4.0, 1.0, 600)
     rows = {"loss": {"champion": np.stack([own, own * 0.9 + random.normal(0, 0.1, 600)], axis=1)}}

@@ -9,7 +9,7 @@ import pytest
 from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec, Condition, DecisionSpec, Rule
 from crossfade.experiments.decision import Findings, decide
-from crossfade.experiments.report import Arm, Comparison, Health, HealthProblem, Ranking
+from crossfade.experiments.report import Arm, Comparison, Health, HealthProblem
 from crossfade.ledger.evidence import Evidence
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.stats.non_inferiority import NonInferiority
@@ -62,12 +62,12 @@ def healthy(units=1000, treatments=("treatment",), problems=()):
     return Health(tuple(problems), counts, counts, tuple((name, float(units)) for name in names), 1.0, 1.0, 0.0)
 
 
-def decided(*comparisons, now=None, health=None, rankings=(), units=1000, **more):
+def decided(*comparisons, now=None, health=None, units=1000, **more):
     treatments = tuple(dict.fromkeys(each.treatment.variant for each in comparisons)) or ("treatment",)
     asked = question("m", "g", variants=("control", *treatments), **more)
     came = tuple(arrivals(dict.fromkeys(("control", *treatments), units), dict.fromkeys(asked.variants, 0.5), days=5))
     health = health or healthy(units, treatments)
-    return decide(Findings(asked, comparisons, rankings, health, came, now or after(5)))
+    return decide(Findings(asked, comparisons, health, came, now or after(5)))
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,35 @@ def test_of_several_treatments_one_that_is_better_ships(first, second, at_end, a
     assert (found.action, found.variant) == (action, variant)
 
 
-def test_of_several_that_are_better_the_likely_best_ships():
-    chances = (("control", 0.0), ("b", 0.3), ("c", 0.7))
-    assert decided(*both("better", "better"), rankings=[Ranking("m", chances)]).variant == "c"
+def sized(effect, *, treatment, **more):
+    made = comparison("better", treatment=treatment, **more)
+    return msgspec.structs.replace(made, absolute=msgspec.structs.replace(made.absolute, effect=effect))
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential", "fixed"])
+def test_of_several_that_are_better_the_one_with_the_largest_effect_ships(method, direction):
+    sign = 1 if direction == "up" else -1
+    made = [sized(sign * effect, treatment=name) for name, effect in (("b", 0.17), ("c", 0.21), ("d", 0.1))]
+    made = [msgspec.structs.replace(each, direction=direction) for each in made]
+    spec = AnalysisSpec(method=method, planned_units=4000)
+    for order in itertools.permutations(made):
+        found = decided(*order, analysis=spec)
+        assert (found.action, found.variant) == ("ship", "c")
+        assert "the largest effect" in found.reason
+
+
+def test_the_first_primary_metric_by_which_one_is_better_tells_the_best():
+    of_b = (comparison("unclear", treatment="b"), sized(0.9, treatment="b", metric="g"))
+    of_c = (sized(0.1, treatment="c"), comparison("unclear", treatment="c", metric="g"))
+    of_d = (comparison("unknown", treatment="d"), sized(0.8, treatment="d", metric="g"))
+    by_metric = [each for pair in zip(of_b, of_c, of_d, strict=True) for each in pair]
+    by_metric.sort(key=lambda each: each.metric != "m")
+    assert decided(*by_metric).variant == "c"
+    assert decided(*(each for each in by_metric if each.treatment.variant != "c")).variant == "b"
+
+
+def test_of_equal_ones_the_first_ships():
     assert decided(*both("better", "better")).variant == "b"
 
 
@@ -239,7 +265,7 @@ def test_all_of_nothing_holds_and_any_of_nothing_does_not():
 def test_without_treatments_there_is_nothing_to_decide():
     asked = question("m", variants=("control",))
     health = Health((), (("control", 1000),), (("control", 1000),), (("control", 1000.0),), None, None, 0.0)
-    assert decide(Findings(asked, (), (), health, (), after(5))).action == "continue"
+    assert decide(Findings(asked, (), health, (), after(5))).action == "continue"
 
 
 # ------------------------------------------------------------------------------------------------------- from raw data

@@ -50,12 +50,12 @@ def analyze(evidence: Evidence, question: Question, now: datetime) -> AnalysisRe
     for metric in question.metrics:
         made, present = measure(metric, cells.get((metric.name, EVERYBODY, ""), ()), due, period_of, days)
         comparisons += made
-        if len(question.variants) > 2:
+        if len(question.treatments) > 1:
             rankings.append(_ranking(metric, present, question))
         segments += _segments(metric, cells, due, period_of)
     comparisons = _corrected(comparisons, question)
     checked = health(evidence, question, now)
-    findings = Findings(question, comparisons, rankings, checked, arrivals, now)
+    findings = Findings(question, comparisons, checked, arrivals, now)
     return AnalysisReport(
         experiment=question.experiment,
         at=now,
@@ -122,14 +122,17 @@ def _reading(effect: Effect | NotEstimable, p_value: float, alpha: float, direct
 
 def _ranking(metric: MetricSpec, present: Samples, question: Question) -> Ranking:
     """Return how likely each variant is the best, with flat priors, on the periods that all variants share."""
-    found, _ = estimates(present, question.variants, metric)
+    drawn = tuple(name for name in question.variants if name not in question.shadows)
+    if len(drawn) < 3:  # the errors of shadows are not independent, as all of them answered the same requests
+        return Ranking(metric.name, reason="shadows answer the same requests, so their effects tell which is the best")
+    found, _ = estimates(present, drawn, metric)
     sign = 1.0 if metric.direction == "up" else -1.0
     known = [each for each in found if isinstance(each, Estimate) and each.variance > 0]
     if len(known) < len(found):
         refusals = [each.reason for each in found if isinstance(each, NotEstimable)]
         return Ranking(metric.name, reason=refusals[0] if refusals else "the values of a variant do not vary")
     chances = probability_best([sign * each.value for each in known], [each.variance**0.5 for each in known])
-    return Ranking(metric.name, tuple(zip(question.variants, map(float, chances), strict=True)))
+    return Ranking(metric.name, tuple(zip(drawn, map(float, chances), strict=True)))
 
 
 def _segments(

@@ -10,9 +10,10 @@ from datetime import datetime
 from crossfade.experiments.analysis_spec import Action, Condition, Rule
 from crossfade.experiments.forecast import Forecast, forecast, forecast_margin, rate, reached
 from crossfade.experiments.question import Question
-from crossfade.experiments.report import Comparison, Decision, Health, Ranking
+from crossfade.experiments.report import Comparison, Decision, Health
 from crossfade.experiments.reports import words
 from crossfade.ledger.evidence import Arrival
+from crossfade.methods.stats.values import NotEstimable
 
 _ORDER: tuple[Action, ...] = ("ship", "review", "continue", "keep", "stop")
 """Of what follows for single treatments: the first that any of them has is what follows for the experiment."""
@@ -25,7 +26,6 @@ class Findings:
     Args:
         question: What was asked.
         comparisons: Corrected.
-        rankings: Who is likely the best.
         health: Whether the data can be trusted.
         arrivals: For how fast units come.
         now: The present time.
@@ -33,7 +33,6 @@ class Findings:
 
     question: Question
     comparisons: Sequence[Comparison]
-    rankings: Sequence[Ranking]
     health: Health
     arrivals: tuple[Arrival, ...]
     now: datetime
@@ -70,6 +69,8 @@ def decide(findings: Findings) -> Decision:
     chosen = _best(findings, concerned) if action == "ship" else concerned[0]
     about = chosen if len(verdicts) == 1 or action in {"ship", "review"} else ""
     reason = verdicts[chosen][1] if about else "; ".join(verdict[1] for verdict in verdicts.values())
+    if action == "ship" and len(concerned) > 1:
+        reason += f"; of {words.listed(concerned)}, which all may be shipped, it has the largest effect"
     if action != "continue":
         return Decision(action, about, reason)
     return _continue(findings, about, reason)
@@ -206,10 +207,25 @@ def _undecided(findings: Findings, treatment: str) -> str:
 
 
 def _best(findings: Findings, candidates: Sequence[str]) -> str:
-    """Return the treatment that is most likely the best by the first primary metric."""
-    primary = next((each.metric for each in findings.comparisons if each.role == "primary"), "")
-    chances = dict(next((each.chances for each in findings.rankings if each.metric == primary), ()))
-    return max(candidates, key=lambda name: chances.get(name, 0.0))
+    """Return the treatment that is the best by the first primary metric that one of them is better by.
+
+    The largest estimated effect is what loses least on average, whatever the effects' errors and however they depend on
+    each other, as those of shadows do: all of them answered the same requests.
+    """
+    primaries = [
+        each for each in findings.comparisons if each.role == "primary" and each.treatment.variant in candidates
+    ]
+    decisive = next((each.metric for each in primaries if each.reading == "better"), "")
+    found = {each.treatment.variant: each for each in primaries if each.metric == decisive}
+    return max(candidates, key=lambda name: _gain(found.get(name)))
+
+
+def _gain(comparison: Comparison | None) -> tuple[bool, float]:
+    """Return whether a treatment is significantly better, and by how much; what is not estimable comes last."""
+    if comparison is None or isinstance(comparison.effect, NotEstimable):
+        return False, -math.inf
+    effect = comparison.effect.effect
+    return comparison.reading == "better", effect if comparison.direction == "up" else -effect
 
 
 def _continue(findings: Findings, about: str, reason: str) -> Decision:

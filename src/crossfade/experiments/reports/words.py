@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from crossfade.experiments.report import Arm, Comparison
 from crossfade.methods.stats.non_inferiority import NonInferiority
@@ -85,6 +86,17 @@ def chance(value: float | None) -> str:
     if value is None:
         return ABSENT
     return "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else f"{value * 100:.1f} %"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        '`a`, `b` and `c`'
+    """
+    quoted = [f"`{name}`" for name in names]
+    return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
 
 
 def rounded(count: int) -> str:
