@@ -9,12 +9,13 @@ import pytest
 from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec, Condition, DecisionSpec, Rule
 from crossfade.experiments.decision import Findings, decide
+from crossfade.experiments.forecast import rate
 from crossfade.experiments.report import Arm, Comparison, Health, HealthProblem
-from crossfade.ledger.evidence import Evidence
+from crossfade.ledger.evidence import Arrival, Evidence
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.stats.non_inferiority import NonInferiority
 from crossfade.methods.stats.values import Effect, NotEstimable
-from tests.experiments.support import START, after, arrivals, evidence, question
+from tests.experiments.support import START, after, arrivals, day, evidence, question
 
 EVEN = {"control": 0.5, "treatment": 0.5}
 EFFECTS = {"better": 0.1, "worse": -0.1, "unclear": 0.01}
@@ -338,10 +339,55 @@ def test_planned_units_that_are_there_end_it():
     assert made.decision.missing_units is None
 
 
-def test_planned_units_of_a_day_that_is_not_over_wait_for_the_look():
-    made = report(0.0, method="fixed", planned_units=6000, now=after(5.5))
-    assert made.decision.action == "continue"
+@pytest.mark.parametrize("method", ["fixed", "group_sequential"])
+def test_planned_units_of_a_day_that_is_not_over_wait_for_its_end(method):
+    made = report(0.0, method=method, planned_units=6000, now=after(5.5)).decision
+    assert made.action == "continue"
+    assert made.missing == "the end of the day (UTC), in 12 hours: its units are there, and are looked at then"
+    assert (made.missing_units, made.missing_seconds) == (0, 43_200.0)
+
+
+def test_after_the_one_look_it_does_not_go_on():
     assert report(0.0, method="fixed", planned_units=6000).decision.action == "keep"
+
+
+def test_what_comes_first_of_two_planned_ends_is_waited_for():
+    ends = {"method": "fixed", "planned_units": 9000}
+    sooner = report(0.0, planned_seconds=7 * 86_400.0, **ends).decision
+    assert (sooner.missing, sooner.missing_units) == ("1 day", None)
+    later = report(0.0, planned_seconds=20 * 86_400.0, **ends).decision
+    assert (later.missing_units, later.missing_seconds) == (3000, 3 * 86_400.0)
+
+
+def test_at_the_planned_end_without_a_rule_for_it_a_person_is_missing():
+    mine = DecisionSpec(rules=())
+    made = decided(comparison(), decision=mine, analysis=AnalysisSpec(method="fixed", planned_units=1000))
+    assert (made.action, made.missing_units) == ("continue", None)
+    assert "a person who decides" in made.missing
+
+
+@pytest.mark.parametrize(("hours", "rough"), [(0.5, None), (1, True), (6, True), (30, False), (48, False)])
+def test_how_long_it_takes_is_said_from_the_first_hour_on(hours, rough):
+    came = [Arrival(1, "control", day(number), 24 * 60, 0.5) for number in range(int(hours // 24))]
+    came.append(Arrival(1, "control", day(int(hours // 24)), int(hours % 24 * 60), 0.5))
+    found = rate(tuple(came), START, after(hours / 24))
+    assert (found and found.rough) == rough
+    if found is not None:
+        assert found.per_second == pytest.approx(1 / 60)
+
+
+def test_a_first_day_that_was_no_whole_one_does_not_slow_the_rate_down():
+    came = (Arrival(1, "control", day(0), 120, 0.5), Arrival(1, "control", day(1), 120, 0.5))
+    assert rate(came, after(22 / 24), after(26 / 24)).per_second == pytest.approx(1 / 60)
+    assert rate(came, None, after(26 / 24)).per_second == pytest.approx(120 / 86_400)
+    assert rate(came[1:], None, after(26 / 24)) is None
+
+
+def test_a_rough_rate_is_called_one():
+    asked = {"decision": DecisionSpec(minimum_runtime_seconds=0), "started_at": after(4.75)}
+    found = decided(comparison(), guardrail(), units=40, **asked)
+    assert found.missing_seconds == pytest.approx(120 / (80 / 21_600))
+    assert "very roughly 9 hours by the rate since the start" in found.missing
 
 
 def test_guardrails_that_are_not_shown_yet_have_their_own_forecast():

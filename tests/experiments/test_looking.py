@@ -120,6 +120,51 @@ def test_the_reason_names_every_planned_end():
     assert "2026-03-12" in reason
 
 
+@pytest.mark.parametrize(
+    ("units", "now", "spec", "due"),
+    [
+        ((1000,), 0.4, FIXED, 1),
+        ((400, 600), 1.5, FIXED, 2),
+        ((400, 500), 1.5, FIXED, None),
+        ((1000, 10), 1.5, FIXED, None),  # that look was taken
+        ((40,), 0.5, {"method": "fixed", "planned_seconds": 3600.0}, 1),
+        ((250,), 0.5, GST, 1),
+        ((300, 100), 1.5, GST, None),
+        ((300, 200), 1.5, GST, 2),
+        ((1000, 300), 1.5, GST, None),  # after the planned end there is none
+        ((10, 20), 1.5, {}, None),
+    ],
+)
+def test_a_look_whose_units_are_there_waits_for_its_day_to_end(units, now, spec, due):
+    assert looks(came(*units), after(now), **spec).due == (None if due is None else after(due))
+
+
+@pytest.mark.parametrize("spec", [FIXED, GST])
+def test_the_reason_is_the_day_that_goes_on_when_all_units_are_there(spec):
+    reason = looks(came(1000), after(0.4), **spec).refusal.reason
+    assert "its 1,000 units are there" in reason
+    assert "2026-03-03 00:00 UTC" in reason
+
+
+def test_the_reason_counts_the_units_of_today():
+    assert "there are 400" in looks(came(300, 100), after(1.5), **FIXED).refusal.reason
+    assert "there are 100" in looks(came(100), after(0.5), **GST).refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("units", "seconds", "expected"),
+    [
+        ((10, 10, 10, 10), 3600.0, 0),  # not even the first day was over in the planned time
+        ((400, 400, 400, 400), 2.5 * 86_400.0, 1),  # the units of the third day come too late
+        ((400, 600, 400, 400), 2.5 * 86_400.0, 1),
+    ],
+)
+def test_the_one_look_stays_when_more_comes(units, seconds, expected):
+    for now in (2.6, 3, 4):
+        until = came(*units)[: 2 * int(np.ceil(now))]
+        assert looks(until, after(now), planned_seconds=seconds, **FIXED).days == (day(expected),)
+
+
 def test_before_the_planned_end_there_is_no_number_to_peek_at():
     random = np.random.default_rng(1)
     rows = {"m": {"control": random.normal(size=400), "treatment": random.normal(3.0, 1.0, 400)}}

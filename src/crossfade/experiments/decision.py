@@ -9,6 +9,7 @@ from datetime import datetime
 
 from crossfade.experiments.analysis_spec import Action, Condition, Rule
 from crossfade.experiments.forecast import Forecast, forecast, forecast_margin, rate, reached
+from crossfade.experiments.looking import schedule
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Comparison, Decision, Health
 from crossfade.experiments.reports import words
@@ -229,13 +230,9 @@ def _gain(comparison: Comparison | None) -> tuple[bool, float]:
 
 
 def _continue(findings: Findings, about: str, reason: str) -> Decision:
-    question, total = findings.question, findings.health.total
-    spec = question.analysis
-    if spec.method != "always_valid":
-        if spec.planned_units is not None:
-            return _waiting(findings, about, reason, max(spec.planned_units - total, 0))
-        remaining = (question.horizon - findings.now).total_seconds() if question.horizon else None
-        return Decision("continue", about, reason, words.duration(remaining or 0.0), None, remaining)
+    total = findings.health.total
+    if findings.question.analysis.method != "always_valid":
+        return _until_a_look(findings, about, reason)
     predicted = list(_predicted(findings, (about,) if about else findings.question.treatments))
     if not predicted or any(each.units is None for each in predicted):
         return Decision("continue", about, reason, "more units than can be said now")
@@ -244,6 +241,25 @@ def _continue(findings: Findings, about: str, reason: str) -> Decision:
     if remaining <= 0:
         return Decision("continue", about, reason, f"patience: there are enough units {most.aim}", 0, 0.0)
     return _waiting(findings, about, reason, remaining, most.aim)
+
+
+def _until_a_look(findings: Findings, about: str, reason: str) -> Decision:
+    """Return that it goes on until a planned look, for which days end, or until the planned end."""
+    question, now = findings.question, findings.now
+    spec, horizon = question.analysis, question.horizon
+    due = schedule(question, findings.arrivals, now).due
+    if due is not None:
+        seconds = (due - now).total_seconds()
+        missing = f"the end of the day (UTC), in {words.duration(seconds)}: its units are there, and are looked at then"
+        return Decision("continue", about, reason, missing, 0, seconds)
+    left = (horizon - now).total_seconds() if horizon is not None and spec.method == "fixed" else 0.0
+    units = max((spec.planned_units or 0) - findings.health.total, 0)
+    by_units = _waiting(findings, about, reason, units) if units else None
+    if left > 0 and (by_units is None or by_units.missing_seconds is None or by_units.missing_seconds > left):
+        return Decision("continue", about, reason, words.duration(left), None, left)
+    if by_units is not None:
+        return by_units
+    return Decision("continue", about, reason, "a person who decides: the planned end is there, and no rule holds")
 
 
 def _predicted(findings: Findings, treatments: Iterable[str]) -> Iterator[Forecast]:
@@ -262,9 +278,11 @@ def _predicted(findings: Findings, treatments: Iterable[str]) -> Iterator[Foreca
 
 def _waiting(findings: Findings, about: str, reason: str, units: int | None, aim: str = "") -> Decision:
     """Return that it goes on, with how many units are missing and about how long they take."""
-    per_second = rate(findings.arrivals, findings.now)
-    seconds = units / per_second if per_second and units is not None else None
+    found = rate(findings.arrivals, findings.question.started_at, findings.now)
+    seconds = units / found.per_second if found and found.per_second and units is not None else None
     missing = "more units" if units is None else f"about {words.rounded(units)} more units"
     missing += f" {aim}" if aim else ""
-    missing += f"; that takes about {words.duration(seconds)} as they arrive now" if seconds is not None else ""
+    if found and seconds is not None:
+        missing += f"; that takes {'very roughly' if found.rough else 'about'} {words.duration(seconds)}"
+        missing += " by the rate since the start" if found.rough else " as they arrive now"
     return Decision("continue", about, reason, missing, units, seconds)

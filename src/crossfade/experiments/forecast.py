@@ -1,10 +1,10 @@
-"""How much longer an always-valid experiment takes: units that are still needed, and the time in which they come."""
+"""How much longer an experiment takes: units that are still needed, and the time in which they come."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Container
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -20,6 +20,9 @@ from crossfade.methods.stats.values import Alternative, Effect, NotEstimable
 
 DAYS = 7
 """The rate of arrival is that of the last full days, so that a week-end counts as much as it should."""
+SOON = timedelta(hours=1)
+"""How long units must have come before anything is said of how fast they do."""
+_DAY = timedelta(days=1)
 _LOOKS = 20
 
 Plan = tuple[Population, Design, Callable[[float, float], float]]
@@ -38,14 +41,40 @@ class Forecast(msgspec.Struct, frozen=True):
     aim: str
 
 
-def rate(arrivals: tuple[Arrival, ...], now: datetime) -> float | None:
-    """Return how many units come in a second, by the last full days; None before there is a full one."""
+class Rate(msgspec.Struct, frozen=True):
+    """How fast units come.
+
+    Args:
+        per_second: Of all variants.
+        rough: It is from less than a day, and hours differ.
+    """
+
+    per_second: float
+    rough: bool
+
+
+def rate(arrivals: tuple[Arrival, ...], started_at: datetime | None, now: datetime) -> Rate | None:
+    """Return how fast units come, by the last full days, or else since the start; None before there is an hour.
+
+    Args:
+        arrivals: By day.
+        started_at: When the first unit could come; where that is not known, only full days tell.
+        now: The present time.
+    """
     full = sorted({arrival.day for arrival in arrivals if end_of(arrival.day) <= now})[-DAYS:]
-    if not full:
+    if full:
+        first, last = end_of(full[0]) - _DAY, end_of(full[-1])
+        span = last - (first if started_at is None else max(first, started_at))  # days on which nobody came count, too
+        if span >= _DAY:
+            return Rate(_units_of(arrivals, full) / span.total_seconds(), rough=False)
+    if started_at is None or now - started_at < SOON:
         return None
-    # days on which nobody came count, too
-    span = (end_of(full[-1]) - end_of(full[0])).total_seconds() + 86_400
-    return sum(arrival.units for arrival in arrivals if arrival.day in full) / span
+    span = now - started_at
+    return Rate(_units_of(arrivals, {each.day for each in arrivals}) / span.total_seconds(), rough=span < _DAY)
+
+
+def _units_of(arrivals: tuple[Arrival, ...], days: Container[str]) -> int:
+    return sum(arrival.units for arrival in arrivals if arrival.day in days)
 
 
 def forecast(comparison: Comparison, question: Question, total: int, family: int) -> Forecast | None:

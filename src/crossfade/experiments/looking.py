@@ -26,12 +26,14 @@ class Schedule:
         days: Last day of each look, ascending.
         information: Share of the planned units at each look (`group_sequential`), also at looks before these days.
         refusal: Why there is no look yet.
+        due: When the next planned look is taken, where its units are there already and only their day goes on.
     """
 
     question: Question
     days: tuple[str, ...]
     information: tuple[float, ...] = ()
     refusal: NotEstimable | None = None
+    due: datetime | None = None
 
     def infer(
         self,
@@ -79,9 +81,13 @@ def schedule(question: Question, arrivals: tuple[Arrival, ...], now: datetime) -
         return Schedule(question, days)
     units = [sum(arrival.units for arrival in arrivals if arrival.day == day) for day in days]
     totals = dict(zip(days, accumulate(units), strict=True))
-    if not question.ended(now):  # a day that goes on would be looked at again and again
-        totals = {day: total for day, total in totals.items() if end_of(day) <= now}
-    return _planned(question, totals, now) if method == "group_sequential" else _fixed(question, totals, now)
+    taken = _planned if method == "group_sequential" else _fixed
+    if question.ended(now):
+        found, due = taken(question, totals, now), None
+    else:  # a day that goes on would be looked at again and again
+        found = taken(question, {day: total for day, total in totals.items() if end_of(day) <= now}, now)
+        due = next((end_of(day) for day in taken(question, totals, now).days if end_of(day) > now), None)
+    return replace(found, due=due, refusal=None if found.days else _refusal(question, totals, due))
 
 
 def _planned(question: Question, totals: dict[str, int], now: datetime) -> Schedule:
@@ -95,30 +101,38 @@ def _planned(question: Question, totals: dict[str, int], now: datetime) -> Sched
             days.append(day)
             information.append(total / planned)
             taken = due
-    if days:
-        return Schedule(question, tuple(days), tuple(information[1:]))
-    there, first = max(totals.values(), default=0), -(-planned // spec.looks)
-    reason = (
-        f"the first of {spec.looks} looks is at {first:,} units; at the end of the last full day there were {there:,}"
-    )
-    return Schedule(question, (), (), NotEstimable(reason))
+    return Schedule(question, tuple(days), tuple(information[1:]))
 
 
 def _fixed(question: Question, totals: dict[str, int], now: datetime) -> Schedule:
-    spec, horizon = question.analysis, question.horizon
+    if not totals:
+        return Schedule(question, ())
+    planned, horizon = question.analysis.planned_units, question.horizon
+    # what comes later changes nothing, also where not even the first day was over in the planned time
+    within = [day for day in totals if horizon is None or end_of(day) <= horizon] or [min(totals)]
+    for day in within:
+        if planned is not None and totals[day] >= planned:
+            return Schedule(question, (day,))
+    if horizon is not None and now >= horizon:
+        return Schedule(question, (within[-1],))
+    return Schedule(question, (max(totals),) if question.ended(now) else ())
+
+
+def _refusal(question: Question, totals: dict[str, int], due: datetime | None) -> NotEstimable:
+    """Say what the first planned look waits for."""
+    spec, there = question.analysis, max(totals.values(), default=0)
+    sequential = spec.method == "group_sequential"
+    which = f"the first of {spec.looks} looks" if sequential else "the one look"
+    if due is not None:
+        reason = f"{which} waits only for the end of the day, {due:%Y-%m-%d %H:%M} UTC: its {there:,} units are there"
+        return NotEstimable(reason)
+    ends = []
     if spec.planned_units is not None:
-        for day, total in totals.items():
-            if total >= spec.planned_units:
-                return Schedule(question, (day,))
-    if totals and horizon is not None and now >= horizon:
-        within = [day for day in totals if end_of(day) <= horizon]
-        return Schedule(question, (within[-1] if within else max(totals),))
-    if totals and question.ended(now):
-        return Schedule(question, (max(totals),))
-    there = max(totals.values(), default=0)
-    ends = [] if spec.planned_units is None else [f"{spec.planned_units:,} units; there are {there:,}"]
-    ends += [] if horizon is None else [f"{horizon:%Y-%m-%d %H:%M} UTC"]
-    return Schedule(question, (), (), NotEstimable(f"the one look is at the planned end: {' or '.join(ends)}"))
+        planned = -(-spec.planned_units // spec.looks) if sequential else spec.planned_units
+        ends = [f"the end of the first day (UTC) with {planned:,} units in all, and there are {there:,}"]
+    if question.horizon is not None and not sequential:
+        ends.append(f"{question.horizon:%Y-%m-%d %H:%M} UTC")
+    return NotEstimable(f"{which} is at {', or '.join(ends)}")
 
 
 def end_of(day: str) -> datetime:
