@@ -115,6 +115,7 @@ def test_unknown_fields_are_refused(text, kind):
         (lambda: question(MetricSpec("q", kind="quantile", level=1.0)), "level"),
         (lambda: question(MetricSpec("g", role="guardrail", margin=-0.1)), "margin"),
         (lambda: question(MetricSpec("g", role="guardrail", margin=math.nan)), "margin"),
+        (lambda: question(MetricSpec("g", role="guardrail", margin_absolute=-0.1)), "margin"),
         (lambda: question("m", analysis=AnalysisSpec(alpha=2.0)), "alpha"),
     ],
 )

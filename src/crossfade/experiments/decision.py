@@ -10,6 +10,7 @@ from datetime import datetime
 from crossfade.experiments.analysis_spec import Action, Condition, Rule
 from crossfade.experiments.forecast import Forecast, forecast, forecast_margin, rate, reached
 from crossfade.experiments.looking import schedule
+from crossfade.experiments.margins import NO_SHARE
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Comparison, Decision, Health
 from crossfade.experiments.reports import words
@@ -233,7 +234,11 @@ def _continue(findings: Findings, about: str, reason: str) -> Decision:
     total = findings.health.total
     if findings.question.analysis.method != "always_valid":
         return _until_a_look(findings, about, reason)
-    predicted = list(_predicted(findings, (about,) if about else findings.question.treatments))
+    concerned = (about,) if about else findings.question.treatments
+    if hopeless := _hopeless(findings, concerned):
+        missing = f"a person who decides, or some `{hopeless.metric}` of the control, which its margin is relative to"
+        return Decision("continue", about, reason, missing)
+    predicted = list(_predicted(findings, concerned))
     if not predicted or any(each.units is None for each in predicted):
         return Decision("continue", about, reason, "more units than can be said now")
     most = max(predicted, key=lambda each: each.units or 0)
@@ -260,6 +265,15 @@ def _until_a_look(findings: Findings, about: str, reason: str) -> Decision:
     if by_units is not None:
         return by_units
     return Decision("continue", about, reason, "a person who decides: the planned end is there, and no rule holds")
+
+
+def _hopeless(findings: Findings, treatments: Iterable[str]) -> Comparison | None:
+    """Return the guardrail of a better treatment that no number of units shows to be within its margin, if one is."""
+    for name in treatments:
+        if any(each.reading == "better" for each in findings.of(name, "primary")):
+            unproven = [each for each in findings.of(name, "guardrail") if not each.acceptable]
+            return next((each for each in unproven if each.non_inferiority == NO_SHARE), None)
+    return None
 
 
 def _predicted(findings: Findings, treatments: Iterable[str]) -> Iterator[Forecast]:

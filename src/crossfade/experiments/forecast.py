@@ -92,20 +92,23 @@ def forecast(comparison: Comparison, question: Question, total: int, family: int
     spec, (effect, relative) = question.analysis, wanted
     aim = f"to see an effect of {words.percent(relative)} with a power of {spec.power:.0%}"
     aim += ", if the effect stays what it is now" if spec.smallest_effect is None else ""
-    plan = _plan(comparison, question, total, spec.alpha / family, "two-sided")
+    plan = _plan(comparison, question, total, spec.alpha / family, "two-sided", _error(comparison))
     return Forecast(_units(plan, comparison, question, effect), aim)
 
 
 def forecast_margin(comparison: Comparison, question: Question, total: int) -> Forecast | None:
     """Say how many units it takes to show that a guardrail is within its margin, if it is no different in truth."""
     margin, baseline = comparison.non_inferiority, comparison.control.value
-    if not (isinstance(margin, NonInferiority) and isinstance(comparison.absolute, Effect) and baseline):
+    if not (isinstance(margin, NonInferiority) and isinstance(comparison.absolute, Effect)):
         return None
-    if not margin.margin > 0:
+    allowed, error = margin.margin, margin.standard_error
+    if margin.scale == "relative":
+        allowed, error = allowed * abs(baseline or 0.0), comparison.absolute.standard_error
+    if not (allowed > 0 and error > 0):
         return None
-    plan = _plan(comparison, question, total, question.analysis.alpha, "greater")
+    plan = _plan(comparison, question, total, question.analysis.alpha, "greater", error)
     aim = f"to show that `{comparison.metric}` is within its margin, if nothing changed it"
-    return Forecast(_units(plan, comparison, question, margin.margin * abs(baseline)), aim)
+    return Forecast(_units(plan, comparison, question, allowed), aim)
 
 
 def _units(plan: Plan, comparison: Comparison, question: Question, effect: float) -> int | None:
@@ -121,7 +124,7 @@ def reached(comparison: Comparison, question: Question, total: int, family: int)
     wanted = _wanted(comparison, question)
     if question.analysis.smallest_effect is None or wanted is None:
         return None
-    *_, reach = _plan(comparison, question, total, question.analysis.alpha / family, "two-sided")
+    *_, reach = _plan(comparison, question, total, question.analysis.alpha / family, "two-sided", _error(comparison))
     return reach(wanted[0], 2 * comparison.control.units if comparison.paired else total)
 
 
@@ -135,14 +138,19 @@ def _wanted(comparison: Comparison, question: Question) -> tuple[float, float] |
     return (effect, effect / abs(baseline)) if 0 < effect < math.inf else None
 
 
-def _plan(comparison: Comparison, question: Question, total: int, alpha: float, alternative: Alternative) -> Plan:
+def _error(comparison: Comparison) -> float:
+    return comparison.absolute.standard_error if isinstance(comparison.absolute, Effect) else math.nan
+
+
+def _plan(
+    comparison: Comparison, question: Question, total: int, alpha: float, alternative: Alternative, error: float
+) -> Plan:
     """Return what is known; the variance of one unit is what explains the present standard error, of any metric."""
-    spec, absolute = question.analysis, comparison.absolute
+    spec = question.analysis
     n_control, n_treatment = comparison.control.units, comparison.treatment.units
     everybody = max(total, n_control + n_treatment)
     if comparison.paired:
         everybody = n_control + n_treatment
-    error = absolute.standard_error if isinstance(absolute, Effect) else math.nan
     population = Population(comparison.control.value or 0.0, error**2 / (1 / n_control + 1 / n_treatment))
     design = Design(alpha, alternative, n_control / everybody, n_treatment / everybody)
 

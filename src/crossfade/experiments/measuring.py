@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from crossfade.experiments.looking import Schedule
+from crossfade.experiments.margins import within_margin
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Arm, Belief, Comparison, Look
 from crossfade.experiments.samples import Pair, Samples, accumulate, pair, pooled, value_of
@@ -19,8 +20,6 @@ from crossfade.methods.stats.bayesian import posterior
 from crossfade.methods.stats.confidence_sequence import confidence_sequence, log_evidence, mixture, running
 from crossfade.methods.stats.exact import LARGEST, barnard
 from crossfade.methods.stats.moments import Moments
-from crossfade.methods.stats.non_inferiority import Direction as Good
-from crossfade.methods.stats.non_inferiority import NonInferiority, non_inferiority
 from crossfade.methods.stats.proportions import Count, newcombe
 from crossfade.methods.stats.values import Alternative, Effect, Estimate, NotEstimable, Scale
 
@@ -136,7 +135,7 @@ def compare(
         reading="unknown",
         variance_reduction=_reduction(last.both) if metric.covariate and not on_same_units else None,
         belief=_belief(now.both, metric, question),
-        non_inferiority=_within_margin(last.both, metric, schedule),
+        non_inferiority=within_margin(last.both, last.samples, compared.treatment, metric, schedule),
         harm_p=_harm(now.both, metric, question),
         left_out=last.both.left_out,
         looks=tuple(_looks(schedule.days, seen, over_time)),
@@ -235,14 +234,6 @@ def _belief(both: Pair | Paired, metric: MetricSpec, question: Question) -> Beli
         lower=found.lower,
         upper=found.upper,
     )
-
-
-def _within_margin(both: Pair | Paired, metric: MetricSpec, schedule: Schedule) -> NonInferiority | NotEstimable | None:
-    if metric.role != "guardrail" or metric.margin is None:
-        return None
-    good: Good = "increase" if metric.direction == "up" else "decrease"
-    contrast, alpha = both.contrast("relative", cautious=schedule.cautious), schedule.question.analysis.alpha
-    return non_inferiority(contrast, metric.margin, good, schedule.infer, alpha)
 
 
 def _harm(both: Pair | Paired, metric: MetricSpec, question: Question) -> float | None:

@@ -112,5 +112,6 @@ def _problems_of_metrics(question: Question) -> Iterator[str]:
     for metric in question.metrics:
         if metric.kind == "quantile" and not (metric.level is not None and 0 < metric.level < 1):
             yield f"the quantile `{metric.name}` has no level between 0 and 1"
-        if metric.margin is not None and not 0 <= metric.margin < float("inf"):
-            yield f"the margin of `{metric.name}` is {metric.margin}, which is not zero or more"
+        for margin in (metric.margin, metric.margin_absolute):
+            if margin is not None and not 0 <= margin < float("inf"):
+                yield f"the margin of `{metric.name}` is {margin}, which is not zero or more"

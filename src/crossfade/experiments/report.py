@@ -138,7 +138,7 @@ class Comparison(msgspec.Struct, frozen=True):
     def spotless(self) -> bool:
         """Whether the treatment had nothing at all of what should be little, such as errors.
 
-        No relative margin can be shown around a control that is zero, too; but nothing can be less than nothing.
+        No relative margin can be shown around a control that is zero; but nothing can be less than nothing.
         """
         return self.direction == "down" and self.treatment.value == 0 and (self.control.value or 0.0) >= 0
 

@@ -55,6 +55,8 @@ class MetricSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         direction: Which way is better.
         role: `primary` decides, `guardrail` must not become worse, `secondary` is looked at.
         margin: Of a guardrail: how much worse, relative to the control, is still acceptable.
+        margin_absolute: Instead, in the metric's unit: of what is so rare that the control may have none, since no
+            share of nothing is a margin.
         level: Of a quantile, between 0 and 1.
         lower: Values below are pulled up to it (winsorising): what a unit has in all (of a ratio: its numerator), or
             each single value of a quantile.
@@ -74,6 +76,7 @@ class MetricSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     direction: Direction = "up"
     role: Role = "primary"
     margin: float | None = None
+    margin_absolute: float | None = None
     level: float | None = None
     lower: float | None = None
     upper: float | None = None
@@ -106,7 +109,8 @@ class MetricSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
             spec = msgspec.convert(msgspec.to_builtins(self), MetricSpec)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
             raise InvalidMetricError(name=_cut(self.name), problem=f"it is no specification ({error})") from error
-        for problem in (*_problems_of_names(spec), *_problems_of_kind(spec), *_problems_of_numbers(spec)):
+        of_numbers = (*_problems_of_numbers(spec), *_problems_of_margins(spec))
+        for problem in (*_problems_of_names(spec), *_problems_of_kind(spec), *of_numbers):
             raise InvalidMetricError(name=_cut(spec.name), problem=problem)
         return spec
 
@@ -204,14 +208,21 @@ def _problems_of_numbers(spec: MetricSpec) -> Iterator[str]:
             yield f"`{field}` is {value}, which is no cap"
     if spec.lower is not None and spec.upper is not None and not spec.lower <= spec.upper:
         yield f"`lower` is {spec.lower}, above `upper`, which is {spec.upper}"
-    if spec.margin is not None and spec.role != "guardrail":
-        yield f"a margin is of a guardrail, and this metric is {spec.role}"
-    if spec.margin is not None and not 0 <= spec.margin < math.inf:
-        yield f"the margin is {spec.margin}, which is not zero or more"
     for field in ("covariate_seconds", "window_seconds"):
         value = getattr(spec, field)
         if value is not None and not 0 < value < math.inf:
             yield f"`{field}` is {value}, which is not above zero"
+
+
+def _problems_of_margins(spec: MetricSpec) -> Iterator[str]:
+    margins = [margin for margin in (spec.margin, spec.margin_absolute) if margin is not None]
+    if margins and spec.role != "guardrail":
+        yield f"a margin is of a guardrail, and this metric is {spec.role}"
+    if len(margins) > 1:
+        yield "it has a `margin` and a `margin_absolute`: which of them holds would be chosen after looking"
+    for margin in margins:
+        if not 0 <= margin < math.inf:
+            yield f"the margin is {margin}, which is not zero or more"
 
 
 def _problems_of_measures(measures: Measures) -> Iterator[str]:

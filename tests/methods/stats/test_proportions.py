@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import xlogy
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint, proportions_ztest
 
 from crossfade.errors import InvalidAnalysisError
@@ -12,6 +14,7 @@ from crossfade.methods.stats.distributions import normal_quantile
 from crossfade.methods.stats.proportions import (
     Count,
     continuity,
+    error_at,
     newcombe,
     pooled_error,
     pooled_p_value,
@@ -153,3 +156,32 @@ def test_exact_tests_of_many_units_are_refused_instead_of_filling_the_memory():
 def test_an_alpha_that_is_no_probability_is_refused(alpha, alternative):
     with pytest.raises(InvalidAnalysisError, match="alpha"):
         newcombe(Count(1, 5), Count(1, 5), alpha, alternative)
+
+
+@pytest.mark.parametrize("difference", [-0.4, -0.05, -0.0006, 0.0, 0.0006, 0.05, 0.4])
+@pytest.mark.parametrize("table", [*TABLES, (0, 5000, 1, 5000), (0, 50, 0, 70), (50, 50, 70, 70), (3, 900, 400, 1000)])
+def test_the_error_at_a_difference_is_that_of_the_likeliest_rates_with_it(table, difference):
+    control, treatment = counts(*table)
+
+    def unlikely(rate):
+        rates = ((control, rate), (treatment, rate + difference))
+        return -sum(xlogy(each.successes, p) + xlogy(each.n - each.successes, 1 - p) for each, p in rates)
+
+    low, high = max(0.0, -difference), min(1.0, 1.0 - difference)
+    grid = low + (high - low) * np.linspace(0.0, 1.0, 200_001)
+    rate = float(grid[np.argmin([unlikely(each) for each in grid[::100]]) * 100])
+    near = np.clip(rate + (high - low) * np.linspace(-0.01, 0.01, 20_001), low, high)
+    rate = float(near[np.argmin(unlikely(near))])
+    after = rate + difference
+    expected = math.sqrt(rate * (1 - rate) / control.n + after * (1 - after) / treatment.n)
+    assert error_at(control, treatment, difference) == pytest.approx(expected, rel=1e-2, abs=1e-6)
+
+
+def test_an_impossible_difference_has_no_error():
+    for counted, difference in (
+        (counts(1, 9, 2, 9), 1.0),
+        (counts(1, 9, 2, 9), math.nan),
+        ((Count(0, 0), Count(0, 1)), 0),
+    ):
+        with pytest.raises(InvalidAnalysisError):
+            error_at(*counted, difference)

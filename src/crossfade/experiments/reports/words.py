@@ -181,11 +181,12 @@ def within(comparison: Comparison) -> str:
     if isinstance(found, NotEstimable):
         return f"{name} is not shown to be within its margin: {found.reason}"
     direction = "lower" if comparison.direction == "up" else "higher"
-    worst = percent(abs(found.worst))
+    told = number if found.scale == "absolute" else percent
+    margin, worst = told(found.margin), told(abs(found.worst))
     if found.shown:
         at_most = f"at most {worst} {direction}" if _is_worse(found, comparison) else "no worse at all"
-        return f"{name} is within its margin of {percent(found.margin)} ({at_most})"
-    return f"{name} is not shown to be within its margin of {percent(found.margin)}: it may be {worst} {direction}"
+        return f"{name} is within its margin of {margin} ({at_most})"
+    return f"{name} is not shown to be within its margin of {margin}: it may be {worst} {direction}"
 
 
 def _is_worse(found: NonInferiority, comparison: Comparison) -> bool:

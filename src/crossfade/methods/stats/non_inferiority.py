@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from crossfade.methods.stats.contrast import shifted
-from crossfade.methods.stats.values import Alternative, Contrast, Effect, NotEstimable, require
+from crossfade.methods.stats.values import Alternative, Contrast, Effect, NotEstimable, Scale, require
 
 Direction = Literal["increase", "decrease"]
 """What is good for the metric."""
@@ -23,6 +23,8 @@ class NonInferiority(msgspec.Struct, frozen=True, tag="non_inferiority"):
         worst: The worst effect that is still compatible with the data; compare it with the margin.
         p_value: Of "it is worse by the margin or more".
         alpha: Error probability.
+        standard_error: Of the effect, as it was tested.
+        scale: Of the margin: relative to the control, or absolute.
     """
 
     shown: bool
@@ -30,6 +32,8 @@ class NonInferiority(msgspec.Struct, frozen=True, tag="non_inferiority"):
     worst: float
     p_value: float
     alpha: float
+    standard_error: float = 0.0
+    scale: Scale = "relative"
 
 
 def non_inferiority(
@@ -64,4 +68,6 @@ def non_inferiority(
     if isinstance(effect, NotEstimable):
         return effect
     worst = effect.interval[0 if up else 1] - by
-    return NonInferiority(effect.significant, margin, worst, effect.p_value, alpha)
+    return NonInferiority(
+        effect.significant, margin, worst, effect.p_value, alpha, contrast.standard_error, contrast.scale
+    )

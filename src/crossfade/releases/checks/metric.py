@@ -57,11 +57,12 @@ def _judged(check: MetricCheck, found: Comparison | None) -> Measurement:
         return Measurement(CheckResult.FAIL, f"`{name}` is worse: {arms}", found.harm_p, alpha)
     if found.harm_p is None:
         return Measurement(CheckResult.PENDING, f"`{name}` cannot be compared yet: {arms}")
-    if check.metric.margin is None or found.spotless:
+    if found.non_inferiority is None or found.spotless:
         return Measurement(CheckResult.PASS, f"nothing speaks against `{name}`: {arms}", found.harm_p, alpha)
     if isinstance(found.non_inferiority, NonInferiority) and found.non_inferiority.shown:
         return Measurement(CheckResult.PASS, f"`{name}` is within its margin: {arms}", found.harm_p, alpha)
-    words = f"it is not shown yet that `{name}` is within its margin of {check.metric.margin:.4g}: {arms}"
+    margin = check.metric.margin if check.metric.margin_absolute is None else check.metric.margin_absolute
+    words = f"it is not shown yet that `{name}` is within its margin of {margin:.4g}: {arms}"
     return Measurement(CheckResult.INCONCLUSIVE, words, found.harm_p, alpha)
 
 

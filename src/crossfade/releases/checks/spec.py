@@ -74,8 +74,8 @@ class MetricCheck(_Limits, frozen=True, tag_field="check", tag="metric"):
 
     Args:
         name: A slug.
-        metric: What is measured; its `margin` says how much worse, relative to the old version, is acceptable, and has
-            to be shown before the rollout goes on.
+        metric: What is measured; its `margin` says how much worse, relative to the old version, is acceptable, or its
+            `margin_absolute` in its unit; that has to be shown before the rollout goes on.
         alpha: How likely a metric that is no worse may bring the rollout back.
     """
 

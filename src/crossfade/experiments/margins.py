@@ -1,0 +1,91 @@
+"""Margins of guardrails: whether a treatment is shown to be worse by less, also of what hardly ever happens."""
+
+from __future__ import annotations
+
+import msgspec
+
+from crossfade.experiments.looking import Schedule
+from crossfade.experiments.samples import Pair, Samples, pooled, value_of
+from crossfade.experiments.shadows import Paired
+from crossfade.ledger.metrics import ERROR, EXPOSURES, FALLBACK, MetricSpec
+from crossfade.methods.stats.non_inferiority import Direction, NonInferiority, non_inferiority
+from crossfade.methods.stats.proportions import Count, error_at
+from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable
+
+RARE = 20
+"""Successes or failures of a variant below which the error at the margin counts, and not the one that was seen."""
+NO_SHARE = NotEstimable(
+    "the control had none of it, and no share of nothing is a margin; more units help only once it has some, and a "
+    "`margin_absolute` instead of a `margin` needs none"
+)
+
+
+def within_margin(
+    both: Pair | Paired, samples: Samples, treatment: str, metric: MetricSpec, schedule: Schedule
+) -> NonInferiority | NotEstimable | None:
+    """Test a guardrail against its margin; None where it has none.
+
+    Args:
+        both: Control and treatment, estimated.
+        samples: From what.
+        treatment: Its name.
+        metric: Which.
+        schedule: When was looked.
+    """
+    margin = metric.margin if metric.margin_absolute is None else metric.margin_absolute
+    if metric.role != "guardrail" or margin is None:
+        return None
+    if schedule.refusal is not None:
+        return schedule.refusal
+    good: Direction = "increase" if metric.direction == "up" else "decrease"
+    if metric.margin_absolute is not None:
+        worst = -margin if good == "increase" else margin
+        contrast = _absolute(both, _counts(both, samples, treatment, metric, schedule), worst, schedule)
+    elif isinstance(both.control, Estimate) and both.control.baseline == 0:
+        return NO_SHARE
+    else:
+        contrast = both.contrast("relative", cautious=schedule.cautious)
+    return non_inferiority(contrast, margin, good, schedule.infer, schedule.question.analysis.alpha)
+
+
+def _absolute(
+    both: Pair | Paired, counts: tuple[Count, Count] | None, worst: float, schedule: Schedule
+) -> Contrast | NotEstimable:
+    """Return the difference; of rates that are next to 0 or 1 with the error that it has at the margin, if larger."""
+    found = both.contrast("absolute", cautious=schedule.cautious)
+    if (
+        counts is None
+        or not abs(worst) < 1
+        or min(min(each.successes, each.n - each.successes) for each in counts) >= RARE
+    ):
+        return found
+    control, treatment = counts
+    error = error_at(control, treatment, worst)
+    if isinstance(found, Contrast):
+        return msgspec.structs.replace(found, standard_error=max(found.standard_error, error))
+    if not error > 0:
+        return found
+    df, rate = float(control.n + treatment.n - 2), control.rate  # nothing varied: all of both did it, or none
+    return Contrast("absolute", treatment.rate - rate, error, df, control.n, treatment.n, rate)
+
+
+def _counts(
+    both: Pair | Paired, samples: Samples, treatment: str, metric: MetricSpec, schedule: Schedule
+) -> tuple[Count, Count] | None:
+    """Return of how many units or requests how many did it, of control and treatment; None where it is no rate."""
+    rate_of_requests = metric.source in {ERROR, FALLBACK} and metric.denominator in {"", EXPOSURES}
+    if metric.kind != "proportion" and not (metric.kind == "ratio" and rate_of_requests):
+        return None
+    control = pooled(samples, schedule.question.against)
+    other = control if isinstance(both, Paired) else pooled(samples, treatment)
+    if control is None or other is None:
+        return None
+    shadow = both.treatment if isinstance(both, Paired) else None
+    rates = value_of(control, metric), shadow.value if isinstance(shadow, Estimate) else value_of(other, metric)
+    found = []
+    for rate, sample in zip(rates, (control, other), strict=True):
+        n = round(sample.n * (float(sample.moments.mean[1]) if metric.kind == "ratio" else 1.0))
+        if rate is None or not n:
+            return None
+        found.append(Count(min(round(rate * n), n), n))
+    return found[0], found[1]
