@@ -258,6 +258,18 @@ def test_a_ranking_leaves_out_shadows_and_ranks_the_others(random):
     assert [name for name, _ in report.rankings[0].chances] == ["control", "b", "c"]
 
 
+def test_quantiles_of_shadows_say_what_can_be_compared_instead(random):
+    rows = {"latency_seconds": {"champion": random.gamma(2.0, 0.1, 600)}}
+    found = evidence(rows, weights={"champion": 1.0}, cut={"latency_seconds": 0.4})
+    metric = MetricSpec("latency_seconds", kind="quantile", level=0.9, direction="down")
+    made = analyze(found, question(metric, variants=("champion",), shadows=("challenger",)), after(1)).comparisons[0]
+    assert "a `mean` or a `ratio` of the same values is compared" in made.absolute.reason
+    assert made.control.value is not None
+    of_people = MetricSpec("latency_seconds", kind="quantile", outcome="minutes", level=0.9)
+    made = analyze(found, question(of_people, variants=("champion",), shadows=("challenger",)), after(1)).comparisons[0]
+    assert "nobody saw" in made.absolute.reason
+
+
 def test_shadow_experiments_may_decide(random):
     own = random.gamma(4.0, 1.0, 600)
     rows = {"loss": {"champion": np.stack([own, own * 0.9 + random.normal(0, 0.1, 600)], axis=1)}}

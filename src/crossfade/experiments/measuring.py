@@ -26,6 +26,10 @@ from crossfade.methods.stats.values import Alternative, Effect, Estimate, NotEst
 SPARSE = 20
 """Expected successes or failures of a variant below which two proportions are compared exactly."""
 UNSEEN = NotEstimable("nobody saw the answers of a shadow, so they cannot have changed this")
+NO_QUANTILE = NotEstimable(
+    "single values are kept of what answered and not of shadows, so there are no quantiles of them; a `mean` or a "
+    "`ratio` of the same values is compared"
+)
 LARGEST_E = 1e300
 """Stands for all larger e-values, so that reports stay JSON."""
 
@@ -49,7 +53,10 @@ class Compared:
         found = None if self.shadow is None else paired(samples, control, self.shadow, metric)
         if found is not None:
             return found
-        return pair(samples, control, self.treatment, metric) if self.seen else Pair(UNSEEN, UNSEEN)
+        if self.seen:
+            return pair(samples, control, self.treatment, metric)
+        reason = NO_QUANTILE if metric.kind == "quantile" and metric.depends_on_answers else UNSEEN
+        return Pair(reason, reason)
 
 
 @dataclass(frozen=True, eq=False)

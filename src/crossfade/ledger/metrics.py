@@ -43,7 +43,7 @@ class MetricSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
     Kinds, per unit: `mean` the sum of its values, `count` how many values, `proportion` whether any value is above
     zero, `ratio` the sum of its values over the sum of the denominator's (summed over units before dividing),
-    `quantile` of all single values, units being clusters.
+    `quantile` of all single values, units being clusters; of the answers of shadows single values are not kept.
 
     Args:
         name: A slug.
