@@ -136,6 +136,14 @@ def test_events_that_count_for_nothing_are_told_and_block_nothing(fields, code):
     assert found.blocking == ()
 
 
+def test_a_single_outcome_of_a_decision_that_nobody_knows_is_told_to_no_experiment():
+    assert codes(examine(orphans=1, unplaced=1)) == []
+    assert codes(examine(orphans=2, unplaced=1)) == ["orphans"]
+    (problem,) = examine(orphans=70, unplaced=60, outcomes=30).problems
+    assert problem.words.startswith("70 outcomes belong to no exposure that is known (70%); 60 of them")
+    assert "another experiment" in problem.words
+
+
 @pytest.mark.parametrize("fields", [{"orphans": 40, "outcomes": 960}, {"early": 40, "outcomes": 960}, {"orphans": 0}])
 def test_a_few_of_them_are_usual(fields):
     assert codes(examine(**fields)) == []

@@ -15,6 +15,7 @@ from crossfade.experiments.learning import Learner
 from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.ledger.events import Outcome
 from crossfade.ledger.metrics import MetricSpec
+from crossfade.ledger.reading import read_evidence
 from crossfade.methods.bandits.beta_thompson import BetaThompson
 from crossfade.methods.bandits.contextual import Feature
 from crossfade.methods.bandits.epsilon_greedy import EpsilonGreedy
@@ -345,3 +346,11 @@ def test_after_an_outage_it_waits_for_what_is_on_its_way(casino):
     behind[0] = 0.0
     assert learner.learn("coins") == 13
     assert learner.report("coins").late == 0
+
+
+def test_rewards_are_no_events_that_could_not_be_used(casino):
+    casino.begin(spec())
+    casino.wait(10)
+    casino.play("a", 5, 5)
+    evidence = read_evidence(casino.database, "coins")
+    assert (evidence.exposures, evidence.refused, evidence.orphans) == (10, (), 0)

@@ -126,19 +126,20 @@ def expect(spec: Measures, exposures: Sequence[Exposure], outcomes: Sequence[Out
     for event in exposures:
         by_unit.setdefault(event.unit, []).append(event)
     of_unit: dict[str, list[tuple[Outcome, Exposure | None]]] = {unit: [] for unit in by_unit}
-    orphans = 0
+    orphans, began = 0, min((event.at_us for event in exposures), default=0)
+    known = {metric.covariate for metric in spec.metrics}
+    used = {name for metric in spec.metrics for name in (metric.source, metric.denominator)}
     for event in outcomes:
         decision = decisions.get(event.decision) if event.decision else None
         unit = decision.unit if decision else event.unit
         if (event.decision and decision is None) or unit not in by_unit:
-            orphans += 1
+            orphans += not event.decision or (event.at_us >= began and event.name in known | used)
         else:
             of_unit[unit].append((event, decision))
     rows: dict[tuple, list[list[float]]] = {}
     values: dict[tuple, list[float]] = {}
     arrivals: Counter = Counter()
     multiple = counted = early = 0
-    used = {name for metric in spec.metrics for name in (metric.source, metric.denominator)}
     for unit, mine in by_unit.items():
         first = min(mine, key=lambda event: (event.at_us, event.id))
         if len({event.variant for event in mine}) > 1:
@@ -147,7 +148,7 @@ def expect(spec: Measures, exposures: Sequence[Exposure], outcomes: Sequence[Out
         day = str(np.datetime64(first.at_us // DAY, "D"))
         base = (first.revision, first.variant, day)
         arrivals[base] += 1
-        early += sum(event.at_us < first.at_us for event, _ in of_unit[unit])
+        early += sum(event.at_us < first.at_us and not before(spec, event, first) for event, _ in of_unit[unit])
         counted += sum(event.at_us >= first.at_us and event.name in used for event, _ in of_unit[unit])
         parts = [(EVERYBODY, ""), *((name, first.dimensions.get(name, "(unknown)")) for name in spec.dimensions)]
         for metric in spec.metrics:
@@ -162,6 +163,12 @@ def expect(spec: Measures, exposures: Sequence[Exposure], outcomes: Sequence[Out
                     rows.setdefault(key, []).append(row)
     cells = {key: (len(each), *moments(each)) for key, each in rows.items()}
     return Expected(cells, values, arrivals, multiple, len(exposures), counted, early, orphans)
+
+
+def before(spec, event, first):
+    """Whether an outcome is in a covariate."""
+    since = first.at_us - event.at_us
+    return any(each.covariate == event.name and 0 < since <= each.covariate_seconds * 1e6 for each in spec.metrics)
 
 
 def moments(rows: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from crossfade.ledger.measured import MAX_VALUES, Frozen, Measured, load
 from crossfade.ledger.metrics import LARGEST, MetricSpec
 from crossfade.ledger.plan import Plan
 from crossfade.ledger.rebuilding import declare
-from crossfade.ledger.waiting import count_waiting
+from crossfade.ledger.waiting import count_unplaced
 from tests.ledger.support import START, exposure, measures, outcome, store
 
 
@@ -52,9 +52,9 @@ def test_decisions_of_earlier_times_are_looked_up(connection):
 def test_what_has_waited_joins(connection):
     ada = exposure("ada")
     assert joined(connection, [], [outcome("delay", 1.0, of=ada)]) == {}
-    assert count_waiting(connection, "flights") == 1
+    assert count_unplaced(connection, ["delay"], 0) == 1
     assert len(joined(connection, [ada], [])["flights"].outcomes) == 1
-    assert count_waiting(connection, "flights") == 0
+    assert count_unplaced(connection, ["delay"], 0) == 0
 
 
 def test_outcomes_of_exposures_that_cannot_be_used_cannot_either(connection):
@@ -68,7 +68,7 @@ def test_decisions_that_nobody_can_have_made_are_not_waited_for(connection):
     lost = outcome("delay", of="", experiment="", decision="x" * 1_000)
     assert joined(connection, [], [lost, outcome("delay", math.nan, of=exposure("ada"))]) == {}
     assert read_counts(connection, "") == {"refused/unit": 1, "refused/value": 1}
-    assert count_waiting(connection, "flights") == 0
+    assert count_unplaced(connection, ["delay"], 0) == 0
 
 
 @pytest.mark.parametrize("unit", ["a", "x" * MAX_UNIT, "zażółć 𝄞", "' \" \\ %s"])

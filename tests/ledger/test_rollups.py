@@ -104,14 +104,14 @@ def test_what_was_before_is_a_covariate(ledger):
     assert ledger.evidence().orphans == 4
     ledger.ship(exposure("ada", 100), exposure("bob", 100))
     assert ledger.cell("delay").moments.mean.tolist() == [4.0, 3.0]
-    assert (ledger.evidence().early, ledger.evidence().orphans) == (3, 0)
+    assert (ledger.evidence().early, ledger.evidence().orphans) == (1, 0)  # one was longer ago
 
 
 def test_a_name_that_is_only_a_covariate_counts_nowhere_else(ledger):
     ledger.declare(MetricSpec("delay", covariate="visits"))
     ledger.ship(exposure("ada", 100), outcome("visits", 3.0, 1, of="ada"), outcome("visits", 9.0, 101, of="ada"))
     assert ledger.cell("delay").moments.mean.tolist() == [0.0, 3.0]
-    assert (ledger.evidence().outcomes, ledger.evidence().early) == (0, 1)
+    assert (ledger.evidence().outcomes, ledger.evidence().early) == (0, 0)
 
 
 def test_two_first_exposures_at_one_moment_are_told_apart_by_their_ids(ledger):
@@ -154,6 +154,27 @@ def test_outcomes_that_wait_too_long_are_let_go_of_and_counted(ledger):
     assert counts(ledger)["", "refused/expired"] == 1
     ledger.ship(exposure("ada"))
     assert ledger.mean("delay") == [1.0]
+
+
+def test_a_decision_that_nobody_knows_may_be_one_of_those_that_use_such_outcomes(ledger):
+    ledger.declare(DELAY)
+    ledger.ship(exposure("ada", 10))
+    ledger.ship(
+        *(outcome(name, 1.0, at, of=exposure("x")) for name, at in (("delay", 11), ("delay", 9), ("taste", 11)))
+    )
+    assert (ledger.evidence().orphans, ledger.evidence().unplaced) == (1, 1)
+    ledger.ship(outcome("delay", 1.0, 11, of="bob"))
+    assert (ledger.evidence().orphans, ledger.evidence().unplaced) == (2, 1)
+
+
+def test_what_a_bandit_learns_from_is_no_event_that_cannot_be_used(ledger):
+    ledger.declare(DELAY, reward="clicked")
+    decision = exposure("ada")
+    ledger.ship(decision, outcome("clicked", 1.0, 1, of=decision), outcome("clicked", 1.0, 1, of="ada"))
+    assert ledger.evidence().refused == (("unmeasured", 1),)  # that names no decision, so nobody learns from it
+    ledger.ship(outcome("clicked", math.inf, 1, of=decision))
+    assert dict(ledger.evidence().refused) == {"unmeasured": 1, "value": 1}
+    assert ledger.evidence().outcomes == 0
 
 
 def test_events_of_experiments_and_metrics_that_nobody_declared_are_counted(ledger):
@@ -319,7 +340,7 @@ def test_losses_look_up_the_score_of_their_decision(ledger):
     log = ledger.cell("log").moments
     assert log.mean * log.n == pytest.approx([-math.log(0.9) - math.log(0.5), 2.0])
     assert ledger.cell("brier").moments.mean * 2 == pytest.approx([0.01 + 0.25 + 0.16])
-    assert dict(ledger.evidence().refused) == {"loss": 5}
+    assert dict(ledger.evidence().refused) == {"loss": 3}
 
 
 def shadow(variant, score=0.5, latency=0.1, error=False):
@@ -453,7 +474,7 @@ def test_an_earlier_first_exposure_needs_no_raw_events(ledger):
     ledger.ship(exposure("ada", 5, latency_seconds=2.0))
     assert ledger.mean("delay") == [6.0, 1.0]
     assert ledger.cell("slow").sketch.quantile(1.0) == pytest.approx(2.0, rel=0.01)
-    assert (ledger.evidence().early, ledger.evidence().outcomes) == (1, 3)
+    assert (ledger.evidence().early, ledger.evidence().outcomes) == (0, 3)  # one is in the covariate
     ledger.ship(exposure("ada", 4), outcome("delay", 16.0, 14, of="ada"))
     assert ledger.mean("delay") == [19.0, 0.0]
 

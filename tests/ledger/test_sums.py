@@ -52,7 +52,7 @@ def test_time_decides_what_counts():
     plan, state, _ = summed(metrics, events, (20, 20))
     late = plan.metrics[0]
     assert (state[0, late.numerators].tolist(), state[0, late.covariate]) == ([24.0], 6.0)
-    assert (state[0, EARLY], state[0, COUNTED]) == (3, 3)
+    assert (state[0, EARLY], state[0, COUNTED]) == (1, 3)  # two are in the covariate
 
 
 def test_sums_of_parts_are_the_sum_of_all():
@@ -87,13 +87,22 @@ def test_a_squared_loss_that_would_be_too_large_does_not_count():
     assert unusable(plan, columns) == 1
 
 
-def test_losses_without_score_are_counted_by_metric():
+def test_outcomes_without_a_loss_are_counted_once_however_many_metrics_there_are():
     plan = Plan.of(
         measures(MetricSpec("a", outcome="late", loss="log"), MetricSpec("b", outcome="late", loss="squared"))
     )
     scored = exposure("ada", score=0.5)
     events = [found("late", 0.5, 1, decision=scored), found("late", 1.0, 1), found("late", 1.0, 1, decision=scored)]
-    assert unusable(plan, outcome_columns(plan, events, NUMBERS)) == 3
+    assert unusable(plan, outcome_columns(plan, events, NUMBERS)) == 2
+
+
+def test_what_is_in_a_covariate_has_not_come_too_early():
+    metrics = [MetricSpec("a", covariate="visits", covariate_seconds=20.0), MetricSpec("b", covariate="visits")]
+    events = [exposure("ada", 100), found("visits", 1.0, 70), found("visits", 1.0, 90), found("a", 1.0, 90)]
+    _, state, _ = summed(metrics, events, (100, 100))
+    assert state[0, EARLY] == 1
+    _, state, _ = summed(metrics[:1], events, (100, 100))
+    assert state[0, EARLY] == 2
 
 
 def test_values_that_are_refused_are_counted():

@@ -1,7 +1,7 @@
 """Outcomes that wait, on both databases."""
 
 from crossfade.ledger.counts import Counts, forget_counts, read_counts
-from crossfade.ledger.waiting import count_waiting, forget_waiting, let_go, wait, waited_for
+from crossfade.ledger.waiting import count_unplaced, count_waiting, forget_waiting, let_go, wait, waited_for
 from tests.ledger.support import START, exposure, outcome
 
 
@@ -18,7 +18,9 @@ def test_they_come_back_as_they_were(database):
         assert waited_for(connection, [other]) == []
         assert waited_for(connection, [decision]) == [mine, hers]
         assert waited_for(connection, [decision]) == []
-        assert count_waiting(connection, "flights") == 2
+        assert count_waiting(connection, "flights") == 1
+        assert count_unplaced(connection, ["delay", "taste"], 0) == 1
+        assert count_unplaced(connection, ["taste"], 0) == count_unplaced(connection, [], 0) == 0
 
 
 def test_units_of_another_experiment_are_others(database):
@@ -58,7 +60,7 @@ def test_they_can_be_forgotten_by_experiment(database):
     with database.write() as connection:
         wait(connection, [outcome("delay", of="ada"), outcome("delay", of=exposure("bob"))])
         forget_waiting(connection, "flights")
-        assert count_waiting(connection, "flights") == 1
+        assert (count_waiting(connection, "flights"), count_unplaced(connection, ["delay"], 0)) == (0, 1)
 
 
 def test_letting_go_is_counted_by_experiment(database):

@@ -19,6 +19,8 @@ STALE = timedelta(days=1)
 """Data older than this are worth a word."""
 NOTEWORTHY = 0.05
 """Share of outcomes that could not be used above which it is said."""
+FEW = 10
+"""Outcomes of decisions that nobody knows below which no experiment is told: any of them may be the one."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -154,11 +156,13 @@ def _of_events(evidence: Evidence) -> Iterator[HealthProblem]:
         yield HealthProblem("incomplete", f"events are missing: {reason}", blocks=True)
     for reason in evidence.awaited:
         yield HealthProblem("awaited", f"events may be on their way: {reason}", blocks=True, waits=True)
-    everything = evidence.outcomes + evidence.orphans + evidence.early
-    if evidence.orphans > NOTEWORTHY * everything:
-        words = (
-            f"{evidence.orphans:,} outcomes belong to no exposure that is known ({evidence.orphans / everything:.0%})"
-        )
+    unplaced = evidence.unplaced if evidence.unplaced >= FEW else 0
+    orphans = evidence.orphans - evidence.unplaced + unplaced
+    everything = evidence.outcomes + orphans + evidence.early
+    if orphans > NOTEWORTHY * everything:
+        words = f"{orphans:,} outcomes belong to no exposure that is known ({orphans / everything:.0%})"
+        if unplaced:
+            words += f"; {unplaced:,} of them name a decision, which may be one of another experiment"
         yield HealthProblem("orphans", words)
     if evidence.early > NOTEWORTHY * everything:
         words = f"{evidence.early:,} outcomes came before the first exposure of their unit and do not count"
@@ -166,7 +170,8 @@ def _of_events(evidence: Evidence) -> Iterator[HealthProblem]:
     refused = sum(count for _, count in evidence.refused)
     if refused:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in evidence.refused)
-        yield HealthProblem("refused_events", f"{refused:,} events could not be used ({reasons})")
+        words = f"{refused:,} events could not be used, or not for every metric ({reasons})"
+        yield HealthProblem("refused_events", words)
 
 
 def _of_age(evidence: Evidence, question: Question, now: datetime) -> Iterator[HealthProblem]:

@@ -152,7 +152,8 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
 
     def measures(self) -> Measures:
         """Return what the ledger has to know."""
-        return Measures(self.name, self.control, self.metrics, self.dimensions, self.shadows)
+        reward = "" if self.bandit is None else self.bandit.reward
+        return Measures(self.name, self.control, self.metrics, self.dimensions, self.shadows, reward)
 
     def question(self, started_at: datetime | None, ends_at: datetime | None = None) -> Question:
         """Return what is asked of the evidence.

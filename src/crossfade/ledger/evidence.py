@@ -84,8 +84,9 @@ class Evidence:
         multiple: Units that were seen in two variants: excluded everywhere.
         exposures: How many events.
         outcomes: How many events that count.
-        early: Outcomes before the first exposure of their unit: they do not count.
+        early: Outcomes before the first exposure of their unit, which are in no covariate either: they do not count.
         orphans: Outcomes whose decision or unit is not known (yet).
+        unplaced: Those of them that name a decision: as nobody knows it, it may be one of another experiment.
         refused: Reason -> events that could not be used, such as a value that is not finite.
         incomplete: Why events are missing that there have been; empty when there are all.
         awaited: Why events may still be on their way, though they happened long ago.
@@ -101,6 +102,7 @@ class Evidence:
     outcomes: int = 0
     early: int = 0
     orphans: int = 0
+    unplaced: int = 0
     refused: tuple[tuple[str, int], ...] = ()
     incomplete: tuple[str, ...] = ()
     awaited: tuple[str, ...] = ()

@@ -44,15 +44,20 @@ class Joined:
             self.exposures.append(event)
 
     def admit_outcome(self, event: Outcome, exposure: Exposure | None, counts: Counts) -> None:
-        """Take an outcome of a decision, or of a unit, or count why it cannot be used."""
+        """Take an outcome of a decision, or of a unit, or count why it cannot be used.
+
+        What only a bandit learns from is left to it: it reads the raw outcomes of its decisions.
+        """
+        plan = self.measured.plan
+        measured, learned = event.name in plan.names, exposure is not None and event.name == plan.measures.reward
         problem = problem_of_outcome(event.name, event.value, event.at_us)
-        if not problem and event.name not in self.measured.plan.names:
+        if not problem and not (measured or learned):
             problem = "unmeasured"
         if not problem:
             problem = problem_of_subject(event.unit) if exposure is None else problem_of_exposure(exposure)
         if problem:
             counts.refuse(self.measured.experiment, problem)
-        else:
+        elif measured:
             unit = event.unit if exposure is None else exposure.unit
             self.outcomes.append(JoinedOutcome(event, unit, exposure))
 

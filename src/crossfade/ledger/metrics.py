@@ -125,6 +125,7 @@ class Measures(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         dimensions: Declared attributes of the context, for breakdowns; at most `MAX_DIMENSIONS`.
         shadows: Variants that are mirrored. Those beside the control are compared with it on the same requests. The
             control alone: it answers in the shadow of the treatments, for the covariate `shadow_score`.
+        reward: Name of the outcome of decisions that a bandit learns from, measured by a metric or not.
 
     Example:
         >>> Measures("flights", "champion", (MetricSpec("late"),), dimensions=("carrier",)).checked().shadows
@@ -136,6 +137,7 @@ class Measures(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     metrics: tuple[MetricSpec, ...]
     dimensions: tuple[str, ...] = ()
     shadows: tuple[str, ...] = ()
+    reward: str = ""
 
     @property
     def paired(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from crossfade.ledger.metrics import BUILT_IN, SHADOW_SCORE, Measures, MetricSpe
 from crossfade.methods.stats.distributions import Array
 
 COUNTED, EARLY = 0, 1
-"""Columns of the state: how many outcomes of the unit count, and how many came before its first exposure."""
+"""Columns of the state: how many outcomes of the unit count, and how many came too early to count for anything."""
 _FIRST = 2
 _LONGEST_US = 10**17
 """Three thousand years, and far from the end of 64 bits."""
@@ -157,6 +157,11 @@ class Plan:
         known = [each.spec.covariate for each in self.metrics]
         outcomes = dict.fromkeys(name for name in (*used, *known) if name and name not in BUILT_IN | {SHADOW_SCORE})
         return {name: number for number, name in enumerate(outcomes)}
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """Names of the outcomes that are used, also where only the weights of a bandit follow them."""
+        return frozenset(filter(None, (*self.names, self.measures.reward)))
 
     @cached_property
     def counting(self) -> int:

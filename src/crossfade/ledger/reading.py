@@ -16,7 +16,7 @@ from crossfade.ledger.counts import REFUSED, read_counts
 from crossfade.ledger.evidence import Cell, Evidence
 from crossfade.ledger.gaps import lost_and_awaited
 from crossfade.ledger.measured import Measured, load
-from crossfade.ledger.waiting import count_waiting
+from crossfade.ledger.waiting import count_unplaced, count_waiting
 from crossfade.methods.stats.sketch import Sketch
 from crossfade.storage.database import Database
 from crossfade.storage.tables import rollups
@@ -46,6 +46,7 @@ def read_evidence(source: Database | Connection, experiment: str, until_us: int 
         raise ExperimentNotFoundError(name=experiment)
     counts = read_counts(source, experiment)
     lost, awaited = lost_and_awaited(source, experiment, measured.first_us or 0, time.time_ns() // 1000, until_us)
+    unplaced = count_unplaced(source, measured.plan.used, measured.first_us or 0)
     refused = {name.removeprefix(REFUSED): count for name, count in counts.items() if name.startswith(REFUSED)}
     return Evidence(
         experiment=experiment,
@@ -55,7 +56,8 @@ def read_evidence(source: Database | Connection, experiment: str, until_us: int 
         exposures=counts.get("exposures", 0),
         outcomes=counts.get("outcomes", 0),
         early=counts.get("early", 0),
-        orphans=count_waiting(source, experiment),
+        orphans=count_waiting(source, experiment) + unplaced,
+        unplaced=unplaced,
         refused=tuple(sorted(refused.items())),
         incomplete=lost,
         awaited=awaited,

@@ -73,9 +73,9 @@ def sums(plan: Plan, first: Integers, exposures: ExposureColumns, outcomes: Outc
     state = np.zeros((len(first), plan.width))
     buckets = [Buckets.none()]
     early = outcomes.at < first[outcomes.units]
+    in_vain = early.copy()
     counted = ~early & (outcomes.names < plan.counting)
     state[:, COUNTED] = np.bincount(outcomes.units[counted], minlength=len(first))
-    state[:, EARLY] = np.bincount(outcomes.units[early], minlength=len(first))
     for metric in plan.metrics:
         events = _Source(plan, metric, first, exposures, outcomes)
         units, values = events.values(metric.spec.source, counts=True)
@@ -90,18 +90,22 @@ def sums(plan: Plan, first: Integers, exposures: ExposureColumns, outcomes: Outc
             state[:, metric.count] += np.bincount(units, minlength=len(first))
             _add(state, metric.denominators, units, values)
         if metric.covariate is not None and metric.spec.covariate != SHADOW_SCORE:
-            state[:, metric.covariate] = events.before()
+            before = events.before()
+            in_vain &= ~before
+            values = outcomes.values[before]
+            state[:, metric.covariate] = np.bincount(outcomes.units[before], values, minlength=len(first))
+    state[:, EARLY] = np.bincount(outcomes.units[in_vain], minlength=len(first))
     return state, buckets[0].plus(*buckets[1:])
 
 
 def unusable(plan: Plan, outcomes: OutcomeColumns) -> int:
-    """Return how many losses there cannot be, because an answer has no score, or none that is a probability."""
-    count = 0
+    """Return of how many outcomes a loss cannot be, because an answer has no score, or none that is a probability."""
+    lost = np.zeros(len(outcomes.units), dtype=np.bool_)
     for metric in plan.metrics:
         if metric.spec.loss:
             chosen = outcomes.names == plan.names[metric.spec.source]
-            count += int((~_usable(_losses(metric, outcomes, chosen))).sum())
-    return count
+            lost[chosen] |= ~_usable(_losses(metric, outcomes, chosen))
+    return int(lost.sum())
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,11 @@ class _Source:
         used = (since >= 0) & (since <= self.metric.window_us) & _usable(values)
         return units[used], values[:, used]
 
-    def before(self) -> Array:
-        """Return the sum of the covariate before the first exposure, by unit."""
-        chosen = self.outcomes.names == self.plan.names[self.metric.spec.covariate]
-        units, until = self.outcomes.units[chosen], self.outcomes.at[chosen]
-        until = self.first[units] - until
-        used = (until > 0) & (until <= self.metric.covariate_us)
-        found = np.bincount(units[used], self.outcomes.values[chosen][used], minlength=len(self.first))
-        return np.asarray(found, dtype=np.float64)
+    def before(self) -> NDArray[np.bool_]:
+        """Tell which outcomes are in the covariate: those of its name in its time before the first exposure."""
+        until = self.first[self.outcomes.units] - self.outcomes.at
+        named = self.outcomes.names == self.plan.names[self.metric.spec.covariate]
+        return np.asarray(named & (until > 0) & (until <= self.metric.covariate_us))
 
     def _built_in(self, name: str) -> Array:
         values = self.exposures.values[name][: self.metric.answers]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import Connection, Row, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
 
 from crossfade.ledger.counts import NOBODY, Counts
 from crossfade.ledger.events import Exposure, Outcome
@@ -48,9 +48,20 @@ def waited_for(connection: Connection, exposures: Sequence[Exposure]) -> list[Ou
 
 
 def count_waiting(connection: Connection, experiment: str) -> int:
-    """Return how many outcomes wait for units of an experiment, or for a decision, which may have been made in it."""
-    where = or_(waiting_outcomes.c.experiment == experiment, waiting_outcomes.c.experiment == _NO_EXPERIMENT)
-    return int(connection.execute(select(func.count()).where(where)).scalar_one())
+    """Return how many outcomes wait for units of an experiment."""
+    return _count(connection, waiting_outcomes.c.experiment == experiment)
+
+
+def count_unplaced(connection: Connection, names: Collection[str], since_us: int) -> int:
+    """Return how many outcomes wait for a decision that may have been made in an experiment.
+
+    Args:
+        connection: To the database.
+        names: Of the outcomes that the experiment uses.
+        since_us: Its first exposure: what happened before is about no decision of it.
+    """
+    decided = waiting_outcomes.c.experiment == _NO_EXPERIMENT
+    return _count(connection, decided & waiting_outcomes.c.name.in_(names) & (waiting_outcomes.c.at_us >= since_us))
 
 
 def forget_waiting(connection: Connection, experiment: str) -> None:
@@ -74,6 +85,10 @@ def let_go(connection: Connection, before_us: int) -> int:
     counts.write(connection)
     connection.execute(delete(waiting_outcomes).where(old))
     return total
+
+
+def _count(connection: Connection, where: ColumnElement[bool]) -> int:
+    return int(connection.execute(select(func.count()).where(where)).scalar_one())
 
 
 def _about(connection: Connection, experiment: str, subjects: Iterable[str]) -> list[Row[tuple[str, ...]]]:
