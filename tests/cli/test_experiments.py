@@ -45,6 +45,13 @@ def test_a_percentage_and_an_amount_are_the_same(report):
     assert report(*options, "5%") == report(*options, "1")
 
 
+def test_a_fall_takes_as_many_units_as_a_rise(report):
+    options = ("--kind", "mean", "--baseline", 20, "--sd", 30, "--mode", "fixed")
+    found = report(*options, "--effect", "-5%", "--alternative", "less")
+    assert found["effect"] == -1.0
+    assert found["units"] == report(*options, "--effect", "5%", "--alternative", "greater")["units"]
+
+
 def test_the_smallest_effect_and_the_power(report):
     options = ("--kind", "mean", "--baseline", 12, "--sd", 30, "--units", 40000, "--mode", "fixed")
     found = report(*options)
@@ -107,6 +114,8 @@ def test_what_cannot_be_seen_is_said(power):
     ("options", "sentence"),
     [
         (("--baseline", 0.1), "give `--effect`, `--units`, or both"),
+        (("--baseline", 0.1, "--effect", "5%", "--alternative", "less"), "looks for effects below zero"),
+        (("--baseline", 0.1, "--effect", "-5%", "--alternative", "greater", "--units", 500), "turn its sign"),
         (("--baseline", 0.1, "--effect", "1%", "--units", 5000, "--power", 0.8), "nothing for `--power`"),
         (("--baseline", 0.1, "--effect", "much"), "neither a number nor a percentage"),
         (("--baseline", 0.1, "--effect", "1%", "--weights", "a,b"), "not a list of numbers"),

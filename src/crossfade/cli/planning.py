@@ -53,7 +53,7 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple
     "--effect",
     callback=_amount,
     metavar="NUMBER|PERCENT",
-    help="Smallest effect worth seeing: `0.01`, or `5%` of the baseline.",
+    help="Smallest effect worth seeing: `0.01`, or `5%` of the baseline; below zero for a fall.",
 )
 @click.option("--units", type=int, help="Units of all variants together, instead of looking for them.")
 @click.option("--power", "target", type=float, help="Probability of seeing the effect.  [default: 0.8]")

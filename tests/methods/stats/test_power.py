@@ -135,6 +135,12 @@ def test_a_decrease_is_found_below():
     assert power(Population(0.2, kind="proportion"), found, 5000, design) == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(("side", "effect"), [("less", 0.02), ("greater", -0.02)])
+def test_no_number_of_units_shows_what_is_not_looked_for(side, effect):
+    with pytest.raises(InvalidAnalysisError, match="turn its sign"):
+        units_needed(Population(0.2, kind="proportion"), effect, Design(alternative=side))
+
+
 def simulated(bounds, information, drift, count=20_000):
     random = np.random.default_rng(2)
     steps = np.diff(information, prepend=0)

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from crossfade.methods.stats.confidence_sequence import TUNING
-from crossfade.methods.stats.power import Design, Population, detectable, power, units_needed
+from crossfade.methods.stats.power import Design, Population, detectable, power, require_side, units_needed
 from crossfade.methods.stats.sequential_power import always_valid_power, group_sequential_power
 from crossfade.methods.stats.values import Alternative, NotEstimable, require
 
@@ -68,7 +68,8 @@ class PowerPlan(msgspec.Struct, frozen=True):
         per_day: Units that come in a day, of all variants together.
 
     Raises:
-        InvalidAnalysisError: Not two of the three are given, or a value makes no sense.
+        InvalidAnalysisError: Not two of the three are given, the effect is on the side that is not looked for, or a
+            value makes no sense.
     """
 
     population: Population
@@ -86,6 +87,7 @@ class PowerPlan(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         given = sum(each is not None for each in (self.effect, self.units, self.power))
         require(given == 2, "two of effect, units and power are needed, to find the third")
+        require_side(self.effect or 0.0, self.alternative)
         good = len(self.weights) > 1 and all(0 < weight < math.inf for weight in self.weights)
         require(good, "weights are two or more numbers above zero")
         require(self.per_day is None or 0 < self.per_day < math.inf, f"{self.per_day} units do not come in a day")

@@ -146,6 +146,7 @@ def units_needed(
     """
     _require_target(target, design)
     require(effect != 0 and math.isfinite(effect), f"an effect of {effect} cannot be looked for")
+    require_side(effect, design.alternative)
     reach = reach or (lambda n: power(population, effect, n, design))
     smallest = math.ceil(2 / min(design.control_share, design.treatment_share))
     low, high = smallest, smallest
@@ -212,6 +213,17 @@ def _guess(population: Population, n: float, design: Design, target: float) -> f
     variance = population.variance_at(population.mean)
     error = math.sqrt(variance / n * (1 / design.control_share + 1 / design.treatment_share))
     return max(error * (float(normal_quantile(1 - design.alpha / 2)) + float(normal_quantile(target))) / 2, 1e-300)
+
+
+def require_side(effect: float, alternative: Alternative) -> None:
+    """Refuse an effect that is on the side on which nothing is looked for, which no number of units shows.
+
+    Raises:
+        InvalidAnalysisError: It is.
+    """
+    wrong = effect > 0 if alternative == "less" else effect < 0 if alternative == "greater" else False
+    side = "below" if alternative == "less" else "above"
+    require(not wrong, f"`{alternative}` looks for effects {side} zero, and the effect is {effect:+.4g}: turn its sign")
 
 
 def _require_target(target: float, design: Design) -> None:
