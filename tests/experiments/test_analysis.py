@@ -279,6 +279,19 @@ def test_shadow_experiments_may_decide(random):
     assert (made.decision.action, made.decision.variant) == ("ship", "challenger")
 
 
+def test_effects_that_are_not_the_difference_of_the_values_are_told(random):
+    before = {name: random.normal(shift, 1.0, 300) for name, shift in (("control", 0.0), ("treatment", 0.3))}
+    rows = {name: np.stack([each + random.normal(0.0, 0.1, 300), each], axis=1) for name, each in before.items()}
+    found = evidence({"m": rows, "plain": {name: each[:, 0] for name, each in rows.items()}})
+    report = analyze(found, question(MetricSpec("m", covariate="before"), "plain"), after(1))
+    made = report.comparison("m", "treatment")
+    assert abs(made.absolute.effect - (made.treatment.value - made.control.value)) > 0.1
+    (note,) = (note for note in report.notes if "CUPED" in note)
+    assert note.startswith("Effects on `m` are adjusted")
+    assert note in report.to_markdown()
+    assert not any("CUPED" in note for note in analyze(found, question("plain"), after(1)).notes)
+
+
 def test_adaptive_weights_are_told(random):
     report = analyze(evidence({"m": two(random)}), question("m", adaptive=True), after(1))
     assert any("biased" in note for note in report.notes)

@@ -15,6 +15,7 @@ from crossfade.experiments.looking import Schedule, schedule
 from crossfade.experiments.measuring import compare, everyone, measure
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import AnalysisReport, Comparison, Ranking, Reading, SegmentComparison
+from crossfade.experiments.reports import words
 from crossfade.experiments.samples import Samples, accumulate, estimates, periods
 from crossfade.ledger.evidence import EVERYBODY, Cell, Evidence
 from crossfade.ledger.metrics import Direction, MetricSpec
@@ -186,6 +187,12 @@ def _notes(question: Question, period_of: dict[int, int], comparisons: Sequence[
         yield (
             "Every request is a unit of its own. Where the same people ask again and again, their requests are alike, "
             "there is less evidence than these numbers claim, and who came back because of a variant is in all of them."
+        )
+    reduced = dict.fromkeys(each.metric for each in comparisons if each.variance_reduction is not None)
+    if reduced:
+        yield (
+            f"Effects on {words.listed([*reduced])} are adjusted for what was known before (CUPED). The values of "
+            "variants are as they were, so an effect is not their difference."
         )
     left_out = max((each.left_out for each in comparisons), default=0)
     if left_out:
