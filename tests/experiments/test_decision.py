@@ -127,6 +127,15 @@ def test_nothing_is_decided_before_the_minimum_runtime(reading):
     assert found.missing_seconds == 86_400.0
 
 
+def test_pauses_are_no_runtime():
+    found = decided(comparison("better"), guardrail(), now=after(5), paused_seconds=3 * 86_400.0)
+    assert (found.action, found.missing) == ("continue", "1 day")
+    assert found.reason == "it has run for 2 days, and 3 days without pauses are the least"
+    ended = {"ends_at": after(4), "paused_seconds": 2 * 86_400.0}
+    assert decided(comparison("better"), guardrail(), now=after(5), **ended).action == "review"
+    assert decided(comparison("better"), guardrail(), now=after(5), paused_seconds=86_400.0).action == "ship"
+
+
 @pytest.mark.parametrize("reading", ["better", "worse", "unclear"])
 def test_nothing_is_decided_before_the_minimum_units(reading):
     found = decided(comparison(reading), guardrail(), units=40)

@@ -154,7 +154,8 @@ class DecisionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
         auto: Whether decisions act by themselves.
         plan: How a variant that is shipped gets everything: the name of a plan of rollouts; empty for at
             once, which what decides by itself does by the plan `immediate`.
-        minimum_runtime_seconds: Nothing is decided earlier, so that every hour and some weekdays are in it.
+        minimum_runtime_seconds: Nothing is decided earlier, so that every hour and some weekdays are in it; pauses do
+            not count.
         minimum_units: Of the control and of the treatment, each, before anything is decided.
         harm_alpha: A guardrail that is worse at this level stops the experiment at any time.
         multiple_share: Share of units seen in several variants above which nothing is decided.

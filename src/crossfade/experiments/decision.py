@@ -110,12 +110,15 @@ def _early(findings: Findings) -> Decision | None:
     spec, question = findings.question.decision, findings.question
     ended = question.ended(findings.now)
     until = question.ends_at if ended and question.ends_at is not None else findings.now
-    ran = math.inf if question.started_at is None else (until - question.started_at).total_seconds()
+    ran = math.inf
+    if question.started_at is not None:
+        ran = (until - question.started_at).total_seconds() - question.paused_seconds
     expected = dict(findings.health.expected)  # a variant that is a shadow alone gets no units
     units = {name: count for name, count in findings.health.units if expected[name] > 0 or name == question.against}
     fewest = min(units, key=lambda name: units[name])
     if ran < spec.minimum_runtime_seconds:
         least, remaining = words.duration(spec.minimum_runtime_seconds), spec.minimum_runtime_seconds - ran
+        least += " without pauses" if question.paused_seconds else ""
         if ended:
             return Decision("review", "", f"it ended after {words.duration(ran)}, and {least} are the least")
         reason = f"it has run for {words.duration(ran)}, and {least} are the least"

@@ -14,6 +14,7 @@ from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import CHAMPION
 from crossfade.errors import ExperimentConflictError
 from crossfade.experiments.analysis import analyze
+from crossfade.experiments.pauses import paused_seconds
 from crossfade.experiments.record import ENDED, Experiment, Status, Verdict
 from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest
@@ -146,9 +147,13 @@ class Judge:
     def _analyze(self, found: Experiment) -> AnalysisReport:
         if found.started_at is None:
             raise ExperimentConflictError(name=found.name, problem="has not started, so there is nothing to analyze")
-        question = found.spec.question(found.started_at, found.finished_at)
+        now = self._clock()
         until_us = None if found.finished_at is None else int(found.finished_at.timestamp() * 1e6)
-        return analyze(read_evidence(self._database, found.name, until_us), question, self._clock())
+        with self._database.read() as connection:
+            evidence = read_evidence(connection, found.name, until_us)
+            until = min(each for each in (found.finished_at, found.spec.end_at, now) if each is not None)
+            paused = paused_seconds(connection, found.name, until)
+        return analyze(evidence, found.spec.question(found.started_at, found.finished_at, paused), now)
 
     def _verdict(self, found: Experiment, wanted: DecideRequest, principal: str) -> Verdict:
         if wanted.variant and wanted.action != "ship":

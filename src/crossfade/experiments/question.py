@@ -31,6 +31,7 @@ class Question(msgspec.Struct, frozen=True):
         decision: What follows from them.
         started_at: When the experiment started.
         ends_at: When it ends, or ended.
+        paused_seconds: How long nobody took part meanwhile.
         adaptive: Whether weights follow the outcomes, as those of a bandit do.
         sticky: Whether a unit keeps its variant; if not, every request is a unit.
     """
@@ -45,6 +46,7 @@ class Question(msgspec.Struct, frozen=True):
     decision: DecisionSpec = DecisionSpec()
     started_at: Moment | None = None
     ends_at: Moment | None = None
+    paused_seconds: float = 0.0
     adaptive: bool = False
     sticky: bool = True
 

@@ -155,12 +155,15 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         reward = "" if self.bandit is None else self.bandit.reward
         return Measures(self.name, self.control, self.metrics, self.dimensions, self.shadows, reward)
 
-    def question(self, started_at: datetime | None, ends_at: datetime | None = None) -> Question:
+    def question(
+        self, started_at: datetime | None, ends_at: datetime | None = None, paused_seconds: float = 0.0
+    ) -> Question:
         """Return what is asked of the evidence.
 
         Args:
             started_at: When it started.
             ends_at: When it ended, if it has; else its planned end.
+            paused_seconds: How long it was paused.
         """
         mirrored = self.measures().paired
         exposed = tuple(variant.name for variant in self.variants if variant.name not in mirrored)
@@ -175,6 +178,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             decision=self.decision,
             started_at=started_at,
             ends_at=ends_at or self.end_at,
+            paused_seconds=paused_seconds,
             adaptive=self.bandit is not None,
             sticky=self.sticky,
         )
