@@ -55,7 +55,7 @@ class Casino:
         at = self.now - timedelta(seconds=late_seconds)
         milliseconds = int(at.timestamp() * 1000)
         exposures, outcomes = [], []
-        propensity = 1 / len(self.store.find(name).weights)
+        propensity = 1 / len(self.store.find(name).spec.variants)
         for number in range(wins + losses):
             unique = next(self._numbers)
             decision = f"{first_id(milliseconds)}-7000-8000-{unique:012x}"

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from crossfade.traffic.allocation.allocation import LayerSummary
 
 
+BY_CONTEXT = "by context"
+"""Stands for the weights where the context of each request decides."""
+
+
 def experiment_sheet(experiments: Iterable[Experiment]) -> Sheet:
     """Experiments, one per row."""
     rows = [
@@ -66,6 +70,7 @@ def bandit_sheet(report: BanditReport) -> Sheet:
     pairs = [
         ("experiment", report.experiment),
         ("policy", report.kind),
+        ("weights", "" if report.weights else BY_CONTEXT),
         *((f"weight {name}", f"{weight:.4g}") for name, weight in report.weights.items()),
         *((f"chance that {name} is best", f"{chance:.1%}") for name, chance in report.chances.items()),
         ("learned", f"{report.decisions:,} decisions until {moment(report.learned_until)}{late}"),
@@ -86,11 +91,12 @@ def _variant(item: Experiment, name: str) -> str:
     asked = next(variant.version for variant in item.spec.variants if variant.name == name)
     version = item.versions.get(name, asked)
     shadow = ", shadow" if name in item.spec.shadows else ""
-    return ", ".join(filter(None, (f"{item.weights.get(name, 0.0):.4g}", version))) + shadow
+    weight = BY_CONTEXT if item.spec.contextual else f"{item.weights.get(name, 0.0):.4g}"
+    return ", ".join(filter(None, (weight, version))) + shadow
 
 
 def _weights(item: Experiment) -> str:
-    return _shares(item.weights)
+    return BY_CONTEXT if item.spec.contextual else _shares(item.weights)
 
 
 def _shares(shares: Mapping[str, float]) -> str:

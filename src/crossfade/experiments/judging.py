@@ -161,7 +161,7 @@ class Judge:
             raise ExperimentConflictError(name=found.name, problem=problem)
         if wanted.action:
             variant = wanted.variant if wanted.action == "ship" else ""
-            if wanted.action == "ship" and variant not in found.weights:
+            if wanted.action == "ship" and variant not in {each.name for each in found.spec.variants}:
                 raise ExperimentConflictError(name=found.name, problem=f"has no variant `{variant[:80]}` to ship")
             return Verdict(wanted.action, variant, wanted.reason or "decided by a person", principal)
         decision = self._analyze(found).decision

@@ -67,7 +67,7 @@ class Experiment(msgspec.Struct, frozen=True):
         status: Where it is in its life.
         spec: What was asked for.
         revision: Of its allocation; 0 before it has started.
-        weights: Variant -> fraction of the units that take part, now.
+        weights: Variant -> fraction of the units that take part, now; empty where the context of each request decides.
         coverage: Fraction of its units that takes part, now.
         versions: Variant -> semver, since the start.
         champion: The semver of the champion when it started.
@@ -132,7 +132,7 @@ def experiment_of(row: Row[Any], at: datetime) -> Experiment:
         status=Status(row.status),
         spec=spec,
         revision=0 if route is None else route.allocation.revision,
-        weights={variant.name: variant.weight for variant in now.variants},
+        weights={} if spec.contextual else {variant.name: variant.weight for variant in now.variants},
         coverage=now.coverage,
         versions={} if route is None else dict(route.versions),
         created_at=from_text(row.created_at),

@@ -132,6 +132,11 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         taking = [variant for variant in self.variants if variant.weight > 0]
         return "shadow" if self.shadows and len(taking) == 1 else "split"
 
+    @property
+    def contextual(self) -> bool:
+        """Whether the context of each request decides, so that no variant has a weight."""
+        return self.bandit is not None and isinstance(self.bandit.policy, ContextualSpec)
+
     def allocation(self) -> AllocationSpec:
         """Return who takes part, and who gets which variant."""
         return AllocationSpec(

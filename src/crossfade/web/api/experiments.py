@@ -49,7 +49,7 @@ def create_experiment(
     """Write an experiment down. The same specification again answers 200 instead of 201."""
     made, new = platform.experiments.create(wanted, principal=principal, dry_run=dry_run)
     if dry_run:
-        return answer(Rehearsal(f"write down experiment {made.name} with {len(made.weights)} variants"))
+        return answer(Rehearsal(f"write down experiment {made.name} with {len(made.spec.variants)} variants"))
     if new:
         log_change(request, "experiment.create", principal, experiment=made.name)
     return answer(made, 201 if new else 200)

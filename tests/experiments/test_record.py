@@ -1,0 +1,30 @@
+"""What people are shown of an experiment."""
+
+import pytest
+
+from crossfade.errors import ExperimentConflictError
+from crossfade.experiments.judging import Judge
+from crossfade.experiments.requests import DecideRequest
+from crossfade.experiments.spec import BanditSpec
+from crossfade.methods.bandits.contextual import Feature
+from crossfade.methods.bandits.lin_ucb import LinUCB
+from crossfade.traffic.fleet import Fleet
+from crossfade.traffic.switch import AliasSwitch
+from tests.experiments.life import plan
+from tests.traffic.support import FAST
+
+
+def test_where_the_context_decides_no_variant_has_a_weight_and_each_can_be_shipped(store, registry, database):
+    bandit = BanditSpec(LinUCB(features=(Feature("age"),)), "click")
+    made, _ = store.create(plan(sticky=False, bandit=bandit))
+    assert (made.weights, made.spec.contextual) == ({}, True)
+    assert store.start("late").weights == {}
+    judge = Judge(store, database, AliasSwitch(registry, Fleet(database, FAST), FAST))
+    with pytest.raises(ExperimentConflictError, match="has no variant `none`"):
+        judge.decide("late", DecideRequest("ship", "none"))
+    assert judge.decide("late", DecideRequest("ship", "new")).verdict.variant == "new"
+
+
+def test_other_weights_are_those_of_the_allocation(store):
+    made, _ = store.create(plan())
+    assert (made.weights, made.spec.contextual) == ({"old": 0.5, "new": 0.5}, False)
