@@ -16,7 +16,7 @@ from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.stats.values import Effect, NotEstimable
 from tests.experiments.support import after, arrivals, cells, evidence, question
 
-FIXED = AnalysisSpec(method="fixed", planned_seconds=1.0)
+FIXED = AnalysisSpec(method="fixed", planned_seconds=864_000.0)
 
 
 def compare(metric, rows, *, analysis=FIXED, days=3, **more):
