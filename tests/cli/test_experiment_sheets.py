@@ -38,3 +38,8 @@ def test_where_the_context_decides_there_are_none():
 def test_of_a_bandit_too(weights, told):
     report = BanditReport("offers", "lin_ucb", weights, {}, 7, 0, NOW)
     assert dict(bandit_sheet(report).rows).get("weights") == told
+
+
+def test_why_there_are_no_chances():
+    report = BanditReport("offers", "ucb1", {"old": 1.0}, {}, 7, 0, NOW, "nothing is known")
+    assert dict(bandit_sheet(report).rows)["chances"] == "not estimable: nothing is known"

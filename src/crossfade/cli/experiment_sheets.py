@@ -73,6 +73,7 @@ def bandit_sheet(report: BanditReport) -> Sheet:
         ("weights", "" if report.weights else BY_CONTEXT),
         *((f"weight {name}", f"{weight:.4g}") for name, weight in report.weights.items()),
         *((f"chance that {name} is best", f"{chance:.1%}") for name, chance in report.chances.items()),
+        ("chances", f"not estimable: {report.reason}" if report.reason else ""),
         ("learned", f"{report.decisions:,} decisions until {moment(report.learned_until)}{late}"),
     ]
     return facts(pairs, name=report.experiment)

@@ -39,6 +39,7 @@ class BanditReport(msgspec.Struct, frozen=True):
         late: How many reached the database too late to be learned.
         learned_until: Decisions up to this time have been learned.
         late_rewards: How many outcomes came after their decision had been learned as one that earned nothing more.
+        reason: Why there are no chances; empty where there are.
     """
 
     experiment: str
@@ -49,6 +50,7 @@ class BanditReport(msgspec.Struct, frozen=True):
     late: int
     learned_until: datetime
     late_rewards: int = 0
+    reason: str = ""
 
 
 def first_learned(spec: ExperimentSpec, now: datetime, other: Learned | None) -> Learned | None:

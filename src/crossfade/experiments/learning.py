@@ -97,7 +97,7 @@ class Learner:
         late = max(int(seen) - learned.decisions, 0)
         policy = learned.policy
         weights: dict[str, float] = {}
-        chances: dict[str, float] | NotEstimable = {}
+        chances: dict[str, float] | NotEstimable = NotEstimable("the best variant is another one for each context")
         if isinstance(policy, ContextFreePolicy):
             weights, chances = policy.weights(), policy.chances()
         return BanditReport(
@@ -109,6 +109,7 @@ class Learner:
             late,
             _moment(learned.until_ms),
             late_rewards=max(int(rewards) - learned.rewards, 0),
+            reason=chances.reason if isinstance(chances, NotEstimable) else "",
         )
 
     def _learn_some(self, name: str, lease: Lease | None) -> int:
