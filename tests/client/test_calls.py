@@ -62,7 +62,8 @@ def test_a_query_leaves_out_what_is_not_given():
 def test_a_struct_is_sent_as_json():
     call = verbs.move_alias("tiny", "champion", "1.0.0", reason="why")
     assert call.options()["headers"]["content-type"] == "application/json"
-    assert msgspec.json.decode(b"".join(call.pieces())) == {"version": "1.0.0", "expected": None, "reason": "why"}
+    document = {"version": "1.0.0", "expected": None, "reason": "why", "override_latch": False}
+    assert msgspec.json.decode(b"".join(call.pieces())) == document
 
 
 def test_a_file_is_sent_in_pieces_and_counted(tmp_path, monkeypatch):
