@@ -108,7 +108,7 @@ EXPERIMENTS = {
     "create_layer": Surfaces(("create_layer",), ("create_layer",), ("experiments layer",)),
     "layers": Surfaces(("list_layers",), ("layers",), ("experiments layers",)),
 }
-"""The same for the verbs of `ExperimentStore`; what a bandit learns is nobody's to say."""
+"""The same for the verbs of `ExperimentStore`; what a bandit learns or keeps a decision back is nobody's to say."""
 JUDGING = {
     "decide": Surfaces(("decide_experiment",), ("decide_experiment",), ("experiments decide",)),
     "analyze": Surfaces(("analyze_experiment", "report_experiment"), ("analyze_experiment",), ("experiments analyze",)),
@@ -234,7 +234,7 @@ def test_every_verb_of_batch_jobs_is_in_the_table():
 
 
 def test_every_verb_of_experiments_is_in_the_table():
-    assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach"}
+    assert set(EXPERIMENTS) == verbs_of(ExperimentStore) - {"teach", "note"}
     assert set(JUDGING) == verbs_of(Judge)
     assert set(DEPLOYMENTS) == verbs_of(DeploymentStore) - {"status_of", "settle", "give_up"}
 
