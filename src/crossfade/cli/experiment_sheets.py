@@ -67,6 +67,7 @@ def history_sheet(changes: Iterable[ExperimentChange]) -> Sheet:
 def bandit_sheet(report: BanditReport) -> Sheet:
     """What a bandit knows."""
     late = f", and {report.late:,} came too late" if report.late else ""
+    late += f"; {report.late_rewards:,} rewards came after theirs were learned" if report.late_rewards else ""
     pairs = [
         ("experiment", report.experiment),
         ("policy", report.kind),
