@@ -41,5 +41,5 @@ def test_of_a_bandit_too(weights, told):
 
 
 def test_why_there_are_no_chances():
-    report = BanditReport("offers", "ucb1", {"old": 1.0}, {}, 7, 0, NOW, "nothing is known")
+    report = BanditReport("offers", "ucb1", {"old": 1.0}, {}, 7, 0, NOW, reason="nothing is known")
     assert dict(bandit_sheet(report).rows)["chances"] == "not estimable: nothing is known"
