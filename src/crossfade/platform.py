@@ -247,7 +247,7 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
     """
     settings = settings or Settings.load()
     with ExitStack() as opening:
-        database = open_database(settings.database_url, pool_size=settings.storage.pool_size)
+        database = open_known_database(settings, pool_size=settings.storage.pool_size)
         opening.callback(database.close)
         _migrate(settings, database, serve=serve)
         blobs = open_blobs(settings)
@@ -299,6 +299,17 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
             runtime,
             opening.pop_all(),
         )
+
+
+def open_known_database(settings: Settings, *, pool_size: int) -> Database:
+    """Open the database of the settings. Where this machine has served from it, none is made in its place.
+
+    Raises:
+        SettingsError: The URL names no database that is supported.
+        DatabaseUnavailableError: The SQLite file cannot be opened.
+    """
+    witness = LastKnownGood(settings.home, settings.database_url).witness()
+    return open_database(settings.database_url, pool_size=pool_size, witness=witness)
 
 
 class PredictorOpener:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,18 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError, ProgrammingError
 
 import crossfade.storage.database
-from crossfade.errors import DatabaseUnavailableError, MissingExtraError, SettingsError, StorageFullError
+from crossfade.errors import (
+    DatabaseDamagedError,
+    DatabaseLostError,
+    DatabaseMovedError,
+    DatabaseUnavailableError,
+    MissingExtraError,
+    SettingsError,
+    StorageFullError,
+)
 from crossfade.storage.database import open_database
 from crossfade.storage.migrate import migrate
+from crossfade.storage.sqlite_file import Witness
 from crossfade.storage.tables import models
 from tests import servers
 
@@ -160,11 +170,109 @@ def test_a_deleted_file_is_an_error_and_not_an_empty_database(sqlite, sqlite_url
     for path in file_of(sqlite_url).parent.iterdir():
         path.unlink()
     for transaction in (sqlite.read, sqlite.write):
-        with pytest.raises(DatabaseUnavailableError, match="unable to open"), transaction():
+        with pytest.raises(DatabaseMovedError, match="is gone"), transaction():
             pass
-    with pytest.raises(DatabaseUnavailableError):
+    with pytest.raises(DatabaseMovedError):
         sqlite.revision()
     assert not file_of(sqlite_url).exists()
+
+
+@pytest.mark.parametrize("other", [None, "a copy"])
+def test_a_file_that_is_taken_away_is_noticed_and_welcome_back(sqlite, sqlite_url, other):
+    path = file_of(sqlite_url)
+    assert sqlite.revision() == 0
+    aside = path.with_name("aside.db")
+    path.rename(aside)
+    if other is not None:
+        path.write_bytes(aside.read_bytes())
+    for transaction in (sqlite.read, sqlite.write):
+        with pytest.raises(DatabaseMovedError, match="is gone" if other is None else "is another file"), transaction():
+            pass
+    with pytest.raises(DatabaseMovedError) as raised:
+        sqlite.revision()
+    assert "restart" in raised.value.hint
+    aside.rename(path)
+    assert sqlite.revision() == 0
+    with sqlite.write() as connection:
+        connection.execute(models.insert(), ROW)
+
+
+# --- a database that somebody knows of
+
+
+@pytest.fixture
+def witness(tmp_path):
+    return Witness(66, tmp_path / "known.json")
+
+
+def advance(database):
+    with database.write() as connection:
+        connection.execute(text("UPDATE head SET revision = revision + 1"))
+
+
+def every_way_in(database):
+    transactions = (database.read, database.write, database.change_schema)
+    return [database.revision, lambda: migrate(database), *(partial(enter, each) for each in transactions)]
+
+
+def enter(transaction):
+    with transaction():
+        pass
+
+
+def test_a_file_that_is_missing_is_lost_and_not_made_anew(sqlite_url, witness):
+    database = open_database(sqlite_url, witness=witness)
+    for way in every_way_in(database):
+        with pytest.raises(DatabaseLostError, match="is not there, but its revision 66 was served here") as raised:
+            way()
+        assert f"to begin anew on purpose, delete {witness.path}" in raised.value.hint
+    assert not file_of(sqlite_url).exists()
+    database.close()
+
+
+@pytest.mark.parametrize("tables", [False, True])
+def test_an_empty_database_is_not_the_one_that_is_known_of(database_url, witness, tables):
+    anew = open_database(database_url)
+    if tables:
+        migrate(anew)
+    database = open_database(database_url, witness=witness)
+    for way in every_way_in(database):
+        with pytest.raises(DatabaseLostError, match="an empty one in its place"):
+            way()
+    migrate(anew)
+    advance(anew)  # somebody means it
+    assert database.revision() == 1
+    database.close()
+    anew.close()
+
+
+def test_a_file_that_is_damaged_or_closed_is_asked_again_until_it_is_repaired(sqlite, sqlite_url, witness):
+    advance(sqlite)
+    sqlite.close()
+    path = file_of(sqlite_url)
+    aside = path.with_name("aside.db")
+    path.rename(aside)
+    path.write_bytes(b"something else entirely" * 100)
+    database = open_database(sqlite_url, witness=witness)
+    for way in every_way_in(database):
+        with pytest.raises(DatabaseDamagedError, match="not a database") as raised:
+            way()
+        assert str(path.parent) in raised.value.hint
+    aside.rename(path)
+    assert database.revision() == 1
+    advance(database)
+    assert database.revision() == 2
+    database.close()
+
+
+def test_a_copy_that_was_restored_is_switched_to_write_ahead_logging(sqlite, sqlite_url, witness, tmp_path):
+    advance(sqlite)
+    with contextlib.closing(sqlite3.connect(file_of(sqlite_url))) as other:
+        other.execute("VACUUM INTO ?", [str(tmp_path / "copy.db")])
+    database = open_database(f"sqlite:///{tmp_path / 'copy.db'}", witness=witness)
+    with database.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+    database.close()
 
 
 def test_a_writer_that_waits_too_long_gives_up(sqlite_url, monkeypatch):

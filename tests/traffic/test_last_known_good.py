@@ -5,12 +5,14 @@ import os
 import threading
 import time
 
+import httpx
 import pytest
 
 from crossfade.client import Client
 from crossfade.errors import DatabaseUnavailableError, UnavailableError
 from crossfade.platform import open_platform
 from crossfade.settings import Settings, StorageSettings
+from crossfade.storage.database import open_database
 from crossfade.traffic.follower import SnapshotFollower
 from crossfade.traffic.last_known_good import FILE_NAME, LastKnownGood
 from crossfade.traffic.snapshot import Aspired, Role, Route, Snapshot
@@ -99,6 +101,29 @@ def test_many_writers_leave_one_whole_file(tmp_path, file):
     assert LastKnownGood(tmp_path / "home", URL).find()[0].models == SNAPSHOT.models
 
 
+def test_an_older_snapshot_never_replaces_a_newer_one(kept, file, caplog):
+    kept.keep(SNAPSHOT)
+    kept.keep(Snapshot(6, {}))
+    assert kept.find()[0] == SNAPSHOT
+    kept.give_way(7)
+    assert kept.find()[0] == SNAPSHOT, "nothing is older here"
+    kept.give_way(6)
+    kept.keep(Snapshot(6, {}))
+    assert kept.find()[0].revision == 6
+    assert "went back from revision 7 to 6" in caplog.text
+    assert json.loads((file.parent / f"{FILE_NAME}.7").read_text())["revision"] == 7, "nothing is lost"
+
+
+def test_it_is_a_witness_of_a_database_that_was_used(kept, file):
+    assert kept.witness() is None
+    kept.keep(Snapshot(0, {}))
+    assert kept.witness() is None, "nothing was ever changed there"
+    kept.keep(SNAPSHOT)
+    assert kept.witness() == (7, file)
+    file.write_bytes(b"damage")
+    assert kept.witness() is None
+
+
 def test_a_disk_that_refuses_is_logged_and_serving_goes_on(kept, file, caplog):
     file.parent.mkdir()
     file.mkdir()  # a folder in its place cannot be replaced
@@ -185,6 +210,87 @@ def test_a_server_starts_and_predicts_without_its_database(tmp_path, postgres_ur
                 eventually(lambda: knows(remote), 30)
                 client.move_alias("tiny", "champion", "2.0.0")
                 eventually(lambda: remote.predict("tiny", [[1.0, 2.0]]).tolist() == [[6.0]], 30)
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The home of a server that has served `tiny`, and has ended."""
+    home = control.registered_home(tmp_path, "1.0.0")
+    with control.running_server(home):
+        pass
+    return home
+
+
+def gone(home):
+    for path in home.glob("crossfade.db*"):
+        path.rename(home / f"aside-{path.name}")
+
+
+def damaged(home):
+    gone(home)
+    (home / "crossfade.db").write_bytes(b"something else entirely" * 100)
+
+
+def closed(home):
+    gone(home)
+    (home / "crossfade.db").mkdir()
+
+
+def emptied(home):
+    gone(home)
+    open_database(f"sqlite:///{home / 'crossfade.db'}").close()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [(gone, "lost"), (emptied, "lost"), (damaged, "damaged"), (closed, "unavailable")],
+)
+def test_a_server_starts_from_what_it_knows_when_its_file_is(served, trouble, code):
+    known = (served / FILE_NAME).read_bytes()
+    trouble(served)
+    with pytest.raises(DatabaseUnavailableError) as raised, open_platform(Settings(home=served)):
+        pass
+    assert raised.value.code == f"database_{code}"
+    with control.running_server(served) as server, Client(server.url) as remote:
+        assert remote.predict("tiny", [[1.0, 2.0]]).tolist() == [[3.0]]
+        health = httpx.get(f"{server.url}/readyz").json()
+        assert health["status"] == "ready"
+        assert health["database_away_seconds"] > 0
+        with pytest.raises(UnavailableError) as refused:
+            remote.model("tiny")
+        assert refused.value.code == f"database_{code}"
+        assert "the last known good" in server.log.read_text()
+        assert (served / FILE_NAME).read_bytes() == known
+        restore(served)
+        eventually(lambda: knows(remote), 30)
+        eventually(lambda: "database_away_seconds" not in httpx.get(f"{server.url}/readyz").json(), 10)
+
+
+def restore(home):
+    path = home / "crossfade.db"
+    if path.is_dir():
+        path.rmdir()
+    for aside in home.glob("aside-*"):
+        aside.replace(home / aside.name.removeprefix("aside-"))
+
+
+def test_a_person_may_begin_anew(served):
+    gone(served)
+    (served / FILE_NAME).unlink()
+    with open_platform(Settings(home=served)) as platform:
+        assert not platform.registry.list_models().items
+
+
+def test_a_running_server_notices_that_its_file_is_gone(served):
+    with control.running_server(served) as server, Client(server.url) as remote:
+        assert knows(remote)
+        gone(served)
+        eventually(lambda: "database_away_seconds" in httpx.get(f"{server.url}/readyz").json(), 10)
+        with pytest.raises(UnavailableError, match="is gone"):
+            remote.move_alias("tiny", "champion", "1.0.0")
+        assert remote.predict("tiny", [[1.0, 2.0]]).tolist() == [[3.0]]
+        restore(served)
+        eventually(lambda: knows(remote), 10)
 
 
 def knows(client):

@@ -17,12 +17,13 @@ from sqlalchemy import func, select
 
 from crossfade.cli.output import size
 from crossfade.errors import CorruptBlobError, DatabaseUnavailableError
+from crossfade.platform import open_known_database
 from crossfade.registry.requests import ServerStatus
 from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.blobs.port import BlobStore
 from crossfade.storage.changes import verify_audit
-from crossfade.storage.database import Database, open_database
+from crossfade.storage.database import Database
 from crossfade.storage.migrate import CURRENT, stored_revision
 from crossfade.storage.tables import audit, version_files
 from crossfade.storage.times import from_text
@@ -48,7 +49,7 @@ def examine_platform() -> Iterator[Examination]:
     with ExitStack() as opened:
         yield "blob store", lambda: _blob_store(settings)
         yield "database", lambda: _database(settings)
-        database = open_database(settings.database_url, pool_size=1)
+        database = open_known_database(settings, pool_size=1)
         opened.callback(database.close)
         if stored_revision(database) is None:
             return
@@ -117,7 +118,7 @@ def _is_untouched(settings: Settings) -> bool:
 
 
 def _database(settings: Settings) -> Finding:
-    database = open_database(settings.database_url, pool_size=1)
+    database = open_known_database(settings, pool_size=1)
     try:
         found = stored_revision(database)
         if found is None:

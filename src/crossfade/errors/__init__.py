@@ -30,7 +30,8 @@ CrossfadeError
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 │   ├── UnsafeAnswerError, UnfitConfigError
 └── UnavailableError       503 / exit 7   try again, or repair what it names
-    ├── DatabaseUnavailableError, BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
+    ├── DatabaseUnavailableError (DatabaseLostError, DatabaseDamagedError, DatabaseMovedError)
+    ├── BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── LedgerUnavailableError, NotificationFailedError, PrometheusUnavailableError, NotServedError
     ├── DrainingError, MissingExtraError, StorageFullError (507), OverloadedError, DeadlineExceededError (504)
     ├── ModelCrashedError (500), MemberSlowError, BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
@@ -147,6 +148,9 @@ from crossfade.errors.unavailable import (
     BodiesBusyError,
     CacheUnavailableError,
     ConfigBoardUnavailableError,
+    DatabaseDamagedError,
+    DatabaseLostError,
+    DatabaseMovedError,
     DatabaseUnavailableError,
     DeadlineExceededError,
     DrainingError,
@@ -196,6 +200,9 @@ __all__ = [
     "CorruptAuditError",
     "CorruptBlobError",
     "CrossfadeError",
+    "DatabaseDamagedError",
+    "DatabaseLostError",
+    "DatabaseMovedError",
     "DatabaseUnavailableError",
     "DeadlineExceededError",
     "DeniedError",

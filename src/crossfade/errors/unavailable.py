@@ -21,6 +21,30 @@ class DatabaseUnavailableError(UnavailableError):
     hint_template = "check it with `crossfade doctor`"
 
 
+class DatabaseLostError(DatabaseUnavailableError):
+    """The database is missing or empty, and this machine has served from it."""
+
+    code = "database_lost"
+    sentence = "the database is lost: {problem}, but its revision {revision} was served here"
+    hint_template = "restore it from a backup; to begin anew on purpose, delete {witness}"
+
+
+class DatabaseDamagedError(DatabaseUnavailableError):
+    """The file of the database is damaged, or is something else."""
+
+    code = "database_damaged"
+    sentence = "the database cannot be read: {problem}"
+    hint_template = "restore the file in {where} from a backup"
+
+
+class DatabaseMovedError(DatabaseUnavailableError):
+    """The file of the database was moved, deleted or replaced while it was open."""
+
+    code = "database_moved"
+    sentence = "the database does not answer: {path} {change}"
+    hint_template = "put the file back; if it is another one on purpose, restart what has it open"
+
+
 class BlobsUnavailableError(UnavailableError):
     """The blob store cannot be reached or refuses."""
 

@@ -131,6 +131,10 @@ class PredictionService:
         """Whether there is any safety rule."""
         return self._protector is not None and self._protector.warden.guards is not None
 
+    def database_away_seconds(self) -> float:
+        """Return how old what is known of the database is, while it does not answer; 0 otherwise."""
+        return round(self._follower.age_seconds, 3) if self._follower.away else 0.0
+
     def emergencies(self, model: str = "") -> str:
         """Return the emergencies that a model is in, or all of them, as a header says it; empty for none."""
         return "" if self._protector is None else self._protector.said(model)

@@ -3,6 +3,8 @@
 A write transaction excludes every other writer from its first statement to its commit, in all processes. Whoever reads
 inside it therefore decides on what is true, and revisions have no gaps. SQLite does so with `BEGIN IMMEDIATE`,
 PostgreSQL with a lock on the row of table `head`. A read transaction sees one consistent state and waits for nobody.
+
+An empty database where one is known to have been is not a new one: it is lost, and is left as it is.
 """
 
 from __future__ import annotations
@@ -14,18 +16,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from crossfade.errors import (
     CrossfadeError,
+    DatabaseDamagedError,
     DatabaseUnavailableError,
     MissingExtraError,
     SettingsError,
     StorageFullError,
 )
 from crossfade.storage.filesystem import LocalFileSystem, make_durable_folder
+from crossfade.storage.sqlite_file import SqliteFile, Witness, lost
 
 WAIT_SECONDS = 60.0
 """How long a transaction waits for other writers, or for a free connection, before it gives up."""
@@ -58,13 +62,25 @@ class Database:
         ...     connection.execute(models.insert().values(...))
     """
 
-    def __init__(self, *, reader: Engine, writer: Engine, poller: Engine, where: str) -> None:
+    def __init__(
+        self,
+        *,
+        reader: Engine,
+        writer: Engine,
+        poller: Engine,
+        where: str,
+        witness: Witness | None = None,
+        file: SqliteFile | None = None,
+    ) -> None:
         self.dialect = writer.dialect.name
         self.where = where
         sqlite = self.dialect == "sqlite"
         self._reader = reader
         self._writer = writer
         self._poller = poller
+        self._witness = witness
+        self._file = file
+        self._recognised = witness is None
         self._begin_write = "BEGIN IMMEDIATE" if sqlite else _POSTGRES_BEGIN + _POSTGRES_LOCK_HEAD
         self._begin_schema = "BEGIN IMMEDIATE" if sqlite else _POSTGRES_BEGIN + _POSTGRES_LOCK_SCHEMA
         self._polling: Connection | None = None
@@ -84,6 +100,7 @@ class Database:
                 yield shared
             return
         with self._translated(), self._reader.connect() as connection:
+            self._recognise(connection)
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN")
             yield connection
@@ -165,6 +182,7 @@ class Database:
             with self._translated():
                 if self._polling is None:
                     self._polling = self._poller.connect()
+                self._recognise(self._polling)
                 return int(self._polling.exec_driver_sql("SELECT revision FROM head WHERE id = 1").scalar_one())
         except BaseException:
             self._drop_polling()
@@ -179,12 +197,25 @@ class Database:
     @contextlib.contextmanager
     def _writing(self, begin: str) -> Iterator[Connection]:
         with self._translated(), self._writer.connect() as connection:
+            self._recognise(connection)
             connection.exec_driver_sql(begin)
             yield connection
             connection.commit()
 
+    def _recognise(self, connection: Connection) -> None:
+        """Look once whether this is the database that the witness knows of, whatever its revision is now."""
+        if self._recognised:
+            return
+        if self._witness is not None and not _has_history(connection):
+            raise lost("there is an empty one in its place", self._witness)
+        if self._file is not None:
+            self._file.pin()
+        self._recognised = True
+
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
+        if self._file is not None:
+            self._file.check()
         try:
             yield
         except PoolTimeoutError as error:
@@ -193,19 +224,25 @@ class Database:
             if (translated := _translate(error, self.where)) is None:
                 raise
             raise translated from error
+        finally:
+            if not self._recognised:  # the next attempt may find another file there
+                for engine in (self._poller, self._reader, self._writer):
+                    engine.dispose()
 
 
-def open_database(url: str, *, pool_size: int = 5) -> Database:
+def open_database(url: str, *, pool_size: int = 5, witness: Witness | None = None) -> Database:
     """Open a database; a missing SQLite file is created, readable by its owner only. `migrate` makes the tables.
 
     Args:
         url: `sqlite:///` and a path as it is, nothing in it is escaped; or `postgresql://user:password@host/name`.
         pool_size: PostgreSQL connections, or SQLite readers, that are kept open.
+        witness: Of a database that has been there. Nothing is created then, and the first transaction finds out.
 
     Raises:
         SettingsError: The URL names no database that is supported.
         MissingExtraError: The PostgreSQL driver is not installed.
-        DatabaseUnavailableError: The SQLite file cannot be opened. (PostgreSQL is contacted by the first transaction.)
+        DatabaseUnavailableError: The SQLite file cannot be opened. (PostgreSQL, and a database that has a witness, is
+            contacted by the first transaction.)
 
     Example:
         >>> open_database("mysql://here/there")
@@ -213,20 +250,20 @@ def open_database(url: str, *, pool_size: int = 5) -> Database:
         crossfade.errors.SettingsError: setting `storage.database_url`: `mysql` is not supported
     """
     if url.startswith("sqlite:"):
-        return _open_sqlite(url.removeprefix("sqlite:").removeprefix("//").removeprefix("/"), pool_size)
+        return _open_sqlite(url.removeprefix("sqlite:").removeprefix("//").removeprefix("/"), pool_size, witness)
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise SettingsError(field="storage.database_url", problem="it is not a database URL") from error
     if (kind := parsed.get_backend_name()) not in {"postgresql", "postgres"}:
         raise SettingsError(field="storage.database_url", problem=f"`{kind}` is not supported")
-    return _open_postgres(parsed.set(drivername="postgresql+psycopg"), pool_size)
+    return _open_postgres(parsed.set(drivername="postgresql+psycopg"), pool_size, witness)
 
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
 
 
-def _open_postgres(url: URL, pool_size: int) -> Database:
+def _open_postgres(url: URL, pool_size: int, witness: Witness | None) -> Database:
     def engine(size: int, more: int = 0) -> Engine:
         return create_engine(
             url,
@@ -247,20 +284,24 @@ def _open_postgres(url: URL, pool_size: int) -> Database:
         # one polls; each of those that wait for messages needs another, and none waits for one to be free
         poller=engine(1, more=-1).execution_options(isolation_level="AUTOCOMMIT"),
         where=f"the database {url.database} on {url.host}",
+        witness=witness,
     )
 
 
 # --- SQLite --------------------------------------------------------------------------------------------------------
 
 
-def _open_sqlite(file: str, pool_size: int) -> Database:
+def _open_sqlite(file: str, pool_size: int, witness: Witness | None) -> Database:
     if file in {"", ":memory:"}:
         raise SettingsError(field="storage.database_url", problem="name a file; processes cannot share memory")
     path = Path(file).absolute()
-    try:
-        _create_sqlite(path)
-    except (OSError, sqlite3.Error) as error:
-        raise DatabaseUnavailableError(problem=f"{path}: {error}") from error
+    known = SqliteFile(path, witness)
+    if witness is None:
+        try:
+            _create_sqlite(path)
+        except (OSError, sqlite3.Error) as error:
+            raise _unreadable(error, f"{path}: {error}", str(path.parent)) from error
+        known.pin()
 
     def engine(size: int, connect: Callable[[], sqlite3.Connection]) -> Engine:
         return create_engine(
@@ -275,22 +316,32 @@ def _open_sqlite(file: str, pool_size: int) -> Database:
     # One connection writes: threads then queue fairly in the pool instead of polling SQLite's lock against each other.
     return Database(
         reader=engine(pool_size, lambda: _connect_sqlite(path, query_only=True)),
-        writer=engine(1, lambda: _connect_sqlite(path, query_only=False)),
+        writer=engine(1, lambda: _connect_writer(path)),
         poller=engine(1, lambda: _connect_sqlite(path, query_only=True)),
         where=str(path.parent),
+        witness=witness,
+        file=known,
     )
 
 
 def _create_sqlite(path: Path) -> None:
-    """Make the file and switch it to write-ahead logging, a property that it keeps."""
     filesystem = LocalFileSystem()
     make_durable_folder(filesystem, path.parent)
     with contextlib.suppress(FileExistsError):
         filesystem.close(filesystem.open_new(path))
         filesystem.fsync_dir(path.parent)
-    with contextlib.closing(_connect_sqlite(path, query_only=False)) as connection:
+    _connect_writer(path).close()
+
+
+def _connect_writer(path: Path) -> sqlite3.Connection:
+    """Connect, and switch the file to write-ahead logging, a property that it keeps, but a copy of it may not."""
+    connection = _connect_sqlite(path, query_only=False)
+    with contextlib.ExitStack() as opening:
+        opening.callback(connection.close)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise sqlite3.OperationalError("its file system has no shared memory; use a local disk")
+        opening.pop_all()
+    return connection
 
 
 def _connect_sqlite(path: Path, *, query_only: bool) -> sqlite3.Connection:
@@ -322,4 +373,17 @@ def _translate(error: DBAPIError, where: str) -> CrossfadeError | None:
     if own_fault or sqlite_code == sqlite3.SQLITE_ERROR:
         return None
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return DatabaseUnavailableError(problem=lines[0])
+    return _unreadable(cause, lines[0], where)
+
+
+def _unreadable(cause: BaseException | None, problem: str, where: str) -> DatabaseUnavailableError:
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the rest says more than anybody can use
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return DatabaseDamagedError(problem=problem, where=where)
+    return DatabaseUnavailableError(problem=problem)
+
+
+def _has_history(connection: Connection) -> bool:
+    if not inspect(connection).has_table("head"):
+        return False
+    return bool(connection.exec_driver_sql("SELECT revision FROM head WHERE id = 1").scalar())

@@ -41,6 +41,7 @@ class SnapshotFollower:
     Attributes:
         snapshot: The one in use: read it once per request.
         tally: Counts assignments that had to fall back.
+        away: Whether the newest revision could not be read when it was last asked for.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class SnapshotFollower:
         self._process = process
         self.snapshot = Snapshot()
         self.tally = Tally()
+        self.away = False
         self._kept = kept
         self._from_file = False
         self._source = SnapshotSource(backend, database, keep_previous=settings.keep_previous)
@@ -85,7 +87,10 @@ class SnapshotFollower:
         except DatabaseUnavailableError as error:
             if not self._begin_with_kept():
                 raise
-            _log.warning("started at revision %d, the last known good: %s", self.snapshot.revision, error)
+            self.away = True
+            _log.warning(
+                "started at revision %d, the last known good: %s; %s", self.snapshot.revision, error, error.hint
+            )
         self._thread.start()
 
     def refresh(self) -> Snapshot:
@@ -103,8 +108,11 @@ class SnapshotFollower:
                 self._use(self._source.read(revision) if whole else self._source.follow(known, revision))
                 self._from_file = False
                 if self._kept is not None:
+                    if whole:
+                        self._kept.give_way(revision)
                     self._kept.keep(self.snapshot)
             self._confirmed_at = asked_at
+            self.away = False
             if self._kept is not None:
                 self._kept.confirm()
             return self.snapshot
@@ -142,17 +150,17 @@ class SnapshotFollower:
         return True
 
     def _poll(self) -> None:
-        away = False
+        told = False
         while self._hints.wait(self._poll_seconds, self._ending):
             try:
                 self._turn()
                 self.refresh()
             except Exception as error:  # noqa: BLE001 - fail-static: the last good snapshot keeps answering
-                if not away:
+                if not told:
                     deliberate = isinstance(error, UnavailableError)
                     _log.warning("the newest revision cannot be read: %s", error, exc_info=not deliberate)
-                away = True
+                self.away = told = True
             else:
-                if away:
+                if told:
                     _log.info("following the registry again at revision %d", self.snapshot.revision)
-                away = False
+                told = False

@@ -202,11 +202,12 @@ class Ready(msgspec.Struct):
 
 
 class ServerHealth(msgspec.Struct):
-    """Whether requests should come here, what is waited for if not, and which emergencies there are."""
+    """Whether requests should come here, what is waited for if not, emergencies, and since when the database is away."""
 
     status: Literal["ok", "ready", "waiting"]
     waiting_for: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     emergency: str | msgspec.UnsetType = msgspec.UNSET
+    database_away_seconds: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class IndexRequest(msgspec.Struct):

@@ -108,9 +108,11 @@ class Repository:
     async def readyz(self, _call: Call) -> Answer:
         """Tell whether requests should come here, and if not, why; 503 then."""
         waiting, emergencies = list(self._predictions.unready()), self._predictions.emergencies()
-        document = {"status": "waiting" if waiting else "ready", "waiting_for": waiting}
+        document: dict[str, object] = {"status": "waiting" if waiting else "ready", "waiting_for": waiting}
         if emergencies:
             document["emergency"] = emergencies
+        if away := self._predictions.database_away_seconds():
+            document["database_away_seconds"] = away
         return json_answer(document, 503 if waiting else 200)
 
     async def metrics(self, call: Call) -> Answer:
