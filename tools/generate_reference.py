@@ -46,10 +46,16 @@ def errors_page() -> Iterator[str]:
         yield f"## {family.__name__}: HTTP {family.http_status}, exit code {family.exit_code}\n"
         yield f"{_summary(family)}\n"
         yield "| code | HTTP | says | hint |\n|---|---|---|---|"
-        for kind in (family, *family.__subclasses__()):
+        for kind in _line(family):
             cells = (f"`{kind.code}`", str(kind.http_status), kind.sentence, kind.hint_template)
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
         yield ""
+
+
+def _line(kind: type[errors.CrossfadeError]) -> Iterator[type[errors.CrossfadeError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _line(child)
 
 
 def settings_page() -> Iterator[str]:

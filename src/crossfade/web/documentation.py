@@ -202,7 +202,7 @@ class Ready(msgspec.Struct):
 
 
 class ServerHealth(msgspec.Struct):
-    """Whether requests should come here, what is waited for if not, emergencies, and since when the database is away."""
+    """Whether requests should come here; if not, what is waited for; emergencies; since when the database is away."""
 
     status: Literal["ok", "ready", "waiting"]
     waiting_for: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
