@@ -2,7 +2,8 @@
 
 A file holds `request_id`, `at`, `row` (its place in the request), `model`, `version`, `digest`, and the tensors as
 `input.<name>` and `output.<name>`; an output that was not asked for is null. Its metadata says how the tensors were
-declared. A file is written beside its place, synchronised, and only then given its name.
+declared. A file is written beside its place, synchronised, and only then given its name. Files and folders are for their
+owner only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from crossfade.core.identity import new_id
 from crossfade.core.tensors import DTYPES, Array, Signature, Tensors, TensorSpec, row_count
 from crossfade.errors import MalformedRequestError, MissingExtraError
+from crossfade.storage.filesystem import LocalFileSystem, make_durable_folder
 
 INPUT, OUTPUT = "input.", "output."
 _META = b"crossfade.capture"
@@ -92,11 +94,12 @@ def write_file(folder: Path, origin: Origin, captured: Sequence[Captured], diges
     arrow, parquet = _arrow(), import_module("pyarrow.parquet")
     table = _table(arrow, origin, captured, digest)
     place = folder / origin.model
-    place.mkdir(parents=True, exist_ok=True)
+    filesystem = LocalFileSystem()
+    make_durable_folder(filesystem, place)
     name = f"{origin.version}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{new_id()}"
     path, beside = place / f"{name}{_SUFFIX}", place / f"{name}{_PART}"
     try:
-        with beside.open("xb") as file:
+        with os.fdopen(filesystem.open_new(beside), "wb") as file:
             parquet.write_table(table, file, compression="zstd")
             file.flush()
             os.fsync(file.fileno())
