@@ -8,7 +8,11 @@ import httpx
 import pytest
 
 from crossfade.cli import examination
+from crossfade.platform import open_platform
 from crossfade.registry.requests import ProcessStatus, ServerStatus
+from crossfade.settings import Settings
+from crossfade.traffic.last_known_good import LastKnownGood
+from crossfade.traffic.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -43,6 +47,31 @@ def test_findings_are_readable(cli):
     assert "blob store" in result.stdout
     assert "hint: see the models with" in result.stderr
     assert cli("doctor", "--format", "quiet").stdout.splitlines()[0] == "ok settings"
+
+
+def test_names_in_the_settings_that_nothing_has_are_a_warning(examine, cli):
+    cli.register(1.0)
+    cli("models", "alias", "tiny", "champion", "1.0.0")
+    assert examine()[1]["names"]["outcome"] == "ok"
+    capture = '{"tiny": {"ratio": 1.0, "hashed": ["distrct"]}, "tinny": {"ratio": 1.0}}'
+    _, checks = examine(CROSSFADE_CAPTURE__MODELS=capture)
+    assert checks["names"]["outcome"] == "warning"
+    assert "`capture.models` names `tinny`, and no model has this name" in checks["names"]["detail"]
+    assert "nothing of `tiny:1.0.0` is captured: `capture.models` names `distrct`" in checks["names"]["detail"]
+
+
+def test_a_lost_database_fails_and_looking_makes_none(examine, cli):
+    cli.register(1.0)
+    with open_platform(Settings(home=cli.home)) as platform:
+        url, revision = platform.settings.database_url, platform.database.revision()
+    LastKnownGood(cli.home, url).keep(Snapshot(revision))
+    for path in cli.home.glob("crossfade.db*"):
+        path.unlink()
+    result, checks = examine()
+    assert result.exit_code == 7
+    assert "the database is lost" in checks["database"]["detail"]
+    assert "delete" in checks["database"]["hint"]
+    assert not (cli.home / "crossfade.db").exists()
 
 
 def test_a_missing_blob_is_found(examine, cli):
@@ -169,6 +198,11 @@ def test_processes_are_examined(processes, outcome, words):
     found = examination._processes(ServerStatus("1", 7, tuple(processes)))
     assert found[0] == outcome
     assert words in found[1]
+
+
+def test_what_a_server_does_without_is_a_warning():
+    assert examination._warnings(ServerStatus("1", 7))[0] == "ok"
+    assert examination._warnings(ServerStatus("1", 7, warnings=("this", "that"))) == ("warning", "this; that")
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from crossfade.serving import capture as capture_module
 from crossfade.serving.capture import Capture
 from crossfade.serving.capture_files import find_files, read_file, write_file
 from crossfade.serving.holding import Terms
+from crossfade.serving.naming import unknown_models
 from crossfade.serving.observing import open_observer
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.tracing import TraceContext
-from crossfade.settings import CaptureRules, CaptureSettings, Settings
+from crossfade.settings import CacheSettings, CaptureRules, CaptureSettings, Settings
 from tests.serving.fakes import SIGNATURE, X
 from tests.traffic.support import FAST, eventually, move, publish_all, soon
 
@@ -107,7 +108,7 @@ def test_what_is_too_much_is_dropped_and_counted_while_the_disk_hangs(capture_of
     offer(capture)
     asked.wait(10)
     offer(capture, count=100)  # it would hang here
-    assert capture.rows == {"written": 0, "failed": 0, "dropped": 182}
+    assert capture.rows == {"written": 0, "failed": 0, "refused": 0, "dropped": 182}
     gate.set()
     eventually(lambda: capture.rows["written"] == 20)
     offer(capture)
@@ -166,6 +167,37 @@ def test_old_files_are_deleted(capture_of, tmp_path, monkeypatch):
     offer(capture)
     eventually(lambda: capture.rows["written"] == 2)
     eventually(lambda: not find_files(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["include", "exclude", "hashed"])
+def test_nothing_is_captured_of_a_version_that_lacks_a_field_of_the_policy(capture_of, tmp_path, caplog, part):
+    capture = capture_of(CaptureRules(ratio=1.0, **{part: ("x", "distrct")}))
+    offer(capture, count=3)
+    offer(capture, slot(digest="d2"))
+    capture.close()
+    assert not find_files(tmp_path)
+    assert capture.rows == {"written": 0, "failed": 0, "refused": 8, "dropped": 0}
+    said = "nothing of `m:1.0.0` is captured: `capture.models` names `distrct`, which it has no input or output of"
+    assert capture.problems() == [said] * 2, "each of the two versions"
+    assert caplog.text.count(said) == 2
+
+
+def test_a_policy_may_name_inputs_and_outputs(capture_of, tmp_path):
+    capture = capture_of(CaptureRules(ratio=1.0, include=("x", "predict"), hashed=("predict",)))
+    offer(capture)
+    capture.close()
+    assert capture.rows["written"] == 2
+    assert capture.problems() == []
+
+
+def test_captures_are_for_their_owner_only(capture_of, tmp_path):
+    capture = capture_of()
+    capture._folder = tmp_path / "made" / "here"
+    offer(capture)
+    capture.close()
+    (path,) = find_files(tmp_path)
+    assert path.stat().st_mode & 0o077 == 0
+    assert {folder.stat().st_mode & 0o077 for folder in (path.parent, path.parent.parent)} == {0}
 
 
 # --- in a process that serves --------------------------------------------------------------------------------------
@@ -250,7 +282,7 @@ async def test_one_that_cannot_be_kept_keeps_nothing_of_the_budget(captured, mon
         await soon(lambda: capture.rows["failed"] == 2)
     await ask(runtime)
     runtime.close()
-    assert capture.rows == {"written": 2, "failed": 2, "dropped": 0}
+    assert capture.rows == {"written": 2, "failed": 2, "refused": 0, "dropped": 0}
     assert capture._done_bytes == capture._offered_bytes
 
 
@@ -261,6 +293,18 @@ async def test_failures_are_not_captured_and_traces_do_not_matter(captured):
     await ask(runtime, trace=TraceContext("a" * 32, "b" * 16, sampled=True))
     runtime.close()
     assert rows_in(captured.folder) == 2
+
+
+def test_a_model_that_nobody_knows_is_warned_about(captured):
+    runtime = captured(ONE)
+    assert runtime.warnings() == []
+    settings = Settings(
+        capture=CaptureSettings(models={"m": ONE, "hosues": ONE}), cache=CacheSettings(mode="models", models=("n", "m"))
+    )
+    assert unknown_models(settings, runtime.follower.snapshot.models) == [
+        "`capture.models` names `hosues`, and no model has this name",
+        "`cache.models` names `n`, and no model has this name",
+    ]
 
 
 def test_a_server_that_cannot_capture_says_so_when_it_starts(capture_of, monkeypatch):

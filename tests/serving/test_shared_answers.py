@@ -184,6 +184,9 @@ async def test_a_full_server_is_still_read(cache, shared):
     assert shared.problems["write"] == FAILURES
     assert shared.breakers["write"].state is BreakerState.OPEN
     assert shared.breakers["read"].state is BreakerState.CLOSED
+    assert shared.trouble() == [
+        "the shared cache is not used for writes: it failed, and is tried again from time to time"
+    ]
     assert (await shared.find("key")).frame == b"frame"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -16,9 +16,11 @@ import httpx
 from sqlalchemy import func, select
 
 from crossfade.cli.output import size
-from crossfade.errors import CorruptBlobError, DatabaseUnavailableError
+from crossfade.errors import CorruptBlobError, DatabaseUnavailableError, ModelNotFoundError
 from crossfade.platform import open_known_database
+from crossfade.registry.backends import open_registry
 from crossfade.registry.requests import ServerStatus
+from crossfade.serving.naming import unfit_policy, unknown_fields, unknown_models
 from crossfade.settings import Settings
 from crossfade.storage.blobs.backends import open_blobs
 from crossfade.storage.blobs.port import BlobStore
@@ -58,6 +60,7 @@ def examine_platform() -> Iterator[Examination]:
         blobs = open_blobs(settings)
         opened.callback(blobs.close)
         yield "blobs", lambda: _blobs(database, blobs)
+        yield "names", lambda: _names(settings, database, blobs)
 
 
 def examine_server(url: str) -> Iterator[Examination]:
@@ -69,6 +72,7 @@ def examine_server(url: str) -> Iterator[Examination]:
         status = client.status()
         yield "processes", lambda: _processes(status)
         yield "readiness", lambda: _readiness(url)
+        yield "warnings", lambda: _warnings(status)
         yield "clock", lambda: _server_clock(url)
 
 
@@ -182,6 +186,23 @@ def _blobs(database: Database, blobs: BlobStore) -> Finding:
     return "ok", f"all {count} that versions refer to are there, complete in size"
 
 
+def _names(settings: Settings, database: Database, blobs: BlobStore) -> Finding:
+    """Look whether models, and fields of what their aliases mean, are called as settings call them."""
+    registry = open_registry(settings.registry, database, blobs)
+    with closing(registry.backend):
+        known = {}
+        for name in {*settings.capture.models, *settings.cache.models}:
+            with suppress(ModelNotFoundError):
+                known[name] = registry.model(name)
+        problems = unknown_models(settings, known)
+        for name in known.keys() & settings.capture.models.keys():
+            for semver in sorted(set(known[name].aliases.values())):
+                ref = f"{name}:{semver}"
+                fields = unknown_fields(settings.capture.models[name], registry.manifest(ref).signature)
+                problems += [unfit_policy(ref, fields)] if fields else []
+    return ("warning", "; ".join(problems)) if problems else ("ok", "settings name models and fields that are there")
+
+
 # --- a server ------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +218,10 @@ def _processes(status: ServerStatus) -> Finding:
     if failed:
         return "warning", f"{text}; failed: {'; '.join(failed)}"
     return ("warning" if behind else "ok"), f"{text}{f', {len(behind)} behind it' if behind else ''}"
+
+
+def _warnings(status: ServerStatus) -> Finding:
+    return ("warning", "; ".join(status.warnings)) if status.warnings else ("ok", "none")
 
 
 def _readiness(url: str) -> Finding:

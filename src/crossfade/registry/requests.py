@@ -205,9 +205,13 @@ class ProcessStatus(msgspec.Struct, frozen=True):
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
-    """What runs: the newest revision, the processes that serve it, and what is in an emergency (with its mode)."""
+    """What runs: the newest revision, the processes that serve it, and what is in an emergency (with its mode).
+
+    `warnings` says what the process that answers this does without although it should not.
+    """
 
     release: str
     revision: int
     processes: tuple[ProcessStatus, ...] = ()
     emergencies: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()

@@ -91,6 +91,10 @@ class ResponseCache:
             self._follow(snapshot)
         return self._versions.get(slot.digest) or self._open(slot)
 
+    def problems(self) -> list[str]:
+        """Say why answers are not shared although they should be."""
+        return [] if self.shared is None else self.shared.trouble()
+
     async def close(self) -> None:
         """Finish what is under way in the background, and release connections."""
         await asyncio.gather(*self._clearing)

@@ -3,6 +3,8 @@
 A captured prediction costs its request a copy of small arrays and a place in a queue that is bounded in bytes; one
 thread does everything else. When the queue is full, because the disk is slow, what comes is dropped, and counted.
 A crash loses what has not been written yet, at most what `capture.file_seconds` gathered.
+
+Nothing is kept of a version that lacks a field which the policy names: it may be misspelt, and was to be kept from us.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import msgspec
 
 from crossfade.core.tensors import Array, Tensors, row_count
 from crossfade.serving.capture_files import Captured, Origin, check_installed, delete_old, write_file
+from crossfade.serving.naming import unfit_policy, unknown_fields
 from crossfade.serving.slots import Slot
 from crossfade.settings import CaptureRules, CaptureSettings
 
@@ -52,7 +55,8 @@ class Capture:
         secret: Of the deployment, for hashes of fields: equal values have equal hashes, and nobody else can try values.
 
     Attributes:
-        rows: How many rows were `written`, were `dropped` because too much waited, or `failed` to be written.
+        rows: How many rows were `written`, were `dropped` because too much waited, `failed` to be written, or were
+            `refused` because the policy does not fit the version.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -60,11 +64,13 @@ class Capture:
 
     def __init__(self, settings: CaptureSettings, folder: Path, secret: bytes) -> None:
         check_installed()
-        self.rows: Counter[str] = Counter(written=0, dropped=0, failed=0)
+        self.rows: Counter[str] = Counter(written=0, dropped=0, failed=0, refused=0)
         self._settings = settings
         self._folder = folder
         self._hash = blake2b(key=secret, digest_size=_HASH_BYTES, person=_PURPOSE)
         self._queue: deque[tuple[Slot, Captured, int]] = deque()
+        self._unfit: dict[str, str] = {}
+        """Digest of a version -> why nothing of it is captured; empty when its policy fits."""
         self._offered_bytes = 0
         self._done_bytes = 0
         """The difference is what waits: one is touched by the event loop only, the other by the thread only."""
@@ -80,6 +86,9 @@ class Capture:
         rules = self._settings.models.get(slot.name)
         if rules is None or random.random() >= rules.ratio or not row_count(inputs):  # noqa: S311 - a sample
             return
+        if self._problem(slot, rules):
+            self.rows["refused"] += row_count(inputs)
+            return
         size = sum(map(_size, (*inputs.values(), *outputs.values())))
         if self._offered_bytes - self._done_bytes + size > self._settings.max_waiting_bytes:
             self.rows["dropped"] += row_count(inputs)
@@ -87,10 +96,23 @@ class Capture:
         self._offered_bytes += size
         self._queue.append((slot, Captured(request_id, time.time_ns(), _own(inputs), _own(outputs)), size))
 
+    def problems(self) -> list[str]:
+        """Say why nothing is captured of some versions."""
+        return sorted(filter(None, self._unfit.values()))
+
     def close(self) -> None:
         """Write what waits, within five seconds."""
         self._ending.set()
         self._thread.join(_END_SECONDS)
+
+    def _problem(self, slot: Slot, rules: CaptureRules) -> str:
+        known = self._unfit.get(slot.digest)
+        if known is None:
+            fields = unknown_fields(rules, slot.signature)
+            known = self._unfit[slot.digest] = unfit_policy(f"{slot.name}:{slot.version}", fields) if fields else ""
+            if known:
+                _log.warning(known)
+        return known
 
     # --- on the thread ---
 

@@ -104,7 +104,8 @@ class Measurements(Collector):
         )
         yield _by_result(
             "crossfade_captured_rows",
-            "Rows of captured predictions: `written`, `failed` to be, or `dropped` as too much waited.",
+            "Rows of captured predictions: `written`, `failed` to be, `dropped` as too much waited, or `refused` as "
+            "the policy names a field that the version has not.",
             self.captured_rows,
         )
         yield from self._of_experiments()

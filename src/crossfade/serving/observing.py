@@ -52,6 +52,10 @@ class Observer:
         """What became of captured rows."""
         return {} if self.capture is None else self.capture.rows
 
+    def problems(self) -> list[str]:
+        """Say what is not looked at although it should be."""
+        return [] if self.capture is None else self.capture.problems()
+
     def hold(self, slot: Slot, grant: Grant) -> HeldVersion:
         """Hold on to a version for one request that is looked at."""
         return _ObservedVersion(self, slot, grant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from crossfade.serving.holding import HeldVersion, Holder
 from crossfade.serving.isolation.nursery import open_nursery
 from crossfade.serving.loader import Loader
 from crossfade.serving.measurements import Measurements
+from crossfade.serving.naming import unknown_models
 from crossfade.serving.observing import open_observer
 from crossfade.serving.opening import Opener, VersionOpener
 from crossfade.serving.prediction import PredictionService
@@ -42,6 +44,8 @@ from crossfade.traffic.heartbeat import Heartbeat
 from crossfade.traffic.last_known_good import LastKnownGood
 from crossfade.traffic.machine import new_process_id
 from crossfade.traffic.snapshot import Snapshot
+
+_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.01
 
@@ -99,7 +103,7 @@ class ServingRuntime:
         )
         self._loader.on_changed = self._heartbeat.report_soon
         self._cache = open_response_cache(settings, database)
-        self._cache_settings = settings.cache
+        self._settings = settings
         self._observer = open_observer(settings, database)
         self._measurements = Measurements(self.slots, self.follower, self._loader, self._cache)
         if self._observer is not None:
@@ -134,7 +138,13 @@ class ServingRuntime:
 
     def cache_status(self) -> CacheStatus:
         """Say what the response cache of this process keeps, and what was found in it."""
-        return cache_status(self._cache_settings, self._cache, self.slots.all().values())
+        return cache_status(self._settings.cache, self._cache, self.slots.all().values())
+
+    def warnings(self) -> list[str]:
+        """Say what this process does without although it should not: predictions go on meanwhile."""
+        found = unknown_models(self._settings, self.follower.snapshot.models)
+        found += [] if self._observer is None else self._observer.problems()
+        return found + ([] if self._cache is None else self._cache.problems())
 
     def start(self) -> None:
         """Read the first snapshot, and begin to load what it asks for.
@@ -143,6 +153,8 @@ class ServingRuntime:
             DatabaseUnavailableError: The database does not answer, and nothing is known from before.
         """
         self.follower.start()
+        for problem in unknown_models(self._settings, self.follower.snapshot.models):
+            _log.warning(problem)
         self.warden.start()
         self._loader.start()
         self._heartbeat.start()

@@ -77,6 +77,14 @@ class SharedAnswers:
         self._clock = clock
         self._writing: set[asyncio.Task[None]] = set()
 
+    def trouble(self) -> list[str]:
+        """Say which operations are given up for the moment; nothing while all work."""
+        return [
+            f"the shared cache is not used for {operation}s: it failed, and is tried again from time to time"
+            for operation, breaker in self.breakers.items()
+            if breaker.state is not BreakerState.CLOSED
+        ]
+
     async def find(self, key: str) -> Found | None:
         """Return an answer that one of the processes has kept, or None."""
         if not self.breakers["read"].allows():
