@@ -2,8 +2,7 @@
 
 A file holds `request_id`, `at`, `row` (its place in the request), `model`, `version`, `digest`, and the tensors as
 `input.<name>` and `output.<name>`; an output that was not asked for is null. Its metadata says how the tensors were
-declared. A file is written beside its place, synchronised, and only then given its name. Files and folders are for their
-owner only.
+declared. A file is written beside its place, synchronised, and only then given its name. Only its owner may read it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from crossfade.errors import (
     NotAcceptableError,
     SignatureMismatchError,
 )
-from crossfade.serving.protocol.columnar import FILE, STREAM, read_table, write_table
+from crossfade.serving.protocol.columnar import FILE, STREAM, _child, read_table, write_table
 
 PEOPLE = Signature(
     (TensorSpec("age", "FP64", (-1,), missing=True), TensorSpec("city", "BYTES", (-1,), missing=True)),
@@ -85,6 +85,27 @@ def test_what_polars_writes_is_read():
     assert_people(read(file.getvalue()))
 
 
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+@pytest.mark.parametrize(("kind", "write"), [(FILE, "write_ipc"), (STREAM, "write_ipc_stream")])
+def test_what_polars_writes_without_being_told_how_is_read(kind, write, dtype):
+    file = io.BytesIO()
+    long = "a town whose name is longer than twelve bytes"
+    frame = pl.DataFrame({"age": [41.5, None, 1.0], "city": ["Bern", None, long]}).cast({"city": dtype})
+    getattr(frame, write)(file)
+    tensors = read(file.getvalue(), kind=kind)
+    assert np.array_equal(tensors["age"], [41.5, np.nan, 1.0], equal_nan=True)
+    assert tensors["city"].tolist() == ["Bern", None, long]
+
+
+@pytest.mark.parametrize("kind", [STREAM, FILE])
+def test_views_are_read_also_where_they_begin_later(kind):
+    city = pa.array(["x", "Bern", None], pa.string_view())
+    assert_people(read(pa.table({"age": [1.0, 41.5, None], "city": city}).slice(1), kind=kind))
+    signature = Signature((TensorSpec("audio", "BYTES", (-1,), text=False),), ())
+    audio = pa.table({"audio": pa.array([b"RIFF", b"R" * 99], pa.binary_view())})
+    assert read(audio, signature, kind)["audio"].tolist() == [b"RIFF", b"R" * 99]
+
+
 @pytest.mark.parametrize(
     "table",
     [
@@ -105,7 +126,7 @@ def test_a_single_tensor_takes_lists_or_all_columns(table):
         pa.table({"x": [[1.0, None, 3.0]]}),
         pa.table({"x": [[["a"]]]}),
         pa.table({"x": pa.nulls(3)}),
-        pa.table({"x": pa.array(["a"], pa.string_view())}),
+        pa.table({"x": pa.array([["a"]], pa.list_(pa.string_view()))}),
         pa.table({"x": pa.array([0], pa.timestamp("ns"))}),
         pa.table({"x": [{"a": 1}]}),
         pa.table({"x": pa.RunEndEncodedArray.from_arrays(pa.array([3], pa.int32()), pa.array([1.0]))}),
@@ -148,6 +169,56 @@ def test_text_that_a_dictionary_multiplies_is_limited():
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1000), pa.int8()), values)
     with pytest.raises(MalformedRequestError, match="repeats text"):
         read(pa.table({"age": np.zeros(1000), "city": column}), max_rows=1000)
+
+
+@pytest.mark.parametrize("kind", [STREAM, FILE])
+def test_text_that_views_multiply_is_limited(kind):
+    size, rows = 2**20, 1000
+    view = np.zeros((rows, 4), np.int32)
+    view[:, 0] = size  # bytes; then the first four of them, which buffer, and where in it: the same for all
+    view[:, 1] = np.frombuffer(b"aaaa", np.int32)[0]
+    buffers = [None, pa.py_buffer(view.tobytes()), pa.py_buffer(b"a" * size)]
+    column = pa.Array.from_buffers(pa.string_view(), rows, buffers)
+    column.validate(full=True)
+    with pytest.raises(MalformedRequestError, match=f"views repeat text to {size * rows} characters"):
+        read(pa.table({"age": np.zeros(rows), "city": column}), kind=kind, max_rows=rows)
+
+
+def refooted(body, change):
+    """Return an Arrow file whose record batches the footer names as `change` says."""
+    footer = bytearray(body[-10 - int.from_bytes(body[-10:-6], "little") : -10])
+    table = int.from_bytes(footer[:4], "little")
+    vector = _child(bytes(footer), table, 3)
+    first = footer[vector + 4 : vector + 28]
+    change(footer, vector, first)
+    return body[: -10 - len(footer)] + bytes(footer) + body[-10:]
+
+
+def test_a_file_whose_footer_names_the_same_bytes_again_is_refused():
+    body = written(pa.table({"age": np.zeros(40), "city": ["x" * 99] * 40}), FILE)
+
+    def repeat(footer, vector, first):
+        for index in range(int.from_bytes(footer[vector : vector + 4], "little")):
+            footer[vector + 4 + index * 24 : vector + 28 + index * 24] = first
+
+    large = pa.table({"age": np.zeros(40), "city": ["x" * 9999, *["y"] * 39]})
+    with pytest.raises(MalformedRequestError, match="names the same bytes again"):
+        read(refooted(written(large, FILE), repeat), kind=FILE)
+    assert len(read(body, kind=FILE)["age"]) == 40
+
+
+@pytest.mark.parametrize("offset", [-1, 2**62, 10**6])
+def test_a_file_whose_footer_points_elsewhere_is_refused(offset):
+    def move(footer, vector, first):
+        footer[vector + 4 : vector + 12] = offset.to_bytes(8, "little", signed=True)
+
+    with pytest.raises(MalformedRequestError, match="names what is not there"):
+        read(refooted(written(TABLE, FILE), move), kind=FILE)
+
+
+def test_a_file_that_is_cut_off_says_so():
+    with pytest.raises(MalformedRequestError, match="lacks its footer"):
+        read(written(TABLE, FILE)[:-4], kind=FILE)
 
 
 @pytest.mark.parametrize("kind", [STREAM, FILE])

@@ -1,9 +1,9 @@
 """Arrow IPC: whole tables as bodies, read within limits although their library believes what they claim.
 
-A stream must be uncompressed: what its compressed buffers claim is allocated before it is checked, and HTTP has
-compression of its own. Views and other rare types are refused, because a few bytes of them can stand for any amount of
-text. A file is read as the stream that it contains. Parquet is read in `parquet.py`, in another
-process.
+A table must be uncompressed: what its compressed buffers claim is allocated before it is checked, and HTTP has
+compression of its own. Where a few bytes can stand for any amount of text, as in dictionaries and views, the text is
+counted first; other rare types are refused. A file is read through its footer, which must not name the same bytes again
+and again. Parquet is read in `parquet.py`, in another process.
 
 Source: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
 """
@@ -11,6 +11,7 @@ Source: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-int
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from io import BytesIO
 from typing import Any
@@ -30,7 +31,10 @@ PARQUET = "application/vnd.apache.parquet"
 STREAM = "application/vnd.apache.arrow.stream"
 FILE = "application/vnd.apache.arrow.file"
 
-_MAGIC = b"ARROW1\0\0"
+_MAGIC = b"ARROW1"
+_FOOTER_END = struct.Struct("<i6s")
+_BLOCK = struct.Struct("<qi4xq")
+_DAMAGED = (EOFError, OSError, OverflowError, struct.error, UnicodeDecodeError, ValueError)
 _MAX_COLUMNS = 10_000
 _MAX_TEXT = 64 * 2**20
 _EXPECTED = "numbers, booleans, text, bytes, or lists of numbers"
@@ -52,8 +56,9 @@ def read_table(kind: str, body: bytes, signature: Signature, max_rows: int) -> T
     """
     arrow = _arrow()
     try:
-        return table_inputs(_read_stream(arrow, body, kind, max_rows), signature)
-    except (arrow.ArrowException, OSError, OverflowError, struct.error, UnicodeDecodeError, ValueError) as error:
+        read = _read_file if kind == FILE else _read_stream
+        return table_inputs(read(arrow, body, max_rows), signature)
+    except (*_DAMAGED, arrow.ArrowException) as error:
         raise MalformedRequestError(problem=f"the table cannot be read ({str(error)[:200]})") from error
 
 
@@ -61,12 +66,15 @@ def table_inputs(table: Any, signature: Signature) -> Tensors:
     """Turn a sound `pyarrow.Table` into the inputs of a signature.
 
     Raises:
-        MalformedRequestError: Two columns have the same name.
+        MalformedRequestError: Two columns have the same name, or too much text is named again and again.
         SignatureMismatchError: A column has a type that no input takes.
     """
     arrow, names = _arrow(), table.column_names
     if len(set(names)) != len(names):
         raise MalformedRequestError(problem="two columns have the same name")
+    characters = sum(_viewed(arrow, chunk) for column in table.columns for chunk in column.chunks)
+    if characters > _MAX_TEXT:
+        raise MalformedRequestError(problem=f"views repeat text to {characters} characters")
     return _tensors({name: _column(arrow, name, table.column(name)) for name in names}, signature)
 
 
@@ -105,32 +113,65 @@ def _arrow() -> Any:
         raise MissingExtraError(feature="an Arrow body", package="pyarrow", extra="arrow") from error
 
 
-def _read_stream(arrow: Any, body: bytes, kind: str, max_rows: int) -> Any:
+def _read_stream(arrow: Any, body: bytes, max_rows: int) -> Any:
     data = arrow.py_buffer(body)
-    if kind == FILE:
-        if not body.startswith(_MAGIC):
-            raise MalformedRequestError(problem="the body is no Arrow file")
-        data = data.slice(len(_MAGIC))
-    _refuse_compression(arrow, data)
-    batches, rows = [], 0
-    with arrow.ipc.open_stream(data) as reader:
-        if len(reader.schema) > _MAX_COLUMNS:
-            raise MalformedRequestError(problem=f"{len(reader.schema)} columns, at most {_MAX_COLUMNS}")
-        for batch in reader:
-            rows += batch.num_rows
-            if rows > max_rows:
-                raise MalformedRequestError(problem=f"more than {max_rows} rows at once")
-            batch.validate(full=True)
-            batches.append(batch)
-        return arrow.Table.from_batches(batches, reader.schema)
-
-
-def _refuse_compression(arrow: Any, data: Any) -> None:
     for message in arrow.ipc.MessageReader.open_stream(data):
-        if message.type in {"record batch", "dictionary"} and _is_compressed(message):
-            raise MalformedRequestError(
-                problem="the Arrow buffers are compressed; send them plain, perhaps with `Content-Encoding: gzip`"
-            )
+        _refuse_compression(message)
+    with arrow.ipc.open_stream(data) as reader:
+        return _table(arrow, reader.schema, reader, max_rows)
+
+
+def _read_file(arrow: Any, body: bytes, max_rows: int) -> Any:
+    data, held = arrow.py_buffer(body), 0
+    for offset in _blocks(body):
+        message = arrow.ipc.read_message(data.slice(offset))
+        _refuse_compression(message)
+        held += message.metadata.size + (0 if message.body is None else message.body.size)
+        if held > len(body):
+            raise MalformedRequestError(problem="the footer of the Arrow file names the same bytes again")
+    with arrow.ipc.open_file(data) as reader:
+        batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        return _table(arrow, reader.schema, batches, max_rows)
+
+
+def _table(arrow: Any, schema: Any, batches: Iterable[Any], max_rows: int) -> Any:
+    if len(schema) > _MAX_COLUMNS:
+        raise MalformedRequestError(problem=f"{len(schema)} columns, at most {_MAX_COLUMNS}")
+    accepted, rows = [], 0
+    for batch in batches:
+        rows += batch.num_rows
+        if rows > max_rows:
+            raise MalformedRequestError(problem=f"more than {max_rows} rows at once")
+        batch.validate(full=True)
+        accepted.append(batch)
+    return arrow.Table.from_batches(accepted, schema)
+
+
+def _blocks(body: bytes) -> Iterator[int]:
+    """Yield where the messages are that the footer of a file names: its dictionaries and record batches."""
+    if len(body) < len(_MAGIC) + _FOOTER_END.size or not body.startswith(_MAGIC):
+        raise MalformedRequestError(problem="the body is no Arrow file")
+    size, magic = _FOOTER_END.unpack_from(body, len(body) - _FOOTER_END.size)
+    start = len(body) - _FOOTER_END.size - size
+    if magic != _MAGIC or size <= 0 or start < 0:
+        raise MalformedRequestError(problem="the body is no whole Arrow file: it lacks its footer")
+    footer = body[start : start + size]
+    table = struct.unpack_from("<I", footer)[0]
+    for number in (2, 3):
+        if _field(footer, table, number):
+            vector = _child(footer, table, number)
+            for index in range(struct.unpack_from("<I", footer, vector)[0]):
+                offset, _, _ = _BLOCK.unpack_from(footer, vector + 4 + index * _BLOCK.size)
+                if not 0 <= offset < start:
+                    raise MalformedRequestError(problem="the footer of the Arrow file names what is not there")
+                yield offset
+
+
+def _refuse_compression(message: Any) -> None:
+    if message.type in {"record batch", "dictionary"} and _is_compressed(message):
+        raise MalformedRequestError(
+            problem="the Arrow buffers are compressed; send them plain, perhaps with `Content-Encoding: gzip`"
+        )
 
 
 def _is_compressed(message: Any) -> bool:
@@ -178,7 +219,8 @@ def _chunk(arrow: Any, name: str, chunk: Any) -> Array:
         return _dictionary(arrow, name, chunk)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return _lists(arrow, name, chunk)
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+    plain = types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+    if plain or _is_view(arrow, kind):
         array = np.empty(len(chunk), dtype=object)
         array[:] = chunk.to_pylist()
         return array
@@ -187,6 +229,20 @@ def _chunk(arrow: Any, name: str, chunk: Any) -> Array:
     if chunk.null_count and not types.is_floating(kind):
         return np.array(chunk.to_pylist(), dtype=object)
     return chunk.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _is_view(arrow: Any, kind: Any) -> bool:
+    return bool(arrow.types.is_string_view(kind) or arrow.types.is_binary_view(kind))
+
+
+def _viewed(arrow: Any, chunk: Any) -> int:
+    """Return how many bytes views stand for: each begins with its length, and several may mean the same text."""
+    if arrow.types.is_dictionary(chunk.type):
+        return _viewed(arrow, chunk.dictionary)
+    if not _is_view(arrow, chunk.type) or not len(chunk):
+        return 0
+    views = np.frombuffer(chunk.buffers()[1], dtype=np.int32).reshape(-1, 4)
+    return int(views[chunk.offset : chunk.offset + len(chunk), 0].sum(dtype=np.int64))
 
 
 def _dictionary(arrow: Any, name: str, chunk: Any) -> Array:
