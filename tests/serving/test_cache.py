@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossfade.core.identity import ModelRef
 from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.errors import DeadlineExceededError, PredictionError
 from crossfade.serving.cache import ResponseCache, cache_status
 from crossfade.serving.counters import CacheResult
+from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.shared_answers import SharedAnswers
-from crossfade.settings import CacheSettings
+from crossfade.settings import CacheSettings, Settings
 from crossfade.storage.cache.memory import MemoryCache
 from crossfade.traffic.snapshot import Aspired, Role, Route, Snapshot
 from tests.serving.fakes import Constant, ready_slot
 from tests.serving.test_shared_answers import FragileCache
 from tests.storage.support import FakeTime
-from tests.traffic.support import Clock, soon
+from tests.traffic.support import FAST, Clock, move, publish_all, soon
 
 SECRET = b"s" * 32
 ON = CacheSettings(mode="on", ttl_seconds=60.0, max_bytes=2**20)
@@ -475,6 +477,40 @@ async def test_a_cancelled_wait_for_the_other_level_asks_no_model():
     both.gate.set()
     await asyncio.sleep(0.01)
     assert setup.model.calls == 0
+
+
+async def test_a_process_that_started_without_its_database_shares_as_soon_as_it_is_back(
+    registry, database, openings, tmp_path, redis_url, caplog
+):
+    publish_all(registry, "m", "1.0.0")
+    move(registry, "m", "1.0.0")
+    cache = CacheSettings(mode="on", redis_url=redis_url)
+    settings = Settings(home=tmp_path, serving=FAST, cache=cache)
+
+    async def ask(runtime):
+        with await runtime.predictions.hold(ModelRef.parse("m")) as held:
+            await held.predict({"x": np.array([1.0])})
+        shared = runtime._cache.shared
+        if shared is not None:
+            await asyncio.gather(*shared._writing)
+
+    first = ServingRuntime(registry.backend, database, settings, openings)
+    first.start()
+    await soon(lambda: not first.predictions.unready())
+    await ask(first)
+    database.away = True
+    second = ServingRuntime(registry.backend, database, settings, openings)
+    second.start()
+    assert "not shared until the database is back" in caplog.text
+    assert "was away at the start" in second.warnings()[0]
+    database.away = False
+    await soon(lambda: not (second.predictions.unready() or second.follower.away))
+    await ask(second)
+    assert second.cache_status().lookups["shared"] == 1, "it reads what the first one kept"
+    assert second.warnings() == []
+    for runtime in (first, second):
+        await runtime.predictions.close()
+        await asyncio.to_thread(runtime.close)
 
 
 # --- what is told ---

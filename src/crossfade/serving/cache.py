@@ -8,12 +8,14 @@ are computed once. See `docs/decisions/0006-response-cache.md`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import secrets as random
 import time
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
 from crossfade.core.tensors import Tensors
 from crossfade.errors import DatabaseUnavailableError, DeadlineExceededError, OverloadedError
@@ -48,6 +50,18 @@ class _Flight:
         self.waiting = 0
 
 
+class Later(NamedTuple):
+    """What a process that started without its database lacks for sharing answers.
+
+    Attributes:
+        secret: Asks for the secret of the deployment.
+        share: Makes the second level with it.
+    """
+
+    secret: Callable[[], bytes]
+    share: Callable[[bytes], SharedAnswers]
+
+
 class ResponseCache:
     """The kept answers of this process, and through `shared` those of the others. Used on one event loop.
 
@@ -56,6 +70,7 @@ class ResponseCache:
         memory: The first level.
         shared: The second level, if there is one.
         secret: Of the deployment.
+        later: While the database is away: how the secret and the second level are had once it is back.
 
     Attributes:
         memory: The first level.
@@ -64,10 +79,19 @@ class ResponseCache:
         unkept: Answers that were too large, or made of other things than numbers, text and bytes.
     """
 
-    def __init__(self, settings: CacheSettings, memory: Cache, shared: SharedAnswers | None, secret: bytes) -> None:
+    def __init__(
+        self,
+        settings: CacheSettings,
+        memory: Cache,
+        shared: SharedAnswers | None,
+        secret: bytes,
+        later: Later | None = None,
+    ) -> None:
         self.memory = memory
         self.shared = shared
         self.unkept = 0
+        self._later = later
+        self._came: bytes | None = None
         self._models = frozenset(settings.models) if settings.mode == "models" else None
         self._ttl_seconds = settings.ttl_seconds
         self._max_bytes = settings.max_value_bytes - OVERHEAD_BYTES
@@ -87,12 +111,23 @@ class ResponseCache:
         """
         if self._models is not None and slot.name not in self._models:
             return None
+        if self._came is not None:
+            self._share(self._came)
         if snapshot is not self._snapshot:
             self._follow(snapshot)
         return self._versions.get(slot.digest) or self._open(slot)
 
+    def catch_up(self) -> None:
+        """Ask for the secret that the database did not have at the start. May be called on any thread."""
+        if self._later is None or self._came is not None:
+            return
+        with contextlib.suppress(DatabaseUnavailableError):  # it is asked for again with the next snapshot
+            self._came = self._later.secret()
+
     def problems(self) -> list[str]:
         """Say why answers are not shared although they should be."""
+        if self._later is not None:
+            return ["answers are not shared: the secret for that is in the database, which was away at the start"]
         return [] if self.shared is None else self.shared.trouble()
 
     async def close(self) -> None:
@@ -102,6 +137,14 @@ class ResponseCache:
             await self.shared.close()
 
     # --- following the registry ---
+
+    def _share(self, secret: bytes) -> None:
+        """Go on as the other processes do; what was kept under a makeshift secret is found by nobody, and ages."""
+        if self._later is not None:
+            self.shared = self._later.share(secret)
+            _log.info("the response cache is shared from now on")
+        self._secret, self._later, self._came = secret, None, None
+        self._versions.clear()
 
     def _open(self, slot: Slot) -> VersionAnswers:
         generation = self._snapshot.models.get(slot.name, Route(slot.name)).generation(slot.version)
@@ -270,13 +313,21 @@ def open_response_cache(settings: Settings, database: Database) -> ResponseCache
     if chosen.mode == "off":
         return None
     url = chosen.redis_url.get_secret_value()
+    remote = open_cache(url, settings) if url else None
+    memory = open_cache("memory://", settings)
+
+    later = None
+    if remote is not None:
+        later = Later(
+            partial(deployment_secret, database, _SECRET),
+            partial(SharedAnswers, remote, ttl_seconds=chosen.ttl_seconds),
+        )
     try:
         secret = deployment_secret(database, _SECRET)
-    except DatabaseUnavailableError:  # this process starts all the same, and shares nothing until it is started again
-        _log.warning("the response cache is not shared: its secret is in the database, which is away")
-        secret, url = random.token_bytes(SECRET_BYTES), ""
-    shared = SharedAnswers(open_cache(url, settings), secret, chosen.ttl_seconds) if url else None
-    return ResponseCache(chosen, open_cache("memory://", settings), shared, secret)
+    except DatabaseUnavailableError:  # this process starts all the same
+        _log.warning("the response cache is not shared until the database is back, which has its secret")
+        return ResponseCache(chosen, memory, None, random.token_bytes(SECRET_BYTES), later)
+    return ResponseCache(chosen, memory, None if later is None else later.share(secret), secret)
 
 
 def cache_status(settings: CacheSettings, cache: ResponseCache | None, slots: Iterable[Slot]) -> CacheStatus:

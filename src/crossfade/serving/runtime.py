@@ -213,6 +213,8 @@ class ServingRuntime:
     def _apply(self, snapshot: Snapshot) -> None:
         self.warden.follow(snapshot.safety, snapshot.revision)
         self._loader.aspire(snapshot)
+        if self._cache is not None:
+            self._cache.catch_up()
         self._heartbeat.report_soon()
 
 
