@@ -9,13 +9,21 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from crossfade.core.identity import ModelRef
-from crossfade.errors import CrossfadeError, MissingExtraError, PredictionError, SettingsError
+from crossfade.errors import (
+    CrossfadeError,
+    MalformedRequestError,
+    MissingExtraError,
+    ModelNotFoundError,
+    PredictionError,
+    SettingsError,
+)
 from crossfade.serving import tracing
 from crossfade.serving.holding import Terms
 from crossfade.serving.otlp import open_sender
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.tracing import TraceContext
 from crossfade.settings import CacheSettings, Settings, TelemetrySettings
+from crossfade.web.calls import terms_of
 from tests.serving.collector import attributes_of, collector
 from tests.serving.fakes import X
 from tests.traffic.support import FAST, eventually, move, publish_all
@@ -147,6 +155,38 @@ async def test_a_failure_is_told(traced, collecting):
         "signature_mismatch",
         PredictionError.code,
     ]
+
+
+async def test_a_request_that_is_refused_or_cannot_be_read_is_a_span_too(traced, collecting):
+    runtime = traced(ratio=0.0)
+    with pytest.raises(ModelNotFoundError):
+        await runtime.predictions.hold(ModelRef.parse("nothing"), Terms(trace=CALLER))
+    held = await runtime.predictions.hold(ModelRef.parse("m"), Terms(trace=CALLER))
+    with pytest.raises(MalformedRequestError), held:
+        raise MalformedRequestError(problem="no JSON")
+    with pytest.raises(ModelNotFoundError):
+        await runtime.predictions.hold(ModelRef.parse("nothing"))
+    eventually(lambda: len(collecting.spans()) == 2)
+    unknown, unreadable = collecting.spans()
+    assert (unknown.name, attributes_of(unknown)) == ("predict", {"error.type": "model_not_found"})
+    assert unreadable.name == "predict m"
+    assert attributes_of(unreadable)["error.type"] == "malformed_request"
+    assert attributes_of(unreadable)["crossfade.model.version"] == "1.0.0"
+    for span in (unknown, unreadable):
+        assert span.trace_id.hex() == CALLER.trace_id
+        assert span.parent_span_id.hex() == CALLER.span_id
+        assert span.status.code == Status.STATUS_CODE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("state", "sent"), [("rojo=00f067aa0ba902b7,congo=t61", "rojo=00f067aa0ba902b7,congo=t61"), ("not a state", "")]
+)
+async def test_the_state_of_the_trace_is_handed_on(traced, collecting, state, sent):
+    runtime = traced(ratio=0.0)
+    header = f"00-{CALLER.trace_id}-{CALLER.span_id}-01".encode()
+    await ask(runtime, terms_of({b"traceparent": header, b"tracestate": state.encode()}).trace)
+    eventually(lambda: len(collecting.spans()) == 4)
+    assert {span.trace_state for span in collecting.spans()} == {sent}
 
 
 async def test_what_is_not_sampled_is_not_sent(traced, collecting):

@@ -66,6 +66,11 @@ def test_an_invalid_traceparent_is_as_good_as_none(header):
     assert parse_traceparent(header.encode()) is None
 
 
+def test_a_state_that_is_too_long_is_not_handed_on():
+    assert parse_traceparent(VALID.encode(), b"a=" + b"x" * 510).state == "a=" + "x" * 510
+    assert parse_traceparent(VALID.encode(), b"a=" + b"x" * 511).state == ""
+
+
 @given(st.binary(max_size=300) | st.from_regex(rb"[0-9a-f]{2}-[0-9a-f]{31,33}-[0-9a-f]{16}-[0-9a-f]{2}.{0,9}"))
 @example(b"\xff" * 55)
 def test_whatever_is_sent_is_valid_or_nothing(value):

@@ -111,6 +111,9 @@ class SmallPredictions:
     def emergencies(self, _model: str = "") -> str:
         return ""
 
+    def database_away_seconds(self) -> float:
+        return 0.0
+
     async def hold(
         self,
         ref: ModelRef,

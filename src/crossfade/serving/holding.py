@@ -88,6 +88,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
         enrolment: What becomes its exposure, when it takes part.
         protector: Looks at the answer, where there are rules about the model.
         unit: Whom the request is about; empty when it does not say.
+        trace: The client's place in its trace, if it has one.
     """
 
     alias: str | None
@@ -98,6 +99,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     enrolment: Enrolment | None = None
     protector: Protector | None = None
     unit: str = ""
+    trace: TraceContext | None = None
 
 
 class HeldVersion:
@@ -269,6 +271,10 @@ class HeldVersion:
                 self._enrolment.failed(self._slot, seconds, self._grant.fallback)
 
 
+Refused = Callable[[TraceContext | None, CrossfadeError], None]
+"""Is told of a request that was refused, by the client's place in its trace."""
+
+
 class Holder:
     """Makes a `HeldVersion` of each request.
 
@@ -276,9 +282,10 @@ class Holder:
         enroller: For requests that take part in an experiment.
         held: Another class, or what makes one, where requests are looked at.
         protector: Applies the safety rules, or None.
+        refused: Is told of requests that no version was held for, where requests are looked at.
 
     Attributes:
-        enroller, protector: The same.
+        enroller, protector, refused: The same.
     """
 
     def __init__(
@@ -286,8 +293,10 @@ class Holder:
         enroller: Enroller,
         held: Callable[[Slot, Grant], HeldVersion] = HeldVersion,
         protector: Protector | None = None,
+        refused: Refused | None = None,
     ) -> None:
         self.enroller = enroller
+        self.refused = refused
         self.protector = protector
         self._held = held
 

@@ -6,7 +6,9 @@ While both are off, none of this is on the way of a request.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from crossfade.core.identity import new_id
@@ -14,7 +16,7 @@ from crossfade.core.tensors import Tensors, row_count
 from crossfade.errors import CrossfadeError, DatabaseUnavailableError
 from crossfade.serving.holding import DEFAULT_TERMS, Grant, HeldVersion, Prediction, Terms
 from crossfade.serving.slots import Slot
-from crossfade.serving.tracing import CURRENT, Trace, Tracer
+from crossfade.serving.tracing import CURRENT, Trace, TraceContext, Tracer
 from crossfade.settings import Settings
 from crossfade.storage.database import Database
 from crossfade.storage.secrets import deployment_secret
@@ -51,6 +53,12 @@ class Observer:
     def captured_rows(self) -> Mapping[str, int]:
         """What became of captured rows."""
         return {} if self.capture is None else self.capture.rows
+
+    def refused(self, context: TraceContext | None, error: Exception) -> None:
+        """Note a request that no version was held for."""
+        if self.tracer is not None and (trace := self.tracer.begin(context, time.monotonic())) is not None:
+            trace.error = _code(error)
+            self.tracer.end(trace)
 
     def problems(self) -> list[str]:
         """Say what is not looked at although it should be."""
@@ -99,11 +107,12 @@ def _open_capture(settings: Settings, database: Database) -> Capture | None:
 
 
 class _ObservedVersion(HeldVersion):
-    __slots__ = ("_observer",)
+    __slots__ = ("_asked", "_observer")
 
     def __init__(self, observer: Observer, slot: Slot, grant: Grant) -> None:
         super().__init__(slot, grant)
         self._observer = observer
+        self._asked = False
 
     def question(self, terms: Terms, head: bytes, body: bytes) -> None:
         """Remember nothing: what is looked at has to be read."""
@@ -116,6 +125,7 @@ class _ObservedVersion(HeldVersion):
         request_id: str = "",
     ) -> Prediction:
         """Answer a request, and note how."""
+        self._asked = True
         tracer, capture = self._observer.tracer, self._observer.capture
         trace = None if tracer is None else tracer.begin(terms.trace, self._started)
         if tracer is None or trace is None:
@@ -126,6 +136,19 @@ class _ObservedVersion(HeldVersion):
             capture.offer(self._slot, tensors, prediction.outputs, request_id or new_id())
         return prediction
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go; what could not be read is noted, too."""
+        super().__exit__(kind, error, traceback)
+        tracer = self._observer.tracer
+        if tracer is None or self._asked or not isinstance(error, Exception):
+            return
+        if (trace := tracer.begin(self._grant.trace, self._started)) is not None:
+            trace.error = _code(error)
+            self._describe(trace, {})
+            tracer.end(trace)
+
     async def _traced(
         self, tracer: Tracer, trace: Trace, tensors: Tensors, wanted: frozenset[str] | None, terms: Terms
     ) -> Prediction:
@@ -133,7 +156,7 @@ class _ObservedVersion(HeldVersion):
         try:
             return await super().predict(tensors, wanted, terms)
         except Exception as error:
-            trace.error = error.code if isinstance(error, CrossfadeError) else type(error).__name__
+            trace.error = _code(error)
             raise
         finally:
             CURRENT.reset(token)
@@ -151,3 +174,7 @@ class _ObservedVersion(HeldVersion):
         }
         if not trace.error:
             trace.facts["crossfade.rows"] = row_count(tensors)
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, CrossfadeError) else type(error).__name__

@@ -1,7 +1,7 @@
 """Traces as OpenTelemetry spans, sent over OTLP/HTTP. The only module that knows OpenTelemetry (extra `otel`).
 
 A prediction is one server span; under it, what the model did for it: `queue`, `preprocess`, `predict`. What happens to
-a batch happens to every trace in it, with the size of the batch as attributes.
+a batch happens to every trace in it, with the size of the batch as attributes. What is refused has no stages.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """
@@ -45,6 +45,7 @@ def open_sender(endpoint: str) -> Send:
         raise MissingExtraError(feature="sending traces", package=package, extra="otel") from error
     # it would log every failure; `Tracer` counts them, and says once that there are some
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+    logging.getLogger("opentelemetry.trace").setLevel(logging.CRITICAL)  # clients may send any `tracestate`
     address = endpoint if endpoint.endswith("/v1/traces") else f"{endpoint.rstrip('/')}/v1/traces"
     exporter = exporters.OTLPSpanExporter(endpoint=address, timeout=SEND_TIMEOUT_SECONDS)
     about = {"service.name": "crossfade", "service.version": crossfade.__version__}
@@ -65,7 +66,9 @@ def _spans(trace: Trace) -> Iterator[dict[str, Any]]:
     api: Any = import_module("opentelemetry.trace")
     status: Any = import_module("opentelemetry.trace.status")
     offset = time.time() - time.monotonic()
-    context = _context(api, trace.trace_id, trace.span_id)
+    # the library refuses what its standard forbids
+    state = api.TraceState.from_header([trace.context.state]) if trace.context and trace.context.state else None
+    context = _context(api, trace.trace_id, trace.span_id, state)
     caller = None if trace.context is None else _context(api, trace.trace_id, trace.context.span_id, remote=True)
     attributes: dict[str, str | bool | int] = dict(trace.facts)
     if trace.cache:
@@ -75,7 +78,8 @@ def _spans(trace: Trace) -> Iterator[dict[str, Any]]:
     if trace.error:
         attributes["error.type"] = trace.error
     yield {
-        "name": f"predict {trace.facts['crossfade.model.name']}",
+        # names that clients make up would be as many as they like
+        "name": f"predict {trace.facts.get('crossfade.model.name', '')}".rstrip(),
         "context": context,
         "parent": caller,
         "kind": api.SpanKind.SERVER,
@@ -87,7 +91,7 @@ def _spans(trace: Trace) -> Iterator[dict[str, Any]]:
     for name, start, end in _stages(trace):
         yield {
             "name": name,
-            "context": _context(api, trace.trace_id, os.urandom(8).hex()),
+            "context": _context(api, trace.trace_id, os.urandom(8).hex(), state),
             "parent": context,
             "start_time": _nanoseconds(start + offset),
             "end_time": _nanoseconds(end + offset),
@@ -103,8 +107,9 @@ def _stages(trace: Trace) -> Iterator[tuple[str, float, float]]:
         yield "predict", began + trace.preprocess_seconds, trace.returned_at
 
 
-def _context(api: Any, trace_id: str, span_id: str, *, remote: bool = False) -> Any:
-    return api.SpanContext(int(trace_id, 16), int(span_id, 16), remote, api.TraceFlags(api.TraceFlags.SAMPLED))
+def _context(api: Any, trace_id: str, span_id: str, state: Any = None, *, remote: bool = False) -> Any:
+    flags = api.TraceFlags(api.TraceFlags.SAMPLED)
+    return api.SpanContext(int(trace_id, 16), int(span_id, 16), remote, flags, state)
 
 
 def _nanoseconds(seconds: float) -> int:

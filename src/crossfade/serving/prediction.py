@@ -144,7 +144,7 @@ class PredictionService:
 
         Args:
             ref: A version or an alias; a bare name means the champion.
-            terms: Of the request; they change nothing but how a refusal is counted.
+            terms: Of the request; they change nothing but how a refusal is counted and traced.
             asker: Who asks, where it matters; see `asks_who`.
 
         Raises:
@@ -170,13 +170,17 @@ class PredictionService:
         except CrossfadeError as error:
             refusal = await self._refusal(ref, error)
             self._measurements.unserved.count_error(refusal.http_status)
+            if self._holder.refused is not None:
+                self._holder.refused(terms.trace, refusal)
             raise refusal from None
         self._count_in(slot, terms)
         if fallback and ref.alias == CHAMPION:
             self.missed[ref.name, variant or route.aliases[CHAMPION]] += 1
         answers = None if self._cache is None else self._cache.of(slot, snapshot)
         unit = "" if asker is None else asker.unit or ""
-        grant = Grant(ref.alias, fallback, snapshot.revision, answers, protector=protector, unit=unit)
+        grant = Grant(
+            ref.alias, fallback, snapshot.revision, answers, protector=protector, unit=unit, trace=terms.trace
+        )
         return self._holder.hold(slot, grant, assigned, asker)
 
     def _count_in(self, slot: Slot, terms: Terms) -> None:

@@ -124,7 +124,7 @@ class ServingRuntime:
             database,
             serving,
             self._cache,
-            Holder(enroller, HeldVersion if self._observer is None else self._observer.hold, protector),
+            self._holder(enroller, protector),
         )
         self.flags = FlagService(self.follower, enroller)
         self._health = HealthReporter(self.slots, self.predictions.missed, HealthLog(database), self.process)
@@ -205,6 +205,11 @@ class ServingRuntime:
             )
             for part in parts:
                 closing.callback(part.close)
+
+    def _holder(self, enroller: Enroller, protector: Protector) -> Holder:
+        if self._observer is None:
+            return Holder(enroller, HeldVersion, protector)
+        return Holder(enroller, self._observer.hold, protector, self._observer.refused)
 
     def _emergencies(self) -> list[Emergency]:
         guards = self.warden.guards

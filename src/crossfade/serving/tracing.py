@@ -5,7 +5,7 @@ one, a share of the predictions begins a trace of its own. A trace is noted as p
 way; everything else happens on a thread that takes the notes from a queue of bounded length. When it is full, because
 the collector is slow or away, notes are dropped and counted: no prediction ever waits.
 
-Source: https://www.w3.org/TR/trace-context/ (level 1, section 3.2)
+Source: https://www.w3.org/TR/trace-context/ (level 1, sections 3.2 and 3.3)
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ SEND_SECONDS = 1.0
 """How often they are sent."""
 _END_SECONDS = 2.0
 _LONGEST_TRACEPARENT = 256
+_LONGEST_TRACESTATE = 512
 _TRACEPARENT = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})((?:-[\x20-\x7e]*)?)"
 )
@@ -43,15 +44,21 @@ class TraceContext(msgspec.Struct, frozen=True, gc=False):
         trace_id: 32 hexadecimal digits.
         span_id: 16 hexadecimal digits: who called.
         sampled: Whether the caller records the trace.
+        state: Its `tracestate`: what the systems that trace note for themselves, to be handed on unread.
     """
 
     trace_id: str
     span_id: str
     sampled: bool
+    state: str = ""
 
 
-def parse_traceparent(value: bytes) -> TraceContext | None:
+def parse_traceparent(value: bytes, state: bytes = b"") -> TraceContext | None:
     """Return what a `traceparent` header says; None when it is not valid, as if it had not been sent.
+
+    Args:
+        value: The header.
+        state: The header `tracestate`; one that is longer than has to be handed on is not.
 
     Example:
         >>> parse_traceparent(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").sampled
@@ -63,7 +70,8 @@ def parse_traceparent(value: bytes) -> TraceContext | None:
     version, trace_id, span_id, flags, more = found.groups()
     if more and version == b"00":
         return None
-    return TraceContext(trace_id.decode(), span_id.decode(), bool(int(flags, 16) & 1))
+    handed_on = state.decode("latin-1") if len(state) <= _LONGEST_TRACESTATE else ""
+    return TraceContext(trace_id.decode(), span_id.decode(), bool(int(flags, 16) & 1), handed_on)
 
 
 class Trace:

@@ -113,7 +113,7 @@ class BodyReader:
 
 
 def terms_of(headers: dict[bytes, bytes]) -> Terms:
-    """Read `X-Request-Timeout-Ms` (1 to 3,600,000), `X-Request-Priority` (online, batch, shadow) and `traceparent`.
+    """Read `X-Request-Timeout-Ms` (1 to 3,600,000), `X-Request-Priority` (online, batch, shadow), and the trace.
 
     A `traceparent` that is not valid counts as none, as its standard wants it.
 
@@ -132,7 +132,7 @@ def terms_of(headers: dict[bytes, bytes]) -> Terms:
             raise MalformedRequestError(problem=problem)
     if priority is not None and priority not in _PRIORITIES:
         raise MalformedRequestError(problem="`X-Request-Priority` is none of online, batch, shadow")
-    trace = None if traceparent is None else parse_traceparent(traceparent)
+    trace = None if traceparent is None else parse_traceparent(traceparent, headers.get(b"tracestate", b""))
     return Terms(milliseconds / 1000 or None, _PRIORITIES[priority or b"online"], trace)
 
 
