@@ -18,6 +18,7 @@ from crossfade.errors import (
     InvalidNameError,
     InvalidPageError,
     MalformedRequestError,
+    StillReferencedError,
     UnfitConfigError,
 )
 from crossfade.storage.changes import verify_audit
@@ -201,7 +202,7 @@ def test_what_a_document_names_has_to_exist(registry, configs):
 def test_of_a_version_that_is_read_checks_only_tell(registry, configs, database):
     publish_all(registry, "churn", "1.0.0")
     make_active(configs, document={"max": 1, "version": "churn:1.0.0"}, spec=SPEC)
-    registry.delete("churn:1.0.0", reason="gone")
+    registry.transition("churn:1.0.0", "rejected", reason="wrong on Sundays")
     before = database.revision()
     found = configs.validate("limits", 1)
     assert (found.status, found.validation.valid) == (ConfigStatus.ACTIVE, False)
@@ -301,16 +302,26 @@ def test_nobody_overwrites_what_they_have_not_seen(configs, database):
 
 
 def test_references_that_were_deleted_meanwhile_stop_it(registry, configs, database):
-    publish_all(registry, "churn", "1.0.0", "1.1.0")
+    publish_all(registry, "churn", "1.0.0", "1.1.0", "1.2.0")
     make_active(configs, document={"max": 1, "version": "churn:1.1.0"}, spec=SPEC)
     make_approved(configs, document={"max": 2, "version": "churn:1.0.0"})
     registry.delete("churn:1.0.0", reason="gone")
     error = changes_nothing(database, lambda: configs.activate("limits", 2), UnfitConfigError)
     assert "at `/version`: `churn:1.0.0` is not registered" in error.message
-    made, _ = configs.draft("limits", {"max": 3, "version": "churn:1.1.0"}, principal="ann")
+    made, _ = configs.draft("limits", {"max": 3, "version": "churn:1.2.0"}, principal="ann")
     configs.validate("limits", made.number)
-    registry.delete("churn:1.1.0", reason="gone, too")
+    registry.delete("churn:1.2.0", reason="gone, too")
     changes_nothing(database, lambda: configs.approve("limits", made.number, principal="bob"), UnfitConfigError)
+
+
+def test_a_version_that_programs_read_of_is_not_deleted(registry, configs):
+    publish_all(registry, "churn", "1.0.0", "1.1.0")
+    make_active(configs, document={"max": 1, "version": "models:/churn/v1.0.0"}, spec=SPEC)
+    with pytest.raises(StillReferencedError, match="version 1 of config `limits`"):
+        registry.delete("churn:1.0.0")
+    registry.delete("churn:1.1.0")
+    make_active(configs, document={"max": 2})
+    registry.delete("churn:1.0.0")
 
 
 # --- taking back ---

@@ -17,6 +17,7 @@ from crossfade.errors import (
     OverrideNotFoundError,
     ReasonRequiredError,
     SafetyPolicyNotFoundError,
+    StillReferencedError,
     VersionNotFoundError,
 )
 from crossfade.registry.requests import ProcessStatus
@@ -81,6 +82,15 @@ def test_a_policy_is_put_shown_replaced_and_removed(store, database, clock):
         ("safety.policy.remove", "m", "eve"),
     ]
     assert "over" in details(database)
+
+
+def test_a_version_that_a_policy_falls_back_to_is_not_deleted(store, registry):
+    store.put_policy(policy(fallback=(LastSafe(max_age_seconds=60), OtherVersion(version="1.0.1"))))
+    with pytest.raises(StillReferencedError, match="the safety policy of `m`"):
+        registry.delete("m:1.0.1")
+    registry.delete("m:1.0.2")
+    store.remove_policy("m")
+    registry.delete("m:1.0.1")
 
 
 def test_the_same_policy_again_changes_nothing(store, database):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 
-import msgspec
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from crossfade.core.hashing import canonical_json
 from crossfade.core.identity import Semver
@@ -21,6 +19,7 @@ from crossfade.errors import (
 )
 from crossfade.registry.garbage import unmark, unprotected
 from crossfade.registry.native_records import is_version, read_alias_moves, read_version, require_model, require_version
+from crossfade.registry.native_references import in_words, references_to
 from crossfade.registry.versions import (
     MANIFEST_MEDIA_TYPE,
     MANIFEST_PATH,
@@ -35,16 +34,9 @@ from crossfade.registry.versions import (
 from crossfade.storage.blobs.port import BlobStore
 from crossfade.storage.changes import commit_change
 from crossfade.storage.tables import (
-    ROUTED,
-    UNFINISHED,
     alias_history,
     aliases,
-    candidates,
-    deployments,
-    experiments,
-    jobs,
     models,
-    rollouts,
     stage_history,
     version_files,
     version_parents,
@@ -248,7 +240,7 @@ def change_stage(
     if found.stage != source:
         raise ConflictError(problem=f"`{found.ref}` is in stage `{found.stage}`, no longer in `{source}`")
     if target == REJECTED and found.aliases:
-        raise StillReferencedError(ref=found.ref, references=_in_words(f"alias `{a}`" for a in found.aliases))
+        raise StillReferencedError(ref=found.ref, references=in_words(f"alias `{a}`" for a in found.aliases))
     seq = commit_change(
         connection,
         kind="stage",
@@ -289,7 +281,7 @@ def delete_version(
 ) -> None:
     """Forget a version; see `RegistryBackend.delete_version`."""
     found = require_version(connection, name, version)
-    references = _in_words(_references(connection, found))
+    references = in_words(references_to(connection, found))
     if references:
         raise StillReferencedError(ref=found.ref, references=references)
     commit_change(
@@ -306,41 +298,3 @@ def delete_version(
         connection.execute(delete(table).where(table.c.model == name, table.c.semver == version))
     connection.execute(delete(versions).where(is_version(name, version)))
     _count_versions(connection, name, -1)
-
-
-def _references(connection: Connection, version: Version) -> Iterator[str]:
-    yield from (f"alias `{alias}`" for alias in version.aliases)
-    children = select(version_parents).where(version_parents.c.parent == version.ref).limit(4)
-    yield from (f"its child `{row.model}:{row.semver}`" for row in connection.execute(children))
-    waiting = and_(candidates.c.model == version.model, candidates.c.semver == version.version)
-    if connection.scalar(select(candidates.c.semver).where(waiting)) is not None:
-        yield "an alias move under way"
-    predicting = and_(jobs.c.model == version.model, jobs.c.semver == version.version, jobs.c.state.in_(UNFINISHED))
-    yield from (f"job `{row.id}`" for row in connection.execute(select(jobs.c.id).where(predicting).limit(4)))
-    running = and_(experiments.c.model == version.model, experiments.c.status.in_(ROUTED))
-    for row in connection.execute(select(experiments.c.name, experiments.c.routing).where(running)):
-        if version.version in msgspec.json.decode(row.routing, type=_Routing).versions.values():
-            yield f"experiment `{row.name}`"
-    released = and_(rollouts.c.kind == "model", rollouts.c.subject == version.model, rollouts.c.routing.is_not(None))
-    released = and_(released, or_(rollouts.c.stable == version.version, rollouts.c.candidate == version.version))
-    yield from (f"rollout `{name}`" for name in connection.scalars(select(rollouts.c.name).where(released)))
-    for row in connection.execute(select(deployments).where(deployments.c.model == version.model)):
-        specs = [msgspec.json.decode(text, type=_Named) for text in (row.spec, row.previous) if text is not None]
-        if version.version in [spec.version for spec in specs]:
-            yield f"deployment `{row.name}`"
-
-
-class _Named(msgspec.Struct):
-    """The part of what is stored of a deployment that names a version."""
-
-    version: str
-
-
-class _Routing(msgspec.Struct):
-    """The part of what is stored of a running experiment that says which versions it needs."""
-
-    versions: dict[str, str] = {}
-
-
-def _in_words(references: Iterator[str]) -> str:
-    return ", ".join(references)
