@@ -32,7 +32,7 @@ def stage(registry, clock):
 
 
 def _deploying(home, url, clock):
-    registry = open_registry(home, url)
+    registry = open_registry(home, url, clock=clock)
     publish_all(registry, "m", "1.0.0", "1.0.1", "1.0.2")
     move(registry, "m", "1.0.0")
     return Deploying(registry, clock)

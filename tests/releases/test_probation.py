@@ -10,7 +10,7 @@ from crossfade.releases.deployment import DeploymentState
 from crossfade.storage.lease import LostLeaseError
 from crossfade.traffic.deployed import Probe
 from tests.releases.deploying import READY_SECONDS, audited, plan
-from tests.traffic.support import eventually
+from tests.traffic.support import eventually, move
 
 
 def actions(deploying):
@@ -175,6 +175,62 @@ def test_what_has_failed_may_be_tried_again_by_a_person(deploying):
     deploying.turn()
     made, changed = deploying.store.deploy(plan())
     assert (changed, made.generation, made.status) == (True, 2, DeploymentState.DEPLOYING)
+
+
+@pytest.fixture
+def following(deploying):
+    """A deployment that follows the champion, 1.0.0, and has proved itself with it."""
+    deploying.store.deploy(plan(version="champion"))
+    deploying.prove()
+    assert deploying.store.find("web").status is DeploymentState.RUNNING
+    return deploying
+
+
+def test_what_an_alias_means_next_has_to_prove_itself_too(following):
+    deploying = following
+    move(deploying.registry, "m", "1.0.1", "challenger")
+    assert deploying.store.find("web").status is DeploymentState.RUNNING, "it follows another alias"
+    move(deploying.registry, "m", "1.0.2")
+    found = deploying.store.find("web")
+    assert (found.status, found.version, found.generation) == (DeploymentState.DEPLOYING, "1.0.2", 2)
+    assert (found.reason, found.changed_by) == ("`champion` moved to 1.0.2", "local")
+    deploying.prove()
+    assert deploying.store.find("web").status is DeploymentState.RUNNING
+
+
+def test_what_an_alias_means_next_may_fail_and_the_way_back_leads_over_the_alias(following):
+    deploying = following
+    move(deploying.registry, "m", "1.0.2")
+    deploying.say(deploying.report(ready=0, wanted=1, failed=True, problem="MemoryError"))
+    deploying.turn()
+    found = deploying.store.find("web")
+    assert (found.status, found.version) == (DeploymentState.FAILED, "1.0.2")
+    assert found.reason == found.failure.reason == "`champion` means 1.0.2; host/7: MemoryError"
+    move(deploying.registry, "m", "1.0.0")
+    deploying.prove()
+    found = deploying.store.find("web")
+    assert (found.status, found.reason) == (DeploymentState.RUNNING, "it has come up everywhere")
+
+
+def test_what_went_back_and_follows_an_alias_tells_the_truth_about_what_it_means_next(following):
+    deploying = following
+    deploying.store.deploy(plan(version="1.0.1"))
+    deploying.say(deploying.report(ready=0, failed=True, problem="no"))
+    deploying.turn()
+    assert deploying.store.find("web").status is DeploymentState.ROLLED_BACK
+    move(deploying.registry, "m", "1.0.1")
+    deploying.prove()
+    found = deploying.store.find("web")
+    assert (found.status, found.version) == (DeploymentState.RUNNING, "1.0.1")
+
+
+def test_what_was_judged_before_an_alias_moved_says_nothing(following):
+    deploying = following
+    move(deploying.registry, "m", "1.0.2")
+    judged = deploying.store.find("web")
+    move(deploying.registry, "m", "1.0.1")
+    assert not deploying.store.give_up(judged, "no", lambda _connection: None)
+    assert not deploying.store.settle(judged, lambda _connection: None)
 
 
 def test_without_the_wish_to_go_back_it_stays(deploying):

@@ -87,9 +87,9 @@ def test_a_version_that_is_fallen_back_to_is_wished_for_while_the_policy_says_so
     assert roles(read(source, snapshot)) == {"1.0.1": Role.ACTIVE}
 
 
-def test_a_version_that_was_deleted_is_no_wish(source, safety, registry):
+def test_a_version_that_was_rejected_is_no_wish(source, safety, registry):
     put(safety, OtherVersion(version="1.0.0"))
-    registry.delete("m:1.0.0", reason="test")
+    registry.transition("m:1.0.0", "rejected", reason="test")
     assert roles(read(source)) == {"1.0.1": Role.ACTIVE}
 
 

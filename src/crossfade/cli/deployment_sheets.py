@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crossfade.cli.output import Sheet, facts, moment, size
 
 if TYPE_CHECKING:
-    from crossfade.releases.deployment import Deployment, DeploymentHealth, DeploymentSpec, ProcessReplicas
+    from crossfade.releases.deployment import Deployment, DeploymentHealth, DeploymentSpec, Failure, ProcessReplicas
 
 
 def deployment_sheet(found: Sequence[Deployment]) -> Sheet:
@@ -40,7 +40,7 @@ def one_deployment(found: Deployment) -> Sheet:
             ("probe", f"{probe}{spec.probe.failure_threshold} may fail"),
             ("on error", "go back to what ran before" if spec.rollback_on_error else "go on trying"),
             ("beside it", "" if found.previous is None else f"{found.model}:{found.previous.version}"),
-            ("failed", "" if failure is None else f"{failure.spec.version} at {moment(failure.at)}: {failure.reason}"),
+            ("last failure", "" if failure is None else _failure(failure)),
             ("reason", found.reason),
             ("changed", f"{moment(found.changed_at)} by {found.changed_by}"),
         ],
@@ -96,6 +96,10 @@ def health_sheet(found: DeploymentHealth) -> Sheet:
 def _range(spec: DeploymentSpec) -> str:
     least, most = spec.replicas.min, spec.replicas.most
     return str(least) if least == most else f"{least} to {most}"
+
+
+def _failure(failure: Failure) -> str:
+    return f"{failure.spec.version} at {moment(failure.at)}: {failure.reason}"
 
 
 def _resources(spec: DeploymentSpec) -> str:

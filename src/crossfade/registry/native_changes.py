@@ -17,6 +17,7 @@ from crossfade.errors import (
     StillReferencedError,
     VersionConflictError,
 )
+from crossfade.registry.followers import prove_anew
 from crossfade.registry.garbage import unmark, unprotected
 from crossfade.registry.native_records import is_version, read_alias_moves, read_version, require_model, require_version
 from crossfade.registry.native_references import in_words, references_to
@@ -205,6 +206,8 @@ def move_alias(
     same_alias = and_(alias_history.c.model == name, alias_history.c.alias == alias)
     if source == target:
         return read_alias_moves(connection, same_alias, 1)[0]
+    details: dict[str, object] = {"from": source, "to": target, "reason": reason}
+    followers = prove_anew(connection, name, alias, target, principal, now)
     seq = commit_change(
         connection,
         kind="alias",
@@ -212,7 +215,7 @@ def move_alias(
         subject=f"{name}@{alias}",
         principal=principal,
         action="alias.remove" if target is None else "alias.move",
-        details={"from": source, "to": target, "reason": reason},
+        details=details | ({"deployments": followers} if followers else {}),
         now=now,
     )
     moved_at = to_text(now)

@@ -253,9 +253,14 @@ class DeploymentStore:
     def give_up(self, deployment: Deployment, reason: str, guard: Callable[[Connection], None]) -> bool:
         """Go back to what ran before, if that is wanted and there is something; once for every generation.
 
+        What ran before is another specification. Where an alias moved under the same one there is none: to move it back
+        is for whoever moved it.
+
         Returns:
             Whether it still was the same: another process, or a person, may have been faster.
         """
+        if deployment.spec.version != deployment.version:
+            reason = f"`{deployment.spec.version}` means {deployment.version}; {reason}"
         failure = Failure(deployment.generation, deployment.spec, self._clock(), reason)
         values: dict[str, object] = {"failure": msgspec.json.encode(failure).decode(), "previous": None}
         if deployment.previous is None or not deployment.spec.rollback_on_error:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -76,6 +77,16 @@ async def test_one_that_ends_fails_what_it_was_asked_and_comes_back(bench):
     report = bench.set.report()
     assert (report.restarts, report.replicas) == (1, ReplicaCounts(1, 1))
     assert "SIGSEGV" in report.problem
+
+
+async def test_what_ended_under_former_terms_is_no_fault_of_the_new_ones(bench):
+    bench = bench(terms(1, probe=SLOW))
+    bench.template.made[0].alive = False
+    await soon(lambda: bench.set.report().restarts == 1 and bench.set.report().complete)
+    bench.set.adjust(terms(1, probe=FAST))
+    assert bench.set.report().restarts == 1, "it is the same generation"
+    bench.set.adjust(msgspec.structs.replace(terms(1), generation=terms(1).generation + 1))
+    assert bench.set.report().restarts == 0
 
 
 async def test_an_idle_one_that_hangs_is_ended_by_a_probe(bench):

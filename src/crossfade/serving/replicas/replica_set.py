@@ -132,6 +132,10 @@ class ReplicaSet:
             InsufficientResourcesError: The machine has not got them for so many.
         """
         self._most = self._fitting(terms)
+        if terms.generation != self.terms.generation:  # what happened before is no fault of what is new
+            self._restarts = 0
+            for lane in self._lanes:
+                lane.restarts = 0
         self.terms = terms
         self._scaler.forget()
         for lane in self._lanes:

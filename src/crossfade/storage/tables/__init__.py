@@ -56,6 +56,7 @@ from crossfade.storage.tables.safety import (
     silences,
 )
 from crossfade.storage.tables.serving import (
+    DEPLOYING,
     UNFINISHED,
     cache_generations,
     candidates,
@@ -69,6 +70,7 @@ from crossfade.storage.tables.serving import (
 
 __all__ = [
     "ACTIVE",
+    "DEPLOYING",
     "OVER",
     "ROUTED",
     "UNFINISHED",

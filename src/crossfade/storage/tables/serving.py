@@ -146,3 +146,6 @@ deployments = Table(
     Index("deployments_by_status", "status", "number"),
     comment="how versions run",
 )
+
+DEPLOYING = "deploying"
+"""The status of a deployment that is on probation."""
