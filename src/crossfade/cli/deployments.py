@@ -35,7 +35,9 @@ def deployments() -> None:
 @click.option("--memory", default="0", help="Memory of each copy, such as 512Mi; default: as the settings say.")
 @click.option("--gpu", type=int, default=0, help="GPUs of each copy.")
 @click.option("--probe-interval", type=float, default=10.0, show_default=True, help="Seconds between probes.")
-@click.option("--probe-timeout", type=float, default=5.0, show_default=True, help="Seconds that a probe may take.")
+@click.option(
+    "--probe-timeout", type=float, default=5.0, show_default=True, help="Seconds that a probe of an idle copy may take."
+)
 @click.option("--failure-threshold", type=int, default=3, show_default=True, help="Probes that may fail in a row.")
 @click.option("--target", type=float, default=0.7, show_default=True, help="How busy copies shall be, 0.05 to 1.")
 @click.option("--no-rollback", is_flag=True, help="Do not go back to what ran before when this does not come up.")

@@ -51,6 +51,8 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a replica proves that it lives while nobody asks it anything: by its golden requests.
 
+    One that a request keeps busy is not probed: the time limit of requests ends it when it hangs.
+
     Args:
         interval_seconds: Between two probes of an idle replica.
         timeout_seconds: How long one may take.
@@ -136,7 +138,7 @@ class DeploymentReport(msgspec.Struct, frozen=True):
         replicas: How many are what.
         failed: Whether it gave up for now: the version cannot be loaded so, or its processes kept ending.
         problem: The last thing that went wrong, in words.
-        restarts, ejections: How often, since the version was loaded so.
+        restarts, ejections: How often: restarts in this generation, ejections since the version was loaded so.
         utilisation: Fraction of their time that replicas are busy.
         memory_bytes, cpu: Of all replicas together; `cpu` in processors.
         queue_depth: Requests that wait for a replica.
