@@ -20,6 +20,7 @@ from crossfade.errors import (
     MalformedRequestError,
     StillReferencedError,
     UnfitConfigError,
+    UnnamedApproverError,
 )
 from crossfade.storage.changes import verify_audit
 from crossfade.storage.tables import audit, changes, config_versions
@@ -211,6 +212,15 @@ def test_of_a_version_that_is_read_checks_only_tell(registry, configs, database)
 
 
 # --- approval ---
+
+
+def test_somebody_without_a_name_is_not_somebody_else(registry, configs, database):
+    configs.draft("limits", {"max": 5}, principal="ann")
+    configs.validate("limits", 1)
+    error = changes_nothing(database, lambda: configs.approve("limits", 1), UnnamedApproverError)
+    assert "X-Principal" in error.hint
+    alone = open_configs(registry, four_eyes=False)
+    assert alone.approve("limits", 1).approved_by == "local"
 
 
 def test_somebody_else_has_to_approve(configs, database):

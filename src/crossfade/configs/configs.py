@@ -17,7 +17,7 @@ from crossfade.configs.spec import ConfigSpec
 from crossfade.configs.store import LARGEST_NUMBER, ConfigStore
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import check_name
-from crossfade.errors import ConfigConflictError, FourEyesError, UnfitConfigError
+from crossfade.errors import ConfigConflictError, FourEyesError, UnfitConfigError, UnnamedApproverError
 from crossfade.registry.acceptance import attribution
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.registry import LOCAL
@@ -217,12 +217,15 @@ class Configs:
         Raises:
             ConfigConflictError: Its checks have not run.
             FourEyesError: Whoever wrote it may not approve it.
+            UnnamedApproverError: Nor may somebody without a name, who may be whoever wrote it.
             UnfitConfigError: Its checks found something, or what it names does not exist any more.
         """
         said = attribution(principal, reason)
         found = self.version(name, number)
         if found.status is ConfigStatus.APPROVED:
             return found
+        if self._four_eyes and principal == LOCAL:
+            raise UnnamedApproverError(name=name, number=number)
         if self._four_eyes and found.created_by == principal:
             raise FourEyesError(name=name, number=number, principal=principal)
         if found.validation is not None and not found.validation.valid:

@@ -26,6 +26,7 @@ CrossfadeError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError, WebhookRefusedError, WebhookSignatureError, FourEyesError
+│   ├── UnnamedApproverError
 ├── UnsafeError            412 / exit 6   it was checked and found unfit
 │   ├── CorruptBlobError, GoldenMismatchError, LoadFailedError, NotReadyError, CorruptAuditError
 │   ├── UnsafeAnswerError, UnfitConfigError
@@ -75,6 +76,7 @@ from crossfade.errors.denied import (
     HostNotAllowedError,
     OriginNotAllowedError,
     RemoteControlError,
+    UnnamedApproverError,
     UntrustedTypesError,
     WebhookRefusedError,
     WebhookSignatureError,
@@ -288,6 +290,7 @@ __all__ = [
     "TooManyOutcomesError",
     "UnavailableError",
     "UnfitConfigError",
+    "UnnamedApproverError",
     "UnknownFlavorError",
     "UnknownHashError",
     "UnsafeAnswerError",

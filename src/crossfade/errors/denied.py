@@ -84,3 +84,14 @@ class FourEyesError(DeniedError):
         "ask a colleague for `crossfade configs approve {name} {number}`, or, where only one person works, set "
         "`CROSSFADE_CONFIGS__FOUR_EYES=false`"
     )
+
+
+class UnnamedApproverError(DeniedError):
+    """Nobody knows who wants to approve a version of a config, so it may be whoever wrote it."""
+
+    code = "unnamed_approver"
+    sentence = "nobody is named who approves version {number} of config `{name}`, and its author may not"
+    hint_template = (
+        "say who you are: the header `X-Principal`, or `Client(principal=...)`; the command line gives the name of the "
+        "user, which the environment variable `LOGNAME` overrules"
+    )

@@ -89,6 +89,16 @@ def activated(ann, bob, name, document, spec=None):
 # --- verbs ---
 
 
+def test_who_says_no_name_approves_nothing(ann, http, name):
+    ann.draft_config(name, {"max": 5}, spec=SPEC)
+    ann.validate_config(name, 1)
+    path = f"/api/v1/configs/{name}/versions/1/approve"
+    for headers in ({}, {"x-principal": ""}, {"x-principal": "local"}):
+        answer = http.post(path, json={}, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "unnamed_approver")
+    assert http.post(path, json={}, headers={"x-principal": "bob"}).json()["approved_by"] == "bob"
+
+
 def test_a_version_goes_all_the_way(ann, bob, name):
     made = ann.draft_config(name, {"max": 5}, spec=SPEC, reason="first")
     assert (made.number, made.status, made.created_by, made.document) == (1, "draft", "ann", {"max": 5})
