@@ -82,12 +82,16 @@ PIP_INSTALL = .venvs/$*/bin/python -m pip install -qq
 		echo "building .venvs/$* ..." && rm -rf .venvs/$* && $(PYTHON) -m venv .venvs/$* && \
 		$(PIP_INSTALL) --require-hashes -r requirements/build.txt && \
 		$(PIP_INSTALL) --require-hashes --no-build-isolation -r requirements/$*.txt && \
-		$(if $(filter test,$*),$(if $(TORCH),$(PIP_INSTALL) $(TORCH) && )tools/install_test_tools.sh && )cat $^ > $@; }
+		$(if $(filter test,$*),$(if $(TORCH),$(PIP_INSTALL) $(TORCH) && ))cat $^ > $@; }
 	@touch $@
 
 .venvs/%/.ready: .venvs/%/.packages pyproject.toml
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(if $(filter test,$*),tools/install_test_tools.sh)
 	@touch $@
+
+# Servers that the tests run may be added without a change of the locks.
+$(TEST)/.ready: tools/install_test_tools.sh
 
 LOCK = $(TEST)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header $(ARGS)
