@@ -103,6 +103,8 @@ def test_a_document_is_at_hand_and_stays_new(server, client, folder):
         server.put('{"max":3}')
         eventually(lambda: limits.number == 3)
         assert limits.value == {"max": 3}
+        with pytest.raises(TypeError, match="cannot be changed"):
+            limits.value["max"] = 4  # it would be what the program runs, while everybody is told that it runs 3
         eventually(lambda: told == [{"max": 2}, {"max": 3}])
         assert repr(limits) == "<config limits, version 3>"
         assert limits.confirmed_at is not None

@@ -22,6 +22,7 @@ import msgspec
 
 from crossfade.client.calls import Call
 from crossfade.client.config_verbs import read_config
+from crossfade.client.frozen import frozen
 from crossfade.configs.active import ReadConfig
 from crossfade.core.clock import utc_now
 from crossfade.core.hashing import sha256
@@ -146,7 +147,8 @@ class FollowedConfig:
     """The document of a config, always at hand.
 
     Attributes:
-        value: The document; it is replaced when another version is read, and must not be changed.
+        value: The document, for reading only, since all who ask get the same one: changing it raises `TypeError`, and
+            `copy.deepcopy` of it can be changed. It is replaced when another version is read.
         number: Of the version.
         digest: SHA-256 of its canonical JSON.
         variant: Which side of a rollout this is; empty when everybody reads the same.
@@ -173,7 +175,7 @@ class FollowedConfig:
         "variant",
     )
 
-    value: dict[str, Any]
+    value: Mapping[str, Any]
     number: int
     digest: str
     variant: str
@@ -291,7 +293,7 @@ class FollowedConfig:
         return news
 
     def _use(self, found: ReadConfig) -> None:
-        self.value, self.number, self.digest = found.value, found.number, found.digest
+        self.value, self.number, self.digest = frozen(found.value), found.number, found.digest
         self.variant = found.variant
         self._etag = found.etag
 
