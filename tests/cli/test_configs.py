@@ -134,7 +134,7 @@ def test_what_it_changes(begun, write):
     impact = begun("impact", "limits", 2)
     assert "/min: 2 is new" in succeeded(impact)
     assert "compared with  version 1" in impact.stdout
-    assert "`crossfade configs approve limits 2`" in impact.stderr
+    assert "`crossfade configs validate limits 2`" in impact.stderr, "nobody may approve it yet"
 
 
 def test_what_models_answer(cli, configs, bring, write):

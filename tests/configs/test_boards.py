@@ -19,7 +19,7 @@ from crossfade.storage.tables import config_specs, config_versions
 from crossfade.storage.tables import configs as configs_table
 from crossfade.testing.configs import BoardContract, Site
 from tests import servers
-from tests.configs.support import open_configs
+from tests.configs.support import make_active, open_configs
 from tests.traffic.support import FragileDatabase, eventually, open_registry
 
 
@@ -139,7 +139,61 @@ def test_what_somebody_else_changed_there_is_not_read(board):
         board.find("limits")
     board._ask("/v3/kv/put", {"key": board._active("limits"), "value": _packed("nonsense")})
     with pytest.raises(ConfigBoardUnavailableError, match="not written by this release"):
-        board.since(0)
+        board.find("limits")
+
+
+DAMAGE = ('{"bad":1}', "nonsense", "")
+
+
+@pytest.mark.parametrize("text", DAMAGE)
+def test_what_is_damaged_is_replaced_by_what_is_published(board, text):
+    board.publish(state(1, '{"a":1}'))
+    board._ask("/v3/kv/put", {"key": board._active("limits"), "value": _packed(text)})
+    assert board.publish(state(2, '{"a":2}'))
+    assert board.find("limits") == state(2, '{"a":2}')
+
+
+def test_what_is_damaged_keeps_nobody_from_the_rest(board, caplog):
+    for name in ("limits", "more"):
+        board.publish(state(1, '{"a":1}', name=name))
+    board._ask("/v3/kv/put", {"key": board._active("limits"), "value": "/w=="})  # no UTF-8
+    assert [each.name for each in board.since(0).changed] == ["more"]
+    assert "left out until it is mended" in caplog.text
+
+
+def test_what_was_damaged_or_deleted_is_copied_again(registry, configs, board, caplog):
+    publisher = Publisher(DatabaseBoard(registry.backend.database, 0.005), board)
+    make_active(configs, "limits", {"max": 5})
+    make_active(configs, "more", {"max": 6})
+    publisher.copy()
+    publisher.mend()
+    assert "is copied again" not in caplog.text
+    before = keys_of(board)
+    places = [board._active("limits"), next(key for key in before if key not in map(board._active, ("limits", "more")))]
+    for key in places:
+        board._ask("/v3/kv/deleterange", {"key": key})
+        publisher.mend()
+        assert keys_of(board) == before
+    for text in DAMAGE:
+        board._ask("/v3/kv/put", {"key": board._active("limits"), "value": _packed(text)})
+        known = board.since(0).position
+        publisher.mend()
+        assert keys_of(board) == before
+        assert [each.name for each in board.since(known).changed] == ["limits"], "readers are told"
+    assert caplog.text.count("is copied again") == len(places) + len(DAMAGE)
+
+
+def test_a_publisher_mends_by_itself(registry, configs, board, monkeypatch):
+    monkeypatch.setattr("crossfade.configs.publishing.MEND_SECONDS", 0.01)
+    monkeypatch.setattr("crossfade.configs.publishing.WAIT_SECONDS", 0.01)
+    make_active(configs, "limits", {"max": 5})
+    own = DatabaseBoard(registry.backend.database, 0.005)
+    publisher = Publisher(own, open_copy(settings_of(f"etcd://{board._endpoints[0][7:]}/{board._prefix[:-1]}")))
+    publisher.start()
+    eventually(lambda: board.find("limits") is not None)
+    board._ask("/v3/kv/put", {"key": board._active("limits"), "value": _packed("nonsense")})
+    eventually(lambda: [each.active for each in board.since(0).changed] == [1])
+    publisher.close()
 
 
 def test_news_that_etcd_has_forgotten_are_read_anew(board):
@@ -205,11 +259,14 @@ class Forgetful(DatabaseBoard):
     def __init__(self):
         self.kept, self.away = [], False
 
-    def publish(self, published):
+    def publish(self, published, *, anew=False):
         if self.away:
             raise ConfigBoardUnavailableError(problem="it is away")
         self.kept.append((published.name, published.active))
         return True
+
+    def lacking(self, everything):
+        return []
 
     def close(self):
         pass

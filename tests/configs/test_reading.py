@@ -11,7 +11,7 @@ from crossfade.configs.active import ActiveConfig, Published, PublishedVersion
 from crossfade.configs.database import DatabaseBoard
 from crossfade.configs.following import ConfigFollower
 from crossfade.configs.port import News
-from crossfade.configs.reading import ConfigReaders
+from crossfade.configs.reading import ANY, ConfigReaders
 from crossfade.core.hashing import sha256
 from crossfade.errors import ConfigBoardUnavailableError, ConfigNotFoundError, NoActiveConfigError
 from crossfade.traffic.allocation.segments import Segment
@@ -209,6 +209,28 @@ def test_upkeep_that_fails_does_not_stop_following(board, caplog):
 
 
 # --- waiting ---
+
+
+def test_news_that_cannot_be_read_yet_are_said_and_nobody_waits_for_them(board, follower, readers):
+    board.put(published('{"max":1}'))
+    assert readers.refresh() == ""
+    board.away = True
+    assert "it is away" in readers.refresh()
+    eventually(lambda: follower.away)
+    board.since = None  # it is not asked again
+    assert "it is away" in readers.refresh()
+    del board.since
+    board.away = False
+    eventually(lambda: not follower.away)
+    assert readers.refresh() == ""
+    assert ConfigReaders(board, None, max_waiting=1).refresh() == ""
+
+
+async def test_whoever_has_anything_has_it(board, readers):
+    board.put(published('{"max":1}'))
+    readers.refresh()
+    assert await readers.wait("limits", (ANY,)) == (None, False)
+    assert await ConfigReaders(board, None, max_waiting=1).wait("limits", (ANY,)) == (None, False)
 
 
 async def test_what_a_reader_does_not_have_is_answered_at_once(board, readers):

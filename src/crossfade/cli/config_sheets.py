@@ -10,7 +10,7 @@ from crossfade.cli.output import Sheet, facts, moment
 if TYPE_CHECKING:
     from crossfade.configs.active import ReadConfig
     from crossfade.configs.difference import Difference
-    from crossfade.configs.record import Config, ConfigVersion
+    from crossfade.configs.record import Config, ConfigVersion, MovedConfig
     from crossfade.configs.replaying import ReplayedModel
     from crossfade.configs.reports import DriftReport, ImpactReport
 
@@ -28,7 +28,17 @@ def config_sheet(configs: Iterable[Config]) -> Sheet:
 
 def one_config(item: Config) -> Sheet:
     """A config."""
-    pairs = [
+    return facts(_about(item), name=item.name)
+
+
+def moved_config(item: MovedConfig) -> Sheet:
+    """A config of which another version was made active."""
+    behind = f"follow later: {item.behind}" if item.behind else ""
+    return facts([*_about(item), ("readers", behind)], name=item.name)
+
+
+def _about(item: Config) -> list[tuple[str, str]]:
+    return [
         ("config", item.name),
         ("description", item.spec.description),
         ("active", _number(item.active)),
@@ -39,7 +49,6 @@ def one_config(item: Config) -> Sheet:
         ("replays", ", ".join(replay.model for replay in item.spec.replays)),
         ("created", f"{moment(item.created_at)} by {item.created_by}"),
     ]
-    return facts(pairs, name=item.name)
 
 
 def version_sheet(versions: Iterable[ConfigVersion]) -> Sheet:

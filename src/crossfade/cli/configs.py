@@ -114,8 +114,9 @@ def impact(session: Session, name: str, number: int, against: int | None, rows: 
         raise click.UsageError(f"`{rows}` does not hold rows with names")
     with session.client() as client:
         report = client.config_impact(name, number, against=against, rows=given, limit=limit)
+        found = client.config_version(name, number)
     session.show(report, sheets.impact_sheet(report))
-    session.hint(f"agree with `crossfade configs approve {name} {number}`")
+    session.hint(_next(found))
 
 
 @command(configs, changes=True)
@@ -143,7 +144,7 @@ def activate(session: Session, name: str, number: int, expected: int | None, rea
 
     call = config_verbs.activate_config(name, number, expected=expected, reason=reason)
     with session.client() as client:
-        session.change(client, call, sheets.one_config, _undo)
+        session.change(client, call, sheets.moved_config, _undo)
 
 
 @command(configs, changes=True)
@@ -170,7 +171,7 @@ def rollback(session: Session, name: str, reason: str) -> None:
 
     call = config_verbs.roll_back_config(name, reason=reason)
     with session.client() as client:
-        session.change(client, call, sheets.one_config, lambda _: f"see all with `crossfade configs versions {name}`")
+        session.change(client, call, sheets.moved_config, lambda _: f"see all with `crossfade configs versions {name}`")
 
 
 @command(configs)

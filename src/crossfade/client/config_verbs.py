@@ -12,7 +12,7 @@ from crossfade.client.calls import Call, json_as, segment
 from crossfade.configs.active import ReadConfig
 from crossfade.configs.difference import Difference
 from crossfade.configs.document import document_of, read_document
-from crossfade.configs.record import Config, ConfigVersion
+from crossfade.configs.record import Config, ConfigVersion, MovedConfig
 from crossfade.configs.reports import DriftReport, ImpactReport
 from crossfade.configs.requests import ActivateRequest, DeployConfigRequest, DraftRequest, ImpactRequest
 from crossfade.configs.spec import ConfigSpec
@@ -85,11 +85,11 @@ def approve_config(name: str, number: int, *, reason: str = "") -> Call[ConfigVe
     return Call("POST", path, json_as(ConfigVersion), body=ReasonRequest(reason), repeatable=True)
 
 
-def activate_config(name: str, number: int, *, expected: int | None = None, reason: str = "") -> Call[Config]:
+def activate_config(name: str, number: int, *, expected: int | None = None, reason: str = "") -> Call[MovedConfig]:
     """Let everybody read an approved version from now on; `expected` is what has to be active now, 0 for none."""
     body = ActivateRequest(expected, reason)
     path = f"{_version(name, number)}/activate"
-    return Call("POST", path, json_as(Config), body=body, repeatable=expected is None)
+    return Call("POST", path, json_as(MovedConfig), body=body, repeatable=expected is None)
 
 
 def deploy_config(name: str, number: int, *, plan: str = "careful", reason: str = "") -> Call[Rollout]:
@@ -98,9 +98,9 @@ def deploy_config(name: str, number: int, *, plan: str = "careful", reason: str 
     return Call("POST", path, json_as(Rollout), body=DeployConfigRequest(plan, reason))
 
 
-def roll_back_config(name: str, *, reason: str = "") -> Call[Config]:
+def roll_back_config(name: str, *, reason: str = "") -> Call[MovedConfig]:
     """Let everybody read the version that was active before; the present one has to be approved anew."""
-    return Call("POST", f"{CONFIGS}/{segment(name)}/rollback", json_as(Config), body=ReasonRequest(reason))
+    return Call("POST", f"{CONFIGS}/{segment(name)}/rollback", json_as(MovedConfig), body=ReasonRequest(reason))
 
 
 def read_config(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select
 from crossfade.configs.checking import Check, Finding, Findings, check_in_child
 from crossfade.configs.difference import Difference, differences
 from crossfade.configs.document import Document, document_of, read_document
-from crossfade.configs.record import Config, ConfigStatus, ConfigVersion, Validation, version_of
+from crossfade.configs.record import Config, ConfigStatus, ConfigVersion, Validation, route_of, under_way, version_of
 from crossfade.configs.references import References
 from crossfade.configs.spec import ConfigSpec
 from crossfade.configs.store import LARGEST_NUMBER, ConfigStore
@@ -288,6 +288,7 @@ class Configs:
         """
         said = attribution(principal, reason)
         with self._database.read() as connection:
+            _require_calm(self._store.row(connection, name))
             number = self._store.previous(connection, name)
         self._require_references(self.version(name, number))
 
@@ -328,5 +329,6 @@ class Configs:
 
 
 def _require_calm(row: Row[Any]) -> None:
-    if row.routing is not None:
-        raise ConfigConflictError(name=row.name, problem="is being rolled out; promote or abort that first")
+    route = route_of(row)
+    if route is not None:
+        raise ConfigConflictError(name=row.name, problem=under_way(route))

@@ -10,8 +10,9 @@ Source: https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/
 from __future__ import annotations
 
 import base64
+import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ from crossfade.errors import ConfigBoardUnavailableError, SettingsError
 from crossfade.ledger.admission import is_slug
 from crossfade.settings import Settings
 from crossfade.traffic.routing import ExperimentRoute
+
+_log = logging.getLogger(__name__)
 
 _SCHEMES = {"etcd": "http", "etcds": "https"}
 _ATTEMPTS = 10
@@ -48,6 +51,10 @@ class _Entry(NamedTuple):
     name: str
     pointer: _Pointer | None
     changed: int
+
+
+class _DamageError(Exception):
+    """Something here cannot be read, and whoever has the original may write it again."""
 
 
 class EtcdBoard:
@@ -84,14 +91,14 @@ class EtcdBoard:
 
     def find(self, name: str) -> Published | None:
         """Return one config, or None when it is not there."""
-        return self._whole(self._entry(name)) if is_slug(name) else None
+        with self._translated():
+            return self._whole(self._entry(name)) if is_slug(name) else None
 
     def since(self, position: int) -> News:
-        """Return what changed after a revision of etcd."""
+        """Return what changed after a revision of etcd; what is damaged there is told, and left out."""
         request = self._all() | {"min_mod_revision": str(position + 1)}
         found = self._ask("/v3/kv/range", request)
-        entries = [self._read(item) for item in found.get("kvs", ())]
-        changed = (self._whole(entry) for entry in entries)
+        changed = [self._readable(item) for item in found.get("kvs", ())]
         return News(int(found["header"]["revision"]), tuple(each for each in changed if each is not None))
 
     def wait(self, position: int, seconds: float) -> bool:
@@ -115,15 +122,28 @@ class EtcdBoard:
 
     # --- copying ---
 
-    def publish(self, published: Published) -> bool:
-        """Keep a config, unless there is one as new or newer; tell whether it was kept."""
+    def lacking(self, everything: Iterable[Published]) -> list[Published]:
+        """Return those of which something is missing here, or cannot be read; looks at no text of a document."""
+        pointers = {entry.name: entry.pointer for entry in map(self._replaceable, self._items(self._all()))}
+        documents = {item["key"] for item in self._items(self._all("documents") | {"keys_only": True})}
+
+        def lacks(each: Published) -> bool:
+            pointer = pointers.get(each.name)
+            return pointer is None or any(
+                self._document(each.name, old) not in documents for _, old in pointer.versions
+            )
+
+        return [each for each in everything if lacks(each)]
+
+    def publish(self, published: Published, *, anew: bool = False) -> bool:
+        """Keep a config, unless there is one as new (or `anew`) or newer; tell whether it was kept."""
         name = published.name
         versions = {version.digest: version for version in published.versions}
         numbers = tuple((version.number, version.digest) for version in published.versions)
         pointer = _Pointer(published.revision, published.active, numbers, published.routing)
         for _ in range(_ATTEMPTS):
-            known = self._entry(name)
-            if known.pointer is not None and known.pointer.revision >= published.revision:
+            known = self._replaceable_entry(name)
+            if known.pointer is not None and known.pointer.revision >= published.revision + anew:
                 return False
             for digest, version in versions.items():  # each on its own: together they may be more than etcd takes
                 self._ask("/v3/kv/put", {"key": self._document(name, digest), "value": _packed(version.document)})
@@ -140,17 +160,41 @@ class EtcdBoard:
 
     # --- parts ---
 
+    def _items(self, request: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        items: Sequence[Mapping[str, Any]] = self._ask("/v3/kv/range", request).get("kvs", ())
+        return items
+
     def _entry(self, name: str) -> _Entry:
-        found = self._ask("/v3/kv/range", {"key": self._active(name)}).get("kvs")
+        found = self._items({"key": self._active(name)})
         return self._read(found[0]) if found else _Entry(name, None, 0)
 
-    def _read(self, item: Mapping[str, Any]) -> _Entry:
-        name = _unpacked(item["key"]).removeprefix(f"{self._prefix}active/")
+    def _replaceable_entry(self, name: str) -> _Entry:
+        found = self._items({"key": self._active(name)})
+        return self._replaceable(found[0]) if found else _Entry(name, None, 0)
+
+    def _replaceable(self, item: Mapping[str, Any]) -> _Entry:
+        """Read an entry that may be overwritten: what nobody can read is as if it were not there."""
         try:
-            pointer = msgspec.json.decode(_unpacked(item["value"]), type=_Pointer)
-        except msgspec.MsgspecError as error:
-            problem = f"what it has of `{name}` was not written by this release ({error})"
-            raise ConfigBoardUnavailableError(problem=problem) from error
+            return self._read(item)
+        except _DamageError:
+            return _Entry(self._name(item), None, int(item["mod_revision"]))
+
+    def _readable(self, item: Mapping[str, Any]) -> Published | None:
+        try:
+            return self._whole(self._read(item))
+        except _DamageError as error:
+            _log.error("a config is left out until it is mended: %s", error)
+            return None
+
+    def _name(self, item: Mapping[str, Any]) -> str:
+        return _unpacked(item["key"], errors="replace").removeprefix(f"{self._prefix}active/")
+
+    def _read(self, item: Mapping[str, Any]) -> _Entry:
+        name = self._name(item)
+        try:
+            pointer = msgspec.json.decode(base64.b64decode(item.get("value", "")), type=_Pointer)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _DamageError(f"what it has of `{name}` was not written by this release ({error})") from error
         return _Entry(name, pointer, int(item["mod_revision"]))
 
     def _whole(self, entry: _Entry) -> Published | None:
@@ -164,16 +208,17 @@ class EtcdBoard:
                 pointer = entry.pointer
                 return Published(entry.name, pointer.revision, pointer.active, found, pointer.routing)
             entry = self._entry(entry.name)
-        raise ConfigBoardUnavailableError(problem=f"documents of `{entry.name}` are missing")
+        raise _DamageError(f"documents of `{entry.name}` are missing")
 
     def _version(self, name: str, number: int, digest: str) -> PublishedVersion | None:
         found = self._ask("/v3/kv/range", {"key": self._document(name, digest)}).get("kvs")
         if not found:
             return None
-        document = _unpacked(found[0]["value"])
+        document = _unpacked(found[0].get("value", ""), errors="replace")
         if sha256(document.encode()) != digest:
-            problem = f"version {number} of `{name}` there is not what was copied; delete it, and it is copied again"
-            raise ConfigBoardUnavailableError(problem=problem)
+            raise _DamageError(
+                f"version {number} of `{name}` there is not what was copied; delete it, and it is copied again"
+            )
         return PublishedVersion(number, digest, document)
 
     def _active(self, name: str) -> str:
@@ -182,9 +227,9 @@ class EtcdBoard:
     def _document(self, name: str, digest: str) -> str:
         return _packed(f"{self._prefix}documents/{name}/{digest}")
 
-    def _all(self) -> dict[str, Any]:
-        """Return the range of all pointers: `0` comes after `/`."""
-        return {"key": _packed(f"{self._prefix}active/"), "range_end": _packed(f"{self._prefix}active0")}
+    def _all(self, kind: str = "active") -> dict[str, Any]:
+        """Return the range of all pointers, or documents: `0` comes after `/`."""
+        return {"key": _packed(f"{self._prefix}{kind}/"), "range_end": _packed(f"{self._prefix}{kind}0")}
 
     def _ask(self, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
         with self._translated():
@@ -208,7 +253,7 @@ class EtcdBoard:
         except httpx.HTTPStatusError as error:
             problem = f"{error.response.status_code}, {error.response.text[:200]}"
             raise ConfigBoardUnavailableError(problem=problem) from error
-        except (httpx.HTTPError, ValueError, RuntimeError) as error:  # no answer, no JSON, closed
+        except (httpx.HTTPError, ValueError, RuntimeError, _DamageError) as error:  # no answer, no JSON, closed
             raise ConfigBoardUnavailableError(problem=str(error) or type(error).__name__) from error
 
 
@@ -216,5 +261,5 @@ def _packed(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _unpacked(text: str) -> str:
-    return base64.b64decode(text).decode()
+def _unpacked(text: str, errors: str = "strict") -> str:
+    return base64.b64decode(text).decode(errors=errors)

@@ -32,11 +32,13 @@ class ConfigFollower:
     Attributes:
         active: Name -> the config; read it once per request.
         ready: Whether the board has been read at all.
+        away: Why it could not be read the last time, in words; empty when it could.
     """
 
     def __init__(self, board: Board, clock: Clock = utc_now, upkeep: Callable[[], None] = lambda: None) -> None:
         self.active: dict[str, ActiveConfig] = {}
         self.ready = False
+        self.away = ""
         self._board = board
         self._clock = clock
         self._upkeep = upkeep
@@ -108,9 +110,11 @@ class ConfigFollower:
         try:
             step()
         except Exception as error:  # noqa: BLE001 - fail-static: what was read last stays
+            self.away = str(error) or type(error).__name__
             if not (quietly or self._ending.is_set()):
                 _log.warning("configs cannot be followed: %s", error, exc_info=not isinstance(error, UnavailableError))
             return False
+        self.away = ""
         return True
 
 

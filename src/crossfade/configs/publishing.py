@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from crossfade.configs.active import Published
@@ -17,13 +19,18 @@ from crossfade.errors import UnavailableError
 _log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
+MEND_SECONDS = 10.0
+"""How often it is looked whether the board still has everything."""
 
 
 class Copy(Board, Protocol):
     """A board that configs are copied to."""
 
-    def publish(self, published: Published) -> bool:
-        """Keep a config, unless the board has it as new or newer; tell whether it was kept."""
+    def publish(self, published: Published, *, anew: bool = False) -> bool:
+        """Keep a config, unless the board has it as new (or `anew`) or newer; tell whether it was kept."""
+
+    def lacking(self, everything: Iterable[Published]) -> Sequence[Published]:
+        """Return those of which something is missing, or cannot be read."""
 
 
 class Publisher:
@@ -56,6 +63,16 @@ class Publisher:
             self._target.publish(published)
         self._position = news.position
 
+    def mend(self) -> None:
+        """Copy again what somebody has deleted or damaged.
+
+        Raises:
+            UnavailableError: The database or the board does not answer.
+        """
+        for published in self._target.lacking(self._source.since(0).changed):
+            if self._target.publish(published, anew=True):
+                _log.warning("config `%s` was missing or damaged on its board, and is copied again", published.name)
+
     def close(self) -> None:
         """Stop."""
         self._ending.set()
@@ -65,10 +82,13 @@ class Publisher:
         self._target.close()
 
     def _run(self) -> None:
-        away = False
+        away, mended = False, time.monotonic()
         while not self._ending.is_set():
             try:
                 self.copy()
+                if time.monotonic() - mended >= MEND_SECONDS:
+                    self.mend()
+                    mended = time.monotonic()
                 away = False
                 self._source.wait(self._position, WAIT_SECONDS)
             except Exception as error:  # noqa: BLE001 - it is tried again, and readers keep what they have

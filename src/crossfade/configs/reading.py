@@ -11,11 +11,13 @@ from typing import Any
 from crossfade.configs.active import ActiveConfig, ReadConfig
 from crossfade.configs.following import ConfigFollower
 from crossfade.configs.port import Board
-from crossfade.errors import ConfigBoardUnavailableError, ConfigNotFoundError, NoActiveConfigError
+from crossfade.errors import ConfigBoardUnavailableError, ConfigNotFoundError, NoActiveConfigError, UnavailableError
 from crossfade.ledger.events import Exposure
 
 LONGEST_WAIT = 60.0
 """Seconds that a reader may wait for news in one request."""
+ANY = "*"
+"""The entity tag of a reader that has something, whatever it is."""
 
 
 class ConfigReaders:
@@ -80,7 +82,7 @@ class ConfigReaders:
 
         Args:
             name: The config.
-            known: Entity tags of what the reader has.
+            known: Entity tags of what the reader has; `ANY` is that of everything.
             unit, context: Whom it is for.
             seconds: How long to wait; 0 answers at once.
 
@@ -93,7 +95,7 @@ class ConfigReaders:
         """
         if self._follower is None:
             now = await asyncio.to_thread(self.read, name, unit, context)
-            return (None if now.etag in known else now), False
+            return (None if _has(frozenset(known), now) else now), False
         tags, loop = frozenset(known), asyncio.get_running_loop()
         self._loop = loop
         deadline = loop.time() + min(seconds, LONGEST_WAIT)
@@ -102,7 +104,7 @@ class ConfigReaders:
             self._waiting[name].add(changed)
             try:
                 found = self._unless_none(name, unit, context, last=seconds <= 0)
-                if found is not None and found.etag not in tags:
+                if found is not None and not _has(tags, found):
                     return found, False
                 left = deadline - loop.time()
                 if left <= 0 or self._closed:
@@ -117,10 +119,17 @@ class ConfigReaders:
             finally:
                 self._forget(name, changed)
 
-    def refresh(self) -> None:
-        """Let this process know at once what was just committed."""
-        if self._follower is not None:
+    def refresh(self) -> str:
+        """Let this process know at once what was just committed; returns why it cannot yet, in words, else nothing."""
+        if self._follower is None:
+            return ""
+        if self._follower.away:
+            return self._follower.away  # asking once more would only let whoever committed it wait
+        try:
             self._follower.refresh()
+        except UnavailableError as error:
+            return error.message
+        return ""
 
     def release(self) -> None:
         """Answer everybody who waits: this process is about to end."""
@@ -168,3 +177,7 @@ class ConfigReaders:
         waiting.discard(changed)
         if not waiting:
             del self._waiting[name]
+
+
+def _has(tags: frozenset[str], found: ReadConfig) -> bool:
+    return found.etag in tags or ANY in tags

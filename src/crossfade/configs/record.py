@@ -94,6 +94,17 @@ class Config(msgspec.Struct, frozen=True):
     created_by: str
 
 
+class MovedConfig(Config, frozen=True):
+    """A config of which everybody shall read another version from now on: that is decided, and stays.
+
+    Args:
+        behind: Why readers do not follow yet, in words: the server that they read from is away. They do when it is
+            back. Empty when nothing is known to be in the way.
+    """
+
+    behind: str = ""
+
+
 class ConfigVersion(msgspec.Struct, frozen=True):
     """One version of a config. Its document never changes; its status does.
 
@@ -128,6 +139,12 @@ class ConfigVersion(msgspec.Struct, frozen=True):
 def route_of(row: Row[Any]) -> ExperimentRoute | None:
     """Return who reads which version of a config, from its row; None when everybody reads the same."""
     return None if row.routing is None else msgspec.json.decode(row.routing, type=ExperimentRoute)
+
+
+def under_way(route: ExperimentRoute) -> str:
+    """Say what has to end before anything else decides who reads a config."""
+    end = f"`crossfade rollouts abort {route.name}`"
+    return f"is being rolled out by `{route.name}`; promote or abort that first ({end})"
 
 
 def config_of(row: Row[Any], versions: int, spec: str) -> Config:

@@ -14,7 +14,16 @@ import msgspec
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from crossfade.configs.document import Document
-from crossfade.configs.record import LEGAL, Config, ConfigStatus, ConfigVersion, config_of, route_of, version_of
+from crossfade.configs.record import (
+    LEGAL,
+    Config,
+    ConfigStatus,
+    ConfigVersion,
+    config_of,
+    route_of,
+    under_way,
+    version_of,
+)
 from crossfade.configs.spec import ConfigSpec
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
@@ -209,8 +218,7 @@ class ConfigStore:
         config, row = self.row(connection, name), self._version_row(connection, name, number)
         route = route_of(config)
         if route is not None and str(number) not in route.versions.values():
-            problem = "is being rolled out; promote or abort that first"
-            raise ConfigConflictError(name=name, problem=problem)
+            raise ConfigConflictError(name=name, problem=under_way(route))
         details = {"from": config.active, "to": number, "reason": reason}
         action = "config.rollback" if rollback else "config.activate"
         revision = self._change(connection, CONFIG, name, number, action, principal, details)

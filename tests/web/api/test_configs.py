@@ -7,6 +7,7 @@ import threading
 import httpx
 import pytest
 import structlog
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from crossfade.client import AsyncClient, Client, config_verbs
@@ -14,6 +15,7 @@ from crossfade.client.verbs import dry_run
 from crossfade.configs.document import MAX_BYTES
 from crossfade.configs.spec import ConfigSpec, ReplaySpec
 from crossfade.errors import (
+    ConfigBoardUnavailableError,
     ConfigConflictError,
     ConfigNotFoundError,
     FourEyesError,
@@ -23,6 +25,7 @@ from crossfade.errors import (
 )
 from crossfade.platform import open_platform
 from crossfade.settings import ConfigSettings, ServingSettings, Settings
+from crossfade.storage.tables import audit
 from crossfade.web.app import create_app
 from crossfade.web.inprocess import InProcessTransport
 from tests import control
@@ -84,6 +87,11 @@ def activated(ann, bob, name, document, spec=None):
     number = approved(ann, bob, name, document, spec)
     ann.activate_config(name, number)
     return number
+
+
+def _audited(platform):
+    with platform.database.read() as connection:
+        return connection.execute(select(audit.c.seq)).all()
 
 
 # --- verbs ---
@@ -208,7 +216,13 @@ def test_whoever_has_it_is_told_so(ann, bob, http, name):
         same = http.get(path, headers={"if-none-match": known})
         assert (same.status_code, same.content) == (304, b"")
         assert same.headers["etag"]
-    for unknown in ('"other"', "*", ",", " ", etag[1:-1], "x" * 5000):
+    for known in ("*", f"*, {etag}", f'"other", {etag}'):
+        same = http.get(path, headers={"if-none-match": known})
+        assert (same.status_code, same.headers["etag"]) == (304, etag)
+    head = http.head(path)
+    assert (head.status_code, head.headers["etag"]) == (200, etag)
+    assert http.head(path, headers={"if-none-match": etag}).status_code == 304
+    for unknown in ('"other"', ",", " ", etag[1:-1], "x" * 5000):
         assert http.get(path, headers={"if-none-match": unknown}).status_code == 200
     activated(ann, bob, name, {"max": 6})
     assert http.get(path, headers={"if-none-match": etag}).json()["number"] == 2
@@ -228,6 +242,23 @@ def test_waiting_ends_when_another_version_is_active(ann, bob, platform, name):
     waiting.join(30)
     assert found[0].value == {"max": 6}
     assert ann.read_config(name, known=found[0].etag, wait_seconds=0.01) is None
+
+
+def test_what_is_committed_is_not_undone_by_a_board_that_is_away(ann, bob, platform, name, monkeypatch):
+    """It stays committed, once, and the answer says that readers follow later."""
+    number = approved(ann, bob, name, {"max": 5})
+
+    def away(_position):
+        raise ConfigBoardUnavailableError(problem="connection refused")
+
+    before = len(_audited(platform))
+    monkeypatch.setattr(platform.configs.readers._follower._board, "since", away)
+    moved = ann.activate_config(name, number)
+    assert (moved.active, "connection refused" in moved.behind) == (1, True)
+    assert len(_audited(platform)) == before + 1
+    monkeypatch.undo()
+    eventually(lambda: platform.configs.readers.refresh() == "")
+    assert ann.read_config(name).number == 1
 
 
 def test_too_many_who_wait_are_told_when_to_come_back(ann, bob, http, platform, name):

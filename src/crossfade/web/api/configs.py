@@ -10,8 +10,8 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from crossfade.configs.active import ReadConfig
 from crossfade.configs.difference import Difference
-from crossfade.configs.reading import LONGEST_WAIT
-from crossfade.configs.record import Config, ConfigStatus, ConfigVersion
+from crossfade.configs.reading import ANY, LONGEST_WAIT
+from crossfade.configs.record import Config, ConfigStatus, ConfigVersion, MovedConfig
 from crossfade.configs.reports import DriftReport, ImpactReport
 from crossfade.configs.requests import ActivateRequest, DeployConfigRequest, DraftRequest, ImpactRequest
 from crossfade.errors import ConflictError, MalformedRequestError, NotFoundError, UnsafeError
@@ -43,6 +43,7 @@ def show_config(config: str, platform: Open) -> Response:
     return answer(platform.configs.verbs.find(config))
 
 
+@routes.head("/configs/{config}/active", include_in_schema=False)
 @routes.get("/configs/{config}/active", **_READING)
 async def read_config(
     config: str,
@@ -70,7 +71,7 @@ async def read_config(
         if exposure is not None:
             platform.ledger.expose(exposure)
     if found is None:
-        return Response(status_code=304, headers=headers | {"etag": known[0]})
+        return Response(status_code=304, headers=headers | {"etag": _its_tag(platform, config, known, unit, context)})
     made = answer(found)
     made.headers.update(headers | {"etag": found.etag})
     return made
@@ -197,7 +198,7 @@ def approve_config(
 
 @routes.post(
     f"{_VERSION}/activate",
-    **documented(Config, takes=ActivateRequest, changes=True, refuses=(*_REFUSES, UnsafeError)),
+    **documented(MovedConfig, takes=ActivateRequest, changes=True, refuses=(*_REFUSES, UnsafeError)),
 )
 def activate_config(
     config: str,
@@ -239,7 +240,7 @@ def deploy_config(
 
 @routes.post(
     "/configs/{config}/rollback",
-    **documented(Config, takes=ReasonRequest, changes=True, refuses=(*_REFUSES, UnsafeError)),
+    **documented(MovedConfig, takes=ReasonRequest, changes=True, refuses=(*_REFUSES, UnsafeError)),
 )
 def roll_back_config(
     config: str,
@@ -258,8 +259,15 @@ def _moved(request: Request, platform: Open, verb: str, after: Config, principal
     if dry_run:
         return answer(Rehearsal(f"make version {after.active} of config {after.name} active"))
     log_change(request, f"config.{verb}", principal, config=after.name, number=after.active)
-    platform.configs.readers.refresh()
-    return answer(after)
+    return answer(MovedConfig(**msgspec.structs.asdict(after), behind=platform.configs.readers.refresh()))
+
+
+def _its_tag(platform: Open, config: str, known: list[str], unit: str, context: str) -> str:
+    """Return the tag of what a reader still has: of several it is the present one."""
+    if len(known) == 1 and known[0] != ANY:
+        return known[0]
+    now = platform.configs.readers.read(config, unit or None, _context(context)).etag
+    return now if now in known or ANY in known else known[0]
 
 
 def _context(text: str) -> Mapping[str, Any] | None:
