@@ -141,7 +141,8 @@ def test_an_emergency_begins_and_ends(tiny):
     assert "it burns" in status.stdout
     assert "crossfade safety emergency off" in status.stderr
     assert run(tiny, "status", "--format", "quiet").stdout == "everything\n"
-    run(tiny, "emergency", "on", "--model", "tiny", "--mode", "fall_back", "--reason", "too")
+    more = run(tiny, "emergency", "on", "--model", "tiny", "--mode", "fall_back", "--reason", "too")
+    assert "crossfade safety emergency off --model tiny --reason REASON" in more.stderr
     run(tiny, "emergency", "off", "--reason", "it is out")
     assert run(tiny, "status", "--format", "quiet").stdout == "tiny\n"
     again = tiny("safety", "emergency", "off", "--reason", "why")

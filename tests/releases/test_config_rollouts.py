@@ -3,6 +3,7 @@
 import pytest
 
 from crossfade.configs.active import ActiveConfig, Published, PublishedVersion
+from crossfade.configs.checking import Finding
 from crossfade.configs.document import document_of
 from crossfade.configs.record import ConfigStatus, route_of
 from crossfade.configs.spec import ConfigSpec
@@ -193,10 +194,10 @@ class Missing:
     """Says that something a document names is gone."""
 
     def missing(self, references):
-        return ("gone",)
+        return (Finding("/model", "`churn:1.0.0` is not registered", "reference"),)
 
 
 def test_what_names_something_that_is_gone_is_not_rolled_out(office):
     SUBJECTS["config"] = ConfigSubject(office.configs, Missing())
-    with pytest.raises(RolloutConflictError, match="no usable version"):
+    with pytest.raises(RolloutConflictError, match=r"`2`: at `/model`, `churn:1.0.0` is not registered"):
         begin(office)

@@ -61,7 +61,7 @@ def test_an_alias_means_the_version_that_it_points_to_now(stage):
     ("wanted", "error", "words"),
     [
         (RolloutRequest("m", "1.0.0"), RolloutConflictError, "gives everybody 1.0.0 already"),
-        (RolloutRequest("m", "9.9.9"), RolloutConflictError, "no usable version `9.9.9`"),
+        (RolloutRequest("m", "9.9.9"), RolloutConflictError, "no usable version `9.9.9`: there is none"),
         (RolloutRequest("other", "1.0.0"), ModelNotFoundError, "other"),
         (RolloutRequest("m", "1.0.1", "reckless"), InvalidPlanError, "no plan `reckless`"),
         (RolloutRequest("m", "1.0.1", kind="planet"), InvalidPlanError, "`planet` cannot be rolled out"),
@@ -95,7 +95,7 @@ def test_experiments_and_rollouts_do_not_share_traffic(stage):
 
 def test_a_rejected_version_cannot_be_rolled_out(stage):
     stage.registry.transition("m:1.0.1", "rejected", reason="no")
-    with pytest.raises(RolloutConflictError, match="no usable version"):
+    with pytest.raises(RolloutConflictError, match=r"no usable version `1.0.1`: it was rejected"):
         stage.begin()
 
 

@@ -143,7 +143,7 @@ def _spec(
         probe=Probe(probe_interval, probe_timeout, failure_threshold),
         target_utilisation=target,
         rollback_on_error=not no_rollback,
-    )
+    ).checked()
 
 
 def _bytes(text: str) -> int:

@@ -50,9 +50,9 @@ def status(session: Session) -> None:
         found = client.safety_status()
     session.show(found, status_sheet(found))
     if found.local:
-        session.hint("end it with `crossfade safety emergency off --local --reason REASON`, on that machine")
+        session.hint(f"{_end(found.local[0].model, ' --local')}, on that machine")
     elif found.emergencies:
-        session.hint("end it with `crossfade safety emergency off --reason REASON`")
+        session.hint(_end(found.emergencies[0].model))
     elif not found.models:
         session.hint("give a model a policy with `crossfade safety policy set POLICY_FILE`")
     else:
@@ -276,7 +276,7 @@ def on(session: Session, model: str, mode: str, local: bool, reason: str) -> Non
             client,
             verbs.begin_emergency(reason, mode=chosen, model=model),
             emergency_sheet,
-            lambda _: "end it with `crossfade safety emergency off --reason REASON`",
+            lambda report: _end(report.emergency.model),
         )
 
 
@@ -322,3 +322,8 @@ def _on_this_machine(session: Session, would: str, change: Any) -> None:
     done: Emergency = change(Latch(Settings.load().home), principal)
     session.show(done, local_emergency_sheet(done))
     session.hint("see what is in force with `crossfade safety status`")
+
+
+def _end(model: str, where: str = "") -> str:
+    which = f" --model {model}" if model else ""
+    return f"end it with `crossfade safety emergency off{which}{where} --reason REASON`"

@@ -381,7 +381,8 @@ class RolloutStore:
             raise RolloutConflictError(name=name, problem=problem)
         found = subject.release(connection, name, wanted.version)
         if found is None:
-            raise RolloutConflictError(name=name, problem=f"has no usable version `{wanted.version[:80]}`")
+            why = subject.unfit(connection, name, wanted.version)
+            raise RolloutConflictError(name=name, problem=f"has no usable version `{wanted.version[:80]}`: {why}")
         if stable == found.version:
             raise RolloutConflictError(name=name, problem=f"gives everybody {stable} already")
         problem = subject.refuse(connection, name, wanted.experiment)

@@ -110,7 +110,9 @@ def compile_check(check: Check, bench: Bench) -> CompiledCheck:
     """
     try:
         return CompiledCheck(check.name, check.level, _judge(check, bench))
-    except (InvalidSafetyPolicyError, SignatureMismatchError) as error:
+    except InvalidSafetyPolicyError as error:
+        return CompiledCheck(check.name, check.level, _VIOLATED, str(error.facts["problem"]))
+    except SignatureMismatchError as error:
         return CompiledCheck(check.name, check.level, _VIOLATED, error.message)
     except ValueError as error:
         return CompiledCheck(check.name, check.level, _VIOLATED, str(error))

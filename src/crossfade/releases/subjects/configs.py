@@ -61,16 +61,24 @@ class ConfigSubject:
 
     def release(self, connection: Connection, name: str, version: str) -> Release | None:
         """Return a version that was approved."""
-        if not (version.isascii() and version.isdigit() and len(version) <= _LONGEST):
+        if self.unfit(connection, name, version):
             return None
+        found = self._store.version(connection, name, int(version))
+        return Release(str(found.number), found.digest)
+
+    def unfit(self, connection: Connection, name: str, version: str) -> str:
+        """Say that it is not there, was not approved, or names what is not there."""
+        if not (version.isascii() and version.isdigit() and len(version) <= _LONGEST):
+            return "versions are numbers"
         try:
             found = self._store.version(connection, name, int(version))
         except ConfigVersionNotFoundError:
-            return None
+            return "there is none"
+        if found.status not in _FIT:
+            return f"it is {found.status.value}, and has to be approved"
         references = () if found.validation is None else found.validation.references
-        if found.status not in _FIT or (self._references is not None and self._references.missing(references)):
-            return None
-        return Release(str(found.number), found.digest)
+        missing = () if self._references is None else self._references.missing(references)
+        return f"at `{missing[0].path}`, {missing[0].problem}" if missing else ""
 
     def refuse(self, connection: Connection, name: str, experiment: str) -> str:  # noqa: ARG002 - the port's
         """Refuse nothing: who reads a config is decided by rollouts alone."""

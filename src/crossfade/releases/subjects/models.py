@@ -52,6 +52,15 @@ class ModelSubject:
         digest = connection.scalar(select(versions.c.manifest_digest).where(here))
         return None if digest is None else Release(semver, digest)
 
+    def unfit(self, connection: Connection, name: str, version: str) -> str:
+        """Say that it is not there, or may not come back."""
+        if self.release(connection, name, version) is not None:
+            return ""
+        here = (versions.c.model == name) & (versions.c.semver == version)
+        printable = version.isprintable() and len(version) <= _LONGEST
+        known = connection.scalar(select(versions.c.semver).where(here)) if printable else None
+        return "there is none" if known is None else "it was rejected"
+
     def refuse(self, connection: Connection, name: str, experiment: str) -> str:
         """Only one thing at a time decides who answers a model; an experiment may hand its traffic over."""
         if connection.scalar(select(models.c.unloaded).where(models.c.name == name)):

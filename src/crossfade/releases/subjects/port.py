@@ -66,6 +66,9 @@ class Subject(Protocol):
     def release(self, connection: Connection, name: str, version: str) -> Release | None:
         """Return a version that may be released; None when there is none, or it was rejected."""
 
+    def unfit(self, connection: Connection, name: str, version: str) -> str:
+        """Say why `release` returns None of a version; nothing when it does not."""
+
     def refuse(self, connection: Connection, name: str, experiment: str) -> str:
         """Say why this subject cannot be rolled out now; nothing when it can. That experiment may have its traffic."""
 
