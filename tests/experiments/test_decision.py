@@ -425,3 +425,14 @@ def test_nothing_at_all_is_no_reason_to_fail(days):
     assert made.decision.action == "continue"
     assert made.decision.blocked_by == ("no_data",)
     assert made.comparison("m", "treatment").reading == "unknown"
+
+
+def test_a_treatment_that_fails_every_time_is_stopped_though_nothing_varies():
+    views = 1.0 + np.random.default_rng(3).poisson(2, 1800)
+    failed = np.where(np.arange(1800) < 892, 0.0, views)
+    rows = np.column_stack([failed, views])
+    metrics = (MetricSpec("error", kind="ratio", denominator="exposures", direction="down", role="guardrail"),)
+    found = {"error": {"control": rows[:892], "treatment": rows[892:]}}
+    made = analyze(evidence(found), question(MetricSpec("m"), *metrics), after(1))
+    assert (made.decision.action, made.decision.variant) == ("stop", "treatment")
+    assert "error" in made.decision.reason

@@ -142,7 +142,7 @@ def test_a_day_that_is_good_for_all_is_no_effect_whatever_the_weights(shares, se
     [
         ({"control": [1.0, 2.0]}, "`treatment` has no units yet"),
         ({"control": [1.0, 2.0], "treatment": [1.0]}, "two units"),
-        ({"control": [1.0, 1.0], "treatment": [1.0, 1.0]}, "do not vary"),
+        ({"control": [0.0, 0.0], "treatment": [0.0, 0.0]}, "do not vary"),
     ],
 )
 def test_what_cannot_be_estimated_says_why(rows, said):

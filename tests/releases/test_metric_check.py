@@ -1,6 +1,7 @@
 """Checks on metrics of the ledger, on events that were really recorded."""
 
 import itertools
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ SALES = MetricSpec("sales", direction="up", missing="skip")
 _units = itertools.count()
 
 
-def begun(stage, check):
-    stage.begin(RolloutPlan((Step(0.5, hold_seconds=10), Step(1.0)), checks=(check,)))
+def begun(stage, check, **more):
+    stage.begin(RolloutPlan((Step(0.5, hold_seconds=10), Step(1.0)), checks=(check,), **more))
     return stage.reach("progressing")
 
 
@@ -89,6 +90,71 @@ def test_a_margin_has_to_be_shown(stage, random):
     assert "within its margin of 0.05" in early.reason
     record(stage, rollout, "sales", stable=random.normal(10, 3, 6000), candidate=random.normal(10, 3, 6000))
     assert look(stage, check, rollout).result is CheckResult.PASS
+
+
+SOLD = MetricSpec("sold", direction="up", margin=0.05)
+
+
+def test_a_version_that_fails_completely_fails_though_nothing_varies(stage):
+    check = MetricCheck("sold", SOLD, interval_seconds=1)
+    rollout = begun(stage, check)
+    record(stage, rollout, "sold", stable=share(150, 150), candidate=share(0, 150))
+    found = look(stage, check, rollout)
+    assert (found.result, found.reason) == (CheckResult.FAIL, "`sold` is worse: 0, and 1 of the old version")
+    assert stage.reach("rolled_back", seconds=5, old=50, new=50)
+
+
+def test_versions_that_are_both_faultless_pass_once_that_is_within_the_margin(stage):
+    check = MetricCheck("sold", SOLD)
+    rollout = begun(stage, check)
+    record(stage, rollout, "sold", stable=share(110, 110), candidate=share(110, 110))
+    assert look(stage, check, rollout).result is CheckResult.INCONCLUSIVE, "110 units leave room for more than 5 %"
+    record(stage, rollout, "sold", stable=share(290, 290), candidate=share(290, 290))
+    assert look(stage, check, rollout).result is CheckResult.PASS
+
+
+def test_what_should_be_little_and_is_nothing_passes(stage):
+    check = MetricCheck("late", LATE)
+    rollout = begun(stage, check)
+    record(stage, rollout, "late", stable=share(0, 90), candidate=share(0, 90))
+    assert look(stage, check, rollout).result is CheckResult.PENDING
+    record(stage, rollout, "late", stable=share(0, 90), candidate=share(0, 90))
+    assert look(stage, check, rollout).result is CheckResult.PASS
+
+
+def expose(stage, rollout, each):
+    """Record units of both variants of whom nobody reports anything."""
+    at = int(stage.clock().timestamp() * 1e6)
+    exposures = [
+        Exposure(new_id(), at, rollout.name, rollout.state.revision, variant, f"unit-{next(_units)}", 0.5)
+        for variant in ("stable", "candidate")
+        for _ in range(each)
+    ]
+    with stage.database.write() as connection:
+        store_events(connection, exposures, [])
+        fold(connection, exposures, [])
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_without_any_outcome_it_waits_for_a_person_in_the_end(stage, direction):
+    check = MetricCheck("sold", MetricSpec("sold", direction=direction), interval_seconds=1)
+    rollout = begun(stage, check, no_traffic_seconds=30)
+    expose(stage, rollout, 150)
+    assert look(stage, check, rollout).result is CheckResult.NO_TRAFFIC
+    paused = stage.reach("paused", seconds=50, old=50, new=50)
+    assert stage.clock() - paused.state.live_at > timedelta(seconds=30)
+    assert "no outcome has been reported of either version, so nothing is known of `sold`" in paused.reason
+
+
+def test_zeros_alone_of_what_should_be_much_are_nothing_to_compare(stage):
+    check = MetricCheck("sold", SOLD)
+    rollout = begun(stage, check)
+    record(stage, rollout, "sold", stable=share(0, 150), candidate=share(0, 150))
+    found = look(stage, check, rollout)
+    assert (found.result, found.reason) == (
+        CheckResult.NO_TRAFFIC,
+        "`sold` is 0 of both versions: there is nothing to compare",
+    )
 
 
 def test_too_little_is_not_judged(stage):

@@ -101,8 +101,9 @@ class Pair:
         control, treatment = self.control, self.treatment
         if isinstance(control, NotEstimable) or isinstance(treatment, NotEstimable):
             return 1.0
+        apart = control.variance + treatment.variance
         pooled = treatment.n / control.n * treatment.variance + control.n / treatment.n * control.variance
-        return math.sqrt(max(pooled / (control.variance + treatment.variance), 1.0))
+        return math.sqrt(max(pooled / apart, 1.0)) if apart > 0 else 1.0
 
 
 def periods(arrivals: Iterable[Arrival], variants: tuple[str, ...], *, adaptive: bool = False) -> dict[int, int]:

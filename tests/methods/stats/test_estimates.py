@@ -14,7 +14,8 @@ from crossfade.methods.stats.contrast import contrast, spread
 from crossfade.methods.stats.cuped import Adjustment, adjusted, adjustment
 from crossfade.methods.stats.gradient import Mean, Ratio, estimate, linearize
 from crossfade.methods.stats.moments import Moments
-from crossfade.methods.stats.non_inferiority import non_inferiority
+from crossfade.methods.stats.non_inferiority import NonInferiority, non_inferiority
+from crossfade.methods.stats.proportions import Count, proportion
 from crossfade.methods.stats.values import Contrast, Effect, Estimate, NotEstimable
 from crossfade.methods.stats.welch import welch
 
@@ -165,16 +166,90 @@ def test_never_below_minus_everything_on_the_log_scale():
 @pytest.mark.parametrize(
     ("control", "treatment", "reason"),
     [
-        (Estimate.plain(1.0, 0.0, 10), Estimate.plain(1.0, 0.0, 10), "do not vary"),
         (NotEstimable("first"), Estimate.plain(1.0, 0.1, 10), "first"),
         (Estimate.plain(1.0, 0.1, 10), NotEstimable("second"), "second"),
     ],
 )
-def test_no_contrast_without_two_estimates_that_vary(control, treatment, reason, scale):
+def test_no_contrast_without_two_estimates(control, treatment, reason, scale):
     made = contrast(control, treatment, scale)
     assert isinstance(made, NotEstimable)
     assert reason in made.reason
     assert welch(made) is made
+
+
+def test_zeros_alone_say_nothing():
+    nothing = Estimate.plain(0.0, 0.0, 500)
+    assert contrast(nothing, nothing) == NotEstimable("the values do not vary: all of them are zero")
+
+
+def constants(value, count):
+    return estimate(Moments.of(np.full(count, value)), Mean())
+
+
+@pytest.mark.parametrize("infer", [welch, confidence_sequence])
+@pytest.mark.parametrize(("control", "treatment"), [(0.0, 1.0), (1.0, 0.0), (30.0, 10.0), (-2.0, 2.0)])
+def test_variants_that_are_apart_completely_are_told_apart(control, treatment, infer):
+    found = infer(contrast(constants(control, 892), constants(treatment, 108)))
+    assert found.p_value < 1e-6
+    assert found.effect == treatment - control
+    assert min(abs(end - found.effect) for end in found.interval) > 0, "and there is an interval around it"
+
+
+@pytest.mark.parametrize("value", [1.0, 0.1, 1e9, -3.0])
+def test_equal_constants_are_no_difference_within_a_bound(value):
+    made = contrast(constants(value, 900), constants(value, 7 * 900), "relative")
+    for infer in (welch, confidence_sequence):
+        assert infer(made).p_value > 0.5
+        assert non_inferiority(made, 0.05, "increase", infer).shown
+        assert not non_inferiority(made, 0.001, "increase", infer).shown
+
+
+def test_what_rounding_leaves_of_a_constant_is_no_difference():
+    parts = [Moments.of(np.full(count, 0.1)) for count in range(2, 60)]
+    several = Moments.stack(parts).total()
+    found = confidence_sequence(contrast(constants(0.1, 1000), estimate(several, Mean())))
+    assert found.p_value == 1
+
+
+def test_a_ratio_that_is_the_same_for_every_unit_does_not_vary():
+    views = 1.0 + np.random.default_rng(12).poisson(3, 500)
+    all_failed = estimate(Moments.of(np.column_stack([views, views])), Ratio())
+    assert all_failed.variance == 0
+    for other, apart in ((0.0 * views, True), (views, False)):
+        usual = estimate(Moments.of(np.column_stack([other, views])), Ratio())
+        assert confidence_sequence(contrast(usual, all_failed)).significant == apart
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.05, 0.01, 0.001])
+def test_the_bound_of_equal_units_is_beyond_the_exact_one(alpha):
+    """Against 1 - alpha^(1/n), for all units together: what is true of n was true of every number before."""
+    for count in (100, 300, 1_000, 10_000, 1_000_000):
+        made = contrast(constants(1.0, 10 * count), constants(1.0, count))
+        exact = 1 - alpha ** (1 / count)
+        assert -confidence_sequence(made, alpha, "greater").lower >= exact
+        if alpha >= 0.01:
+            assert -welch(made, alpha, "greater").lower >= exact
+
+
+@pytest.mark.parametrize(("rate", "worse"), [(0.001, 0.0), (0.02, 0.0), (0.999, 0.0), (0.998, 0.02)])
+def test_rare_and_nearly_certain_events_keep_the_error_rates(rate, worse):
+    """A thousand rollouts with twenty looks each: at the edge of what is acceptable, 5 % may be let through."""
+    random, alpha, looks, each = np.random.default_rng(13), 0.05, 20, 40
+    harmed = passed = 0
+    for _ in range(1000):
+        control = random.binomial(each, rate, looks).cumsum()
+        treatment = random.binomial(each, rate - worse, looks).cumsum()
+        made = [
+            contrast(proportion(Count(int(c), n)), proportion(Count(int(t), n)))
+            for n, c, t in zip(range(each, each * looks + 1, each), control, treatment, strict=True)
+        ]
+        told = [confidence_sequence(one, alpha, "less") for one in made]
+        harmed += any(isinstance(one, Effect) and one.significant for one in told)
+        shown = [non_inferiority(one, worse, "increase", confidence_sequence, alpha) for one in made]
+        passed += any(isinstance(one, NonInferiority) and one.shown for one in shown)
+    assert passed <= 70, "5 %, and four standard errors of a thousand"
+    if not worse:
+        assert harmed <= 70
 
 
 @pytest.mark.parametrize("scale", ["relative", "log"])

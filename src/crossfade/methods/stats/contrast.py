@@ -11,6 +11,12 @@ from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable, Sca
 
 TINY = 1e-100
 """What is smaller is zero: nothing that is measured needs it, and its square is zero, which cannot be divided by."""
+ROUNDING = 1e-12
+"""Of a value: what varies less does not vary; adding up a constant many times leaves as much."""
+UNSEEN = 4.0
+"""Units of each variant that are taken to have differed by the whole value where all units had the same. With four the
+one-sided bound of n equal units is at or beyond the exact one of a proportion, 1 - alpha^(1/n), for alpha from 0.01 to
+0.2 for one look, and from 0.001 for any number of looks."""
 
 
 def contrast(
@@ -26,6 +32,11 @@ def contrast(
     `relative` works for negative controls too; it divides by |control|, so that up is up. Neither is given when the
     control is less than three standard errors away from zero: a relative effect means nothing there.
 
+    Where neither variant varies, as when every request of one fails and none of the other, the standard error is not
+    zero: n equal units leave room for `UNSEEN` of them that were otherwise. So what is apart completely is told apart
+    from a few units on, and what is equal is equal within a bound that shrinks with n. All units having been the same
+    until now is an event that implies the same of any time before, so that such a bound holds at all looks together.
+
     Args:
         control: The variant that is compared against.
         treatment: The variant of interest.
@@ -34,11 +45,14 @@ def contrast(
 
     Source:
         Welch, Biometrika 34 (1947), for the degrees of freedom. Deng, Knoblich, Lu (KDD 2018) for relative effects.
+        Hanley, Lippman-Hand: If nothing goes wrong, is everything all right? JAMA 249 (1983), the rule of three;
+        Agresti, Coull, The American Statistician 52 (1998), for imagined units instead of a variance of zero.
     """
     if isinstance(control, NotEstimable):
         return control
     if isinstance(treatment, NotEstimable):
         return treatment
+    control, treatment = _varying(control, treatment)
     made: tuple[float, float, float] | NotEstimable
     if scale == "absolute":
         error, df = spread(control.variance, control.df, treatment.variance, treatment.df, equal_variance)
@@ -51,7 +65,7 @@ def contrast(
         return made
     value, error, df = made
     if not error > TINY:
-        return NotEstimable("the values do not vary")
+        return NotEstimable("the values do not vary: all of them are zero")
     if not (math.isfinite(value) and math.isfinite(error)):
         return NotEstimable("the values are too large to be compared")
     return Contrast(scale, value, error, df, control.n, treatment.n, control.baseline)
@@ -84,6 +98,19 @@ def spread(
 def shifted(contrast: Contrast, by: float) -> Contrast:
     """Return the contrast moved by `by` on its scale, to test against a margin instead of against zero."""
     return msgspec.structs.replace(contrast, value=contrast.value + by)
+
+
+def _varying(control: Estimate, treatment: Estimate) -> tuple[Estimate, Estimate]:
+    """Return the variants with the variance that cannot be ruled out, where none of them has any."""
+    if any(math.sqrt(max(each.variance, 0.0) * each.n) > ROUNDING * abs(each.value) for each in (control, treatment)):
+        return control, treatment
+    size = max(abs(control.value), abs(treatment.value))
+    return _widened(control, size), _widened(treatment, size)
+
+
+def _widened(constant: Estimate, size: float) -> Estimate:
+    variance = UNSEEN * (size / constant.n) ** 2
+    return msgspec.structs.replace(constant, variance=variance, baseline_variance=variance, covariance=variance)
 
 
 def _relative(control: Estimate, treatment: Estimate) -> tuple[float, float, float] | NotEstimable:

@@ -14,6 +14,9 @@ from crossfade.methods.stats.values import Estimate, NotEstimable
 SIGNAL = 3.0
 """How many standard errors a denominator must be away from zero before anything is divided by it."""
 
+CANCELLED = 1e-13
+"""Of the parts of a sum: what is left of them by rounding."""
+
 
 class Mean(msgspec.Struct, frozen=True, tag="mean"):
     """The mean of one column; of a column of zeros and ones it is a proportion."""
@@ -79,5 +82,10 @@ def unusable(moments: Moments, statistic: Statistic) -> NotEstimable | None:
 
 
 def quadratic(moments: Moments, left: Array, right: Array) -> float:
-    """Return the covariance of two linear functions of the means, given their gradients."""
-    return float(left @ moments.covariance @ right) / int(moments.n)
+    """Return the covariance of two linear functions of the means, given their gradients.
+
+    Of a ratio that is the same for every unit the parts cancel but for rounding: that is zero.
+    """
+    found = float(left @ moments.covariance @ right)
+    parts = float(np.abs(left) @ np.abs(moments.covariance) @ np.abs(right))
+    return found / int(moments.n) if abs(found) > CANCELLED * parts else 0.0

@@ -9,8 +9,9 @@ from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Comparison
-from crossfade.ledger.metrics import Measures
+from crossfade.ledger.metrics import BUILT_IN, Measures, MetricSpec
 from crossfade.ledger.reading import read_evidence
+from crossfade.methods.stats.confidence_sequence import SMALLEST
 from crossfade.methods.stats.non_inferiority import NonInferiority
 from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.checks.spec import MetricCheck
@@ -36,7 +37,8 @@ def measure(check: MetricCheck, rollout: Rollout, database: Database, now: datet
         started_at=rollout.created_at,
     )
     try:
-        report = analyze(read_evidence(database, rollout.name), question, now)
+        evidence = read_evidence(database, rollout.name)
+        report = analyze(evidence, question, now)
     except CrossfadeError as error:
         return Measurement(CheckResult.ERROR, error.message)
     found = next((each for each in report.comparisons if each.metric == metric.name), None)
@@ -45,17 +47,33 @@ def measure(check: MetricCheck, rollout: Rollout, database: Database, now: datet
     )
     if blocking is not None:
         return Measurement(CheckResult.ERROR, f"the ledger is incomplete: {blocking.words}")
+    lack = f"`{metric.name}` is not measured yet" if found is None else _lack(metric, found, evidence.outcomes)
+    if found is None or lack:
+        return Measurement(CheckResult.NO_TRAFFIC, lack)
     return _judged(check, found)
 
 
-def _judged(check: MetricCheck, found: Comparison | None) -> Measurement:
+def _lack(metric: MetricSpec, found: Comparison, outcomes: int) -> str:
+    """Say what is missing before anything can be compared, however long one waits; nothing where nothing is.
+
+    A unit without a value may count as zero, so zeros alone are no evidence that anybody reports anything.
+    """
+    for arm, side in ((found.treatment, "new"), (found.control, "old")):
+        if arm.units == 0:
+            return f"`{metric.name}` has no unit of the {side} version yet"
+    if found.treatment.value or found.control.value or metric.source in BUILT_IN:
+        return ""
+    if not outcomes:
+        return f"no outcome has been reported of either version, so nothing is known of `{metric.name}`"
+    return "" if metric.direction == "down" else f"`{metric.name}` is 0 of both versions: there is nothing to compare"
+
+
+def _judged(check: MetricCheck, found: Comparison) -> Measurement:
     name, alpha = check.metric.name, check.alpha
-    if found is None or found.treatment.units == 0:
-        return Measurement(CheckResult.NO_TRAFFIC, f"`{name}` has no unit of the new version yet")
     arms = f"{_number(found.treatment.value)}, and {_number(found.control.value)} of the old version"
     if found.harm_p is not None and found.harm_p <= alpha:
         return Measurement(CheckResult.FAIL, f"`{name}` is worse: {arms}", found.harm_p, alpha)
-    if found.harm_p is None:
+    if found.harm_p is None and not _never_on_either_side(found):
         return Measurement(CheckResult.PENDING, f"`{name}` cannot be compared yet: {arms}")
     if found.non_inferiority is None or found.spotless:
         return Measurement(CheckResult.PASS, f"nothing speaks against `{name}`: {arms}", found.harm_p, alpha)
@@ -64,6 +82,11 @@ def _judged(check: MetricCheck, found: Comparison | None) -> Measurement:
     margin = check.metric.margin if check.metric.margin_absolute is None else check.metric.margin_absolute
     words = f"it is not shown yet that `{name}` is within its margin of {margin:.4g}: {arms}"
     return Measurement(CheckResult.INCONCLUSIVE, words, found.harm_p, alpha)
+
+
+def _never_on_either_side(found: Comparison) -> bool:
+    """Tell whether what should be little was seen of neither version, of as many units as any comparison needs."""
+    return found.spotless and not found.control.value and min(found.treatment.units, found.control.units) >= SMALLEST
 
 
 def _number(value: float | None) -> str:
