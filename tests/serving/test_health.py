@@ -2,7 +2,7 @@
 
 import pytest
 
-from crossfade.errors import DatabaseUnavailableError, LoadFailedError
+from crossfade.errors import DatabaseUnavailableError, LoadFailedError, PredictionError, SignatureMismatchError
 from crossfade.serving.health import HealthReporter
 from crossfade.serving.slots import SlotTable
 from crossfade.traffic.health import HealthLog
@@ -37,6 +37,14 @@ def reporter(slot, log, clock):
     slots = SlotTable()
     slots.put(slot)
     return HealthReporter(slots, {}, log, "a", clock)
+
+
+def test_inputs_that_fit_and_make_the_model_raise_are_failures_of_the_version(reporter, slot, log):
+    for error in (PredictionError(ref="m:1.0.0", problem="no"), SignatureMismatchError(field="x", expected="numbers", given="text")):
+        slot.counters.count_error(error.http_status)
+    reporter.turn()
+    health = log.window(60, model="m", version="1.0.0")
+    assert (health.error_rate, health.refused_rate) == (0.5, 0.5), "what does not fit is refused, which is no failure"
 
 
 def test_only_what_is_new_is_reported(reporter, slot, log, clock):

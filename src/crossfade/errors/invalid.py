@@ -188,9 +188,10 @@ class InvalidMeasuresError(InvalidInputError):
 
 
 class PredictionError(InvalidInputError):
-    """The model itself failed on inputs that fit its signature."""
+    """The model itself failed on inputs that fit its signature, which is a failure of the version, not of who asked."""
 
     code = "prediction_failed"
+    http_status = 500
     sentence = "`{ref}` failed on this input: {problem}"
     hint_template = "try the golden requests with `crossfade models verify {ref}`"
 

@@ -10,7 +10,14 @@ from fastapi.responses import StreamingResponse
 
 from crossfade.core.compatibility import SignatureDiff, compare_signatures
 from crossfade.core.identity import Semver, check_name
-from crossfade.errors import ConflictError, MalformedRequestError, NotFoundError, UnsafeError, VersionConflictError
+from crossfade.errors import (
+    ConflictError,
+    MalformedRequestError,
+    NotFoundError,
+    PredictionError,
+    UnsafeError,
+    VersionConflictError,
+)
 from crossfade.registry.acceptance import read_manifest
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.packaging import check_signature
@@ -92,7 +99,11 @@ def publish_version(
 @routes.post(
     "/models/{name}/ensembles",
     **documented(
-        Version, takes=EnsembleRequest, changes=True, refuses=(NotFoundError, ConflictError, UnsafeError), status=201
+        Version,
+        takes=EnsembleRequest,
+        changes=True,
+        refuses=(NotFoundError, ConflictError, UnsafeError, PredictionError),
+        status=201,
     ),
 )
 def register_ensemble(
@@ -178,7 +189,9 @@ def deprecate_version(
     return answer(version)
 
 
-@routes.post("/versions/{ref}/verify", **documented(VerifyReport, refuses=(NotFoundError, UnsafeError)))
+@routes.post(
+    "/versions/{ref}/verify", **documented(VerifyReport, refuses=(NotFoundError, UnsafeError, PredictionError))
+)
 def verify_version(ref: str, platform: Open) -> Response:
     """Read every byte of a version, load it, and ask it its golden requests."""
     return answer(platform.verify(ref))
