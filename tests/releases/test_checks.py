@@ -14,7 +14,7 @@ from crossfade.releases.checks.spec import ErrorRateCheck, ExperimentCheck, Metr
 from crossfade.releases.checks.threshold import judge
 from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.telemetry.prometheus import Outcome, Reading
-from crossfade.traffic.health import Counts, HealthReport
+from crossfade.traffic.health import LATENCY_BOUNDS, Counts, HealthReport
 from tests.experiments.life import open_store, plan
 from tests.releases.life import answered
 from tests.traffic.support import FAST
@@ -82,11 +82,63 @@ def test_slow_is_what_the_old_version_is_one_time_in_a_hundred(stage):
     assert "slower than the old version's p99" in measurement.reason
 
 
-def test_until_enough_is_known_nothing_is_slow(stage):
-    check = ErrorRateCheck("errors", events=("slow",))
-    rollout = gathered(with_check(stage, check), reports((answered(50), answered(10, place=200))))
+def test_until_it_is_known_what_is_slow_nothing_passes(stage):
+    check = ErrorRateCheck("errors")
+    rollout = with_check(stage, check, Step(0.1, hold_seconds=10, minimum_units=20))
+    rollout = gathered(rollout, reports((answered(50), answered(30, place=200))))
     assert rollout.evidence.slow_above is None
-    assert rollout.evidence.tests == {}
+    found = error_rate.measure(check, rollout)
+    assert (found.result, found.reason) == (
+        CheckResult.NO_TRAFFIC,
+        "what is slow is not known yet: 50 of 100 answers of 1.0.0 have come",
+    )
+    rollout = gathered(rollout, reports((answered(50), Counts())), reports((answered(50), answered(5))))
+    assert rollout.evidence.slow_above is not None
+    found = error_rate.measure(check, rollout)
+    assert (found.result, found.reason) == (
+        CheckResult.NO_TRAFFIC,
+        "how slow it is was seen of 5 of 20 answers of 1.0.1, with 1.0.0 beside",
+    )
+    assert error_rate.measure(check, gathered(rollout, reports((answered(50), answered(15))))).result is CheckResult.PASS
+
+
+def test_what_is_slow_is_known_from_before_the_rollout(stage):
+    """Six answers a minute for an hour: only the minutes of the log have enough."""
+    for _ in range(60):
+        stage.clock.advance(60)
+        at_us = int(stage.clock().timestamp() * 1e6)
+        stage.health.write("a", at_us, {1: {"m": {"1.0.0": answered(6)}}, 60: {"m": {"1.0.0": answered(6)}}})
+    stage.clock.advance(700)
+    stage.health.prune()
+    rollout = with_check(stage, ErrorRateCheck("errors"))
+    assert rollout.evidence.slow_above == LATENCY_BOUNDS[50]
+    slow = {"v0": answered(12), "v1": answered(8, place=200)}
+    while rollout.active:
+        stage.clock.advance(1)
+        stage.serve(**slow)
+        stage.follow()
+        stage.controller.turn()
+        rollout = stage.store.find("m")
+    assert "slower than the old version's p99" in rollout.reason
+
+
+def test_a_version_that_is_slow_from_the_first_request_does_not_pass(stage):
+    """Nobody asked before, 18 answers a second of the old one and 12 of the new one: not known when it could go on."""
+    plan = RolloutPlan((Step(0.4, minimum_units=20, hold_seconds=5), END), checks=(ErrorRateCheck("errors"),))
+    stage.begin(plan)
+    while (rollout := stage.store.find("m")).active:
+        stage.clock.advance(1)
+        stage.serve(v0=answered(18), v1=answered(12 if rollout.weight else 0, place=200))
+        stage.follow()
+        stage.controller.turn()
+    assert rollout.status.value == "rolled_back"
+
+
+def test_answers_beyond_the_last_bound_can_be_compared(stage):
+    check = ErrorRateCheck("errors", events=("slow",))
+    beyond = len(LATENCY_BOUNDS)
+    rollout = gathered(with_check(stage, check), reports((answered(200, place=beyond), answered(20, place=beyond))))
+    assert rollout.evidence.slow_above == LATENCY_BOUNDS[-1]
 
 
 @pytest.mark.parametrize(

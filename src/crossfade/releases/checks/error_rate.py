@@ -7,18 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from crossfade.methods.stats.error_rate import ErrorRate, Window, observe_all
 from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.checks.spec import ErrorRateCheck, Event
 from crossfade.releases.rollout import Rollout, RolloutEvidence
-from crossfade.traffic.health import SHADOW, Counts, Health, HealthReport, added
+from crossfade.traffic.health import (
+    LATENCY_BOUNDS,
+    SHADOW,
+    TIERS,
+    Counts,
+    Health,
+    HealthLog,
+    HealthReport,
+    added,
+)
 
 _SHARE: Mapping[Event, float] = {"errors": 0.7, "slow": 0.1, "unsafe": 0.1, "fallbacks": 0.1}
 """How much of alpha each event gets. A share that is e times smaller costs one to three more bad events before they are
 seen, whichever event it is (`make calibrate ARGS="rollouts shares"`), so shares are in proportion to harm: a failed
 request counts as seven that were slow, unsafe, or answered by another version."""
 ENOUGH = 100
-"""Answers of the old version that a p99 can be taken from."""
+"""Answers of the old version that a p99 can be taken from: from before the rollout, else from its beginning."""
 _NO_WINDOW: Window = (0, 0, 0, 0)
 _WORDS: Mapping[Event, str] = {
     "errors": "failed or were refused",
@@ -68,6 +79,8 @@ def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
             return Measurement(CheckResult.FAIL, _compared(rollout, event), test.p_value, shares[event])
     if not rollout.state.requests:
         return Measurement(CheckResult.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} in this step")
+    if lack := _lack_of_slowness(check, rollout):
+        return Measurement(CheckResult.NO_TRAFFIC, lack)
     if not tests:
         words = f"nothing to compare with: {rollout.stable} was not asked at the same time; {_summary(rollout)}"
         return Measurement(CheckResult.NO_TRAFFIC, words)
@@ -75,6 +88,21 @@ def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
         least = min((test.p_value for test in tests.values()), default=1.0)
         return Measurement(CheckResult.PASS, f"nothing speaks against it; {_summary(rollout)}", least, check.alpha)
     return _proven(check, rollout, check.margin)
+
+
+def with_past(rollout: Rollout, health: HealthLog) -> Rollout:
+    """Return a rollout of which nothing is counted yet with what was slow before it, from the newest answers that are
+    enough; where there never were enough, its own beginning has to tell.
+    """
+    asked = any(isinstance(check, ErrorRateCheck) and "slow" in check.events for check in rollout.plan.checks)
+    if not asked or rollout.evidence.cursors or rollout.evidence.slow_above is not None:
+        return rollout
+    for tier in TIERS:
+        past = health.window(tier.kept_seconds, model=rollout.subject, version=rollout.stable)
+        if past.answered >= ENOUGH:
+            evidence = msgspec.structs.replace(rollout.evidence, slow_above=_limit(past))
+            return msgspec.structs.replace(rollout, evidence=evidence)
+    return rollout
 
 
 def alphas(check: ErrorRateCheck) -> dict[Event, float]:
@@ -86,6 +114,21 @@ def alphas(check: ErrorRateCheck) -> dict[Event, float]:
     """
     total = sum(_SHARE[event] for event in check.events)
     return {event: check.alpha * _SHARE[event] / total for event in check.events}
+
+
+def _lack_of_slowness(check: ErrorRateCheck, rollout: Rollout) -> str:
+    """Say what is missing before it can be told whether the new version is slow; nothing where nothing is."""
+    if "slow" not in check.events:
+        return ""
+    evidence = rollout.evidence
+    if evidence.slow_above is None:
+        there = sum(evidence.latency.values())
+        return f"what is slow is not known yet: {there} of {ENOUGH} answers of {rollout.stable} have come"
+    looked = evidence.counts.get("slow", _NO_WINDOW)[1] if "slow" in evidence.tests.get(check.name, {}) else 0
+    least = max(rollout.plan.steps[rollout.state.step].minimum_units, 1)
+    if looked >= least:
+        return ""
+    return f"how slow it is was seen of {looked} of {least} answers of {rollout.candidate}, with {rollout.stable} beside"
 
 
 def _proven(check: ErrorRateCheck, rollout: Rollout, margin: float) -> Measurement:
@@ -116,7 +159,12 @@ def _slow_above(known: RolloutEvidence, baseline: Counts) -> tuple[dict[int, int
     health.add_up(baseline)
     if health.answered < ENOUGH:
         return health.latency, None
-    return {}, health.p99_seconds
+    return {}, _limit(health)
+
+
+def _limit(health: Health) -> float:
+    """Return the p99, or the last bound that is counted: what takes even longer is slow for both versions."""
+    return min(health.p99_seconds or 0.0, LATENCY_BOUNDS[-1])
 
 
 def _window(event: Event, canary: Counts, baseline: Counts, slow_above: float | None) -> Window:

@@ -102,6 +102,7 @@ class Measurer:
             known = rollout.evidence.counts.get(UNITS, (0, 0, 0, 0))[1]
             counts = rollout.evidence.counts | {UNITS: (0, units, 0, before)}
             return msgspec.structs.replace(rollout.evidence, counts=counts), units - known
+        rollout = error_rate.with_past(rollout, self._health)
         first_us = int(rollout.created_at.timestamp() * 1e6)
         reports = self._health.since(rollout.evidence.cursors, first_us, model=rollout.subject)
         return error_rate.gather(rollout, reports) if reports else (rollout.evidence, 0)

@@ -19,7 +19,7 @@ class CheckResult(StrEnum):
     PENDING = "pending"
     """Nothing yet, or not enough."""
     NO_TRAFFIC = "no_traffic"
-    """Nobody asked the new version."""
+    """Nobody asked the new version, or there is nothing yet to compare it with; what lasts waits for a person."""
     INCONCLUSIVE = "inconclusive"
     """It could be either."""
     ERROR = "error"
