@@ -29,7 +29,7 @@ from crossfade.registry.backends import open_registry
 from crossfade.registry.registry import Registry
 from crossfade.registry.requests import CacheStatus
 from crossfade.registry.verification import ModelOpener, VerifyReport
-from crossfade.releases.announcing import event_of
+from crossfade.releases.announcing import Reach, event_of
 from crossfade.releases.deployment_store import DeploymentStore
 from crossfade.releases.latch import ChampionLatch
 from crossfade.releases.shipping import Shipping
@@ -265,7 +265,9 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         channels = Channels(settings.notifications)
         opening.callback(channels.close)
         subjects = _subjects(registry, database)
-        rollouts = RolloutStore(database, subjects, readiness, tell=_telling(channels))
+        rollouts = RolloutStore(
+            database, subjects, readiness, tell=_telling(channels), objection=_reach(settings, channels).objection
+        )
         latch = ChampionLatch(database, subjects["model"])
         switch = AliasSwitch(registry, fleet, settings.serving, latch)
         judge = Judge(experiments, database, switch, releases=Shipping(rollouts))
@@ -367,6 +369,11 @@ def _start_serving(
     runtime.measure_events(ledger.counts)
     runtime.start()
     return runtime
+
+
+def _reach(settings: Settings, channels: Channels) -> Reach:
+    secret = settings.releases.webhook_secret.get_secret_value()
+    return Reach(channels, secret, prometheus=bool(settings.telemetry.prometheus_url))
 
 
 def _telling(channels: Channels) -> Tell:

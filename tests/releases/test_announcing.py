@@ -2,10 +2,12 @@
 
 import pytest
 
-from crossfade.errors import NotificationFailedError, RolloutConflictError, WebhookRefusedError
+from crossfade.errors import InvalidPlanError, NotificationFailedError, RolloutConflictError, WebhookRefusedError
 from crossfade.notifications.channels import Channels
 from crossfade.notifications.outbox import post, waiting
-from crossfade.releases.announcing import Webhooks, event_of
+from crossfade.releases.announcing import Reach, Webhooks, event_of
+from crossfade.releases.checks.spec import ExperimentCheck, ThresholdCheck, WebhookCheck
+from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.store import RolloutStore
 from crossfade.settings import NotificationSettings
@@ -53,6 +55,41 @@ def test_a_host_that_is_allowed_and_silent_is_an_error_in_words():
     settings = NotificationSettings(private_hosts=("127.0.0.1:1", "127.0.0.1"))
     with Channels(settings) as channels, pytest.raises(NotificationFailedError):
         Webhooks(channels, SECRET).ask("http://127.0.0.1:1/gate", {"event": "check.gate"})
+
+
+GATE, QUERY = "http://10.0.0.7/gate", ThresholdCheck("up", query="up", minimum=1.0)
+
+
+@pytest.mark.parametrize(
+    ("check", "secret", "prometheus", "said"),
+    [
+        (QUERY, SECRET, False, "no server is configured: set `CROSSFADE_TELEMETRY__PROMETHEUS_URL`"),
+        (WebhookCheck("gate", "https://hooks.example.com/gate"), "", True, "set `CROSSFADE_RELEASES__WEBHOOK_SECRET`"),
+        (WebhookCheck("gate", "https://hooks.example.com/gate"), "short", True, "at least 16 characters"),
+        (WebhookCheck("gate", "http://127.0.0.1/gate"), SECRET, True, "loopback"),
+        (WebhookCheck("gate", "ftp://example.com/gate"), SECRET, True, "only `http` and `https` are allowed"),
+        (WebhookCheck("gate", "https://ann:pass@example.com/"), SECRET, True, "has no user, password or fragment"),
+        (WebhookCheck("gate", "http://169.254.169.254/latest"), SECRET, True, "where clouds keep their metadata"),
+        (ExperimentCheck("late", "nobody"), SECRET, True, "waits for the experiment `nobody`, and there is none"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_check_that_can_never_be_answered_is_refused_at_once(stage, check, secret, prometheus, said, dry_run):
+    plan = RolloutPlan((Step(0.5), Step(1.0)), checks=(check,))
+    with Channels(NotificationSettings(private_hosts=("10.0.0.7", "169.254.169.254"))) as channels:
+        reach = Reach(channels, secret, prometheus=prometheus)
+        store = RolloutStore(stage.database, SUBJECTS, None, stage.clock, objection=reach.objection)
+        with pytest.raises(InvalidPlanError, match=rf"the check `{check.name}` .*{said}"):
+            store.create(RolloutRequest("m", "1.0.1", plan), dry_run=dry_run)
+    assert not store.list().items
+
+
+def test_what_can_be_asked_is_let_through(stage):
+    plan = RolloutPlan((Step(0.5), Step(1.0)), checks=(WebhookCheck("gate", GATE), QUERY))
+    with Channels(NotificationSettings(private_hosts=("10.0.0.7",))) as channels:
+        reach = Reach(channels, SECRET, prometheus=True)
+        store = RolloutStore(stage.database, SUBJECTS, None, stage.clock, objection=reach.objection)
+        assert store.create(RolloutRequest("m", "1.0.1", plan)).plan.checks == plan.checks
 
 
 def test_what_happens_is_told_in_its_own_transaction(stage):

@@ -69,6 +69,7 @@ def test_it_is_asked_with_a_signature_that_it_can_check(ask, service):
     assert ask().result is CheckResult.PASS
     ((headers, body),) = service.heard
     verify(SECRET, headers, body)
+    assert headers["Crossfade-Event"] == "check.gate", "as the body says, where `kind` is what is rolled out"
     heard = json.loads(body)
     assert (heard["event"], heard["rollout"], heard["candidate"], heard["weight"]) == (
         "check.gate",

@@ -11,7 +11,7 @@ import msgspec
 from crossfade.core.exchange import Answer, ExchangeError, exchange
 from crossfade.core.identity import new_id
 from crossfade.errors import NotificationFailedError, SettingsError, WebhookRefusedError
-from crossfade.notifications.addresses import Resolve, allowed_addresses, resolve, target_of
+from crossfade.notifications.addresses import Resolve, allowed_addresses, literal, resolve, target_of
 from crossfade.notifications.signing import SHORTEST_SECRET, SIGNATURE, TIMESTAMP, sign
 
 SECONDS = 5.0
@@ -66,6 +66,15 @@ class Webhook:
         """Name the receiver without path, query and secret: they let whoever knows them in."""
         return f"Webhook({self.target.host!r})"
 
+    def require_address(self) -> None:
+        """Refuse a host that is written as an address that nothing may be sent to; a name is looked up when it is sent.
+
+        Raises:
+            WebhookRefusedError: It is one.
+        """
+        if literal(self.target.host) is not None:
+            allowed_addresses(self.target, private=self._private, look_up=lambda host, _port: [host])
+
     def send(self, event: Mapping[str, Any]) -> None:
         """Tell of an event; the answer only has to be a success.
 
@@ -78,14 +87,18 @@ class Webhook:
         """
         self._post(event, 0)
 
-    def ask(self, event: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, event: Mapping[str, Any], *, kind: str = "") -> dict[str, Any]:
         """Tell of an event and return the JSON object that comes back.
+
+        Args:
+            event: As for `send`.
+            kind: Goes into the header `Crossfade-Event` instead of what the event calls its kind.
 
         Raises:
             WebhookRefusedError: As for `send`.
             NotificationFailedError: As for `send`, or the answer is no JSON object of at most 64 KiB.
         """
-        content = self._post(event, MAX_ANSWER_BYTES).body
+        content = self._post(event, MAX_ANSWER_BYTES, kind).body
         try:
             found = msgspec.json.decode(content)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -94,7 +107,7 @@ class Webhook:
             raise self._failed("the answer is no JSON object", again=False)
         return found
 
-    def _post(self, event: Mapping[str, Any], max_bytes: int) -> Answer:
+    def _post(self, event: Mapping[str, Any], max_bytes: int, kind: str = "") -> Answer:
         body = msgspec.json.encode(event)
         if len(body) > MAX_BODY_BYTES:
             raise self._failed(f"the event is larger than {MAX_BODY_BYTES} bytes", again=False)
@@ -105,7 +118,7 @@ class Webhook:
             TIMESTAMP: str(stamp),
             SIGNATURE: sign(self._secret, stamp, body),
             DELIVERY: _header(event.get("id") or new_id()),
-            KIND: _header(event.get("kind") or "event"),
+            KIND: _header(kind or event.get("kind") or "event"),
         }
         try:
             addresses = allowed_addresses(self.target, private=self._private, look_up=self._look_up)

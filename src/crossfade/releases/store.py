@@ -20,6 +20,7 @@ from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Page
 from crossfade.releases.changing import Change, StaleError, apply, encoded, find_row, route_of
 from crossfade.releases.checks.metric import measures
+from crossfade.releases.checks.spec import CheckSpec, ExperimentCheck
 from crossfade.releases.latch import lift, require_unlatched
 from crossfade.releases.moves import approving, ending, entering, pausing, resuming
 from crossfade.releases.plan import PRESETS, RolloutPlan
@@ -38,7 +39,7 @@ from crossfade.releases.rollout import (
 from crossfade.releases.subjects.port import Release, Settling, Subject
 from crossfade.storage.changes import commit_change
 from crossfade.storage.database import Database
-from crossfade.storage.tables import ACTIVE, rollout_transitions, rollouts
+from crossfade.storage.tables import ACTIVE, experiments, rollout_transitions, rollouts
 from crossfade.storage.times import from_text, to_text
 from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.snapshot import ROLLOUT
@@ -49,6 +50,15 @@ Tell = Callable[[Connection, Rollout], None]
 _KIND = "rollouts"
 _LONGEST_NAME = 64
 _ATTEMPTS = 5
+
+
+Objection = Callable[[CheckSpec], str]
+"""Says why a check can never be answered here; nothing where it can."""
+
+
+def no_objection(_check: CheckSpec) -> str:
+    """Stand in where nothing is known of what can be reached."""
+    return ""
 
 
 def tell_nobody(_connection: Connection, _rollout: Rollout) -> None:
@@ -64,6 +74,7 @@ class RolloutStore:
         readiness: Waits until no process answers by what was before.
         clock: What time it is.
         tell: Has others told of every change.
+        objection: Says why a check can never be answered.
 
     Example:
         >>> store.create(RolloutRequest("churn", "1.1.0", "fast")).status  # doctest: +SKIP
@@ -77,12 +88,14 @@ class RolloutStore:
         readiness: Readiness | None = None,
         clock: Clock = utc_now,
         tell: Tell = tell_nobody,
+        objection: Objection = no_objection,
     ) -> None:
         self._database = database
         self._subjects = subjects
         self._readiness = readiness
         self._clock = clock
         self._tell = tell
+        self._objection = objection
 
     # --- looking ---
 
@@ -146,7 +159,7 @@ class RolloutStore:
         """Begin to roll a version out.
 
         Raises:
-            InvalidPlanError: The plan cannot be.
+            InvalidPlanError: The plan cannot be, or one of its checks could never be answered here.
             NotFoundError: There is no such subject or version.
             RolloutConflictError: There is another one under way, the version has all traffic already, or something
                 else decides who gets the subject's traffic.
@@ -162,6 +175,7 @@ class RolloutStore:
         with self._database.write() as connection:
             stable = subject.stable(connection, wanted.subject)
             release = self._refuse(connection, subject, wanted, stable)
+            self._require_answers(connection, plan)
             now = self._clock()
             fast = self._is_return(connection, subject, wanted.subject, release, now, plan)
             rollout = self._new(connection, wanted, plan, stable, release, fast=fast, now=now, principal=principal)
@@ -394,6 +408,15 @@ class RolloutStore:
             require_unlatched(connection, subject.kind, name, found)
         return found
 
+    def _require_answers(self, connection: Connection, plan: RolloutPlan) -> None:
+        """Refuse a plan with a check that waits for what never comes."""
+        for check in plan.checks:
+            problem = self._objection(check)
+            if isinstance(check, ExperimentCheck) and not _is_experiment(connection, check.experiment):
+                problem = f"waits for the experiment `{check.experiment[:80]}`, and there is none"
+            if problem:
+                raise InvalidPlanError(problem=f"the check `{check.name}` {problem}")
+
     def _is_return(
         self,
         connection: Connection,
@@ -520,3 +543,8 @@ def _transition(row: Row[Any]) -> RolloutTransition:
         from_text(row.at),
         row.by,
     )
+
+
+def _is_experiment(connection: Connection, name: str) -> bool:
+    query = select(experiments.c.name).where(experiments.c.name == (name if is_slug(name) else ""))
+    return connection.scalar(query) is not None

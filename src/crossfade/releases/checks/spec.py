@@ -7,8 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from crossfade.errors import InvalidMetricError
+from crossfade.errors import InvalidMetricError, WebhookRefusedError
 from crossfade.ledger.metrics import MetricSpec
+from crossfade.notifications.addresses import literal, objection, target_of
 
 Event = Literal["errors", "slow", "unsafe", "fallbacks"]
 EVENTS: tuple[Event, ...] = ("errors", "slow", "unsafe", "fallbacks")
@@ -149,6 +150,8 @@ def problems_of_check(check: CheckSpec) -> Iterator[str]:
         yield from _problems_of_threshold(check)
     elif isinstance(check, MetricCheck):
         yield from _problems_of_metric(check)
+    elif isinstance(check, WebhookCheck):
+        yield from _problems_of_webhook(check)
 
 
 def _problems_of_error_rate(check: ErrorRateCheck) -> Iterator[str]:
@@ -185,3 +188,14 @@ def _problems_of_metric(check: MetricCheck) -> Iterator[str]:
         yield "has a quantile, which has no one-sided test; use `slow` of an error rate, or a threshold"
     if not 0 < check.alpha < 0.5:
         yield f"has the alpha {check.alpha}, and 0 to 0.5 is possible"
+
+
+def _problems_of_webhook(check: WebhookCheck) -> Iterator[str]:
+    try:
+        host = target_of(check.url).host
+    except WebhookRefusedError as error:
+        yield f"has a URL that is never called: {error.facts['problem']}"
+        return
+    # a name is looked up when it is asked: its addresses are those of that moment
+    if literal(host) is not None and (why := objection(host, private=True)):
+        yield f"has a URL that is never called: its address is {why}"
