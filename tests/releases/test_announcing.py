@@ -2,6 +2,7 @@
 
 import pytest
 
+from crossfade.alerts.sources import DatabaseSources
 from crossfade.errors import InvalidPlanError, NotificationFailedError, RolloutConflictError, WebhookRefusedError
 from crossfade.notifications.channels import Channels
 from crossfade.notifications.outbox import post, waiting
@@ -25,6 +26,15 @@ def test_a_rollback_is_told_with_its_reason_and_asks_for_attention(stage):
     assert "was rolled back: check `errors` failed" in event.summary
     assert event.details["weight"] == 0.0
     assert event.details["rollout"] == "m-1"
+
+
+def test_a_rollback_after_the_end_is_one_alert_though_the_champion_moves_back_with_it(stage):
+    stage.begin()
+    stage.reach("completed")
+    stage.store.rollback("m", reason="regret")
+    assert stage.champion == "1.0.0"
+    (known,) = DatabaseSources(stage.database, stage.clock).rollbacks()
+    assert (known.labels, known.reason) == ({"subject": "m-1", "model": "m"}, "rollout.rollback")
 
 
 def test_what_goes_well_is_for_information(stage):

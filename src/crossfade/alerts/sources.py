@@ -113,21 +113,24 @@ class DatabaseSources:
             yield Known(labels, "events of the last day are missing from the database")
 
     def rollbacks(self) -> Iterator[Known]:
-        """Yield what was rolled back lately.
+        """Yield what was rolled back lately, once each: a rollout that was complete takes its alias back with it.
 
         Raises:
             DatabaseUnavailableError: The database does not answer.
         """
         since = to_text(self._clock() - RECENT)
         returns = (
-            select(audit.c.subject, audit.c.action, changes.c.model)
+            select(audit.c.subject, audit.c.action, audit.c.at, changes.c.model)
             .join(changes, changes.c.revision == audit.c.seq)
             .where(audit.c.at >= since, audit.c.action.in_(RETURNS))
         )
         moves = select(alias_history).where(alias_history.c.moved_at >= since).order_by(alias_history.c.seq)
         with self._database.read() as connection:
-            found = [(row.subject, row.model, row.action) for row in connection.execute(returns)]
+            rows = connection.execute(returns).all()
+            found, told = [(row.subject, row.model, row.action) for row in rows], {(row.model, row.at) for row in rows}
             for move in connection.execute(moves).all():
+                if (move.model, move.moved_at) in told:  # one transaction, one moment
+                    continue
                 same = (alias_history.c.model == move.model) & (alias_history.c.alias == move.alias)
                 before = select(alias_history).where(same, alias_history.c.seq < move.seq)
                 last = connection.execute(before.order_by(alias_history.c.seq.desc()).limit(1)).one_or_none()
