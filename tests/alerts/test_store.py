@@ -1,6 +1,7 @@
 """What people do with alerts: silences and their conditions, what cannot be, and what is left in the audit log."""
 
 import math
+import re
 from datetime import timedelta
 
 import pytest
@@ -152,6 +153,22 @@ def test_silences_that_cannot_be(local, request_):
 def test_reasons_that_no_history_can_keep(local, reason):
     with pytest.raises(MalformedRequestError):
         local.store.silence(wanted("model=x", reason=reason))
+
+
+@pytest.mark.parametrize(
+    ("matcher", "said"),
+    [
+        ("rule=ModelErrorRateHi", "no rule is called `ModelErrorRateHi`; near are ModelErrorRateHigh"),
+        ("rule!=ModelErorRateHigh", "near are ModelErrorRateHigh"),
+        ("rule=model*", "no rule is called `model*`; see them with `crossfade alerts rules`"),
+        ("rule=Nope", "no rule is called `Nope`; see them"),
+        ("rule=", "no rule is called ``"),
+    ],
+)
+def test_a_rule_that_does_not_exist_cannot_be_silenced(local, matcher, said):
+    with pytest.raises(InvalidSilenceError, match=re.escape(said)):
+        local.store.silence(wanted("model=churn", matcher))
+    assert actions(local) == []
 
 
 def test_there_is_an_end_to_silences(local, monkeypatch):

@@ -90,6 +90,26 @@ def test_channels_are_tried(alerts):
     assert "told" in result.stdout
 
 
+def test_a_channel_that_is_not_told_is_a_failure(alerts):
+    rules = '{"ops": {"url": "http://127.0.0.1:1/hook", "secret": "an example of a secret"}}'
+    result = alerts("test", CROSSFADE_NOTIFICATIONS__WEBHOOKS=rules)
+    assert result.exit_code == 7
+    assert "loopback" in result.stdout
+    assert "try `ops` again" in result.stderr
+    assert alerts("test", "log", CROSSFADE_NOTIFICATIONS__WEBHOOKS=rules).exit_code == 0
+
+
+def test_an_empty_list_of_what_was_asked_for_does_not_say_that_there_is_nothing(cli):
+    for group, narrow in (
+        ("rollouts", "--subject"),
+        ("experiments", "--model"),
+        ("jobs", "--model"),
+        ("models", "--prefix"),
+    ):
+        assert f"no {group} yet" in cli(group, "list").stderr
+        assert "nothing matches what was asked for" in cli(group, "list", narrow, "churn").stderr
+
+
 def test_secrets_of_channels_are_not_shown(cli):
     rules = '{"ops": {"url": "https://hooks.example.com/token-of-the-path", "secret": "an example of a secret"}}'
     for style in ("auto", "json"):

@@ -130,6 +130,8 @@ def test_a_forecast_says_what_would_be_seen_and_when():
     found = said(forecast_sheet(RolloutForecast("churn", "1.0.0", "1.1.0", PLAN, False, 120.0, 0.01, 20.0, steps)))
     assert found["would"] == "roll churn out from 1.0.0 to 1.1.0"
     assert found["now"] == "20 requests/s, of which 1.000% fail"
+    assumed = said(forecast_sheet(RolloutForecast("m", "1", "2", PLAN, False, 1.0, 0.01, 20.0, steps, assumed=True)))
+    assert assumed["now"] == "20 requests/s, of which none is known to have failed; 0.01 is assumed of what follows"
     assert "after about 2,043 of its requests (about 1022 s)" in found["step 1"]
     assert found["step 2"].endswith("after about 100 of its requests")
     assert found["step 3"] == "1 of the traffic for 0 s"

@@ -14,9 +14,10 @@ from crossfade.releases.checks.spec import ErrorRateCheck, ExperimentCheck, Metr
 from crossfade.releases.checks.threshold import judge
 from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.telemetry.prometheus import Outcome, Reading
+from crossfade.traffic.fleet import READY
 from crossfade.traffic.health import LATENCY_BOUNDS, Counts, HealthReport
 from tests.experiments.life import open_store, plan
-from tests.releases.life import answered
+from tests.releases.life import ERRORS, answered
 from tests.traffic.support import FAST
 
 END = Step(1.0)
@@ -82,6 +83,24 @@ def test_slow_is_what_the_old_version_is_one_time_in_a_hundred(stage):
     assert "slower than the old version's p99" in measurement.reason
 
 
+def test_what_the_old_version_did_before_the_new_one_was_asked_is_not_meanwhile(stage):
+    plan = RolloutPlan((Step(0.0, hold_seconds=20, checks=()), Step(0.1, hold_seconds=10), END), checks=(ERRORS,))
+    stage.slots["m:1.0.1"] = ("loading", "")
+    stage.begin(plan)
+    for _ in range(10):
+        stage.second(old=100, new=0, old_bad=50)
+    stage.slots["m:1.0.1"] = (READY, "")
+    while stage.store.find("m").state.step < 1:
+        stage.second(old=100, new=0, old_bad=50)
+    rollout = stage.second(old=90, new=10)
+    assert rollout.evidence.counts["errors"] == (0, 10, 0, 90)
+    assert rollout.evidence.tests["errors"]["errors"].log_evidence == 0
+    assert (
+        "0 of 10 requests of 1.0.1 failed or were refused, and 0 of 90 of 1.0.0 meanwhile"
+        in rollout.state.checks["errors"].last.reason
+    )
+
+
 def test_until_it_is_known_what_is_slow_nothing_passes(stage):
     check = ErrorRateCheck("errors")
     rollout = with_check(stage, check, Step(0.1, hold_seconds=10, minimum_units=20))
@@ -99,7 +118,9 @@ def test_until_it_is_known_what_is_slow_nothing_passes(stage):
         CheckResult.NO_TRAFFIC,
         "how slow it is was seen of 5 of 20 answers of 1.0.1, with 1.0.0 beside",
     )
-    assert error_rate.measure(check, gathered(rollout, reports((answered(50), answered(15))))).result is CheckResult.PASS
+    assert (
+        error_rate.measure(check, gathered(rollout, reports((answered(50), answered(15))))).result is CheckResult.PASS
+    )
 
 
 def test_what_is_slow_is_known_from_before_the_rollout(stage):
@@ -261,11 +282,12 @@ def test_an_experiment_has_to_have_shipped_the_version(stage):
     from crossfade.traffic.switch import AliasSwitch
 
     check = ExperimentCheck("trial", "late")
-    rollout = with_check(stage, check)
-    measurer = stage.controller._measurer
-    assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.ERROR
     experiments = open_store(stage.registry)
     experiments.create(plan(model=""))
+    rollout = with_check(stage, check)
+    measurer = stage.controller._measurer
+    gone = ExperimentCheck("trial", "gone")
+    assert measurer.measure(gone, rollout, stage.clock()).result is CheckResult.ERROR
     experiments.start("late")
     assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.PENDING
     switch = AliasSwitch(stage.registry, Fleet(stage.database, FAST), FAST)

@@ -51,7 +51,7 @@ def of(stage, plan):
 
 def test_without_traffic_a_rate_is_assumed_and_no_time_is_said(stage):
     found = of(stage, PLAN)
-    assert (found.base_rate, found.requests_per_second) == (ASSUMED_RATE, 0.0)
+    assert (found.base_rate, found.assumed, found.requests_per_second) == (ASSUMED_RATE, True, 0.0)
     assert (found.stable, found.candidate, found.seconds) == ("1.0.0", "1.0.1", 20.0)
     assert found.steps[0].requests_to_see > 0
     assert found.steps[0].seconds_to_see is None
@@ -64,9 +64,28 @@ def test_the_present_traffic_says_how_long_it_takes(stage):
         stage.serve(v0=answered(100, 5))
     found = of(stage, PLAN)
     assert found.base_rate == pytest.approx(0.05)
-    assert found.requests_per_second == pytest.approx(20.0), "of the last five minutes"
+    assert not found.assumed
+    assert found.requests_per_second == pytest.approx(100.0), "of the minute since the first came"
     step = found.steps[0]
-    assert step.seconds_to_see == pytest.approx(step.requests_to_see / 2.0)
+    assert step.seconds_to_see == pytest.approx(step.requests_to_see / 10.0)
+
+
+def test_long_traffic_is_that_of_the_last_five_minutes_and_one_request_is_no_traffic(stage):
+    stage.clock.advance(1)
+    stage.serve(v0=answered(5))
+    assert of(stage, PLAN).requests_per_second == pytest.approx(0.5), "the first ten seconds count as ten"
+    stage.clock.advance(240)
+    stage.serve(v0=answered(59))
+    assert of(stage, PLAN).requests_per_second == pytest.approx(64 / 241)
+    stage.clock.advance(100)
+    assert of(stage, PLAN).requests_per_second == pytest.approx(59 / 101)
+
+
+def test_that_nothing_has_failed_is_not_said_to_be_a_rate(stage):
+    stage.clock.advance(1)
+    stage.serve(v0=answered(500))
+    found = of(stage, PLAN)
+    assert (found.assumed, found.base_rate) == (True, ASSUMED_RATE)
 
 
 def test_a_plan_without_such_a_check_sees_nothing(stage):

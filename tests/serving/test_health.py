@@ -40,7 +40,10 @@ def reporter(slot, log, clock):
 
 
 def test_inputs_that_fit_and_make_the_model_raise_are_failures_of_the_version(reporter, slot, log):
-    for error in (PredictionError(ref="m:1.0.0", problem="no"), SignatureMismatchError(field="x", expected="numbers", given="text")):
+    for error in (
+        PredictionError(ref="m:1.0.0", problem="no"),
+        SignatureMismatchError(field="x", expected="numbers", given="text"),
+    ):
         slot.counters.count_error(error.http_status)
     reporter.turn()
     health = log.window(60, model="m", version="1.0.0")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 import msgspec
@@ -107,6 +109,7 @@ class AlertStore:
         """
         said = attribution(principal, wanted.reason)
         matchers = _matchers(wanted)
+        _require_rules(matchers, [rule.name for rule in self.rules()])
         now = self._clock()
         silence = Silence(new_id(), matchers, wanted.reason, principal, now, now + timedelta(seconds=wanted.seconds))
         with self._database.write() as connection:
@@ -219,3 +222,12 @@ def _matchers(wanted: SilenceRequest) -> tuple[Matcher, ...]:
     if not (math.isfinite(wanted.seconds) and 0 < wanted.seconds <= LONGEST_SECONDS):
         raise InvalidSilenceError(problem=f"it lasts between 1 and {LONGEST_SECONDS:.0f} s")
     return tuple(map(Matcher.parse, wanted.matchers))
+
+
+def _require_rules(matchers: Iterable[Matcher], names: list[str]) -> None:
+    """Refuse conditions on rules that do not exist: who mistypes one would be told of it all the same."""
+    for each in matchers:
+        if each.label == "rule" and not fnmatch.filter(names, each.pattern):
+            near = difflib.get_close_matches(each.pattern, names, 3, 0.5)
+            meant = f"; near are {', '.join(near)}" if near else "; see them with `crossfade alerts rules`"
+            raise InvalidSilenceError(problem=f"no rule is called `{each.pattern[:80]}`{meant}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def list_(session: Session, status: str | None, rule: str, model: str, limit: in
     """List alerts: firing ones first, then pending, then those that are over."""
     with session.client() as client:
         found = client.alerts(status=status or "", rule=rule, model=model, limit=limit)
-    session.show(found, _alert_sheet(found))
+    session.show(found, _alert_sheet(found).narrowed(status, rule, model))
     if any(alert.status == "firing" for alert in found):
         session.hint(f"quiet for two hours: `crossfade alerts silence rule={found[0].rule} --for 2h --reason WHY`")
     else:
@@ -105,16 +106,22 @@ def unsilence(session: Session, silence_id: str, reason: str) -> None:
 @click.argument("channel", default="")
 @click.option("--reason", default="", help="Why; it is kept in the audit log.")
 def test(session: Session, channel: str, reason: str) -> None:
-    """Tell CHANNEL, or all channels, of nothing in particular, and say what became of it."""
+    """Tell CHANNEL, or all channels, of nothing in particular, and say what became of it; fails if one was not told."""
     from crossfade.client import verbs
+    from crossfade.errors import NotificationFailedError
+
+    untold: list[str] = []
+
+    def following(found: tuple[Told, ...]) -> str:
+        untold.extend(each.channel for each in found if each.problem)
+        return (
+            f"try `{untold[0]}` again when it is repaired" if untold else "see what fires with `crossfade alerts list`"
+        )
 
     with session.client() as client:
-        session.change(
-            client,
-            verbs.try_channels(channel, reason=reason),
-            _told_sheet,
-            lambda _: "see what fires with `crossfade alerts list`",
-        )
+        session.change(client, verbs.try_channels(channel, reason=reason), _told_sheet, following)
+    if untold:
+        sys.exit(NotificationFailedError.exit_code)
 
 
 def _seconds(text: str) -> float:

@@ -69,7 +69,7 @@ def list_(session: Session, model: str, environment: str, status: str | None, cu
     """List deployments, newest first."""
     with session.client() as client:
         page = client.deployments(model=model, environment=environment, status=status or "", cursor=cursor, limit=limit)
-    session.show(page, deployment_sheet(page.items))
+    session.show(page, deployment_sheet(page.items).narrowed(model, environment, status))
     if page.next_cursor:
         session.hint(f"more with `crossfade deployments list --cursor {page.next_cursor}`")
     elif page.items:

@@ -121,7 +121,7 @@ def list_(session: Session, model: str, status: str | None, cursor: str, limit: 
     """List experiments, newest first."""
     with session.client() as client:
         page = client.experiments(model=model, status=status or "", cursor=cursor, limit=limit)
-    session.show(page, experiment_sheet(page.items))
+    session.show(page, experiment_sheet(page.items).narrowed(model, status))
     if page.next_cursor:
         session.hint(f"more with `crossfade experiments list --cursor {page.next_cursor}`")
     elif page.items:

@@ -78,7 +78,7 @@ def list_(session: Session, model: str, state: State | None, cursor: str, limit:
     """List jobs, newest first."""
     with session.client() as client:
         page = client.jobs(model=model, state=state or "", cursor=cursor, limit=limit)
-    session.show(page, sheets.job_sheet(page.items))
+    session.show(page, sheets.job_sheet(page.items).narrowed(model, state))
     if page.next_cursor:
         session.hint(f"more with `crossfade jobs list --cursor {page.next_cursor}`")
     elif page.items:

@@ -39,7 +39,7 @@ def list_(session: Session, prefix: str, cursor: str, limit: int) -> None:
     """List models."""
     with session.client() as client:
         page = client.models(prefix=prefix, cursor=cursor, limit=limit)
-    session.show(page, sheets.model_sheet(page.items))
+    session.show(page, sheets.model_sheet(page.items).narrowed(prefix))
     if page.next_cursor:
         session.hint(f"more with `crossfade models list --cursor {page.next_cursor}`")
     elif page.items:
@@ -73,7 +73,7 @@ def versions(session: Session, name: str, stage: str, prefix: str, cursor: str, 
     """List the versions of a model, newest first."""
     with session.client() as client:
         page = client.versions(name, stage=stage, prefix=prefix, cursor=cursor, limit=limit)
-    session.show(page, sheets.version_sheet(page.items))
+    session.show(page, sheets.version_sheet(page.items).narrowed(stage, prefix))
     if page.next_cursor:
         session.hint(f"more with `crossfade models versions {name} --cursor {page.next_cursor}`")
     elif page.items:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -33,6 +33,10 @@ class Sheet:
     rows: Sequence[tuple[str, ...]]
     names: Sequence[str] | None = None
     empty: str = "nothing here yet"
+
+    def narrowed(self, *by: object) -> Sheet:
+        """Return the sheet of a list that may be empty because of what was asked for."""
+        return replace(self, empty="nothing matches what was asked for") if any(by) else self
 
     def quiet(self) -> Iterator[str]:
         """Yield the lines of the quiet format."""

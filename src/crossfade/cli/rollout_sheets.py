@@ -82,7 +82,7 @@ def forecast_sheet(found: RolloutForecast) -> Sheet:
         ("would", f"roll {found.subject} out from {found.stable} to {found.candidate}"),
         ("plan", _plan(found.plan, fast=found.fast)),
         ("holds", f"{found.seconds:.0f} seconds in all, at least"),
-        ("now", f"{found.requests_per_second:.3g} requests/s, of which {found.base_rate:.3%} fail"),
+        ("now", f"{found.requests_per_second:.3g} requests/s, of which {_failing(found)}"),
         *((f"step {number}", _foreseen(step)) for number, step in enumerate(found.steps, 1)),
     ]
     return facts(pairs, name=found.subject)
@@ -106,6 +106,12 @@ def _check(item: Rollout, name: str) -> str:
 
 def _step(step: Step) -> str:
     return "shadow" if step.shadow else f"{step.weight:.4g}"
+
+
+def _failing(found: RolloutForecast) -> str:
+    if found.assumed:
+        return f"none is known to have failed; {found.base_rate:.3g} is assumed of what follows"
+    return f"{found.base_rate:.3%} fail"
 
 
 def _foreseen(step: StepForecast) -> str:

@@ -93,7 +93,7 @@ def list_(session: Session, subject: str, status: str | None, cursor: str, limit
     """List rollouts, newest first."""
     with session.client() as client:
         page = client.rollouts(subject=subject, status=status or "", cursor=cursor, limit=limit)
-    session.show(page, rollout_sheet(page.items))
+    session.show(page, rollout_sheet(page.items).narrowed(subject, status))
     if page.next_cursor:
         session.hint(f"more with `crossfade rollouts list --cursor {page.next_cursor}`")
     elif page.items:

@@ -214,7 +214,7 @@ def overrides(session: Session, model: str, holding: bool, cursor: str, limit: i
 
     with session.client() as client:
         page = client.overrides(model=model, holding=holding, cursor=cursor, limit=limit)
-    session.show(page, override_sheet(page.items))
+    session.show(page, override_sheet(page.items).narrowed(model, holding))
     _more(session, page, "overrides")
 
 
@@ -230,7 +230,7 @@ def violations(session: Session, model: str, name: str, level: str | None, curso
 
     with session.client() as client:
         page = client.violations(model=model, check=name, level=level or "", cursor=cursor, limit=limit)
-    session.show(page, violation_sheet(page.items))
+    session.show(page, violation_sheet(page.items).narrowed(model, name, level))
     _more(session, page, "violations")
 
 

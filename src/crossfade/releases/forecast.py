@@ -23,7 +23,7 @@ _RATE_SECONDS, _TRAFFIC_SECONDS = 3600.0, 300.0
 def forecast(rollout: Rollout, health: HealthLog) -> RolloutForecast:
     """Return what a rollout that does not exist yet would do."""
     hour = health.window(_RATE_SECONDS, model=rollout.subject, version=rollout.stable)
-    traffic = health.window(_TRAFFIC_SECONDS, model=rollout.subject).requests_per_second
+    traffic = health.pace(_TRAFFIC_SECONDS, model=rollout.subject)
     base_rate = (hour.errors + hour.refused) / hour.requests if hour.requests else 0.0
     return RolloutForecast(
         rollout.subject,
@@ -35,6 +35,7 @@ def forecast(rollout: Rollout, health: HealthLog) -> RolloutForecast:
         base_rate or ASSUMED_RATE,
         traffic,
         tuple(_steps(rollout.plan, base_rate or ASSUMED_RATE, traffic)),
+        assumed=not base_rate,
     )
 
 

@@ -83,7 +83,8 @@ class RolloutForecast(msgspec.Struct, frozen=True):
         plan: By which steps.
         fast: Whether it would skip them, because the version had the traffic a moment ago.
         seconds: How long its steps hold in all.
-        base_rate: The fraction of requests that fail now.
+        base_rate: The fraction of requests that fail now, or what is assumed of it.
+        assumed: Whether it is assumed, because nothing is known, or nothing has failed.
         requests_per_second: That come now.
         steps: For each step: of the weight, after how many requests and seconds twice the base rate would be seen.
     """
@@ -97,3 +98,4 @@ class RolloutForecast(msgspec.Struct, frozen=True):
     base_rate: float
     requests_per_second: float
     steps: tuple[StepForecast, ...] = ()
+    assumed: bool = False

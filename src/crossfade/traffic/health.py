@@ -44,6 +44,10 @@ LATE_SECONDS = 120
 be compared with. A database that is busy delays reports by a minute at most."""
 
 
+_LEAST_SECONDS = 10.0
+"""What came within less says little about how many come."""
+
+
 class Tier(NamedTuple):
     """How long a report is, and how long it is kept."""
 
@@ -269,6 +273,20 @@ class HealthLog:
             if not name.endswith(SHADOW):
                 _join(total, part)
         return total
+
+    def pace(self, seconds: float, *, model: str) -> float:
+        """Return how many requests a second come to a model: during the last seconds, or since the first of them.
+
+        Raises:
+            InvalidWindowError: It is longer than reports are kept.
+        """
+        tier = _finest(seconds)
+        reports = self._cover(seconds, model, tier)
+        if not reports:
+            return 0.0
+        counted = (counts for each in reports for name, counts in each.versions.items() if not name.endswith(SHADOW))
+        there = (_microseconds(self._clock()) - reports[0].at_us) / 1e6 + tier.seconds
+        return sum(counts.requests for counts in counted) / min(max(there, _LEAST_SECONDS), seconds)
 
     def windows(self, seconds: float, *, model: str, coarse: bool = False) -> dict[str, Health]:
         """Return how each version of a model did during the last seconds.

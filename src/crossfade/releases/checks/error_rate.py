@@ -50,7 +50,8 @@ def gather(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[RolloutEv
     counts, waiting = dict(known.counts), dict(known.waiting)
     checks = [check for check in rollout.plan.checks if isinstance(check, ErrorRateCheck)]
     whole: dict[Event, Window] = {}
-    for event in {event for check in checks for event in check.events}:
+    # before the new version can be asked the old one has nothing beside it, however long that takes
+    for event in {event for check in checks for event in check.events} if _is_asked(rollout) else ():
         # by the limit of before: one that is taken from a window says something about it
         fresh = _window(event, canary, baseline, known.slow_above)
         counts[event] = _added(counts.get(event, _NO_WINDOW), fresh)
@@ -79,11 +80,11 @@ def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
             return Measurement(CheckResult.FAIL, _compared(rollout, event), test.p_value, shares[event])
     if not rollout.state.requests:
         return Measurement(CheckResult.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} in this step")
-    if lack := _lack_of_slowness(check, rollout):
-        return Measurement(CheckResult.NO_TRAFFIC, lack)
-    if not tests:
+    if not tests and check.events != ("slow",):
         words = f"nothing to compare with: {rollout.stable} was not asked at the same time; {_summary(rollout)}"
         return Measurement(CheckResult.NO_TRAFFIC, words)
+    if lack := _lack_of_slowness(check, rollout):
+        return Measurement(CheckResult.NO_TRAFFIC, lack)
     if check.margin is None:
         least = min((test.p_value for test in tests.values()), default=1.0)
         return Measurement(CheckResult.PASS, f"nothing speaks against it; {_summary(rollout)}", least, check.alpha)
@@ -91,8 +92,9 @@ def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
 
 
 def with_past(rollout: Rollout, health: HealthLog) -> Rollout:
-    """Return a rollout of which nothing is counted yet with what was slow before it, from the newest answers that are
-    enough; where there never were enough, its own beginning has to tell.
+    """Return a rollout of which nothing is counted yet with what was slow before it.
+
+    That is taken from the newest answers that are enough; where there never were, its own beginning has to tell.
     """
     asked = any(isinstance(check, ErrorRateCheck) and "slow" in check.events for check in rollout.plan.checks)
     if not asked or rollout.evidence.cursors or rollout.evidence.slow_above is not None:
@@ -128,7 +130,9 @@ def _lack_of_slowness(check: ErrorRateCheck, rollout: Rollout) -> str:
     least = max(rollout.plan.steps[rollout.state.step].minimum_units, 1)
     if looked >= least:
         return ""
-    return f"how slow it is was seen of {looked} of {least} answers of {rollout.candidate}, with {rollout.stable} beside"
+    return (
+        f"how slow it is was seen of {looked} of {least} answers of {rollout.candidate}, with {rollout.stable} beside"
+    )
 
 
 def _proven(check: ErrorRateCheck, rollout: Rollout, margin: float) -> Measurement:
@@ -149,6 +153,14 @@ def _sides(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Counts, C
     shadow = rollout.state.step >= 0 and rollout.plan.steps[rollout.state.step].shadow
     candidate = rollout.candidate + SHADOW if shadow else rollout.candidate
     return added(reports, candidate), added(reports, rollout.stable)
+
+
+def _is_asked(rollout: Rollout) -> bool:
+    """Tell whether the new version gets requests, or copies of them, in this step."""
+    if rollout.state.step < 0:
+        return False
+    step = rollout.plan.steps[rollout.state.step]
+    return step.shadow or step.weight > 0
 
 
 def _slow_above(known: RolloutEvidence, baseline: Counts) -> tuple[dict[int, int], float | None]:
