@@ -176,7 +176,7 @@ def _slow_above(known: RolloutEvidence, baseline: Counts) -> tuple[dict[int, int
 
 def _limit(health: Health) -> float:
     """Return the p99, or the last bound that is counted: what takes even longer is slow for both versions."""
-    return min(health.p99_seconds or 0.0, LATENCY_BOUNDS[-1])
+    return float(min(health.p99_seconds or 0.0, LATENCY_BOUNDS[-1]))
 
 
 def _window(event: Event, canary: Counts, baseline: Counts, slow_above: float | None) -> Window:
