@@ -36,7 +36,7 @@ CrossfadeError
     ├── LedgerUnavailableError, NotificationFailedError, PrometheusUnavailableError, NotServedError
     ├── DrainingError, MissingExtraError, StorageFullError (507), OverloadedError, DeadlineExceededError (504)
     ├── ModelCrashedError (500), MemberSlowError, BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
-    ├── EmergencyError, ConfigBoardUnavailableError
+    ├── EmergencyError, ConfigBoardUnavailableError, BatchRestsError
 ```
 
 A constructor takes *facts* by keyword, never text: the class holds the sentence and the hint as templates, so that the
@@ -146,6 +146,7 @@ from crossfade.errors.missing import (
     VersionNotFoundError,
 )
 from crossfade.errors.unavailable import (
+    BatchRestsError,
     BlobsUnavailableError,
     BodiesBusyError,
     CacheUnavailableError,
@@ -185,6 +186,7 @@ from crossfade.errors.unsafe import (
 __all__ = [
     "AliasMovedError",
     "AliasNotFoundError",
+    "BatchRestsError",
     "BlobNotFoundError",
     "BlobsUnavailableError",
     "BodiesBusyError",

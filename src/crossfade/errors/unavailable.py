@@ -119,10 +119,24 @@ class OverloadedError(UnavailableError):
     """More waits for a model than it can answer in time."""
 
     code = "overloaded"
-    sentence = "`{ref}` is too busy to answer in time: {waiting} requests wait for it"
+    sentence = "`{ref}` is too busy to answer in time: {line}"
     hint_template = (
         "try again after {retry_after_seconds} s, allow more time with `X-Request-Timeout-Ms`, or add servers"
     )
+
+    def __init__(self, *, ref: str, waiting: int, retry_after_seconds: float, line: str = "") -> None:
+        if not line:
+            others = "1 request waits" if waiting == 1 else f"{waiting} requests wait"
+            line = f"{others} for it" if waiting else "what it is doing takes too long"
+        super().__init__(ref=ref, waiting=waiting, retry_after_seconds=retry_after_seconds, line=line)
+
+
+class BatchRestsError(UnavailableError):
+    """A batch request has just ended the process of the model: the next one waits, so that others are answered."""
+
+    code = "batch_rests"
+    sentence = "`{ref}` takes no batch requests for a moment: one of them has just ended its process"
+    hint_template = "try again after {retry_after_seconds} s"
 
 
 class ModelCrashedError(UnavailableError):

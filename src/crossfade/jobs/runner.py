@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -21,10 +22,12 @@ from crossfade.core.child import Limits, read_frames
 from crossfade.core.hashing import sha256
 from crossfade.core.tensors import Tensors, row_count
 from crossfade.errors import (
+    BatchRestsError,
     CorruptBlobError,
     CrossfadeError,
     InvalidInputError,
     MalformedRequestError,
+    ModelCrashedError,
     OverloadedError,
     UnavailableError,
     UnsafeAnswerError,
@@ -44,8 +47,10 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TERMS = Terms(timeout_seconds=3600.0, priority=Priority.BATCH)
+_TERMS = Terms(timeout_seconds=math.inf, priority=Priority.BATCH)
 """Nobody waits for a row of a job, so it is not refused because others go first."""
+_MOST_CRASHED_ROWS = 10
+"""A job is given up when so many rows in a row ended the process of the model, each of them alone."""
 _PAUSE_SECONDS = 1.0
 """Before a job that waits for something is tried again."""
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -57,6 +62,10 @@ _COPY_BYTES = 2**20
 
 class _StoppedError(Exception):
     """This process ends."""
+
+
+class _HopelessError(Exception):
+    """The model ends its process whatever it is asked."""
 
 
 class JobRunner:
@@ -81,6 +90,7 @@ class JobRunner:
         self._claims = Claims(database, settings.jobs)
         self._renew_seconds = settings.jobs.lease_seconds / 3
         self._renewed_at = 0.0
+        self._crashed_rows = 0
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -121,6 +131,7 @@ class JobRunner:
 
     def _work(self, claim: Claim) -> None:
         self._renewed_at = time.monotonic()
+        self._crashed_rows = 0
         try:
             layout = self._layout(claim)
             self._wait_for(claim, self._check_served(claim))
@@ -131,6 +142,8 @@ class JobRunner:
             self._claims.give_back(claim, "", 0.0)
         except UnavailableError as error:
             self._wait_or_fail(claim, error)
+        except _HopelessError as error:
+            self._claims.fail(claim, str(error))
         except MalformedRequestError as error:
             self._claims.fail(claim, f"the file cannot be read: {error.facts['problem']}")
         except CrossfadeError as error:
@@ -215,23 +228,41 @@ class JobRunner:
             self._answer_piece(claim, layout, piece, answers)
 
     def _answer_piece(self, claim: Claim, layout: Layout, tensors: Tensors, answers: Answers) -> None:
-        """Answer what the model takes; what is refused is halved until the rows are found that are refused alone."""
+        """Answer what the model takes.
+
+        What is refused, or ends the model's process, is halved until the rows are found that do so alone.
+        """
+        rows = row_count(tensors)
         try:
             answers.add(self._ask(claim, layout, tensors))
-        except (InvalidInputError, UnsafeAnswerError) as error:
-            rows = row_count(tensors)
+        except (InvalidInputError, UnsafeAnswerError, ModelCrashedError) as error:
             if rows == 1:
+                self._count_crash(error)
                 answers.refuse(error.message)
                 return
             for half in (slice(0, rows // 2), slice(rows // 2, rows)):
                 self._answer_piece(claim, layout, {name: value[half] for name, value in tensors.items()}, answers)
+        else:
+            self._crashed_rows = 0
+
+    def _count_crash(self, error: CrossfadeError) -> None:
+        """Count a row that has no answer; too many that ended the model's process are enough."""
+        self._crashed_rows = self._crashed_rows + 1 if isinstance(error, ModelCrashedError) else 0
+        if self._crashed_rows >= _MOST_CRASHED_ROWS:
+            raise _HopelessError(f"{self._crashed_rows} rows in a row ended the model's process: {error.message}")
 
     def _ask(self, claim: Claim, layout: Layout, tensors: Tensors) -> Tensors:
+        """Ask until the model has time. A single row is asked twice: its process may have ended for another reason."""
+        crashed = False
         while True:
             try:
                 return self._wait_for(claim, self._predict(claim, layout, tensors))
-            except OverloadedError as error:
+            except (OverloadedError, BatchRestsError) as error:
                 self._pause(claim, float(str(error.facts["retry_after_seconds"])))
+            except ModelCrashedError:
+                if crashed or row_count(tensors) > 1:
+                    raise
+                crashed = True
 
     async def _check_served(self, claim: Claim) -> None:
         """Make sure that the version answers here, before a process is started that reads the file."""

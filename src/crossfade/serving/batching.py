@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from crossfade.core.tensors import Signature, Tensors
-from crossfade.errors import DeadlineExceededError, NotServedError, OverloadedError
+from crossfade.errors import BatchRestsError, DeadlineExceededError, NotServedError, OverloadedError
 from crossfade.serving.calling import Caller, Outcome, Predict, Record
 from crossfade.serving.cost import CostModel
 from crossfade.serving.counters import Counters
@@ -78,6 +78,7 @@ class Batcher:
         inline: Whether the model runs on the event loop now.
         caller: What puts requests to the model on the event loop, or on the batcher's thread.
         crew: Who answers instead of that thread; None when it does.
+        rest_seconds: Says how long batch requests have to wait, because one of them has just ended the model's process.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Batcher:
     ) -> None:
         self.inline = inline
         self.crew: Crew | None = None
+        self.rest_seconds: Callable[[], float] = _none
         self._ref = ref
         self._slow_seconds = _SLOW_FACTOR * inline_seconds
         self._slow_batches = 0
@@ -225,6 +227,9 @@ class Batcher:
         if self.crew is not None and self.crew.given_up:
             request.future.set_exception(NotServedError(ref=self._ref, problem=self.crew.given_up))
             return False
+        if request.priority is Priority.BATCH and (rest := self.rest_seconds()):
+            request.future.set_exception(BatchRestsError(ref=self._ref, retry_after_seconds=math.ceil(rest)))
+            return False
         if len(self._on_thread) < width:
             return True
         rows = math.ceil(self._line.rows_before(request.priority) / width)
@@ -287,3 +292,8 @@ class Batcher:
                 loop.call_soon_threadsafe(self._settle_from_thread, caller.answer(batch))
             except RuntimeError:  # the loop was closed: nobody is there to hear the answer
                 _log.warning("answers of `%s` came after the end of the event loop", self._ref)
+
+
+def _none() -> float:
+    """Tell that nobody has to wait."""
+    return 0.0

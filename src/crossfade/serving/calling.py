@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +16,7 @@ from crossfade.core.tensors import Signature, Tensors
 from crossfade.errors import DeadlineExceededError, PredictionError
 from crossfade.serving.cost import CostModel
 from crossfade.serving.counters import Counters
-from crossfade.serving.waiting import Request
+from crossfade.serving.waiting import Priority, Request
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,18 @@ class Staged(Protocol):
     @property
     def preprocess_seconds(self) -> float:
         """Until the model itself was called."""
+
+
+class Bounded(Protocol):
+    """Runs a model in another process, which may hang or end; one call is made at a time."""
+
+    def bounded(self, seconds: float, *, spared: bool) -> AbstractContextManager[None]:
+        """Say of the calls of a `with` block how long somebody waits for them, and whether their end is forgiven.
+
+        Args:
+            seconds: The process is not ended before, even when it usually would be.
+            spared: An end of the process is not held against the version.
+        """
 
 
 class Record:
@@ -73,6 +87,7 @@ class Caller:
         predict: See above.
         max_rows: See above; 1 once the model has shown that it takes no batches.
         refusal: Says of a request why it must not be put to the model, if so; None when nothing is ever refused.
+        apart: What is told about each call, where `predict` asks another process; None when it asks none.
         staged: Where `predict` says how long the parts of a call took, or None when it does not.
     """
 
@@ -80,6 +95,7 @@ class Caller:
         self.predict = predict
         self.max_rows = max_rows
         self.staged: Staged | None = None
+        self.apart: Bounded | None = None
         self.refusal: Refusal | None = None
         self._ref = ref
         self._record = record
@@ -121,12 +137,16 @@ class Caller:
         return outcomes + [(request, self._answer_alone(request)) for request in waiting]
 
     def _key(self, request: Request) -> object:
-        """Requests with equal keys can share a call. One without rows shares none: alone, many models refuse it."""
+        """Requests with equal keys can share a call. One without rows shares none: alone, many models refuse it.
+
+        Where a model can end its process, rows of batch jobs share no call with those that somebody waits for.
+        """
         if request.rows == 0:
             return request
+        spared = self.apart is not None and request.priority is Priority.BATCH
         if not self._open_shapes:
-            return request.wanted
-        return request.wanted, *(value.shape[1:] for value in request.tensors.values())
+            return request.wanted, spared
+        return request.wanted, spared, *(value.shape[1:] for value in request.tensors.values())
 
     def _answer_alone(self, request: Request) -> Tensors | Exception:
         try:
@@ -165,7 +185,11 @@ class Caller:
 
     def _call(self, tensors: Tensors, wanted: frozenset[str], requests: list[Request]) -> Tensors:
         started = time.perf_counter()
-        outputs = self.predict(tensors, wanted)
+        if self.apart is None:
+            outputs = self.predict(tensors, wanted)
+        else:
+            with self.apart.bounded(_longest_wait(requests), spared=requests[0].priority is Priority.BATCH):
+                outputs = self.predict(tensors, wanted)
         seconds = time.perf_counter() - started
         rows = sum(request.rows for request in requests)
         preprocess = 0.0 if self.staged is None else self.staged.preprocess_seconds
@@ -174,3 +198,9 @@ class Caller:
             if request.trace is not None:
                 request.trace.note_call(request.arrived_at, rows, len(requests), seconds, preprocess)
         return outputs
+
+
+def _longest_wait(requests: list[Request]) -> float:
+    """Return how long one of those waits who said how long; 0 when none did."""
+    longest = max((request.deadline for request in requests if request.deadline < math.inf), default=0.0)
+    return max(0.0, longest - time.monotonic())

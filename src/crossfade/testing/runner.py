@@ -71,6 +71,11 @@ class RunnerContract:
             assert replica.predict(INPUTS, WANTED)["predict"].tolist() == [2.0, 4.0]
             assert replica.preprocess_seconds >= 0
 
+    def test_calls_may_say_how_long_somebody_waits(self, replicas: tuple[Replica, Replica]) -> None:
+        """And that they are forgiven when they end it."""
+        with replicas[0].bounded(_SECONDS, spared=True):
+            assert replicas[0].predict(INPUTS, WANTED)["predict"].tolist() == [2.0, 4.0]
+
     def test_one_that_was_not_started_cannot_be_asked(self, template: Template) -> None:
         """And says so; restarting starts it."""
         replica = template.replica(0)
@@ -120,6 +125,7 @@ class RunnerContract:
     def test_nothing_refuses_a_request_that_has_done_no_harm(self, template: Template) -> None:
         """It has not ended any replica."""
         assert template.refusal(INPUTS, WANTED) is None
+        assert template.rest_seconds() == 0.0
 
     def test_resources_that_are_not_there_are_refused(self, runner: Runner) -> None:
         """Before anything is started."""

@@ -54,8 +54,8 @@ def test_an_exception_is_a_failed_prediction_and_the_process_goes_on(isolated):
         (poison.Segfault(), "SIGSEGV"),
         (poison.Abort(), "SIGABRT"),
         (poison.Exit(), "status 3"),
-        (poison.Loop(), "within 1 seconds"),
-        (poison.DeadlockedThread(), "within 1 seconds"),
+        (poison.Loop(), "within 2 seconds"),
+        (poison.DeadlockedThread(), "within 2 seconds"),
     ],
     ids=lambda value: type(value).__name__,
 )

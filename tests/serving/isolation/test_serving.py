@@ -1,16 +1,27 @@
 """Served versions in processes of their own: who runs where, what neighbours in a batch notice, and what follows."""
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from crossfade.errors import CrossfadeError, ModelCrashedError, NotServedError, RefusedInputError
+from crossfade.core.identity import ModelRef
+from crossfade.errors import (
+    BatchRestsError,
+    CrossfadeError,
+    DeadlineExceededError,
+    ModelCrashedError,
+    NotServedError,
+    RefusedInputError,
+)
 from crossfade.registry.registry import Registry
+from crossfade.serving.holding import DEFAULT_TERMS, Terms
 from crossfade.serving.isolation import host as hosts
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.slots import State
+from crossfade.serving.waiting import Priority
 from crossfade.settings import ModelRules, RegistrySettings, Settings
 from crossfade.traffic.fleet import Fleet
 from crossfade.traffic.switch import AliasSwitch
@@ -64,6 +75,19 @@ def poisonous(number):
 
 def ask(runtime, tensors=FINE, ref="m"):
     return asyncio.run(fakes.ask(runtime, ref, tensors))
+
+
+class Sleepy(poison.Harmless):
+    """Takes as many seconds as it is told."""
+
+    def predict(self, inputs):
+        time.sleep(float(inputs["x"].max()))
+        return 2 * inputs["x"]
+
+
+async def ask_under(runtime, terms, *values):
+    with await runtime.predictions.hold(ModelRef.parse("m")) as held:
+        return (await held.predict({"x": np.array(values)}, None, terms)).outputs["predict"].tolist()
 
 
 def pid_of(runtime, name="m", version="1.0.0"):
@@ -133,6 +157,30 @@ def test_a_version_that_keeps_crashing_is_given_up_and_its_predecessor_answers(s
     eventually(lambda: runtime.slots.find("m", "1.0.1").size_bytes == 0, 5)
     assert pid is not None
     assert pid_of(runtime, version="1.0.1") is None
+
+
+def test_the_deadline_of_a_request_decides_and_its_process_lives_on_for_a_moment(serve, publish):
+    publish(Sleepy(), example={"x": [0.0]})
+    runtime = serve(request_timeout_seconds=0.3)
+    pid = pid_of(runtime)
+    with pytest.raises(DeadlineExceededError, match="still running"):
+        asyncio.run(ask_under(runtime, DEFAULT_TERMS, 0.8))
+    longer = 0.3 + hosts.GRACE_SECONDS + 0.2
+    assert asyncio.run(ask_under(runtime, Terms(timeout_seconds=20.0), longer)) == [2 * longer]
+    assert pid_of(runtime) == pid
+
+
+def test_a_batch_request_that_ends_the_process_is_forgiven_and_the_next_one_rests(serve, publish):
+    publish(poison.Exit())
+    runtime = serve()
+    terms = Terms(timeout_seconds=20.0, priority=Priority.BATCH)
+    with pytest.raises(ModelCrashedError):
+        asyncio.run(ask_under(runtime, terms, BAD))
+    with pytest.raises(BatchRestsError, match="takes no batch requests for a moment") as caught:
+        asyncio.run(ask_under(runtime, terms, 1.0))
+    assert caught.value.facts["retry_after_seconds"] >= 1
+    assert ask(runtime).outputs["predict"].tolist() == [2.0]
+    assert not runtime.slots.find("m", "1.0.0").isolated._crashes
 
 
 def test_verifying_a_version_on_a_server_runs_its_code_apart(serve, publish, registry, tmp_path):

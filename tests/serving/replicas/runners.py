@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class FakeReplica:
         self.starts = 0
         self.calls = 0
         self.closed = False
+        self.calls_bounded = []
 
     def lost(self):
         return "" if self.alive else "its process was ended by SIGKILL"
@@ -74,6 +76,10 @@ class FakeReplica:
             error, self.alive = self.fails, not isinstance(self.fails, ModelCrashedError)
             raise error
         return {"predict": (3 if self.wrong else 2) * tensors["x"]}
+
+    def bounded(self, seconds, *, spared):
+        self.calls_bounded.append((seconds, spared))
+        return nullcontext()
 
     def end(self, problem):
         self.alive = False
@@ -107,6 +113,9 @@ class FakeTemplate:
 
     def refusal(self, tensors, wanted):
         return None
+
+    def rest_seconds(self):
+        return 0.0
 
     def close(self):
         self.closed = True

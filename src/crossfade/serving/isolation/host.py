@@ -9,8 +9,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -53,6 +53,8 @@ WITHIN_SECONDS = 60.0
 """A version whose process ended so often in so many seconds is given up: what asks it harms those who ask others."""
 _HANGS_COUNT = 2
 """A process that had to be ended counts as so many: while it hung, nobody was answered."""
+GRACE_SECONDS = 1.0
+"""A process is ended so long after the deadline of its request, who has heard by then that it is too late."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a process is started again, doubled each time, and up to half of it more at random."""
 _NOT_LOADED: set[Role] = {"golden", "card", "code"}
@@ -86,7 +88,7 @@ class IsolatedModel:
         signature: Of the version.
         nursery: Where processes come from.
         load_seconds: How long loading may take.
-        hang_seconds: How long an answer may take before the process is ended.
+        hang_seconds: How long an answer may take before the process is ended, unless somebody waits longer for it.
 
     Attributes:
         ends: How often a process ended, by reason.
@@ -130,6 +132,9 @@ class IsolatedModel:
         self._load_seconds = load_seconds
         self.hang_seconds = hang_seconds
         self.suspects = Suspects(Fingerprints(os.urandom(32), digest, 0, signature), ref)
+        self._waited_seconds = 0.0
+        self._spared = False
+        self._start_seconds = 0.0
         self._crashes: deque[float] = deque()
         self._pause = _FIRST_PAUSE
         self._not_before = 0.0
@@ -155,6 +160,7 @@ class IsolatedModel:
         Raises:
             CrossfadeError: It cannot be loaded; the error is the one that loading raised.
         """
+        started = time.monotonic()
         try:
             process = self._nursery.take(self._ref)
             self._adopt(process)
@@ -164,6 +170,7 @@ class IsolatedModel:
             raise LoadFailedError(ref=self._ref, problem=str(error)) from error
         if isinstance(reply, Loaded):
             self._nursery.learn(reply.packages)
+            self._start_seconds = time.monotonic() - started
             return
         self._drop()
         if isinstance(reply, Failed):
@@ -200,6 +207,18 @@ class IsolatedModel:
         self._crashed(error)
         return error.problem
 
+    @contextmanager
+    def bounded(self, seconds: float, *, spared: bool) -> Iterator[None]:
+        """Say of the calls of a `with` block how long somebody waits for them, and whether their end is forgiven.
+
+        One that is spared does not count towards being given up; others of its kind rest for a while instead.
+        """
+        self._waited_seconds, self._spared = seconds, spared
+        try:
+            yield
+        finally:
+            self._waited_seconds, self._spared = 0.0, False
+
     def pipeline(self) -> Pipeline:
         """Return what holds the answers of the model to its signature; it arranges its inputs itself."""
         return Pipeline(msgspec.structs.replace(self.signature, layout="tensors"), self, ref=self._ref)
@@ -222,11 +241,14 @@ class IsolatedModel:
         if frame is None:
             raise PredictionError(ref=self._ref, problem="an input holds objects that are neither text nor bytes")
         self.restart()
+        asked = time.monotonic()
         try:
             return self._ask(frame, wanted)
         except ProcessEndedError as error:
             self.suspects.add(inputs, wanted)
-            self._crashed(error)
+            if self._spared:
+                self.suspects.rest(time.monotonic() - asked + self._start_seconds)
+            self._crashed(error, counted=not self._spared)
             raise ModelCrashedError(ref=self._ref, problem=error.problem) from error
 
     def restart(self) -> None:
@@ -303,8 +325,11 @@ class IsolatedModel:
 
     def _exchange(self, message: Message, fd: int | None = None) -> Reply:
         process = self._running[0]
-        process.send(message, fd, seconds=self.hang_seconds)
-        return process.receive(seconds=self.hang_seconds)
+        limit = self.hang_seconds
+        if self._waited_seconds:
+            limit = max(limit, self._waited_seconds + GRACE_SECONDS)
+        process.send(message, fd, seconds=limit)
+        return process.receive(seconds=limit)
 
     def _region_for(self, size: int) -> int | None:
         """Make sure of a region of so many bytes; returns its file descriptor when the process must be given it."""
@@ -320,11 +345,12 @@ class IsolatedModel:
             raise ModelCrashedError(ref=self._ref, problem=problem) from error
         return self._region.fd
 
-    def _crashed(self, error: ProcessEndedError) -> None:
+    def _crashed(self, error: ProcessEndedError, *, counted: bool = True) -> None:
         self._drop()
         self.ends[error.reason] = self.ends.get(error.reason, 0) + 1
         now = time.monotonic()
-        self._crashes.extend([now] * (_HANGS_COUNT if error.reason == "timeout" else 1))
+        if counted:
+            self._crashes.extend([now] * (_HANGS_COUNT if error.reason == "timeout" else 1))
         while self._crashes and self._crashes[0] < now - WITHIN_SECONDS:
             self._crashes.popleft()
         self._pause = _FIRST_PAUSE if len(self._crashes) <= 1 else min(_LONGEST_PAUSE, 2 * self._pause)
@@ -389,7 +415,7 @@ def isolate(
         digest=manifest.digest,
         nursery=nursery,
         load_seconds=_LOAD_SHARE * settings.ready_timeout_seconds,
-        hang_seconds=rules.request_timeout_seconds,
+        hang_seconds=rules.request_timeout_seconds + GRACE_SECONDS,
     )
 
 

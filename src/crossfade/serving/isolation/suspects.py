@@ -1,6 +1,7 @@
 """`Suspects`: requests that have ended the process of a model, refused before they do it again and again.
 
-Only fingerprints are kept, not what was asked.
+Only fingerprints are kept, not what was asked. A batch request that ended the process makes the next one wait,
+so that a job may look for its deadly rows, and those whom somebody waits for have most of the time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ KILLS = 2
 """After so many a request is refused."""
 REFUSED_SECONDS = 600.0
 _MAX_SUSPECTS = 1024
+_LEAST_REST = 1.0
+_REST_FACTOR = 4.0
+"""After a batch request has ended the process, the next waits so many times as long as that cost: others have four
+fifths of the time."""
 
 
 class Suspects:
@@ -31,7 +36,21 @@ class Suspects:
         self._fingerprints = fingerprints
         self._ref = ref
         self._kills: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._rests_until = 0.0
         self._writing = threading.Lock()
+
+    @property
+    def rest_seconds(self) -> float:
+        """How long batch requests have to wait, because one of them has just ended a process."""
+        return max(0.0, self._rests_until - time.monotonic())
+
+    def rest(self, away_seconds: float) -> None:
+        """Let batch requests wait.
+
+        Args:
+            away_seconds: For how long nobody was answered, because of one of them.
+        """
+        self._rests_until = time.monotonic() + max(_LEAST_REST, _REST_FACTOR * away_seconds)
 
     def add(self, inputs: Tensors, wanted: frozenset[str]) -> None:
         """Note that a request was asked when the process ended."""

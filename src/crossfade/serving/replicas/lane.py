@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 from crossfade.core.tensors import Tensors
@@ -92,9 +93,11 @@ class Lane:
         self.replica = replica
         self._started = False
         self._refusing = False
+        self._spared = False
         self._batcher = batcher
         self._caller = batcher.another_caller(self._predict)
         self._caller.staged = replica
+        self._caller.apart = self
         self._question = question
         self._changed = changed
         self._failures = 0
@@ -121,6 +124,13 @@ class Lane:
     def ended(self) -> bool:
         """Whether its thread has ended."""
         return not self._thread.is_alive()
+
+    @contextmanager
+    def bounded(self, seconds: float, *, spared: bool) -> Iterator[None]:
+        """Say of a call how long somebody waits for it, and whether its end is forgiven."""
+        self._spared = spared
+        with self.replica.bounded(seconds, spared=spared):
+            yield
 
     def refuse_by(self, refusal: Callable[[Tensors, frozenset[str]], Exception | None]) -> None:
         """Say which requests must not be put to the replica."""
@@ -277,8 +287,8 @@ class Lane:
         try:
             outputs = self.replica.predict(tensors, wanted)
         except (ModelCrashedError, NotServedError) as error:
-            self._errors += 1
-            self._fall(str(error.facts["problem"]))
+            self._errors += not self._spared
+            self._fall(str(error.facts["problem"]), counted=not self._spared)
             raise
         except Exception:
             self._errors += 1
@@ -292,15 +302,15 @@ class Lane:
         self._probe_at = now + self.probe.interval_seconds
         return outputs
 
-    def _fall(self, problem: str) -> None:
+    def _fall(self, problem: str, *, counted: bool = True) -> None:
         """Note that the replica has ended."""
         if self.state is LaneState.FAILED:
             return
         self.state = LaneState.RESTARTING
-        self._fail(problem)
+        self._fail(problem, counted=counted)
 
-    def _fail(self, problem: str) -> None:
-        self._failures += 1
+    def _fail(self, problem: str, *, counted: bool = True) -> None:
+        self._failures += counted
         self._note(problem)
         self._changed()
 

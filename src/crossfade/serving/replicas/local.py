@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 
 from crossfade.core.graphics import visible_gpus
 from crossfade.core.memory import proportional_bytes, total_bytes
@@ -73,6 +74,10 @@ class LocalReplica:
         finally:
             self._model.hang_seconds = usual
 
+    def bounded(self, seconds: float, *, spared: bool) -> AbstractContextManager[None]:
+        """Say how long somebody waits, and whether its end is forgiven; see the port."""
+        return self._model.bounded(seconds, spared=spared)
+
     def end(self, problem: str) -> None:
         """End its process, because it is of no use."""
         self._model.end(problem)
@@ -115,6 +120,10 @@ class LocalTemplate:
     def refusal(self, tensors: Tensors, wanted: frozenset[str]) -> Exception | None:
         """Say why a request must not be put to any process of the version."""
         return self._model.suspects.refusal(tensors, wanted)
+
+    def rest_seconds(self) -> float:
+        """Return how long batch requests have to wait; see the port."""
+        return self._model.suspects.rest_seconds
 
     def replica(self, number: int) -> LocalReplica:
         """Return a new replica; see the port."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
@@ -54,12 +55,15 @@ class Replica(Protocol):
         Args:
             tensors: Inputs that passed the check of the signature.
             wanted: Names of outputs.
-            seconds: How long it may take, if not as long as every request; then it is ended.
+            seconds: How long it may take, if not as long as a request usually; then it is ended.
 
         Raises:
             ModelCrashedError: It ended, or had to be ended.
             CrossfadeError: What the model says.
         """
+
+    def bounded(self, seconds: float, *, spared: bool) -> AbstractContextManager[None]:
+        """Say of the calls of a `with` block how long somebody waits for them, and whether their end is forgiven."""
 
     def end(self, problem: str) -> None:
         """End it because it lives but is of no use; `restart` gets another process."""
@@ -83,6 +87,9 @@ class Template(Protocol):
 
     def refusal(self, tensors: Tensors, wanted: frozenset[str]) -> Exception | None:
         """Say why a request must not be put to any replica: it has ended some before."""
+
+    def rest_seconds(self) -> float:
+        """Return how long batch requests have to wait, because one of them has just ended a replica."""
 
     def replica(self, number: int) -> Replica:
         """Return a new replica, not started.

@@ -121,6 +121,7 @@ class ReplicaSet:
         """Begin to answer what waits there."""
         self._batcher = batcher
         batcher.crew = self
+        batcher.rest_seconds = self._template.rest_seconds
         self._add(0, self._first, proved=True)
         self._width = 1
         self._thread.start()
