@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +13,8 @@ from crossfade.core.tensors import DTYPES, Array, Signature, Tensors, row_count
 from crossfade.errors import CrossfadeError, MissingExtraError, PredictionError
 from crossfade.registry.flavors.answers import in_words
 from crossfade.registry.flavors.port import Runnable, Transformer
+
+_NOBODY: Mapping[tuple[str, str], int] = {}
 
 
 class Pipeline:
@@ -38,6 +40,12 @@ class Pipeline:
         self.preprocess_seconds = 0.0
         self._assemble = _assembly(signature)
         self._specs = {spec.name: spec for spec in signature.outputs}
+
+    @property
+    def member_rows(self) -> Mapping[tuple[str, str], int]:
+        """What became of the rows of the last call with each member, where the model has members."""
+        rows: Mapping[tuple[str, str], int] = getattr(self.model, "member_rows", _NOBODY)
+        return rows
 
     def predict(self, tensors: Tensors, wanted: frozenset[str]) -> Tensors:
         """Return the wanted outputs, and only those.

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -29,11 +29,15 @@ _REFUSED_BATCHES = 3
 
 
 class Staged(Protocol):
-    """Says how long the parts of the last call took; wherever the model runs, one call is made at a time."""
+    """Says how the last call went; wherever the model runs, one call is made at a time."""
 
     @property
     def preprocess_seconds(self) -> float:
         """Until the model itself was called."""
+
+    @property
+    def member_rows(self) -> Mapping[tuple[str, str], int]:
+        """(member, what became of its rows) -> how many, where the model has members."""
 
 
 class Bounded(Protocol):
@@ -71,6 +75,11 @@ class Record:
         with self._writing:
             self._cost.observe(rows, seconds)
             self._counters.count_batch(rows, seconds, requests, preprocess_seconds)
+
+    def count_members(self, rows: Mapping[tuple[str, str], int]) -> None:
+        """Note what became of rows with each member; see `Counters.count_members`."""
+        with self._writing:
+            self._counters.count_members(rows)
 
 
 class Caller:
@@ -194,6 +203,8 @@ class Caller:
         rows = sum(request.rows for request in requests)
         preprocess = 0.0 if self.staged is None else self.staged.preprocess_seconds
         self._record.count_batch(rows, seconds, len(requests), preprocess)
+        if self.staged is not None and self.staged.member_rows:
+            self._record.count_members(self.staged.member_rows)
         for request in requests:
             if request.trace is not None:
                 request.trace.note_call(request.arrived_at, rows, len(requests), seconds, preprocess)

@@ -6,6 +6,7 @@ Prometheus' own counters take a lock per increment; these are read by `measureme
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
 from itertools import accumulate
@@ -15,6 +16,8 @@ from crossfade.traffic.health import LATENCY_BOUNDS, SECONDS
 STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0)
 """The same for the parts of a request: half as many, because every bucket of every version is a series."""
 MAX_BATCH_SIZES = 1024
+MAX_MEMBER_KINDS = 64
+"""Sixteen members, and four things that may become of a row."""
 """Sizes of batches that are counted apart; a version that has seen more counts the others only in its totals."""
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
 """Upper bounds of the buckets of rows per batch."""
@@ -105,6 +108,7 @@ class Counters:
         "errors",
         "failed_seconds",
         "fallbacks",
+        "member_rows",
         "model_seconds",
         "predict_seconds",
         "preprocess_seconds",
@@ -126,6 +130,8 @@ class Counters:
         self.failed_seconds = 0.0
         self.fallbacks = 0
         """Answers given in the stead of a version that was not ready."""
+        self.member_rows: dict[tuple[str, str], int] = {}
+        """Rows by (member of an ensemble, what became of them)."""
         self.batch_rows = Distribution(ROWS)
         self.batch_sizes: dict[int, Timing] = {}
         """Batches by their exact number of rows."""
@@ -169,6 +175,12 @@ class Counters:
     def count_shed(self, reason: str, priority: str) -> None:
         """Count a request that was refused because there was no time for it, or because it was one too many."""
         self.shed[reason, priority] = self.shed.get((reason, priority), 0) + 1
+
+    def count_members(self, rows: Mapping[tuple[str, str], int]) -> None:
+        """Count what became of the rows of one call with each member; no more kinds than an ensemble can have."""
+        for kind, count in rows.items():
+            if kind in self.member_rows or len(self.member_rows) < MAX_MEMBER_KINDS:
+                self.member_rows[kind] = self.member_rows.get(kind, 0) + count
 
     def count_batch(self, rows: int, seconds: float, requests: int = 1, preprocess_seconds: float = 0.0) -> None:
         """Count one call of the model.

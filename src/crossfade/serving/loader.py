@@ -276,9 +276,8 @@ class Loader:
         if opened.apart is not None:
             opened.apart.on_given_up = self._wake.set
         if opened.isolated is not None:
-            suspects = opened.isolated.suspects
-            batcher.caller.apart, batcher.caller.refusal = opened.isolated, suspects.refusal
-            batcher.rest_seconds = lambda: suspects.rest_seconds
+            batcher.caller.apart, batcher.caller.refusal = opened.isolated, opened.isolated.refusal
+            batcher.rest_seconds = opened.isolated.rest_seconds
         if opened.replicas is not None:
             opened.replicas.on_changed = self.on_changed
             opened.replicas.has_room = lambda more: more <= self.free_bytes()

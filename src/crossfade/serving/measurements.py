@@ -207,6 +207,7 @@ def _of_versions(slots: list[Slot], cached: bool, unserved: Mapping[str, int]) -
     yield from _of_batches(slots)
     yield _of_lookups(slots if cached else [])
     yield _of_model_processes(slots)
+    yield _of_members(slots)
     yield from _of_replicas(slots)
 
 
@@ -296,6 +297,19 @@ def _of_model_processes(slots: list[Slot]) -> Metric:
             for reason, count in slot.isolated.ends.copy().items():
                 ends.add_metric((*slot.key, reason), count)
     return ends
+
+
+def _of_members(slots: list[Slot]) -> Metric:
+    rows = CounterMetricFamily(
+        "crossfade_ensemble_member_rows",
+        "Rows that a member of an ensemble `answered`, or did not: then it was `dropped`, something was `substituted` "
+        "for it, or the row was `passed` to the next one of a chain. Of calls that were answered.",
+        labels=(*_LABELS, "member", "outcome"),
+    )
+    for slot in slots:
+        for kind, count in slot.counters.member_rows.copy().items():
+            rows.add_metric((*slot.key, *kind), count)
+    return rows
 
 
 def _of_replicas(slots: list[Slot]) -> Iterator[Metric]:

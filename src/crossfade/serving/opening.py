@@ -23,6 +23,7 @@ from crossfade.registry.port import RegistryBackend
 from crossfade.registry.trust import trust_of
 from crossfade.registry.versions import Manifest
 from crossfade.serving.calling import Predict, Staged
+from crossfade.serving.isolation.ensembles import IsolatedEnsemble, isolate_members
 from crossfade.serving.isolation.host import IsolatedModel, isolate
 from crossfade.serving.isolation.nursery import Nursery
 from crossfade.serving.replicas.lane import Question
@@ -47,7 +48,8 @@ class OpenedVersion(msgspec.Struct, frozen=True):
         number: Its order of registration.
         staged: Where `predict` says how long its parts took, if it does.
         waits: Whether a call may wait for something other than a processor, which the event loop must not.
-        isolated: The model, when it runs in a process of its own; whoever holds the version closes it.
+        isolated: The model, when it runs in a process of its own, or the members of an ensemble that do; whoever holds
+            the version closes it.
         replicas: The same, when it runs in several, of which `predict` asks the first.
     """
 
@@ -57,7 +59,7 @@ class OpenedVersion(msgspec.Struct, frozen=True):
     number: int = 0
     staged: Staged | None = None
     waits: bool = False
-    isolated: IsolatedModel | None = None
+    isolated: IsolatedModel | IsolatedEnsemble | None = None
     replicas: ReplicaSet | None = None
 
     @property
@@ -133,6 +135,10 @@ class VersionOpener:
         if not self._needs_process(manifest, rules):
             pipeline = load_pipeline(manifest, blobs, self._policy, Placement(rules.device, rules.threads))
             return OpenedVersion(manifest, pipeline.predict, golden, number, pipeline, manifest.flavor == ENSEMBLE)
+        if manifest.flavor == ENSEMBLE and rules.execution == "auto":
+            members = isolate_members(manifest, blobs, self._policy, self._settings, self._nursery)
+            predict = members.pipeline.predict
+            return OpenedVersion(manifest, predict, golden, number, members.pipeline, waits=True, isolated=members)
         isolated = isolate(manifest, blobs, self._policy, self._settings, self._nursery)
         try:
             isolated.start()

@@ -20,6 +20,7 @@ from crossfade.core.tensors import Signature, Tensors
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Batcher
 from crossfade.serving.counters import Counters
+from crossfade.serving.isolation.ensembles import IsolatedEnsemble
 from crossfade.serving.isolation.host import IsolatedModel
 from crossfade.serving.replicas.replica_set import ReplicaSet
 from crossfade.serving.retired import Apart, Engine
@@ -68,7 +69,7 @@ class Slot:
         hidden: Whether the cycle collector cannot see its model.
         leases: Requests under way.
         number: The version's order of registration.
-        isolated: Its model, when that runs in a process of its own.
+        isolated: Its model, when that runs in a process of its own, or its members of code do.
         replicas: Its model, when that runs in several.
         terms: How a deployment says that it runs, and it does.
         refused, refusal: How it was to run last and could not, and why; `refused_times` in a row.
@@ -130,7 +131,7 @@ class Slot:
         self.hidden = False
         self.leases = 0
         self.number = 0
-        self.isolated: IsolatedModel | None = None
+        self.isolated: IsolatedModel | IsolatedEnsemble | None = None
         self.replicas: ReplicaSet | None = None
         self.terms: Deployed | None = None
         self.refused: Deployed | None = None

@@ -43,6 +43,7 @@ class FakeReplica:
         self.gate = threading.Event()
         self.gate.set()
         self.preprocess_seconds = 0.0
+        self.member_rows = {}
         self.given_up = ""
         self.starts = 0
         self.calls = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import cast
@@ -30,6 +31,9 @@ class Ensemble:
 
     Attributes:
         voices: Pinned reference -> everybody who is asked; not the stacker.
+        needed: Those without whom nothing can be answered.
+        member_rows: (member, outcome) -> rows of the last call that it `answered`, that were answered without it
+            (`dropped`), with what stands in for it (`substituted`), or by the next one of a chain (`passed`).
 
     Raises:
         InvalidEnsembleError: They do not fit.
@@ -57,6 +61,8 @@ class Ensemble:
         }
         self._weights = np.array([member.weight for member in spec.members])
         self._labels = _labels(signature) if spec.method == "soft_vote" else np.empty(0)
+        self.needed = frozenset(self._strict | {spec.stacker} - {""})
+        self.member_rows: Counter[tuple[str, str]] = Counter()
         self._warm = False
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
@@ -67,6 +73,7 @@ class Ensemble:
             MemberSlowError: A member was too slow that must not be.
         """
         tensors: Tensors = inputs if isinstance(inputs, dict) else {}
+        self.member_rows = Counter()
         asked: set[str] = set()
         try:
             if self._spec.method == "first":
@@ -101,6 +108,7 @@ class Ensemble:
 
     def _policed(self, member: Member, answers: Mapping[str, Answer]) -> Answer:
         answer = answers[member.ref]
+        self._count(member, answer, "dropped" if member.on_failure == "drop" else "substituted")
         if answer.error is None or member.on_failure == "drop":
             return answer
         if member.on_failure == "fail":
@@ -111,6 +119,13 @@ class Ensemble:
         if spare.error is not None and not (answer.good | spare.good).all():
             raise copy(spare.error)
         return _patched(answer, spare)
+
+    def _count(self, member: Member, answer: Answer, otherwise: str) -> None:
+        """Note which rows a member answered, and what became of the others."""
+        good = int(answer.good.sum())
+        self.member_rows[member.ref, "answered"] += good
+        if good < len(answer.good):
+            self.member_rows[member.ref, otherwise] += len(answer.good) - good
 
     def _constant(self, member: Member, answer: Answer) -> Answer:
         rows = len(answer.good)
@@ -168,6 +183,8 @@ class Ensemble:
             asked.add(member.ref)
             question = self._question(member.ref, {name: value[left] for name, value in inputs.items()}, wanted)
             answer = ask_together(self.voices, {member.ref: question})[member.ref]
+            last = member is self._spec.members[-1]
+            self._count(member, answer, "substituted" if last else "passed")
             found = _patched(found, _spread(answer, left))
             if answer.error is None:
                 return found.outputs

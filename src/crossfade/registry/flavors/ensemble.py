@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Literal, NoReturn
 
@@ -86,13 +86,23 @@ class Ensembles:
             LoadFailedError: The document or a part is damaged or does not fit.
             MissingExtraError: The package of a part is not installed.
         """
-        document, manifests = _read(files)
-        _agreed(document, manifests)
-        pipelines = {
-            manifest.ref: _pipeline(files, position, manifest, policy, placement)
-            for position, manifest in enumerate(manifests)
-        }
-        return Ensemble(document.spec, pipelines)
+        return assemble(files, lambda position, manifest: load_part(files, position, manifest, policy, placement))
+
+
+def assemble(files: Mapping[str, bytes], open_part: Callable[[int, Manifest], Pipeline]) -> Ensemble:
+    """Make an ensemble of its files, whoever loads its parts.
+
+    Args:
+        files: Path -> bytes.
+        open_part: Its place among the parts, and its manifest -> the loaded part.
+
+    Raises:
+        LoadFailedError: The document or a part is damaged or does not fit.
+    """
+    document, manifests = _read(files)
+    _agreed(document, manifests)
+    pipelines = {manifest.ref: open_part(position, manifest) for position, manifest in enumerate(manifests)}
+    return Ensemble(document.spec, pipelines)
 
 
 class _Files(Mapping[str, bytes]):
@@ -146,9 +156,10 @@ def _agreed(document: EnsembleDocument, manifests: tuple[Manifest, ...]) -> None
         _fail(str(error.facts["problem"]))
 
 
-def _pipeline(
+def load_part(
     files: Mapping[str, bytes], position: int, manifest: Manifest, policy: TrustPolicy, placement: Placement
 ) -> Pipeline:
+    """Load a part by its own flavor, in this process."""
     place = placement.over(manifest.placement or ANYWHERE)
     with _naming(manifest.ref):
         model = load_runnable(manifest.flavor, _files(files, position, manifest, "model"), policy, place)

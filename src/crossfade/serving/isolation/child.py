@@ -136,14 +136,16 @@ class ModelServer:
 
     def _packed(self, frame: bytes) -> Reply:
         preprocess = 0.0 if self._pipeline is None else self._pipeline.preprocess_seconds
+        counts = {} if self._pipeline is None else self._pipeline.member_rows
+        members = tuple((member, outcome, rows) for (member, outcome), rows in counts.items())
         if len(frame) <= MAX_FRAME_BYTES:
-            return Answered(frame, 0, preprocess)
+            return Answered(frame, 0, preprocess, members)
         if self._region is None or len(frame) > self._region.size:
             self._pending = frame
             return Crowded(len(frame))
         self._region.write(frame)
         self._pending = b""
-        return Answered(b"", len(frame), preprocess)
+        return Answered(b"", len(frame), preprocess, members)
 
     def _exchange_region(self, fd: int) -> None:
         former, self._region = self._region, None

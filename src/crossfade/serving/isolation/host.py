@@ -16,7 +16,7 @@ import msgspec
 
 from crossfade.core.tensors import Label, Signature, Tensors, TensorSpec
 from crossfade.errors import LoadFailedError, ModelCrashedError, NotServedError, PredictionError
-from crossfade.registry.flavors.port import TrustPolicy
+from crossfade.registry.flavors.port import Runnable, TrustPolicy
 from crossfade.registry.loading import read_files
 from crossfade.registry.pipeline import Pipeline
 from crossfade.registry.placement import Placement
@@ -37,6 +37,7 @@ from crossfade.serving.isolation.messages import (
     Reply,
     encode,
     error_of,
+    member_rows_of,
 )
 from crossfade.serving.isolation.messages import Region as NewRegion
 from crossfade.serving.isolation.nursery import Nursery
@@ -96,6 +97,7 @@ class IsolatedModel:
         suspects: Requests that ended its process; may be shared with other processes of the version.
         hang_seconds: How long an answer may take before the process is ended.
         preprocess_seconds: How long the last call took until the model itself was called, as its process says.
+        member_rows: Of an ensemble: what became of the rows of the last call with each member, as its process says.
         given_up: Why it is not tried any more, in words; empty while it is.
         on_given_up: Called then, on the thread that asked.
     """
@@ -121,6 +123,7 @@ class IsolatedModel:
         self.ends: dict[str, int] = {}
         self.given_up = ""
         self.preprocess_seconds = 0.0
+        self.member_rows: dict[tuple[str, str], int] = {}
         self.on_given_up: Callable[[], None] = _nothing
         self.signature = signature
         self._load = load
@@ -221,7 +224,11 @@ class IsolatedModel:
 
     def pipeline(self) -> Pipeline:
         """Return what holds the answers of the model to its signature; it arranges its inputs itself."""
-        return Pipeline(msgspec.structs.replace(self.signature, layout="tensors"), self, ref=self._ref)
+        return self.pipeline_of(self)
+
+    def pipeline_of(self, runnable: Runnable) -> Pipeline:
+        """Return the same around something that asks the model."""
+        return Pipeline(msgspec.structs.replace(self.signature, layout="tensors"), runnable, ref=self._ref)
 
     def predict(self, inputs: object, wanted: frozenset[str]) -> Tensors:
         """Return the wanted outputs, unchecked.
@@ -270,6 +277,20 @@ class IsolatedModel:
             self._crashed(ProcessEndedError("load", str(error.facts["problem"])))
             raise ModelCrashedError(ref=self._ref, problem=f"it cannot be started again: {error}") from error
 
+    def try_again(self) -> None:
+        """Forget that it was given up: it has rested. On the asking thread."""
+        if not self._closing.is_set():
+            self._crashes.clear()
+            self.given_up = ""
+
+    def refusal(self, tensors: Tensors, wanted: frozenset[str]) -> Exception | None:
+        """Say why a request must not be put to it, or None."""
+        return self.suspects.refusal(tensors, wanted)
+
+    def rest_seconds(self) -> float:
+        """Return how long batch requests have to wait, because one of them has just ended its process."""
+        return self.suspects.rest_seconds
+
     def kill(self) -> None:
         """End the process, from any thread, and start no other; whoever waits for an answer gets an error."""
         self.given_up = self.given_up or "it is unloaded"
@@ -313,6 +334,7 @@ class IsolatedModel:
             raise ProcessEndedError("protocol", "its process did not answer what it was asked")
         # what a process says about time is believed as far as it is possible
         self.preprocess_seconds = min(max(0.0, reply.preprocess_seconds), time.perf_counter() - started)
+        self.member_rows = member_rows_of(reply)
         return self._unpacked(reply)
 
     def _unpacked(self, reply: Answered) -> Tensors:

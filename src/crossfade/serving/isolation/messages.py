@@ -32,6 +32,7 @@ from crossfade.errors import (
 )
 from crossfade.registry.flavors.port import TrustPolicy
 from crossfade.registry.placement import Placement
+from crossfade.serving.counters import MAX_MEMBER_KINDS
 
 MAX_FRAME_BYTES = 64 * 2**10
 """Larger frames go through shared memory. Below, a packet costs less than what it takes to say where it lies."""
@@ -39,6 +40,9 @@ MAX_PACKET_BYTES = 2**20
 _MAX_TEXT = 2_000
 """Characters of a fact that a model process may send: what it says ends up in logs and answers."""
 _MAX_FACTS = 16
+_OUTCOMES = {"answered", "dropped", "substituted", "passed"}
+_MAX_MEMBER_NAME = 200
+_MAX_ROWS = 2**32
 
 _KNOWN: dict[str, type[CrossfadeError]] = {
     kind.code: kind
@@ -118,6 +122,8 @@ class Answered(Message, frozen=True):
     frame: bytes
     in_region: int = 0
     preprocess_seconds: float = 0.0
+    member_rows: tuple[tuple[str, str, int], ...] = ()
+    """Of an ensemble: what became of rows with each member."""
 
 
 class Crowded(Message, frozen=True):
@@ -180,6 +186,20 @@ def error_of(failed: Failed, ref: str) -> CrossfadeError:
         return _KNOWN[failed.code](**(facts | {"ref": _ref(facts.get("ref"), ref)}))
     except (KeyError, ValueError, IndexError, AttributeError, TypeError):
         return PredictionError(ref=ref, problem=_short(facts.get("problem", failed.code)))
+
+
+def member_rows_of(reply: Answered) -> dict[tuple[str, str], int]:
+    """Return what became of rows with each member, as far as a process can be believed.
+
+    Example:
+        >>> member_rows_of(Answered(b"", 0, 0.0, (("m:1.0.0", "dropped", 2), ("m:1.0.0", "eaten", 1))))
+        {('m:1.0.0', 'dropped'): 2}
+    """
+    return {
+        (member[:_MAX_MEMBER_NAME], outcome): rows
+        for member, outcome, rows in reply.member_rows[:MAX_MEMBER_KINDS]
+        if outcome in _OUTCOMES and 0 <= rows <= _MAX_ROWS
+    }
 
 
 def _ref(claimed: object, ref: str) -> str:

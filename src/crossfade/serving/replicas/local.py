@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from crossfade.core.graphics import visible_gpus
@@ -46,6 +47,11 @@ class LocalReplica:
     def preprocess_seconds(self) -> float:
         """How long the last call took until the model itself was called."""
         return self._model.preprocess_seconds
+
+    @property
+    def member_rows(self) -> Mapping[tuple[str, str], int]:
+        """What became of the rows of the last call with each member; see the port."""
+        return self._model.member_rows
 
     @property
     def given_up(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -25,6 +26,10 @@ class Replica(Protocol):
     @property
     def preprocess_seconds(self) -> float:
         """How long the last call took until the model itself was called."""
+
+    @property
+    def member_rows(self) -> Mapping[tuple[str, str], int]:
+        """(member, what became of its rows) -> how many in the last call, where the model has members."""
 
     @property
     def given_up(self) -> str:
