@@ -43,6 +43,7 @@ def test_a_version_declares_where_it_wants_to_run(cli):
     succeeded(cli.register(1.0, "--device", "gpu", "--threads", "2"))
     shown = json.loads(cli("models", "show", "tiny:1.0.0", "--format", "json").stdout)
     assert shown["manifest"]["placement"] == {"device": "gpu", "threads": 2}
+    assert "gpu, 2 threads" in cli("models", "show", "tiny:1.0.0").stdout
     succeeded(cli.register(2.0))
     shown = json.loads(cli("models", "show", "tiny:1.0.1", "--format", "json").stdout)
     assert shown["manifest"].get("placement") is None

@@ -109,6 +109,10 @@ def test_a_file_without_a_column_cannot_be_read(kind, missing):
     assert refused(data, kind, keep=("id",)) == f"it has no column `{missing}`"
 
 
+def test_a_column_to_keep_that_no_line_has_is_refused():
+    assert refused(FILES["jsonl"], "jsonl", keep=("nosuch",)).endswith("rows has a `nosuch` to keep")
+
+
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
 def test_names_that_are_not_utf8_cannot_be_read(kind):
     data = FILES[kind].replace(b"weight", b"w\xffight")
@@ -372,10 +376,11 @@ def test_rows_of_open_widths_make_pieces_in_their_order():
 def test_what_is_kept_is_something_that_every_result_can_hold():
     values = ["text", 1, -(2**70), 2.5, True, None, [1, {"a": 2}], "\ud800"]
     rows = as_lines([{"age": 1, "weight": 1, "city": "x", "id": value} for value in values[:-1]])
-    chunk, _ = read_one(rows, "jsonl", keep=("id", "nobody"))
+    rows += as_lines([{"age": 1, "weight": 1, "city": "x", "seldom": 1}])
+    chunk, _ = read_one(rows, "jsonl", keep=("id", "seldom"))
     assert chunk.kept["id"][:2] == ["text", 1]
-    assert chunk.kept["id"][3:] == [2.5, True, None, '[1,{"a":2}]']
-    assert chunk.kept["nobody"] == [None] * 7
+    assert chunk.kept["id"][3:] == [2.5, True, None, '[1,{"a":2}]', None]
+    assert chunk.kept["seldom"] == [None] * 7 + [1]
     assert groups.plain(values[-1]) == "?"
     assert groups.plain(-(2**70)) == str(-(2**70))
 

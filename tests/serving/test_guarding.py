@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crossfade.core.identity import ModelRef
-from crossfade.errors import EmergencyError, UnsafeAnswerError
+from crossfade.errors import EmergencyError, MalformedRequestError, UnsafeAnswerError
 from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.safety.latch import Latch
 from crossfade.safety.levels import Level
@@ -173,9 +173,10 @@ async def test_only_unsafe_rows_are_replaced(guarded):
     assert guarded.violations() == {("1.0.0", "high", "constant"): 1, ("1.0.0", "odd", "constant"): 1}
 
 
-async def test_no_rows_are_safe(guarded):
+async def test_no_rows_are_no_question(guarded):
     guarded.put(HIGH, FiniteCheck(name="finite"), fallback=(LastSafe(), NINE))
-    assert await guarded.given() == []
+    with pytest.raises(MalformedRequestError, match="there is no row"):
+        await guarded.given()
 
 
 async def test_without_a_fallback_the_answer_is_refused_and_says_why(guarded):
@@ -371,7 +372,6 @@ async def test_falling_back_does_not_ask_the_model(guarded):
     assert prediction.outputs["predict"].tolist() == [4.0, 4.0]
     assert (prediction.safety.emergency, prediction.safety.instead) == ("fall_back", "last_safe")
     assert await guarded.given(1.0, 2.0, 3.0) == [9.0] * 3
-    assert await guarded.given() == []
     assert guarded.openings.plans["1.0.0"].calls == calls
     assert guarded.counters().unsafe == 0
 

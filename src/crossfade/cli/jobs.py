@@ -38,7 +38,12 @@ def jobs() -> None:
 )
 @click.option("--probabilities", is_flag=True, help="Answer the probability of each class, too.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Copy this column to the result; may be repeated.")
-@click.option("--id", "job", default="", help="Of the job, so that it is never made twice; default: a new one.")
+@click.option(
+    "--id",
+    "job",
+    default="",
+    help="Of the job, so that it is never made twice: 8 to 64 letters, digits and hyphens; default: a new one.",
+)
 def submit(
     session: Session,
     ref: str,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crossfade.core.tensors import TensorSpec
     from crossfade.jobs.records import Job
     from crossfade.registry.comparison import ComparisonReport
+    from crossfade.registry.placement import Placement
     from crossfade.registry.requests import CacheStatus, Garbage, HistoryEntry, VersionDetails
     from crossfade.registry.verification import VerifyReport
     from crossfade.registry.versions import AliasMove, FileEntry, RegisteredModel, StageChange, Version
@@ -77,6 +78,7 @@ def version_details(details: VersionDetails) -> Sheet:
         ("code", card.code),
         ("parents", ", ".join(card.parents)),
         ("environment", ", ".join(f"{name} {value}" for name, value in sorted(card.environment.items()))),
+        ("placement", "" if manifest.placement is None else _place(manifest.placement)),
         ("layout", manifest.signature.layout),
         ("preprocessor", manifest.preprocessor),
         *((f"input {spec.name}", _spec(spec)) for spec in manifest.signature.inputs),
@@ -284,6 +286,12 @@ def _record(version: Version) -> list[tuple[str, str]]:
         *((f"evaluation {name}", _number(value)) for name, value in sorted(version.evaluation.items())),
         *((f"tag {name}", value) for name, value in sorted(version.tags.items())),
     ]
+
+
+def _place(placement: Placement) -> str:
+    """Say what a version declares about where it runs; nothing of what it leaves open."""
+    threads = f"{placement.threads} thread{'s' * (placement.threads > 1)}" if placement.threads else ""
+    return ", ".join(filter(None, ["" if placement.device == "auto" else placement.device, threads]))
 
 
 def _spec(spec: TensorSpec) -> str:

@@ -12,7 +12,7 @@ CrossfadeError
 │   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 │   ├── InvalidWindowError, InvalidPlanError, InvalidSilenceError, InvalidQueryError, InvalidSafetyPolicyError
-│   ├── InvalidOverrideError, ReasonRequiredError, InvalidConfigError, InvalidDeploymentError
+│   ├── InvalidOverrideError, ReasonRequiredError, InvalidConfigError, InvalidDeploymentError, InvalidJobError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError, ExperimentOverError, RolloutNotFoundError, SilenceNotFoundError, ChannelNotFoundError
@@ -93,6 +93,7 @@ from crossfade.errors.invalid import (
     InvalidEnsembleError,
     InvalidExperimentError,
     InvalidInputError,
+    InvalidJobError,
     InvalidMeasuresError,
     InvalidMetricError,
     InvalidNameError,
@@ -232,6 +233,7 @@ __all__ = [
     "InvalidEnsembleError",
     "InvalidExperimentError",
     "InvalidInputError",
+    "InvalidJobError",
     "InvalidMeasuresError",
     "InvalidMetricError",
     "InvalidNameError",

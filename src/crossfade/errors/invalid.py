@@ -212,6 +212,14 @@ class InvalidPageError(InvalidInputError):
     hint_template = "take `cursor` from the page before, or leave it out; `limit` is 1 to 1000"
 
 
+class InvalidJobError(InvalidInputError):
+    """A batch job cannot be accepted as it was asked for."""
+
+    code = "invalid_job"
+    sentence = "the job cannot be accepted: {problem}"
+    hint_template = "see what a job may say with `crossfade jobs submit --help`"
+
+
 class InvalidPlanError(InvalidInputError):
     """A rollout cannot be planned like this."""
 

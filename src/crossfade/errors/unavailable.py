@@ -124,7 +124,7 @@ class OverloadedError(UnavailableError):
         "try again after {retry_after_seconds} s, allow more time with `X-Request-Timeout-Ms`, or add servers"
     )
 
-    def __init__(self, *, ref: str, waiting: int, retry_after_seconds: float, line: str = "") -> None:
+    def __init__(self, *, ref: str, retry_after_seconds: float, waiting: int = 0, line: str = "") -> None:
         if not line:
             others = "1 request waits" if waiting == 1 else f"{waiting} requests wait"
             line = f"{others} for it" if waiting else "what it is doing takes too long"

@@ -64,7 +64,7 @@ def jsonl_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     """Group the rows of a JSON lines file: an object per line, or an array for a single tensor. Blank lines are none.
 
     Raises:
-        MalformedRequestError: A line has no end.
+        MalformedRequestError: A line has no end, or no row of the first group has a column that is to be kept.
     """
     specs = task.signature.inputs
     names = [spec.name for spec in specs]
@@ -72,11 +72,21 @@ def jsonl_groups(source: BinaryIO, task: ReadTask) -> Iterator[Group]:
     def inputs(rows: list[dict[str, Any]], signature: Signature) -> Tensors:
         return to_tensors([{name: row[name] for name in names if name in row} for row in rows], signature.inputs)
 
+    met: set[str] = set()
+
     def kept(row: dict[str, Any] | None, name: str) -> object:
-        return None if row is None else plain(row.get(name))
+        if row is None:
+            return None
+        met.update({name} & row.keys())
+        return plain(row.get(name))
 
     lines = _Counted(lambda: source.readline(_LONGEST_LINE + 1))
-    yield from _groups(_json_rows(lines, names[0] if len(names) == 1 else None), lines, task, inputs, kept)
+    groups = _groups(_json_rows(lines, names[0] if len(names) == 1 else None), lines, task, inputs, kept)
+    for number, group in enumerate(groups):
+        if number == 0 and group.offsets and (missing := [name for name in task.keep if name not in met]):
+            problem = f"none of its first {group.rows} rows has a `{missing[0][:80]}` to keep"
+            raise MalformedRequestError(problem=problem)
+        yield group
 
 
 class _Counted(Iterator[T]):

@@ -16,9 +16,9 @@ from crossfade.core.identity import check_name
 from crossfade.core.tensors import Signature
 from crossfade.errors import (
     BlobNotFoundError,
+    InvalidJobError,
     JobConflictError,
     JobNotFoundError,
-    MalformedRequestError,
 )
 from crossfade.jobs.records import FINISHED, MEDIA_TYPES, RESERVED, Job, JobRequest, JobResult, State
 from crossfade.jobs.results import require_packages
@@ -69,7 +69,7 @@ class JobStore:
             The job, and whether it is new: the same request again returns the job that there is.
 
         Raises:
-            MalformedRequestError: The request makes no sense.
+            InvalidJobError: The request makes no sense.
             MissingExtraError: A package is not installed here.
             NotFoundError: The version or the file does not exist.
             SignatureMismatchError: The version has no probabilities.
@@ -295,7 +295,7 @@ def _check(request: JobRequest) -> None:
     elif taken := set(request.keep) & set(RESERVED):
         problem = f"`keep` cannot have the column `{min(taken)}`: the result has one of its own"
     if problem:
-        raise MalformedRequestError(problem=problem)
+        raise InvalidJobError(problem=problem)
 
 
 def _canonical(request: JobRequest) -> str:

@@ -137,6 +137,7 @@ class HeldVersion:
 
         Raises:
             SignatureMismatchError: The inputs do not fit, or there is no such output.
+            MalformedRequestError: There is no row, which many models cannot be asked.
             PredictionError: The model failed on them.
             OverloadedError: The model is too busy to answer in time.
             DeadlineExceededError: It did not answer in time.
@@ -144,12 +145,10 @@ class HeldVersion:
             EmergencyError: The model was stopped meanwhile.
         """
         slot, asked_at = self._slot, time.monotonic()
-        try:
-            checked = slot.signature.check(tensors)
-            names = _wanted(slot, wanted)
-        except SignatureMismatchError as error:
-            facts: dict[str, Any] = error.facts | {"ref": slot.ref}
-            raise SignatureMismatchError(**facts) from error
+        checked = slot.signature.check(tensors)
+        names = _wanted(slot, wanted)
+        if not row_count(checked):
+            raise MalformedRequestError(problem="there is no row", see=_see(slot))
         grant, enrolment = self._grant, self._enrolment
         if enrolment is not None and enrolment.scored:
             names |= scored_outputs(slot)
@@ -258,7 +257,7 @@ class HeldVersion:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let go, and count a failure."""
+        """Let go, and count a failure; an error of what decoded the request is told who was to answer."""
         self._slot.release()
         if isinstance(error, Exception):
             status = error.http_status if isinstance(error, CrossfadeError) else 500
@@ -269,6 +268,11 @@ class HeldVersion:
                 self._slot.pinned.unsafe += isinstance(error, UnsafeAnswerError)
             if self._enrolment is not None and not isinstance(error, _UNREADABLE):
                 self._enrolment.failed(self._slot, seconds, self._grant.fallback)
+        if isinstance(error, MalformedRequestError):
+            raise MalformedRequestError(problem=error.facts["problem"], see=_see(self._slot)) from error
+        if isinstance(error, SignatureMismatchError) and error.facts["ref"] != self._slot.ref:
+            facts: dict[str, Any] = error.facts | {"ref": self._slot.ref}
+            raise SignatureMismatchError(**facts) from error
 
 
 Refused = Callable[[TraceContext | None, CrossfadeError], None]
@@ -317,6 +321,10 @@ def _said(assignment: Assignment, slot: Slot) -> Decision:
     if route is None or route.versions.get(decision.variant) == slot.version:
         return decision
     return msgspec.structs.replace(decision, variant="")
+
+
+def _see(slot: Slot) -> str:
+    return f"crossfade models show {slot.ref}"
 
 
 def _wanted(slot: Slot, wanted: frozenset[str] | None) -> frozenset[str]:
