@@ -16,7 +16,7 @@ import httpx
 from sqlalchemy import func, select
 
 from crossfade.cli.output import size
-from crossfade.errors import CorruptBlobError, DatabaseUnavailableError, ModelNotFoundError
+from crossfade.errors import CorruptBlobError, DatabaseDamagedError, ModelNotFoundError
 from crossfade.platform import open_known_database
 from crossfade.registry.backends import open_registry
 from crossfade.registry.requests import ServerStatus
@@ -133,7 +133,7 @@ def _database(settings: Settings) -> Finding:
             with database.read() as connection:
                 damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
             if damage != "ok":
-                raise DatabaseUnavailableError(problem=f"the file is damaged ({damage})")
+                raise DatabaseDamagedError(problem=f"the file is damaged ({damage})", where=database.where)
         return "ok", f"{database.dialect}, schema {found}, revision {database.revision()}"
     finally:
         database.close()
