@@ -144,7 +144,12 @@ def test_it_comes_to_the_same_in_prometheus(promtool, tmp_path):
         series("crossfade_slots", f"1x{minutes}", state="failed"),
         series("crossfade_emergency", f"1x{minutes}", model="well"),
         series(
-            "crossfade_safety_violations_total", f"0x65 1x{minutes - 66}", model="well", check="a", level="critical"
+            "crossfade_safety_violations_total",
+            f"0x65 1x{minutes - 66}",
+            model="well",
+            check="a",
+            level="critical",
+            role="answer",
         ),
         series("crossfade_safety_violations_total", f"0x65 1x{minutes - 66}", model="slow", check="a", level="unsafe"),
         series("crossfade_alerts_firing", f"1x{minutes}", alert="RollbackPerformed", severity="info", model="slow"),

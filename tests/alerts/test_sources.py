@@ -136,13 +136,16 @@ def test_critical_answers(database):
     def violation(number, level, minutes_ago, model="churn"):
         row = dict.fromkeys(("check_name", "instead", "example"), "x") | {"version": "1.0.0", "row_count": 1}
         minute = to_text(START - timedelta(minutes=minutes_ago))
-        return row | {"id": str(number), "model": model, "level": level, "minute": minute, "answers": 1_000}
+        role = "shadow" if model == "quiet" else "answer"
+        row |= {"id": str(number), "model": model, "level": level, "minute": minute, "answers": 1_000, "role": role}
+        return row
 
     rows = [
         violation(1, "critical", 1),
         violation(2, "critical", 2),
         violation(3, "unsafe", 1, "other"),
         violation(4, "critical", 6, "old"),
+        violation(5, "critical", 1, "quiet"),
     ]
     with database.write() as connection:
         connection.execute(insert(safety_violations), rows)

@@ -8,6 +8,7 @@ from crossfade.errors import DatabaseUnavailableError, InvalidPageError
 from crossfade.safety import violations
 from crossfade.safety.inspection import Finding, Findings
 from crossfade.safety.levels import Level
+from crossfade.safety.reports import Role
 from crossfade.safety.violations import ViolationLog, list_violations
 from crossfade.settings import SafetySettings
 
@@ -34,7 +35,7 @@ def test_a_flood_is_one_row(log, database, clock):
     assert (found.answers, found.rows, found.instead) == (5000, 5000, "constant")
     assert found.example == "predict=0", "the first one"
     assert found.at == clock.now.replace(second=0, microsecond=0)
-    assert log.counts == {("high", "m", "unsafe"): 5000}
+    assert log.counts == {("high", "m", "unsafe", "answer"): 5000}
 
 
 def test_batches_and_processes_add_up(log, database, clock):
@@ -149,3 +150,12 @@ def test_a_newcomer_trims_for_all(database, clock):
     clock.advance(31 * 86_400)
     ViolationLog(database, SafetySettings(), clock).flush()
     assert listed(database) == ()
+
+
+def test_what_nobody_asked_for_is_counted_apart(log, database):
+    for role in Role:
+        log.add("m", "1.0.0", findings("high"), role=role)
+        log.add("m", "1.0.0", findings("high"), role=role)
+    log.flush()
+    assert {item.role: item.answers for item in list_violations(database).items} == dict.fromkeys(Role, 2)
+    assert list(log.counts.values()) == [2, 2, 2]

@@ -13,6 +13,7 @@ from crossfade.errors import EmergencyError, MalformedRequestError, UnsafeAnswer
 from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.safety.latch import Latch
 from crossfade.safety.levels import Level
+from crossfade.safety.reports import Role as Use
 from crossfade.safety.specs import (
     ChangeCheck,
     Constant,
@@ -81,7 +82,10 @@ class Guarded:
 
     def violations(self):
         self.runtime.warden.log.flush()
-        return {(item.version, item.check, item.instead): item.answers for item in self.store.violations().items}
+        return {
+            (item.version, item.check, item.instead if item.role is Use.ANSWER else item.role.value): item.answers
+            for item in self.store.violations().items
+        }
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +244,7 @@ async def test_its_answer_has_to_be_safe_too(guarded):
     await soon(lambda: guarded.runtime.slots.is_ready("m", "1.0.1"))
     assert await guarded.given(500.0) == [9.0], "50 is too high as well"
     assert guarded.counters("1.0.1").unsafe == 1
-    assert guarded.violations() == {("1.0.0", "high", "constant"): 1, ("1.0.1", "high", ""): 1}
+    assert guarded.violations() == {("1.0.0", "high", "constant"): 1, ("1.0.1", "high", "fallback"): 1}
 
 
 async def test_a_version_that_is_not_ready_or_fails_is_passed_over(guarded):
@@ -589,8 +593,8 @@ async def test_metrics_tell_violations_and_emergencies(guarded):
     for number in (2.0, 3.0, 51.0):
         await guarded.ask(number)
     text = guarded.runtime.predictions.metrics().decode()
-    assert 'crossfade_safety_violations_total{check="high",level="unsafe",model="m"} 1.0' in text
-    assert 'crossfade_safety_violations_total{check="odd",level="warning",model="m"} 2.0' in text
+    assert 'crossfade_safety_violations_total{check="high",level="unsafe",model="m",role="answer"} 1.0' in text
+    assert 'crossfade_safety_violations_total{check="odd",level="warning",model="m",role="answer"} 2.0' in text
     assert 'crossfade_unsafe_total{model="m",version="1.0.0"} 1.0' in text
     assert "crossfade_emergency{" not in text
     guarded.store.begin_emergency("why")

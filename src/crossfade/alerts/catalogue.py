@@ -250,7 +250,13 @@ def _of_facts() -> tuple[AlertRule, ...]:
             "Safety checks stop answers. `crossfade safety status` has the violations.",
             FactHolds(
                 "safety_violations",
-                CounterGrows("crossfade_safety_violations_total", 5 * MINUTE, 0.0, ("model",), {"level": "critical"}),
+                CounterGrows(
+                    "crossfade_safety_violations_total",
+                    5 * MINUTE,
+                    0.0,
+                    ("model",),
+                    {"level": "critical", "role": "answer"},
+                ),
             ),
         ),
         AlertRule(

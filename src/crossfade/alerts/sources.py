@@ -16,6 +16,7 @@ from crossfade.experiments.judging import Judge
 from crossfade.experiments.record import Status
 from crossfade.experiments.store import ExperimentStore
 from crossfade.safety.levels import Level
+from crossfade.safety.reports import Role
 from crossfade.safety.store import SafetyStore
 from crossfade.storage.database import Database
 from crossfade.storage.tables import alias_history, audit, changes, ledger_gaps, safety_violations
@@ -150,7 +151,7 @@ class DatabaseSources:
         since = to_text(self._clock() - timedelta(minutes=5))
         query = (
             select(table.c.model, func.sum(table.c.answers).label("answers"))
-            .where(table.c.level == Level.CRITICAL.value, table.c.minute >= since)
+            .where(table.c.level == Level.CRITICAL.value, table.c.role == Role.ANSWER.value, table.c.minute >= since)
             .group_by(table.c.model)
             .order_by(table.c.model)
         )

@@ -78,13 +78,14 @@ def violation_sheet(violations: Iterable[Violation]) -> Sheet:
             f"{item.model}:{item.version}",
             item.check,
             item.level.value,
+            item.role.value,
             f"{item.answers:,}",
             item.instead,
             item.example,
         )
         for item in violations
     ]
-    headings = ("minute", "version", "check", "level", "answers", "instead", "example")
+    headings = ("minute", "version", "check", "level", "role", "answers", "instead", "example")
     return Sheet(headings, rows, empty="nothing was violated")
 
 

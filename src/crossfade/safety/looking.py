@@ -10,6 +10,7 @@ from crossfade.registry.pages import check_limit, page_of, text_cursor
 from crossfade.registry.versions import Page
 from crossfade.safety.levels import Level
 from crossfade.safety.records import override_of, read_rules
+from crossfade.safety.reports import Role
 from crossfade.safety.requests import RecentViolations, SafetyStatus
 from crossfade.safety.rules import Emergency, Override
 from crossfade.storage.database import Database
@@ -22,10 +23,10 @@ _MOST = 100
 
 
 def status_of(database: Database, local: tuple[Emergency, ...], now: datetime) -> SafetyStatus:
-    """Return what is in force, and the violations of the last hour."""
+    """Return what is in force, and the violations of the last hour by answers that were asked for."""
     table = safety_violations
     recent = select(table.c.model, table.c.check_name, table.c.level, func.sum(table.c.answers).label("answers"))
-    recent = recent.where(table.c.minute >= to_text(now - _RECENT))
+    recent = recent.where(table.c.minute >= to_text(now - _RECENT), table.c.role == Role.ANSWER.value)
     recent = recent.group_by(table.c.model, table.c.check_name, table.c.level)
     with database.read() as connection:
         rules = read_rules(connection)

@@ -19,7 +19,7 @@ from crossfade.registry.pages import check_limit, page_of, text_cursor
 from crossfade.registry.versions import Page
 from crossfade.safety.inspection import Findings
 from crossfade.safety.levels import Level
-from crossfade.safety.reports import Violation
+from crossfade.safety.reports import Role, Violation
 from crossfade.settings import SafetySettings
 from crossfade.storage.database import Database
 from crossfade.storage.tables import safety_violations
@@ -30,8 +30,8 @@ MAX_WAITING = 2_000
 """Rows that wait for the database; what comes then is only counted."""
 _TRIM_SECONDS = 60.0
 
-Key = tuple[str, str, str, str, str]
-"""(model, version, check, level, minute)"""
+Key = tuple[str, str, str, str, str, str]
+"""(model, version, check, level, role, minute)"""
 
 
 class _Count:
@@ -55,12 +55,12 @@ class ViolationLog:
         clock: What time it is.
 
     Attributes:
-        counts: (check, model, level) -> answers, since the process began.
+        counts: (check, model, level, role) -> answers, since the process began.
         lost: Violations that are only in `counts`, because too much waited for the database.
     """
 
     def __init__(self, database: Database, settings: SafetySettings, clock: Clock = utc_now) -> None:
-        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.counts: Counter[tuple[str, str, str, str]] = Counter()
         self.lost = 0
         self._database = database
         self._settings = settings
@@ -69,13 +69,13 @@ class ViolationLog:
         self._lock = threading.Lock()
         self._trimmed_at = -_TRIM_SECONDS
 
-    def add(self, model: str, version: str, findings: Findings, instead: str = "") -> None:
+    def add(self, model: str, version: str, findings: Findings, instead: str = "", role: Role = Role.ANSWER) -> None:
         """Count what was found in one answer; does not block, and never fails."""
         minute = to_text(self._clock().replace(second=0, microsecond=0))
         with self._lock:
             for finding in findings.found:
-                self.counts[finding.check, model, finding.level.value] += 1
-                key = model, version, finding.check, finding.level.value, minute
+                self.counts[finding.check, model, finding.level.value, role.value] += 1
+                key = model, version, finding.check, finding.level.value, role.value, minute
                 count = self._waiting.get(key)
                 if count is None:
                     if len(self._waiting) >= MAX_WAITING:
@@ -139,7 +139,7 @@ class ViolationLog:
 def _store(connection: Connection, key: Key, count: _Count) -> None:
     """Add to the row of a minute, or begin it; there is one writer at a time."""
     table = safety_violations
-    named = dict(zip(("model", "version", "check_name", "level", "minute"), key, strict=True))
+    named = dict(zip(("model", "version", "check_name", "level", "role", "minute"), key, strict=True))
     known = update(table).where(*(table.c[name] == value for name, value in named.items()))
     more = {"answers": table.c.answers + count.answers, "row_count": table.c.row_count + count.rows}
     done = connection.execute(known.values(**more, instead=count.instead))
@@ -180,4 +180,5 @@ def _violation(row: Row[Any]) -> Violation:
         row.row_count,
         row.instead,
         row.example,
+        Role(row.role),
     )

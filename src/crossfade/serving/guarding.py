@@ -11,6 +11,7 @@ from crossfade.safety.fallback import filled
 from crossfade.safety.guards import Guard
 from crossfade.safety.inspection import Findings
 from crossfade.safety.levels import Level
+from crossfade.safety.reports import Role
 from crossfade.safety.specs import Constant, LastSafe, OtherVersion, Refuse
 from crossfade.safety.warden import Warden
 from crossfade.serving.slots import Slot, SlotTable
@@ -144,7 +145,7 @@ class Protector:
         found = guard.shadow_inspector(slot).inspect(inputs, outputs, row_count(inputs))
         if found is None:
             return Level.SAFE
-        self.warden.log.add(slot.name, slot.version, found, "shadow")
+        self.warden.log.add(slot.name, slot.version, found, role=Role.SHADOW)
         slot.shadows.unsafe += found.level.withheld
         return found.level
 
@@ -200,7 +201,7 @@ class Protector:
         finally:
             slot.release()
         if found is not None:
-            self.warden.log.add(slot.name, slot.version, found, "")
+            self.warden.log.add(slot.name, slot.version, found, role=Role.FALLBACK)
             if found.withheld is not None:
                 slot.counters.unsafe += 1
                 return None

@@ -68,7 +68,8 @@ safety_violations = Table(
     Column("row_count", BigInteger, nullable=False, comment="of those answers, that violated it"),
     Column("instead", String(64), nullable=False, comment="what was given the last time"),
     Column("example", Text, nullable=False, comment="what one of them held"),
-    Index("safety_violations_by_minute", "model", "version", "check_name", "level", "minute", unique=True),
+    Column("role", String(16), nullable=False, server_default="answer", comment="what the answer was for"),
+    Index("safety_violations_by_minute", "model", "version", "check_name", "level", "role", "minute", unique=True),
     Index("safety_violations_by_age", "minute"),
     comment="violations by the minute, kept for `safety.retention_days`",
 )
