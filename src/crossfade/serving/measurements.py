@@ -145,7 +145,8 @@ class Measurements(Collector):
             "crossfade_safety_violations",
             "Answers that violated a check of the safety policy, by what they were for: `answer`, `shadow`, or "
             "`fallback`, which was tried in the place of another one.",
-            labels=("check", "model", "level", "role"),  # the model first: a series of a version, which ends with it
+            # the model first would be a version's series, which end with it
+            labels=("check", "model", "level", "role"),
         )
         counts = {} if self.violations is None else self.violations.counts.copy()
         for labels, count in counts.items():
