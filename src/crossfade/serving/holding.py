@@ -269,7 +269,7 @@ class HeldVersion:
             if self._enrolment is not None and not isinstance(error, _UNREADABLE):
                 self._enrolment.failed(self._slot, seconds, self._grant.fallback)
         if isinstance(error, MalformedRequestError):
-            raise MalformedRequestError(problem=error.facts["problem"], see=_see(self._slot)) from error
+            raise MalformedRequestError(problem=str(error.facts["problem"]), see=_see(self._slot)) from error
         if isinstance(error, SignatureMismatchError) and error.facts["ref"] != self._slot.ref:
             facts: dict[str, Any] = error.facts | {"ref": self._slot.ref}
             raise SignatureMismatchError(**facts) from error
