@@ -95,7 +95,7 @@ def same(outputs, tensors, wanted):
 async def test_stages_are_counted_per_call_and_waiting_per_request():
     model, counters = Model(), Counters()
     batcher = Batcher(model, FIXED, ModelRules(), ref="m:1", inline=True, inline_seconds=10, counters=counters)
-    batcher.caller.staged = SimpleNamespace(preprocess_seconds=0.25)
+    batcher.caller.staged = SimpleNamespace(preprocess_seconds=0.25, member_rows={})
     await asyncio.gather(*(batcher.submit(request(1), BOTH) for _ in range(3)))
     assert model.calls == [3]
     assert counters.queue_seconds.count == 3

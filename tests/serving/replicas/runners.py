@@ -48,7 +48,6 @@ class FakeReplica:
         self.starts = 0
         self.calls = 0
         self.closed = False
-        self.calls_bounded = []
 
     def lost(self):
         return "" if self.alive else "its process was ended by SIGKILL"
@@ -79,7 +78,6 @@ class FakeReplica:
         return {"predict": (3 if self.wrong else 2) * tensors["x"]}
 
     def bounded(self, seconds, *, spared):
-        self.calls_bounded.append((seconds, spared))
         return nullcontext()
 
     def end(self, problem):
