@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -94,6 +95,11 @@ class Measurements(Collector):
 
     def read(self, slots: list[Slot]) -> Iterator[Metric]:
         """Yield every metric of this process, with these versions."""
+        for metric in self._read(slots):
+            yield metric
+            time.sleep(0)  # lets the event loop go first: otherwise it waits until the interpreter forces a switch
+
+    def _read(self, slots: list[Slot]) -> Iterator[Metric]:
         yield from _of_versions(slots, self._cache is not None, self.unserved.errors.copy())
         yield from self._of_process()
         yield from _of_cache(self._cache)

@@ -120,7 +120,6 @@ class Totals:
             for metric in self._source.read(list(held.values())):
                 metrics.append(metric)
                 _add(counts, _counts([metric]))
-                time.sleep(0)  # lets the event loop go first: otherwise it waits until the interpreter forces a switch
             process = list(self._process.collect())
             own = Published(
                 now,
@@ -164,8 +163,10 @@ class _Collected(Collector):
         self._metrics = metrics
 
     def collect(self) -> Iterable[Metric]:
-        """Return them (called by prometheus-client)."""
-        return self._metrics
+        """Yield them (called by prometheus-client)."""
+        for metric in self._metrics:
+            yield metric
+            time.sleep(0)  # as when they are read: writing them down takes as long
 
 
 def _merged(metrics: list[Metric], everyone: dict[str, Published], now: float) -> list[Metric]:

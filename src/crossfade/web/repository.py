@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from crossfade.web.callers import CallerCheck
 from crossfade.web.calls import BodyReader, Call, json_answer, packed_answer
 from crossfade.web.descriptions import Descriptions
 from crossfade.web.exchange import Answer, Header
+from crossfade.web.rendering import Rendering
 
 T = TypeVar("T")
 _METRICS: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
@@ -37,6 +37,7 @@ class Repository:
         self._bodies = bodies
         self._callers = callers
         self._descriptions = Descriptions(predictions, settings.max_rows)
+        self._metrics = Rendering(predictions.metrics)
 
     # --- models ---
 
@@ -117,7 +118,7 @@ class Repository:
 
     async def metrics(self, call: Call) -> Answer:
         """Return the metrics of this server for Prometheus."""
-        return packed_answer(call, await asyncio.to_thread(self._predictions.metrics), (_METRICS,))
+        return packed_answer(call, await self._metrics(), (_METRICS,))
 
 
 class _IndexRequest(msgspec.Struct):
