@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from crossfade.experiments.spec import ExperimentSpec, Variant
 from crossfade.platform import open_platform
 from crossfade.settings import Settings
 from tests.ledger.durability.streams import stored_outcomes
@@ -19,6 +20,8 @@ def recorded(cli):
 def test_a_csv_file_is_recorded_and_may_be_so_again(cli, tmp_path):
     file = tmp_path / "o.csv"
     file.write_text(CSV)
+    with open_platform(Settings(home=cli.home)) as platform:
+        platform.experiments.create(ExperimentSpec("exp", (Variant("old", 0.5), Variant("new", 0.5))))
     for _ in range(2):
         result = cli("outcomes", "record", file)
         assert result.exit_code == 0, result.output

@@ -47,7 +47,7 @@ def test_a_pause_ends_with_the_experiment(late):
     late.wait(10)
     late.store.pause("late")
     late.wait(5)
-    late.store.stop("late")
+    late.store.stop("late", reason="enough")
     assert paused(late) == 5
     assert paused(late, until=12) == 2
     assert paused(late, until=8) == 0

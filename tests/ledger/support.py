@@ -113,6 +113,7 @@ class Expected:
     cells: dict[tuple, tuple[int, np.ndarray, np.ndarray]]
     values: dict[tuple, list[float]]
     arrivals: Counter
+    moved: Counter
     multiple: int
     exposures: int
     outcomes: int
@@ -139,14 +140,16 @@ def expect(spec: Measures, exposures: Sequence[Exposure], outcomes: Sequence[Out
     rows: dict[tuple, list[list[float]]] = {}
     values: dict[tuple, list[float]] = {}
     arrivals: Counter = Counter()
+    moved: Counter = Counter()
     multiple = counted = early = 0
     for unit, mine in by_unit.items():
         first = min(mine, key=lambda event: (event.at_us, event.id))
-        if len({event.variant for event in mine}) > 1:
-            multiple += 1
-            continue
         day = str(np.datetime64(first.at_us // DAY, "D"))
         base = (first.revision, first.variant, day)
+        if len({event.variant for event in mine}) > 1:
+            multiple += 1
+            moved[base] += 1
+            continue
         arrivals[base] += 1
         early += sum(event.at_us < first.at_us and not before(spec, event, first) for event, _ in of_unit[unit])
         counted += sum(event.at_us >= first.at_us and event.name in used for event, _ in of_unit[unit])
@@ -162,7 +165,7 @@ def expect(spec: Measures, exposures: Sequence[Exposure], outcomes: Sequence[Out
                 if row is not None:
                     rows.setdefault(key, []).append(row)
     cells = {key: (len(each), *moments(each)) for key, each in rows.items()}
-    return Expected(cells, values, arrivals, multiple, len(exposures), counted, early, orphans)
+    return Expected(cells, values, arrivals, moved, multiple, len(exposures), counted, early, orphans)
 
 
 def before(spec, event, first):
@@ -314,6 +317,8 @@ def compare(evidence: Evidence, expected: Expected, *, tolerance: float = 1e-9) 
             )
         if cell.sketch is not None:
             assert cell.sketch.n == len(expected.values.get(key, []))
-    assert {(a.revision, a.variant, a.day): a.units for a in evidence.arrivals} == dict(expected.arrivals)
+    came = {(a.revision, a.variant, a.day): (a.units, a.moved) for a in evidence.arrivals}
+    bases = expected.arrivals.keys() | expected.moved.keys()
+    assert came == {base: (expected.arrivals[base], expected.moved[base]) for base in bases}
     for name in ("multiple", "exposures", "outcomes", "early", "orphans"):
         assert getattr(evidence, name) == getattr(expected, name), name

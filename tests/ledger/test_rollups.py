@@ -69,7 +69,7 @@ def test_a_cell_that_nobody_is_in_is_gone(ledger):
     assert len(ledger.evidence().cells) == 2
     ledger.ship(exposure("ada", variant="treatment"))
     assert ledger.evidence().cells == ()
-    assert ledger.evidence().arrivals == ()
+    assert [(each.units, each.moved) for each in ledger.evidence().arrivals] == [(0, 1)]
 
 
 # --- time

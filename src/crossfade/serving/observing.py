@@ -140,7 +140,12 @@ class _ObservedVersion(HeldVersion):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Let go; what could not be read is noted, too."""
-        super().__exit__(kind, error, traceback)
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            self._note(error)
+
+    def _note(self, error: BaseException | None) -> None:
         tracer = self._observer.tracer
         if tracer is None or self._asked or not isinstance(error, Exception):
             return

@@ -42,13 +42,13 @@ def test_an_answer_of_a_version_that_was_not_drawn_is_a_stray():
 def test_a_specification_is_kept_as_the_command_line_takes_it(tmp_path):
     document = a_stage(tmp_path).write(specification())
     assert json.loads(document.read_text())["model"] == "flight_delay"
-    assert read_spec(document, ExperimentSpec) == specification().checked()
+    assert read_spec(document, ExperimentSpec, "") == specification().checked()
 
 
 def test_whatever_the_command_line_takes_is_kept(tmp_path):
     document = a_stage(tmp_path).keep("plan.json", PRESETS["fast"])
     assert document == tmp_path / "plan.json"
-    assert read_spec(document, RolloutPlan) == PRESETS["fast"]
+    assert read_spec(document, RolloutPlan, "") == PRESETS["fast"]
 
 
 def test_a_stage_keeps_tables_moving(tmp_path):

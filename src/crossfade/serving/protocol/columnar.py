@@ -72,7 +72,8 @@ def table_inputs(table: Any, signature: Signature) -> Tensors:
     arrow, names = _arrow(), table.column_names
     if len(set(names)) != len(names):
         raise MalformedRequestError(problem="two columns have the same name")
-    characters = sum(_viewed(arrow, chunk) for column in table.columns for chunk in column.chunks)
+    viewing = [column for column in table.columns if _has_views(arrow, column.type)]
+    characters = sum(_viewed(arrow, chunk) for column in viewing for chunk in column.chunks)
     if characters > _MAX_TEXT:
         raise MalformedRequestError(problem=f"views repeat text to {characters} characters")
     return _tensors({name: _column(arrow, name, table.column(name)) for name in names}, signature)
@@ -235,11 +236,15 @@ def _is_view(arrow: Any, kind: Any) -> bool:
     return bool(arrow.types.is_string_view(kind) or arrow.types.is_binary_view(kind))
 
 
+def _has_views(arrow: Any, kind: Any) -> bool:
+    return _has_views(arrow, kind.value_type) if arrow.types.is_dictionary(kind) else _is_view(arrow, kind)
+
+
 def _viewed(arrow: Any, chunk: Any) -> int:
     """Return how many bytes views stand for: each begins with its length, and several may mean the same text."""
     if arrow.types.is_dictionary(chunk.type):
         return _viewed(arrow, chunk.dictionary)
-    if not _is_view(arrow, chunk.type) or not len(chunk):
+    if not len(chunk):
         return 0
     views = np.frombuffer(chunk.buffers()[1], dtype=np.int32).reshape(-1, 4)
     return int(views[chunk.offset : chunk.offset + len(chunk), 0].sum(dtype=np.int64))
