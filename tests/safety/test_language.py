@@ -177,6 +177,7 @@ def test_a_long_chain_of_signs_is_too_deep():
         ("label == 1", "a text is compared with a number"),
         ("approved == 1", "a condition is compared with a number"),
         ("predict_proba > 0", "a row of numbers is compared with a number"),
+        ("predict_proba in ()", "the list after `in` holds something else than a row of numbers"),
         ("predict_proba == predict_proba", "a row of numbers is compared with a row of numbers"),
         ("label + 'x' == 'lowx'", "there is a text where a number belongs"),
         ("predict and approved", "there is a number where a condition belongs"),

@@ -1,6 +1,8 @@
 """What unloaded versions leave in memory is freed, and nobody who asks has to wait for it."""
 
 import gc
+import sys
+import threading
 import time
 import weakref
 
@@ -144,3 +146,29 @@ def test_memory_counts_until_it_is_free_and_is_freed_when_it_is_needed(swaps, mu
     assert not swaps.is_freed("1.0.0")
     swaps.to("1.0.2", size=4 * 10**11)
     assert swaps.is_freed("1.0.0")
+
+
+def test_counting_objects_disturbs_no_tuple_that_another_thread_makes(monkeypatch):
+    """`len(gc.get_objects())` made `tuple(...)` fail elsewhere, nine times in ten."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    problems, ending = [], threading.Event()
+
+    def make_tuples():
+        while not ending.is_set():
+            try:
+                tuple(number for number in range(100))
+            except SystemError as error:
+                problems.append(error)
+
+    making = threading.Thread(target=make_tuples)
+    making.start()
+    try:
+        for _ in range(100):
+            leftovers_module._is_much()
+            time.sleep(0.0005)
+    finally:
+        ending.set()
+        making.join()
+        sys.setswitchinterval(interval)
+    assert problems == []

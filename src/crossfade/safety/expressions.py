@@ -247,7 +247,7 @@ class _Compiler:
             raise refuse("a list in brackets belongs after `in`", self._expression)
         values = [constant_of(item) for item in node.elts]
         kinds = {bool: "truth", str: "text", float: "number"}
-        if any(value is None or kinds[type(value)] != left.kind for value in values):
+        if left.kind == "numbers" or any(value is None or kinds[type(value)] != left.kind for value in values):
             raise refuse(f"the list after `in` holds something else than {_WORDS[left.kind]}", self._expression)
         allowed = frozenset(values)
         one, many = among(allowed)

@@ -64,7 +64,7 @@ async def test_one_that_ends_while_it_is_idle_fails_nobody(bench):
     answers = await asyncio.gather(*(bench.ask(float(value)) for value in range(20)))
     assert [answer["predict"].tolist() for answer in answers] == [[2.0 * value] for value in range(20)]
     await soon(lambda: bench.set.report().restarts == 2)
-    assert bench.set.report().problem.endswith("SIGKILL")
+    await soon(lambda: bench.set.report().problem.endswith("SIGKILL"))
 
 
 async def test_one_that_ends_fails_what_it_was_asked_and_comes_back(bench):
@@ -158,11 +158,9 @@ async def test_errors_of_one_alone_make_it_an_outlier(bench):
     bad, _ = bench.template.made
     bad.fails = PredictionError(ref="m:1.0.0", problem="MemoryError")
     lane = bench.lane_of(bad)
-    for _ in range(20):
-        await asyncio.gather(*(bench.ask() for _ in range(20)), return_exceptions=True)
-        if lane.ejected:
-            break
-    assert lane.ejected
+    async with asyncio.timeout(60):
+        while not lane.ejected:  # how many requests each of them gets is up to the threads
+            await asyncio.gather(*(bench.ask() for _ in range(20)), return_exceptions=True)
 
 
 async def test_when_all_are_given_up_whoever_waits_hears_so(bench):
