@@ -53,6 +53,17 @@ def test_aliases_are_served_the_champion_first(source, registry):
     assert (first.manifest_digest, first.size_bytes) == (versions[1].manifest_digest, versions[1].size_bytes)
 
 
+def test_a_long_history_is_not_read_to_its_end(source, registry, monkeypatch):
+    versions = [f"1.0.{number}" for number in range(20)]
+    publish_all(registry, "churn", *versions)
+    for version in versions:
+        move(registry, "churn", version)
+    asked, find = [], registry.backend.find_version
+    monkeypatch.setattr(registry.backend, "find_version", lambda *ref: asked.append(ref[1]) or find(*ref))
+    assert read(source).route("churn").former["champion"] == tuple(reversed(versions[-6:-1]))
+    assert sorted(asked) == sorted(versions[-6:])
+
+
 def test_the_former_champion_stays_warm(source, registry):
     publish_all(registry, "churn", "1.0.0", "1.1.0", "1.2.0")
     for version in ("1.0.0", "1.1.0", "1.2.0"):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
+from itertools import islice
 
 import msgspec
 from sqlalchemy import select
@@ -387,4 +388,5 @@ class _Reading:
         pointed = dict.fromkeys(reversed(way_back(reversed(newest_first))))
         pointed |= dict.fromkeys(semver for move in newest_first for semver in (move.target, move.source) if semver)
         pointed.pop(current, None)
-        return tuple(semver for semver in pointed if self.usable(semver) is not None)[:_FORMER]
+        usable = (semver for semver in pointed if self.usable(semver) is not None)
+        return tuple(islice(usable, _FORMER))  # each that is looked at is a query
