@@ -21,7 +21,7 @@ from crossfade.releases.moves import entering
 from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.releases.policy import Enter, RollBack, Situation, next_action
 from crossfade.releases.rollout import Rollout, RolloutEvidence, RolloutState, RolloutStatus
-from crossfade.traffic.health import LATENCY_BOUNDS, Counts, HealthReport
+from crossfade.traffic.health import LATENCY_BOUNDS, Counts, Health, HealthReport
 
 OLD, NEW = "1.0.0", "1.0.1"
 WEIGHTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
@@ -201,6 +201,10 @@ class Feed:
     def since(self, _cursors: object, _first_us: int, *, model: str) -> list[HealthReport]:
         """Return them."""
         return self.reports if model else []
+
+    def window(self, _seconds: float, *, model: str, version: str) -> Health:
+        """Return that nothing is known of before the rollout."""
+        return Health()
 
 
 def begun(check: ErrorRateCheck = CHECK, looks: int = LOOKS) -> Rollout:

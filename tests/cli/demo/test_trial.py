@@ -111,7 +111,7 @@ def test_what_was_decided_is_told_in_words_with_the_report(play, tmp_path):
     text = "\n".join(stage.screen.of("step", "words", "good", "say"))
     assert "it was decided: ship weather" in text
     assert SHIPPED.reason in text
-    assert "champion moved from 1.0.0 to 1.1.0; rollout flights-1: it is complete" in text
+    assert "champion moved from 1.0.0 to 1.1.0, by rollout flights-1" in text
     assert play.asked == ["http://127.0.0.1:1/api/v1/experiments/late_flights/report"]
     assert (tmp_path / "late_flights.html").read_bytes() == b"<p>report"
 

@@ -219,7 +219,7 @@ def show_bandit(experiment: str, platform: Open) -> Response:
 
 @routes.get(
     "/experiments/{experiment}/export",
-    **documented(bytes, media_types=(PARQUET,), refuses=(NotFoundError,)),
+    **documented(bytes, media_types=(PARQUET,), refuses=(NotFoundError, ConflictError)),
 )
 def export_experiment(
     experiment: str,
