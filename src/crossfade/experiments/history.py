@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from crossfade.experiments.record import ExperimentChange
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.versions import Page
-from crossfade.storage.tables import audit
+from crossfade.storage.tables import audit, experiments
 from crossfade.storage.times import from_text
 
 if TYPE_CHECKING:
@@ -22,13 +22,20 @@ _KIND = "changes of an experiment"
 _PREFIX = "experiment."
 
 
+def entries_of(name: str) -> ColumnElement[bool]:
+    """Select what the audit log says about an experiment.
+
+    The log has no index but its numbers: it is read from where the experiment was written down, which is enough for
+    something that is asked for now and then.
+    """
+    written = select(experiments.c.number).where(experiments.c.name == name).scalar_subquery()
+    return (audit.c.seq >= written) & (audit.c.subject == name)
+
+
 def changes_of(
     connection: Connection, row: Row[Any], *, learned: bool, cursor: str, limit: int
 ) -> Page[ExperimentChange]:
     """List the changes of an experiment, newest first.
-
-    The log has no index but its numbers: it is read from where the experiment was written down, which is enough for
-    something that people ask for now and then.
 
     Args:
         connection: From `Database.read`.
@@ -40,8 +47,7 @@ def changes_of(
     Raises:
         InvalidPageError: The cursor or the limit is wrong.
     """
-    where = (audit.c.seq < number_cursor(_KIND, cursor)) & (audit.c.seq >= row.number)
-    where &= (audit.c.subject == row.name) & audit.c.action.startswith(_PREFIX)
+    where = (audit.c.seq < number_cursor(_KIND, cursor)) & entries_of(row.name) & audit.c.action.startswith(_PREFIX)
     if not learned:
         where &= audit.c.action != LEARN
     query = select(audit).where(where).order_by(audit.c.seq.desc()).limit(check_limit(limit) + 1)

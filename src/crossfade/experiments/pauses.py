@@ -6,8 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from crossfade.experiments.history import entries_of
 from crossfade.experiments.record import Status
-from crossfade.storage.tables import audit, experiments
+from crossfade.storage.tables import audit
 from crossfade.storage.times import from_text
 
 _PAUSE = f"experiment.{Status.PAUSED.value}"
@@ -22,10 +23,7 @@ def paused_seconds(connection: Connection, name: str, until: datetime) -> float:
         name: Of the experiment.
         until: When it ended, or the present time: to there a pause that goes on counts.
     """
-    written = select(experiments.c.number).where(experiments.c.name == name).scalar_subquery()
-    steps = select(audit.c.action, audit.c.at).where(
-        audit.c.seq >= written, audit.c.subject == name, audit.c.action.in_((_PAUSE, *_END_PAUSES))
-    )
+    steps = select(audit.c.action, audit.c.at).where(entries_of(name), audit.c.action.in_((_PAUSE, *_END_PAUSES)))
     total, since = 0.0, None
     for action, text in connection.execute(steps.order_by(audit.c.seq)):
         at = min(from_text(text), until)

@@ -20,7 +20,7 @@ from crossfade.errors import (
 from crossfade.registry.followers import prove_anew
 from crossfade.registry.garbage import unmark, unprotected
 from crossfade.registry.native_records import is_version, read_alias_moves, read_version, require_model, require_version
-from crossfade.registry.native_references import in_words, references_to
+from crossfade.registry.native_references import references_to
 from crossfade.registry.versions import (
     MANIFEST_MEDIA_TYPE,
     MANIFEST_PATH,
@@ -243,7 +243,7 @@ def change_stage(
     if found.stage != source:
         raise ConflictError(problem=f"`{found.ref}` is in stage `{found.stage}`, no longer in `{source}`")
     if target == REJECTED and found.aliases:
-        raise StillReferencedError(ref=found.ref, references=in_words(f"alias `{a}`" for a in found.aliases))
+        raise StillReferencedError(ref=found.ref, references=", ".join(f"alias `{a}`" for a in found.aliases))
     seq = commit_change(
         connection,
         kind="stage",
@@ -284,7 +284,7 @@ def delete_version(
 ) -> None:
     """Forget a version; see `RegistryBackend.delete_version`."""
     found = require_version(connection, name, version)
-    references = in_words(references_to(connection, found))
+    references = ", ".join(references_to(connection, found))
     if references:
         raise StillReferencedError(ref=found.ref, references=references)
     commit_change(

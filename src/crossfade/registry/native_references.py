@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 from sqlalchemy import Connection, and_, or_, select
@@ -35,11 +35,6 @@ def references_to(connection: Connection, version: Version) -> Iterator[str]:
     yield from (f"job `{row.id}`" for row in connection.execute(select(jobs.c.id).where(predicting).limit(4)))
     yield from _traffic(connection, version)
     yield from _rules(connection, version)
-
-
-def in_words(references: Iterable[str]) -> str:
-    """Write them in one line."""
-    return ", ".join(references)
 
 
 def _traffic(connection: Connection, version: Version) -> Iterator[str]:

@@ -28,7 +28,7 @@ from crossfade.serving.slots import Slot
 from crossfade.serving.tracing import TraceContext
 from crossfade.serving.waiting import Priority
 from crossfade.traffic.allocation.decisions import Decision
-from crossfade.traffic.routing import Asker, Assignment
+from crossfade.traffic.routing import Assignment
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -304,21 +304,15 @@ class Holder:
         self.protector = protector
         self._held = held
 
-    def hold(
-        self, slot: Slot, grant: Grant, assignment: Assignment | None = None, asker: Asker | None = None
-    ) -> HeldVersion:
-        """Hold on to a leased slot for one request, and enrol it when an experiment decided so."""
-        if assignment is not None and asker is not None:
-            enrolment = self.enroller.enrol(assignment, asker)
-            decision = assignment.decision if assignment.version is not None else _said(assignment, slot)
-            grant = msgspec.structs.replace(grant, decision=decision, enrolment=enrolment)
+    def hold(self, slot: Slot, grant: Grant) -> HeldVersion:
+        """Hold on to a leased slot for one request."""
         return self._held(slot, grant)
 
 
-def _said(assignment: Assignment, slot: Slot) -> Decision:
-    """Return what is said to whoever gets the champion; when that is no variant any more, it has no variant's name."""
+def told(assignment: Assignment, slot: Slot) -> Decision:
+    """Return what an answer says of a decision: a champion that is no variant any more has no variant's name."""
     decision, route = assignment.decision, assignment.route
-    if route is None or route.versions.get(decision.variant) == slot.version:
+    if assignment.version is not None or route is None or route.versions.get(decision.variant) == slot.version:
         return decision
     return msgspec.structs.replace(decision, variant="")
 

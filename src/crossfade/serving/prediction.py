@@ -32,7 +32,7 @@ from crossfade.registry.versions import Version
 from crossfade.serving.cache import ResponseCache
 from crossfade.serving.counters import Counters
 from crossfade.serving.enrolment import Enroller
-from crossfade.serving.holding import DEFAULT_TERMS, Grant, HeldVersion, Holder, Terms
+from crossfade.serving.holding import DEFAULT_TERMS, Grant, HeldVersion, Holder, Terms, told
 from crossfade.serving.measurements import Measurements
 from crossfade.serving.quota import Quota
 from crossfade.serving.slots import Slot, SlotTable, State
@@ -178,10 +178,13 @@ class PredictionService:
             self.missed[ref.name, variant or route.aliases[CHAMPION]] += 1
         answers = None if self._cache is None else self._cache.of(slot, snapshot)
         unit = "" if asker is None else asker.unit or ""
+        decision = enrolment = None
+        if assigned is not None and asker is not None:
+            decision, enrolment = told(assigned, slot), self._holder.enroller.enrol(assigned, asker)
         grant = Grant(
-            ref.alias, fallback, snapshot.revision, answers, protector=protector, unit=unit, trace=terms.trace
+            ref.alias, fallback, snapshot.revision, answers, decision, enrolment, protector, unit, trace=terms.trace
         )
-        return self._holder.hold(slot, grant, assigned, asker)
+        return self._holder.hold(slot, grant)
 
     def _count_in(self, slot: Slot, terms: Terms) -> None:
         """Count a request against the quota of its model; one that is too many lets go of the slot."""
