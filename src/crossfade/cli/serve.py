@@ -40,14 +40,14 @@ def serve(session: Session, host: str | None, port: int | None, workers: int | N
     url = server.url_of(listener)
 
     def announce() -> None:
+        if not is_loopback(settings.http.host):  # before the address, so that nobody uses it without the warning
+            session.output.note(_REMOTE[settings.http.allow_remote_control])
         session.output.show(
             lambda: b'{"url":"%s"}' % url.encode(), lambda: facts([(f"crossfade is ready at {url}", " ")], name=url)
         )
         session.hint(f"see every route at {url}/docs")
         if settings.grpc.port:
             session.hint(f"gRPC is answered at port {settings.grpc.port}")
-        if not is_loopback(settings.http.host):
-            session.output.note(_REMOTE[settings.http.allow_remote_control])
 
     if settings.serving.workers > 1:
         sys.exit(Supervisor(settings, listener, announce).run())
