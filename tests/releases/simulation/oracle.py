@@ -61,6 +61,11 @@ class Known(NamedTuple):
     def active(self) -> bool:
         return self.status in ACTIVE
 
+    @property
+    def noticed(self) -> tuple[str, float, int, bool]:
+        """What a change of the row is noticed by."""
+        return self.status, self.weight, self.seen, self.latched
+
 
 class Transition(NamedTuple):
     """One entry of a history."""
@@ -130,7 +135,7 @@ class Oracle:
         moved = self._moved_alias()
         for row in rows:
             known = self.rollouts.get(row[0])
-            if known is None or row[3] != known.seen or row[1] != known.status or row[2] != known.weight:
+            if known is None or (row[1], row[2], row[3], bool(row[7])) != known.noticed:
                 now = self._known(row)
                 entry = next((each for each in news if each.rollout == now.name), None)
                 self._compare(actor, known, now, entry, revision, moved)
