@@ -21,14 +21,16 @@ EVEN = {"control": 0.5, "treatment": 0.5}
 EFFECTS = {"better": 0.1, "worse": -0.1, "unclear": 0.01}
 
 
-def comparison(reading="unclear", *, role="primary", metric="m", treatment="treatment", shown=None, harm=None):
+def comparison(
+    reading="unclear", *, role="primary", metric="m", treatment="treatment", shown=None, harm=None, harmful=None
+):
     effect = EFFECTS.get(reading)
     found = (
         NotEstimable("too few")
         if effect is None
         else Effect("absolute", effect, effect - 0.05, effect + 0.05, 0.01, 0.02, 0.05, "two-sided", 2000)
     )
-    margin = None if shown is None else NonInferiority(shown, 0.05, -0.01 if shown else -0.08, 0.01, 0.05)
+    margin = None if shown is None else NonInferiority(shown, 0.05, -0.01 if shown else -0.08, 0.01, 0.99, 0.05)
     return Comparison(
         metric=metric,
         kind="mean",
@@ -47,6 +49,7 @@ def comparison(reading="unclear", *, role="primary", metric="m", treatment="trea
         variance_reduction=None,
         belief=NotEstimable("no"),
         non_inferiority=margin,
+        harmful=role == "guardrail" and reading == "worse" if harmful is None else harmful,
         harm_p=harm,
         left_out=0,
         looks=(),

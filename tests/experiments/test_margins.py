@@ -8,6 +8,7 @@ from crossfade.experiments.analysis_spec import AnalysisSpec
 from crossfade.experiments.margins import NO_SHARE
 from crossfade.experiments.reports.words import within
 from crossfade.ledger.metrics import MetricSpec
+from crossfade.methods.stats.confidence_sequence import TUNING, mixture
 from crossfade.methods.stats.non_inferiority import NonInferiority
 from tests.experiments.support import after, evidence, question
 
@@ -106,3 +107,99 @@ def test_a_shadow_has_margins_too():
 def test_before_a_planned_look_there_is_no_margin_either():
     report = guardrail(0, 1, margin=0.5, analysis={"method": "fixed", "planned_units": 10**6})
     assert "the one look is at" in report.comparison("errors", "treatment").non_inferiority.reason
+
+
+# ------------------------------------------------------------------------------------------------------ beyond margins
+
+
+@pytest.mark.parametrize("margin", [{"margin": 0.6}, {"margin_absolute": 0.06}])
+def test_what_its_margin_accepts_is_no_harm_though_it_is_significantly_worse(margin):
+    report = guardrail(500, 650, **margin)  # 30 %, or 0.03, more
+    found = report.comparison("errors", "treatment")
+    assert found.reading == "worse"
+    assert found.non_inferiority.shown
+    assert not found.harmful
+    assert found.harm_p > 0.5
+    assert report.decision.action == "ship"
+
+
+@pytest.mark.parametrize("margin", [{"margin": 0.1}, {"margin_absolute": 0.01}, {"margin": 0.0}, {}])
+def test_what_is_worse_by_more_is_harm(margin):
+    report = guardrail(500, 850, **margin)
+    found = report.comparison("errors", "treatment")
+    assert found.harmful
+    assert found.harm_p < 0.001
+    assert (report.decision.action, report.decision.variant) == ("stop", "treatment")
+    assert ("than its margin accepts" in report.decision.reason) == bool(margin)
+
+
+def test_where_it_is_not_known_yet_whether_the_margin_is_passed_it_goes_on():
+    report = guardrail(500, 640, margin=0.25)
+    found = report.comparison("errors", "treatment")
+    assert (found.reading, found.harmful, found.acceptable) == ("worse", False, False)
+    assert report.decision.action == "continue"
+
+
+def test_what_breaks_a_control_without_a_fault_is_harm_whatever_its_relative_margin():
+    found = guardrail(0, 60, margin=0.5).comparison("errors", "treatment")
+    assert found.non_inferiority == NO_SHARE
+    assert found.harm_p < 0.001
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+@pytest.mark.parametrize("margin", [{"margin": 0.2}, {"margin_absolute": 0.1}])
+def test_harm_is_the_evidence_that_the_treatment_is_beyond_a_multiple_of_the_control(direction, margin):
+    control, treatment = np.random.default_rng(3).gamma((4.0, 5.2), 1.0, (3000, 2)).T
+    if direction == "up":
+        control, treatment = treatment, control
+    metric = MetricSpec("seconds", direction=direction, role="guardrail", **margin)
+    found = evidence({"seconds": {"control": control, "treatment": treatment}}, days=2)
+    made = analyze(found, question(metric), after(2)).comparison("seconds", "treatment")
+    sign = 1 if direction == "down" else -1
+    worst = control + sign * 0.1 if "margin_absolute" in margin else control * (1 + sign * 0.2)
+    error = np.sqrt((worst.var(ddof=1) + treatment.var(ddof=1)) / 3000)
+    z = sign * (treatment.mean() - worst.mean()) / error
+    n, r = 6000, mixture(0.001, TUNING, "greater")
+    expected = np.sqrt((n + r) / r) / (2 * np.expm1(n * z * z / (2 * (n + r))))
+    assert made.harm_p == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("margin", [{"margin": 0.3}, {"margin_absolute": 0.3}])
+def test_of_shadows_harm_is_within_units(margin):
+    champion, challenger = np.random.default_rng(4).normal((1.0, 1.4), (1.0, 1.0), (2000, 2)).T
+    rows = np.stack([champion, champion + challenger - 1.0], axis=1)
+    metric = MetricSpec("seconds", direction="down", role="guardrail", outcome="score", **margin)
+    found = evidence({"seconds": {"champion": rows}}, weights={"champion": 1.0})
+    made = analyze(found, question(metric, variants=("champion",), shadows=("challenger",)), after(1)).comparisons[0]
+    worst = champion + 0.3 if "margin_absolute" in margin else 1.3 * champion
+    beyond = rows[:, 1] - worst
+    z, n, r = beyond.mean() / beyond.std(ddof=1) * np.sqrt(2000), 4000, mixture(0.001, TUNING, "greater")
+    assert made.paired
+    assert made.harm_p == pytest.approx(np.sqrt((n + r) / r) / (2 * np.expm1(n * z * z / (2 * (n + r)))), rel=1e-6)
+
+
+def test_what_is_at_its_margin_is_rarely_called_harm_at_any_of_many_looks():
+    random, alarms = np.random.default_rng(5), 0
+    for _ in range(150):
+        rows = {"control": random.gamma(4.0, 1.0, 2000), "treatment": random.gamma(4.0, 1.2, 2000)}
+        metric = MetricSpec("seconds", direction="down", role="guardrail", margin=0.2)
+        for looks in range(1, 11):
+            seen = {name: each[: 200 * looks] for name, each in rows.items()}
+            made = analyze(evidence({"seconds": seen}), question(metric), after(1)).comparisons[0]
+            if made.harmful:
+                alarms += 1
+                break
+    assert alarms <= 15  # 7.5 are expected at most
+
+
+def test_several_guardrails_at_their_margins_are_corrected_together():
+    random, alarms, names = np.random.default_rng(6), 0, [f"g{number}" for number in range(5)]
+    metrics = [MetricSpec(name, direction="down", role="guardrail", margin=0.2) for name in names]
+    analysis = AnalysisSpec(method="fixed", planned_units=4000)
+    for _ in range(200):
+        rows = {
+            name: {"control": random.gamma(4.0, 1.0, 2000), "treatment": random.gamma(4.0, 1.2, 2000)} for name in names
+        }
+        made = analyze(evidence(rows), question(*metrics, analysis=analysis), after(2))
+        alarms += any(each.harmful for each in made.comparisons)
+    assert alarms <= 20  # 10 are expected; without a correction 45 are

@@ -21,6 +21,7 @@ from crossfade.ledger.evidence import EVERYBODY, Cell, Evidence
 from crossfade.ledger.metrics import Direction, MetricSpec
 from crossfade.methods.stats.best_arm import probability_best
 from crossfade.methods.stats.multiplicity import benjamini_hochberg, holm
+from crossfade.methods.stats.non_inferiority import NonInferiority
 from crossfade.methods.stats.values import Effect, Estimate, NotEstimable
 
 Part = tuple[str, str, str]
@@ -98,7 +99,26 @@ def _corrected(comparisons: Sequence[Comparison], question: Question) -> list[Co
             each = found[place]
             reading = _reading(each.effect, p_value, spec.alpha, each.direction)
             found[place] = msgspec.structs.replace(each, adjusted_p=p_value, reading=reading)
-    return found
+    return _with_harm(found, spec.alpha)
+
+
+def _with_harm(comparisons: Sequence[Comparison], alpha: float) -> list[Comparison]:
+    """Say which guardrails are harmed: worse and, where they have a margin, by more, corrected for how many have one.
+
+    The correction is Holm's whatever that of the others is: one-sided p-values are not made from e-values.
+    """
+    excess = {
+        place: each.non_inferiority.excess_p
+        for place, each in enumerate(comparisons)
+        if isinstance(each.non_inferiority, NonInferiority)
+    }
+    beyond = dict(zip(excess, _adjust(list(excess.values()), "holm"), strict=True))
+    return [
+        msgspec.structs.replace(
+            each, harmful=each.role == "guardrail" and each.reading == "worse" and beyond.get(place, 0.0) <= alpha
+        )
+        for place, each in enumerate(comparisons)
+    ]
 
 
 def _adjust(p_values: list[float], correction: Correction) -> list[float]:

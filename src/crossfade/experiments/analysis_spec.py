@@ -19,8 +19,9 @@ Correction = Literal["", "holm", "bh", "e_bh", "none"]
 """How many comparisons at once are paid for; empty is what suits the method."""
 Action = Literal["ship", "keep", "review", "stop", "continue"]
 """Give everybody a variant; keep the control; let a person look; end it, because it harms; go on measuring."""
-Finding = Literal["better", "worse", "acceptable", "unknown"]
-"""Significantly better, significantly worse, shown to be within the margin (of guardrails), or not estimable."""
+Finding = Literal["better", "worse", "harmful", "acceptable", "unknown"]
+"""Significantly better, significantly worse, worse by more than the margin (of guardrails; without a margin: worse),
+shown to be within it, or not estimable."""
 MOST_LOOKS = 20
 MOST_RULES = 50
 LEAST_ALPHA = 1e-12
@@ -127,7 +128,7 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
 
 _BETTER = Condition("primary", "any", "better")
-_HARMED = Condition("guardrail", "any", "worse")
+_HARMED = Condition("guardrail", "any", "harmful")
 RULES: tuple[Rule, ...] = (
     Rule("review", (_BETTER, Condition("primary", "any", "worse"))),
     Rule("review", (_BETTER, _HARMED)),
@@ -157,7 +158,8 @@ class DecisionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
         minimum_runtime_seconds: Nothing is decided earlier, so that every hour and some weekdays are in it; pauses do
             not count.
         minimum_units: Of the control and of the treatment, each, before anything is decided.
-        harm_alpha: A guardrail that is worse at this level stops the experiment at any time.
+        harm_alpha: A guardrail that is worse at this level, and by more than its margin, stops the experiment at any
+            time.
         multiple_share: Share of units seen in several variants above which nothing is decided.
     """
 

@@ -55,9 +55,9 @@ def decide(findings: Findings) -> Decision:
     if blocking and not (harm is not None and all(each.metric not in {"", harm.metric} for each in blocking)):
         return _blocked(findings, harm)
     if harm is not None:
-        reason = (
-            f"{words.sentence(harm)}; the guardrail is worse with {words.p_is(harm.harm_p)}, at whatever time one asks"
-        )
+        than = "" if harm.non_inferiority is None else " than its margin accepts"
+        reason = f"{words.sentence(harm)}; the guardrail is worse{than} with {words.p_is(harm.harm_p)}"
+        reason += ", at whatever time one asks"
         return Decision("stop", harm.treatment.variant, reason)
     if (early := _early(findings)) is not None:
         return early
@@ -144,11 +144,13 @@ def _verdict(findings: Findings, treatment: str) -> tuple[Action, str]:
 
 
 def _holds(condition: Condition, comparisons: Iterable[Comparison]) -> bool:
-    found = [
-        each.acceptable if condition.finding == "acceptable" else each.reading == condition.finding
-        for each in comparisons
-    ]
+    found = [_is(each, condition) for each in comparisons]
     return {"all": all(found), "any": any(found), "none": not any(found)}[condition.match]
+
+
+def _is(comparison: Comparison, condition: Condition) -> bool:
+    by_margin = {"acceptable": comparison.acceptable, "harmful": comparison.harmful}
+    return by_margin.get(condition.finding, comparison.reading == condition.finding)
 
 
 def _at_end(findings: Findings, treatment: str) -> str:
@@ -187,11 +189,10 @@ def _why(findings: Findings, treatment: str, rule: Rule, at_end: str) -> str:
     shown: dict[tuple[str, str], str] = {}
     for condition in rule.conditions:
         for each in findings.of(treatment, condition.metrics):
-            told = condition.finding in {"acceptable", each.reading}
+            told = condition.finding == "acceptable" or _is(each, condition)
             if told and condition.match != "none":
-                shown[each.metric, each.treatment.variant] = (
-                    words.within(each) if condition.finding == "acceptable" else words.sentence(each)
-                )
+                by_margin = condition.finding in {"acceptable", "harmful"}
+                shown[each.metric, each.treatment.variant] = words.within(each) if by_margin else words.sentence(each)
     parts = list(shown.values())
     if rule.at_end:
         parts.insert(0, at_end)

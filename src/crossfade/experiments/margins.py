@@ -1,6 +1,8 @@
-"""Margins of guardrails: whether a treatment is shown to be worse by less, also of what hardly ever happens."""
+"""Margins of guardrails: whether a treatment is worse by less or by more, also of what hardly ever happens."""
 
 from __future__ import annotations
+
+import math
 
 import msgspec
 
@@ -8,6 +10,7 @@ from crossfade.experiments.looking import Schedule
 from crossfade.experiments.samples import Pair, Samples, pooled, value_of
 from crossfade.experiments.shadows import Paired
 from crossfade.ledger.metrics import ERROR, EXPOSURES, FALLBACK, MetricSpec
+from crossfade.methods.stats.contrast import shifted
 from crossfade.methods.stats.non_inferiority import Direction, NonInferiority, non_inferiority
 from crossfade.methods.stats.proportions import Count, error_at
 from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable
@@ -39,8 +42,7 @@ def within_margin(
         return schedule.refusal
     good: Direction = "increase" if metric.direction == "up" else "decrease"
     if metric.margin_absolute is not None:
-        worst = -margin if good == "increase" else margin
-        contrast = _absolute(both, _counts(both, samples, treatment, metric, schedule), worst, schedule)
+        contrast = _at_margin(both, samples, treatment, metric, schedule, cautious=schedule.cautious)
     elif isinstance(both.control, Estimate) and both.control.baseline == 0:
         return NO_SHARE
     else:
@@ -48,25 +50,49 @@ def within_margin(
     return non_inferiority(contrast, margin, good, schedule.infer, schedule.question.analysis.alpha)
 
 
-def _absolute(
-    both: Pair | Paired, counts: tuple[Count, Count] | None, worst: float, schedule: Schedule
+def beyond_margin(
+    both: Pair | Paired, samples: Samples, treatment: str, metric: MetricSpec, schedule: Schedule
+) -> Contrast | NotEstimable:
+    """Return by how much a treatment differs from the worst that is acceptable: from the control, without a margin.
+
+    A relative margin is a multiple of the control here, and no quotient, so that there is an answer where the control
+    has none of it, and as early as there is one at all. For looks at any time.
+    """
+    if metric.margin_absolute is not None:
+        found = _at_margin(both, samples, treatment, metric, schedule, cautious=True)
+        return found if isinstance(found, NotEstimable) else shifted(found, -_worst(metric))
+    if metric.margin is None or not isinstance(both.control, Estimate):
+        return both.contrast("absolute", cautious=True)
+    worse = math.copysign(metric.margin, both.control.value)
+    return both.times(1 + (worse if metric.direction == "down" else -worse)).contrast("absolute", cautious=True)
+
+
+def _worst(metric: MetricSpec) -> float:
+    """Return the worst difference that an absolute margin accepts."""
+    margin = metric.margin_absolute or 0.0
+    return -margin if metric.direction == "up" else margin
+
+
+def _at_margin(
+    both: Pair | Paired, samples: Samples, treatment: str, metric: MetricSpec, schedule: Schedule, *, cautious: bool
 ) -> Contrast | NotEstimable:
     """Return the difference; of rates that are next to 0 or 1 with the error that it has at the margin, if larger."""
-    found = both.contrast("absolute", cautious=schedule.cautious)
+    found, worst = both.contrast("absolute", cautious=cautious), _worst(metric)
+    counts = _counts(both, samples, treatment, metric, schedule)
     if (
         counts is None
         or not abs(worst) < 1
         or min(min(each.successes, each.n - each.successes) for each in counts) >= RARE
     ):
         return found
-    control, treatment = counts
-    error = error_at(control, treatment, worst)
+    control, other = counts
+    error = error_at(control, other, worst)
     if isinstance(found, Contrast):
         return msgspec.structs.replace(found, standard_error=max(found.standard_error, error))
     if not error > 0:
         return found
-    df, rate = float(control.n + treatment.n - 2), control.rate  # nothing varied: all of both did it, or none
-    return Contrast("absolute", treatment.rate - rate, error, df, control.n, treatment.n, rate)
+    df, rate = float(control.n + other.n - 2), control.rate  # nothing varied: all of both did it, or none
+    return Contrast("absolute", other.rate - rate, error, df, control.n, other.n, rate)
 
 
 def _counts(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from crossfade.experiments.looking import Schedule
-from crossfade.experiments.margins import within_margin
+from crossfade.experiments.margins import beyond_margin, within_margin
 from crossfade.experiments.question import Question
 from crossfade.experiments.report import Arm, Belief, Comparison, Look
 from crossfade.experiments.samples import Pair, Samples, accumulate, pair, pooled, value_of
@@ -93,7 +93,7 @@ def measure(
         days: All days, ascending.
 
     Returns:
-        The comparisons, not corrected for their number yet, and what is known now.
+        The comparisons, not corrected for their number and not read yet, and what is known now.
     """
     ascending = tuple(days)
     history = dict(zip(ascending, accumulate(cells, period_of, ascending), strict=True))
@@ -143,7 +143,8 @@ def compare(
         variance_reduction=_reduction(last.both) if metric.covariate and not on_same_units else None,
         belief=_belief(now.both, metric, question),
         non_inferiority=within_margin(last.both, last.samples, compared.treatment, metric, schedule),
-        harm_p=_harm(now.both, metric, question),
+        harmful=False,
+        harm_p=_harm(now, compared, metric, schedule),
         left_out=last.both.left_out,
         looks=tuple(_looks(schedule.days, seen, over_time)),
     )
@@ -243,15 +244,18 @@ def _belief(both: Pair | Paired, metric: MetricSpec, question: Question) -> Beli
     )
 
 
-def _harm(both: Pair | Paired, metric: MetricSpec, question: Question) -> float | None:
-    """Return the p-value of "no worse" that may be asked at any time, whatever the method, because harm cannot wait."""
+def _harm(now: Seen, compared: Compared, metric: MetricSpec, schedule: Schedule) -> float | None:
+    """Return the p-value of "no worse than is acceptable", to be asked at any time, whatever the method.
+
+    Harm cannot wait for a planned look.
+    """
     if metric.role != "guardrail":
         return None
     bad: Alternative = "less" if metric.direction == "up" else "greater"
-    spec = question.analysis
+    spec = schedule.question.analysis
     found = confidence_sequence(
-        both.contrast("absolute", cautious=True),
-        question.decision.harm_alpha,
+        beyond_margin(now.both, now.samples, compared.treatment, metric, schedule),
+        schedule.question.decision.harm_alpha,
         bad,
         tuning=spec.tuning,
         smallest=spec.smallest_units,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import msgspec
@@ -95,6 +95,11 @@ class Pair:
         if not cautious or isinstance(found, NotEstimable):
             return found
         return msgspec.structs.replace(found, standard_error=found.standard_error * self._caution())
+
+    def times(self, factor: float) -> Pair:
+        """Return the same with a multiple of the control instead of it."""
+        control = self.control
+        return replace(self, control=control if isinstance(control, NotEstimable) else control.times(factor))
 
     def _caution(self) -> float:
         """Return how many times larger the standard error of equal variances is, at least 1."""

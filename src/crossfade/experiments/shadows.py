@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crossfade.experiments.samples import Samples, pooled, width_of
 from crossfade.ledger.metrics import MetricSpec
@@ -30,22 +30,29 @@ class Paired:
         own: What the metric is of the control.
         other: What it is of the shadow.
         left_out: No units ever are: nothing is drawn, so weights do not matter.
+        multiple: What the shadow is compared with: this much of the control.
     """
 
     moments: Moments
     own: Statistic
     other: Statistic
     left_out: int = 0
+    multiple: float = 1.0
 
     @property
     def control(self) -> Estimate | NotEstimable:
         """Of the control."""
-        return estimate(self.moments, self.own)
+        found = estimate(self.moments, self.own)
+        return found if isinstance(found, NotEstimable) else found.times(self.multiple)
 
     @property
     def treatment(self) -> Estimate | NotEstimable:
         """Of the shadow."""
         return estimate(self.moments, self.other)
+
+    def times(self, factor: float) -> Paired:
+        """Return the same with a multiple of the control instead of it."""
+        return replace(self, multiple=self.multiple * factor)
 
     def contrast(self, scale: Scale, *, cautious: bool = False) -> Contrast | NotEstimable:  # noqa: ARG002
         """Compare them: the gradient of the difference, of the relative difference, or of the logarithm of the ratio.
@@ -63,17 +70,18 @@ class Paired:
         (control, of_control), (treatment, of_treatment) = (
             linearize(statistic, self.moments.mean) for statistic in (self.own, self.other)
         )
+        control, of_control = self.multiple * control, self.multiple * of_control
         if scale == "absolute":
             value, gradient = treatment - control, of_treatment - of_control
         elif scale == "relative":
-            if not self._clear(control, self.own):
+            if not _clear(control, self.control):
                 return NotEstimable("the control cannot be told from zero, so nothing is relative to it")
             value = (treatment - control) / abs(control)
             slope = math.copysign(1.0, control) * treatment / control**2
             gradient = of_treatment / abs(control) - slope * of_control
         else:
             if not (
-                min(control, treatment) > 0 and self._clear(control, self.own) and self._clear(treatment, self.other)
+                min(control, treatment) > 0 and _clear(control, self.control) and _clear(treatment, self.treatment)
             ):
                 return NotEstimable("a variant is not clearly above zero, so it has no logarithm")
             value, gradient = math.log(treatment / control), of_treatment / treatment - of_control / control
@@ -82,9 +90,9 @@ class Paired:
             return NotEstimable("the differences within units do not vary")
         return Contrast(scale, value, error, n - 1, n, n, control)
 
-    def _clear(self, value: float, statistic: Statistic) -> bool:
-        found = estimate(self.moments, statistic)
-        return isinstance(found, Estimate) and abs(value) > SIGNAL * math.sqrt(found.variance)
+
+def _clear(value: float, found: Estimate | NotEstimable) -> bool:
+    return isinstance(found, Estimate) and abs(value) > SIGNAL * math.sqrt(found.variance)
 
 
 def paired(samples: Samples, control: str, shadow: int, metric: MetricSpec) -> Paired | None:

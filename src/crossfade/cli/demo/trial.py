@@ -49,8 +49,7 @@ def specification() -> ExperimentSpec:
         description="Do probabilities become better when the weather is known?",
         metrics=msgspec.convert(metrics, tuple[MetricSpec, ...]),
         dimensions=(ORIGIN,),
-        # a busy machine makes the larger model slower; short of the margin, that is no reason to stop
-        decision=DecisionSpec(auto=True, minimum_runtime_seconds=5.0, harm_alpha=1e-6),
+        decision=DecisionSpec(auto=True, minimum_runtime_seconds=5.0),
     )
 
 

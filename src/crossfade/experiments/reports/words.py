@@ -176,17 +176,25 @@ def within(comparison: Comparison) -> str:
     found, name = comparison.non_inferiority, f"`{comparison.treatment.variant}` on `{comparison.metric}`"
     if comparison.spotless:
         return f"`{comparison.treatment.variant}` had no `{comparison.metric}` in {comparison.treatment.units:,} units"
+    if comparison.harmful and not isinstance(found, NonInferiority):
+        return sentence(comparison)
     if found is None:
         return f"{name} is {READINGS[comparison.reading]}, and has no margin"
     if isinstance(found, NotEstimable):
         return f"{name} is not shown to be within its margin: {found.reason}"
+    return f"{name} is {_by_margin(found, comparison)}"
+
+
+def _by_margin(found: NonInferiority, comparison: Comparison) -> str:
     direction = "lower" if comparison.direction == "up" else "higher"
     told = number if found.scale == "absolute" else percent
     margin, worst = told(found.margin), told(abs(found.worst))
+    if comparison.harmful:
+        return f"worse by more than its margin of {margin} ({effect(shown(comparison))})"
     if found.shown:
         at_most = f"at most {worst} {direction}" if _is_worse(found, comparison) else "no worse at all"
-        return f"{name} is within its margin of {margin} ({at_most})"
-    return f"{name} is not shown to be within its margin of {margin}: it may be {worst} {direction}"
+        return f"within its margin of {margin} ({at_most})"
+    return f"not shown to be within its margin of {margin}: it may be {worst} {direction}"
 
 
 def _is_worse(found: NonInferiority, comparison: Comparison) -> bool:

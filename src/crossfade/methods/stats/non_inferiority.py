@@ -15,14 +15,15 @@ Direction = Literal["increase", "decrease"]
 
 
 class NonInferiority(msgspec.Struct, frozen=True, tag="non_inferiority"):
-    """Whether a treatment was shown to be no worse than a margin.
+    """Whether a treatment was shown to be no worse than a margin, or to be worse than that.
 
     Args:
-        shown: It was.
+        shown: It was shown to be no worse.
         margin: How much worse is acceptable, above zero.
         worst: The worst effect that is still compatible with the data; compare it with the margin.
         p_value: Of "it is worse by the margin or more".
-        alpha: Error probability.
+        excess_p: Of "it is worse by the margin or less"; not corrected for other metrics.
+        alpha: Error probability of each of the two.
         standard_error: Of the effect, as it was tested.
         scale: Of the margin: relative to the control, or absolute.
     """
@@ -31,6 +32,7 @@ class NonInferiority(msgspec.Struct, frozen=True, tag="non_inferiority"):
     margin: float
     worst: float
     p_value: float
+    excess_p: float
     alpha: float
     standard_error: float = 0.0
     scale: Scale = "relative"
@@ -43,7 +45,7 @@ def non_inferiority(
     infer: Callable[[Contrast, float, Alternative], Effect | NotEstimable],
     alpha: float = 0.05,
 ) -> NonInferiority | NotEstimable:
-    """Test against "the treatment is worse by the margin or more", one-sided.
+    """Test against "the treatment is worse by the margin or more", and against the opposite, one-sided each.
 
     Args:
         contrast: Absolute or relative; the margin is on the same scale.
@@ -64,10 +66,21 @@ def non_inferiority(
     require(contrast.scale != "log", "a margin is on the absolute or the relative scale")
     up = direction == "increase"
     by = margin if up else -margin
-    effect = infer(shifted(contrast, by), alpha, "greater" if up else "less")
+    beyond = shifted(contrast, by)
+    effect = infer(beyond, alpha, "greater" if up else "less")
+    excess = infer(beyond, alpha, "less" if up else "greater")
     if isinstance(effect, NotEstimable):
         return effect
+    if isinstance(excess, NotEstimable):
+        return excess
     worst = effect.interval[0 if up else 1] - by
     return NonInferiority(
-        effect.significant, margin, worst, effect.p_value, alpha, contrast.standard_error, contrast.scale
+        shown=effect.significant,
+        margin=margin,
+        worst=worst,
+        p_value=effect.p_value,
+        excess_p=excess.p_value,
+        alpha=alpha,
+        standard_error=contrast.standard_error,
+        scale=contrast.scale,
     )

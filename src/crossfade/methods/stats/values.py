@@ -49,6 +49,19 @@ class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
         """Return an estimate without adjustment; the variance of n values has n - 1 degrees of freedom."""
         return cls(value, variance, n, value, variance, variance, n - 1 if df is None else df)
 
+    def times(self, factor: float) -> Estimate:
+        """Return the estimate of a multiple of the statistic."""
+        square = factor * factor
+        return Estimate(
+            factor * self.value,
+            square * self.variance,
+            self.n,
+            factor * self.baseline,
+            square * self.baseline_variance,
+            square * self.covariance,
+            self.df,
+        )
+
 
 class Contrast(msgspec.Struct, frozen=True, tag="contrast"):
     """A difference between treatment and control, before anything is inferred from it.

@@ -72,7 +72,8 @@ def _judged(check: MetricCheck, found: Comparison) -> Measurement:
     name, alpha = check.metric.name, check.alpha
     arms = f"{_number(found.treatment.value)}, and {_number(found.control.value)} of the old version"
     if found.harm_p is not None and found.harm_p <= alpha:
-        return Measurement(CheckResult.FAIL, f"`{name}` is worse: {arms}", found.harm_p, alpha)
+        than = "" if found.non_inferiority is None else " than its margin accepts"
+        return Measurement(CheckResult.FAIL, f"`{name}` is worse{than}: {arms}", found.harm_p, alpha)
     if found.harm_p is None and not _never_on_either_side(found):
         return Measurement(CheckResult.PENDING, f"`{name}` cannot be compared yet: {arms}")
     if found.non_inferiority is None or found.spotless:
