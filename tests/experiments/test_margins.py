@@ -203,3 +203,28 @@ def test_several_guardrails_at_their_margins_are_corrected_together():
         made = analyze(evidence(rows), question(*metrics, analysis=analysis), after(2))
         alarms += any(each.harmful for each in made.comparisons)
     assert alarms <= 20  # 10 are expected; without a correction 45 are
+
+
+@pytest.mark.parametrize("kind", ["proportion", "ratio"])
+def test_a_shadow_that_always_fails_is_harm_and_one_that_fails_like_the_control_is_not(kind):
+    ones, nothing = np.ones(500), np.zeros(500)
+    of_each = [[nothing], [ones]] if kind == "proportion" else [[nothing, ones], [ones, ones]]
+    metric = MetricSpec("errors", kind=kind, outcome="error", direction="down", role="guardrail")
+    made = {}
+    for name, columns in {"breaks": of_each[0] + of_each[1], "is alike": of_each[1] + of_each[1]}.items():
+        found = evidence({"errors": {"champion": np.stack(columns, axis=1)}}, weights={"champion": 1.0})
+        asked = question(metric, variants=("champion",), shadows=("challenger",))
+        made[name] = analyze(found, asked, after(1)).comparisons[0]
+        assert made[name].paired
+    assert (made["breaks"].absolute.effect, made["breaks"].reading, made["breaks"].harmful) == (1.0, "worse", True)
+    assert made["breaks"].harm_p < 0.001
+    assert (made["is alike"].absolute.effect, made["is alike"].reading) == (0.0, "unclear")
+    assert -0.05 < made["is alike"].absolute.interval[0] < 0 < made["is alike"].absolute.interval[1] < 0.05
+
+
+def test_a_shadow_that_never_fails_as_the_control_never_does_is_equal_as_far_as_can_be_known():
+    metric = MetricSpec("errors", kind="proportion", outcome="error", direction="down", role="guardrail")
+    found = evidence({"errors": {"champion": np.zeros((500, 2))}}, weights={"champion": 1.0})
+    made = analyze(found, question(metric, variants=("champion",), shadows=("challenger",)), after(1)).comparisons[0]
+    assert "all of them are zero" in made.absolute.reason
+    assert made.acceptable

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from crossfade.experiments.samples import Samples, pooled, width_of
 from crossfade.ledger.metrics import MetricSpec
+from crossfade.methods.stats.contrast import ROUNDING, TINY, UNSEEN
 from crossfade.methods.stats.gradient import (
     SIGNAL,
     Mean,
@@ -57,6 +58,9 @@ class Paired:
     def contrast(self, scale: Scale, *, cautious: bool = False) -> Contrast | NotEstimable:  # noqa: ARG002
         """Compare them: the gradient of the difference, of the relative difference, or of the logarithm of the ratio.
 
+        Where all units differ alike, as when every answer of a shadow is an error and none of the control, there is
+        room for a few that would have differed otherwise, as between variants (`methods.stats.contrast.contrast`).
+
         Args:
             scale: On which scale.
             cautious: As of `Pair`; the same units have one variance, so there is nothing to be cautious about.
@@ -71,12 +75,13 @@ class Paired:
             linearize(statistic, self.moments.mean) for statistic in (self.own, self.other)
         )
         control, of_control = self.multiple * control, self.multiple * of_control
+        size = max(abs(control), abs(treatment))
         if scale == "absolute":
             value, gradient = treatment - control, of_treatment - of_control
         elif scale == "relative":
             if not _clear(control, self.control):
                 return NotEstimable("the control cannot be told from zero, so nothing is relative to it")
-            value = (treatment - control) / abs(control)
+            value, size = (treatment - control) / abs(control), size / abs(control)
             slope = math.copysign(1.0, control) * treatment / control**2
             gradient = of_treatment / abs(control) - slope * of_control
         else:
@@ -84,10 +89,13 @@ class Paired:
                 min(control, treatment) > 0 and _clear(control, self.control) and _clear(treatment, self.treatment)
             ):
                 return NotEstimable("a variant is not clearly above zero, so it has no logarithm")
-            value, gradient = math.log(treatment / control), of_treatment / treatment - of_control / control
+            value, size = math.log(treatment / control), size / min(control, treatment)
+            gradient = of_treatment / treatment - of_control / control
         error, n = math.sqrt(max(quadratic(self.moments, gradient, gradient), 0.0)), int(self.moments.n)
-        if not error > 0:
-            return NotEstimable("the differences within units do not vary")
+        if not error * math.sqrt(n) > ROUNDING * size:
+            error = math.sqrt(UNSEEN) * size / n
+        if not error > TINY:
+            return NotEstimable("the values do not vary: all of them are zero")
         return Contrast(scale, value, error, n - 1, n, n, control)
 
 
