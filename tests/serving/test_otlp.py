@@ -15,6 +15,7 @@ from crossfade.errors import (
     MissingExtraError,
     ModelNotFoundError,
     PredictionError,
+    QuotaExceededError,
     SettingsError,
 )
 from crossfade.serving import tracing
@@ -22,7 +23,7 @@ from crossfade.serving.holding import Terms
 from crossfade.serving.otlp import open_sender
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.tracing import TraceContext
-from crossfade.settings import CacheSettings, Settings, TelemetrySettings
+from crossfade.settings import CacheSettings, ModelRules, Settings, TelemetrySettings
 from crossfade.web.calls import terms_of
 from tests.serving.collector import attributes_of, collector
 from tests.serving.fakes import X
@@ -49,10 +50,10 @@ def traced(registry, openings, collecting, tmp_path):
     move(registry, "m", "1.0.0")
     started = []
 
-    def start(endpoint=collecting.url, ratio=1.0, **changes):
+    def start(endpoint=collecting.url, ratio=1.0, models=None, **changes):
         settings = Settings(
             home=tmp_path,
-            serving=FAST,
+            serving=FAST.model_copy(update={"models": models or {}}),
             telemetry=TelemetrySettings(otlp_endpoint=endpoint, sample_ratio=ratio),
             **changes,
         )
@@ -176,6 +177,16 @@ async def test_a_request_that_is_refused_or_cannot_be_read_is_a_span_too(traced,
         assert span.trace_id.hex() == CALLER.trace_id
         assert span.parent_span_id.hex() == CALLER.span_id
         assert span.status.code == Status.STATUS_CODE_ERROR
+
+
+async def test_a_request_above_the_quota_is_a_span_too(traced, collecting):
+    runtime = traced(ratio=0.0, models={"m": ModelRules(max_requests_per_second=0.02)})
+    await ask(runtime)
+    with pytest.raises(QuotaExceededError):
+        await runtime.predictions.hold(ModelRef.parse("m"), Terms(trace=CALLER))
+    eventually(lambda: len(collecting.spans()) == 1)
+    (span,) = collecting.spans()
+    assert (span.trace_id.hex(), attributes_of(span)["error.type"]) == (CALLER.trace_id, "quota_exceeded")
 
 
 @pytest.mark.parametrize(

@@ -289,7 +289,7 @@ class Holder:
         refused: Is told of requests that no version was held for, where requests are looked at.
 
     Attributes:
-        enroller, protector, refused: The same.
+        enroller, protector: The same.
     """
 
     def __init__(
@@ -300,13 +300,18 @@ class Holder:
         refused: Refused | None = None,
     ) -> None:
         self.enroller = enroller
-        self.refused = refused
         self.protector = protector
+        self._refused = refused
         self._held = held
 
     def hold(self, slot: Slot, grant: Grant) -> HeldVersion:
         """Hold on to a leased slot for one request."""
         return self._held(slot, grant)
+
+    def refuse(self, trace: TraceContext | None, error: CrossfadeError) -> None:
+        """Tell whoever looks at requests of one that no version is held for, by its client's place in its trace."""
+        if self._refused is not None:
+            self._refused(trace, error)
 
 
 def told(assignment: Assignment, slot: Slot) -> Decision:

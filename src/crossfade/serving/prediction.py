@@ -170,8 +170,7 @@ class PredictionService:
         except CrossfadeError as error:
             refusal = await self._refusal(ref, error)
             self._measurements.unserved.count_error(refusal.http_status)
-            if self._holder.refused is not None:
-                self._holder.refused(terms.trace, refusal)
+            self._holder.refuse(terms.trace, refusal)
             raise refusal from None
         self._count_in(slot, terms)
         if fallback and ref.alias == CHAMPION:
@@ -199,6 +198,7 @@ class PredictionService:
         error = QuotaExceededError(name=slot.name, limit=quota.per_second, retry_after_seconds=seconds)
         slot.counters.count_error(error.http_status)
         slot.counters.count_shed("quota", terms.priority.name.lower())
+        self._holder.refuse(terms.trace, error)
         raise error
 
     async def find(self, ref: ModelRef) -> ServedVersion:
