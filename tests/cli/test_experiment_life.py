@@ -133,6 +133,13 @@ def test_a_whole_life(experiments, write, cli):
     assert as_json(experiments("list", "--status", "draft", "--format", "json"))["items"] == []
 
 
+def test_who_starts_a_second_one_is_told_whose_units_it_does_not_get(begun, write):
+    succeeded(begun("create", write(text=json.dumps(SPEC | {"name": "other"}))))
+    result = begun("start", "other")
+    assert "late, whose units it does not get" in succeeded(result)
+    assert "`late` gets its units first" in result.stderr
+
+
 def test_an_empty_list_says_how_to_begin(experiments):
     result = experiments("list")
     assert succeeded(result) == ""

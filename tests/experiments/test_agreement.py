@@ -13,7 +13,7 @@ from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec
 from crossfade.ledger.evidence import Evidence
 from crossfade.ledger.metrics import MetricSpec
-from crossfade.methods.stats.values import Effect, NotEstimable
+from crossfade.methods.stats.values import Effect
 from tests.experiments.support import after, arrivals, cells, evidence, question
 
 FIXED = AnalysisSpec(method="fixed", planned_seconds=864_000.0)
@@ -262,10 +262,12 @@ def test_a_constant_difference_to_a_shadow_is_not_infinitely_certain(random):
         MetricSpec("loss"), variants=("champion",), shadows=("challenger",), analysis=FIXED, ends_at=after(1)
     )
     made = analyze(found, asked, after(1)).comparison("loss", "challenger")
-    # rounding leaves a difference that hardly varies; exactly equal ones are refused
-    assert isinstance(made.absolute, NotEstimable) or made.absolute.standard_error < 1e-12
+    # rounding leaves a difference that hardly varies, which must not count as how much it varies
+    assert made.absolute.effect == pytest.approx(1.0)
+    assert made.absolute.standard_error == pytest.approx(2 * (own.mean() + 1) / 100)
     same = evidence({"loss": {"champion": np.stack([own, own], axis=1)}}, weights={"champion": 1.0})
-    assert isinstance(analyze(same, asked, after(1)).comparisons[0].absolute, NotEstimable)
+    alike = analyze(same, asked, after(1)).comparisons[0].absolute
+    assert (alike.effect, alike.standard_error) == (0.0, pytest.approx(2 * own.mean() / 100))
 
 
 def revisions(random, weights=((0.9, 0.1), (0.5, 0.5)), effect=0.0, per_day=2000):

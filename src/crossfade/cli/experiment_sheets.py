@@ -49,6 +49,7 @@ def one_experiment(item: Experiment) -> Sheet:
         ("layer", f"{item.spec.layer}, {item.spec.share:.4g} of its units" if item.spec.layer else ""),
         ("metrics", ", ".join(f"{metric.name} ({metric.role})" for metric in item.spec.metrics)),
         ("analysis", item.spec.analysis.method),
+        ("behind", f"{', '.join(item.behind)}, whose units it does not get" if item.behind else ""),
         ("problem", item.problem),
         ("decision", "" if verdict is None else f"{verdict.action} {verdict.variant}: {verdict.reason}"),
         ("created", f"{moment(item.created_at)} by {item.created_by}"),

@@ -276,6 +276,9 @@ def _weight(text: str) -> tuple[str, float]:
 def _next(found: Experiment) -> str:
     if found.status == "draft":
         return f"let it run with `crossfade experiments start {found.name}`"
+    if found.status == "running" and found.behind:
+        first = ", ".join(f"`{name}`" for name in found.behind)
+        return f"{first} gets its units first; for units of its own see `crossfade experiments layer --help`"
     if found.status == "running":
         return f"look at the evidence with `crossfade experiments analyze {found.name}`"
     if found.status == "paused":

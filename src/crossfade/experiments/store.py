@@ -18,7 +18,6 @@ from crossfade.core.hashing import canonical_json
 from crossfade.core.identity import CHAMPION, ModelRef, Semver, check_name
 from crossfade.errors import (
     ExperimentConflictError,
-    ExperimentNotFoundError,
     InvalidAllocationError,
     InvalidSemverError,
     LoadFailedError,
@@ -27,9 +26,21 @@ from crossfade.errors import (
 from crossfade.experiments.amending import check_amendment, check_transition, check_weights, relearned
 from crossfade.experiments.history import LEARN, changes_of
 from crossfade.experiments.learned import Learned, drawing, first_learned
-from crossfade.experiments.record import ENDED, Experiment, ExperimentChange, Status, Verdict, experiment_of, route_of
+from crossfade.experiments.record import ENDED, Experiment, ExperimentChange, Status, Verdict, route_of
+from crossfade.experiments.rows import (
+    describe,
+    describe_all,
+    encoded,
+    find_row,
+    layers_of,
+    learned_of,
+    row_of,
+    running,
+    set_values,
+    spec_of,
+    started_route,
+)
 from crossfade.experiments.spec import ExperimentSpec
-from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
 from crossfade.methods.bandits.policy import ContextualPolicy
 from crossfade.registry.acceptance import attribution, explained
@@ -41,7 +52,7 @@ from crossfade.storage.database import Database
 from crossfade.storage.tables import ACTIVE, ROUTED, experiments, layers, rollouts
 from crossfade.storage.times import to_text
 from crossfade.traffic.allocation.allocation import Layer
-from crossfade.traffic.allocation.allocations import Allocations, not_found
+from crossfade.traffic.allocation.allocations import Allocations
 from crossfade.traffic.allocation.specs import UNIT, LayerSpec
 from crossfade.traffic.readiness import Readiness
 from crossfade.traffic.routing import ExperimentRoute
@@ -82,7 +93,7 @@ class ExperimentStore:
             ExperimentNotFoundError: There is none of this name.
         """
         with self._database.read() as connection:
-            return self._shown(_row(connection, name))
+            return describe(connection, row_of(connection, name), self._clock())
 
     def list(self, *, model: str = "", status: str = "", cursor: str = "", limit: int = 100) -> Page[Experiment]:
         """List experiments, newest first.
@@ -98,8 +109,8 @@ class ExperimentStore:
         query = select(experiments).where(where).order_by(experiments.c.number.desc()).limit(check_limit(limit) + 1)
         with self._database.read() as connection:
             rows: Sequence[Row[Any]] = connection.execute(query).all()
-        page = page_of(_KIND, rows, limit, lambda row: row.number)
-        return Page(tuple(map(self._shown, page.items)), page.next_cursor)
+            page = page_of(_KIND, rows, limit, lambda row: row.number)
+            return Page(tuple(describe_all(connection, page.items, self._clock())), page.next_cursor)
 
     def history(
         self, name: str, *, learned: bool = False, cursor: str = "", limit: int = 100
@@ -111,12 +122,12 @@ class ExperimentStore:
             InvalidPageError: The cursor or the limit is wrong.
         """
         with self._database.read() as connection:
-            return changes_of(connection, _row(connection, name), learned=learned, cursor=cursor, limit=limit)
+            return changes_of(connection, row_of(connection, name), learned=learned, cursor=cursor, limit=limit)
 
     def layers(self) -> tuple[Layer, ...]:
         """List the layers, in the order in which they were made."""
         with self._database.read() as connection:
-            return _layers(connection)
+            return layers_of(connection)
 
     # --- before it runs ---
 
@@ -136,13 +147,13 @@ class ExperimentStore:
         self._versions(spec.model, {variant.name: variant.version for variant in spec.variants})
         text = canonical_json(spec).decode()
         with self._database.write() as connection:
-            known = _find(connection, spec.name)
+            known = find_row(connection, spec.name)
             if known is not None:
                 if known.spec != text:
                     raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
-                return self._shown(known), False
+                return describe(connection, known, self._clock()), False
             if spec.layer:
-                _running(connection).layer(spec.layer)
+                running(connection).layer(spec.layer)
             now = self._clock()
             revision = 0
             if not dry_run:
@@ -159,7 +170,7 @@ class ExperimentStore:
                     created_by=principal,
                 )
             )
-            created = self._shown(_row(connection, spec.name))
+            created = describe(connection, row_of(connection, spec.name), self._clock())
             if dry_run:
                 connection.rollback()
         return created, True
@@ -173,7 +184,7 @@ class ExperimentStore:
         """
         principal = attribution(principal, "")["principal"]
         with self._database.write() as connection:
-            known = _running(connection)
+            known = running(connection)
             same = next((layer for layer in known.layers if layer.spec == spec.checked()), None)
             if same is not None:
                 return same
@@ -227,7 +238,7 @@ class ExperimentStore:
         said = attribution(principal, reason)
 
         def pause(_connection: Connection, row: Row[Any]) -> dict[str, object]:
-            return {"routing": _encoded(msgspec.structs.replace(_route(row), paused=True))}
+            return {"routing": encoded(msgspec.structs.replace(started_route(row), paused=True))}
 
         return self._followed(self._transition(name, Status.PAUSED, said, pause, dry_run=dry_run))
 
@@ -281,19 +292,19 @@ class ExperimentStore:
         if weights is None and coverage is None:
             raise InvalidAllocationError(name=name[:80], problem="say new weights, a new coverage, or both")
         with self._database.write() as connection:
-            row = _row(connection, name)
+            row = row_of(connection, name)
             if row.status not in ROUTED:
                 raise ExperimentConflictError(name=name, problem=f"is {row.status}, so it has no weights to change")
-            spec = _spec(row)
+            spec = spec_of(row)
             if weights and spec.bandit is not None:
                 raise ExperimentConflictError(name=name, problem="is a bandit: its weights follow what it learns")
-            route, now = _route(row), self._clock()
+            route, now = started_route(row), self._clock()
             check_weights(spec, weights or {})
-            changed = _running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
+            changed = running(connection).revise(name, weights, coverage=coverage, at=now).experiment(name)
             details = {"weights": dict(weights or {}), "coverage": coverage, "revision": changed.revision, **said}
             self._change(connection, EXPERIMENT, row.model, name, "experiment.reweight", principal, details)
-            _set(connection, name, {"routing": _encoded(msgspec.structs.replace(route, allocation=changed))})
-            result = self._shown(_row(connection, name))
+            set_values(connection, name, {"routing": encoded(msgspec.structs.replace(route, allocation=changed))})
+            result = describe(connection, row_of(connection, name), self._clock())
             if dry_run:
                 connection.rollback()
         return result
@@ -326,14 +337,14 @@ class ExperimentStore:
             for version in fresh if started and not dry_run else []:
                 self._make_ready(ready, spec.name, version, principal)
             with self._database.write() as connection:
-                row = _row(connection, spec.name)
+                row = row_of(connection, spec.name)
                 if row.status != found.status:
                     raise ExperimentConflictError(name=spec.name, problem="has changed meanwhile; look again")
                 values = self._amended(connection, row, spec, versions) if started else {}
                 details = {"spec": msgspec.json.decode(canonical_json(spec)), **said}
                 self._change(connection, EXPERIMENT, row.model, row.name, "experiment.amend", principal, details)
-                _set(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
-                result = self._shown(_row(connection, spec.name))
+                set_values(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
+                result = describe(connection, row_of(connection, spec.name), self._clock())
                 if dry_run:
                     connection.rollback()
         return result
@@ -344,7 +355,7 @@ class ExperimentStore:
         """Keep why what should happen by itself does not, for people; processes follow nothing of it."""
         if problem != experiment.problem:
             with self._database.write() as connection:
-                _set(connection, experiment.name, {"problem": problem})
+                set_values(connection, experiment.name, {"problem": problem})
 
     def teach(
         self,
@@ -369,17 +380,17 @@ class ExperimentStore:
             at: The present moment.
         """
         values: dict[str, object] = {"learned": learned}
-        route = _route(row)
+        route = started_route(row)
         if weights is not None:
-            changed = _running(connection).revise(row.name, weights, at=at).experiment(row.name)
-            values["routing"] = _encoded(msgspec.structs.replace(route, allocation=changed))
+            changed = running(connection).revise(row.name, weights, at=at).experiment(row.name)
+            values["routing"] = encoded(msgspec.structs.replace(route, allocation=changed))
         elif policy is not None and policy != route.policy:
             allocation = msgspec.structs.replace(route.allocation, revision=route.allocation.revision + 1)
-            values["routing"] = _encoded(msgspec.structs.replace(route, allocation=allocation, policy=policy))
+            values["routing"] = encoded(msgspec.structs.replace(route, allocation=allocation, policy=policy))
         if "routing" in values:
             details = {"weights": dict(weights or {}), "decisions": decisions}
             self._change(connection, EXPERIMENT, row.model, row.name, LEARN, BANDIT, details)
-        _set(connection, row.name, values)
+        set_values(connection, row.name, values)
 
     # --- parts ---
 
@@ -387,9 +398,6 @@ class ExperimentStore:
         """Return it once no live process answers by what was before: whoever pauses relies on that."""
         self._readiness.await_followers()
         return experiment
-
-    def _shown(self, row: Row[Any]) -> Experiment:
-        return experiment_of(row, self._clock())
 
     def _versions(self, model: str, asked: Mapping[str, str]) -> dict[str, Version]:
         """Return the version behind each variant, now, from what each asks for."""
@@ -413,17 +421,17 @@ class ExperimentStore:
         _refuse_beside_rollout(connection, row)
         route = route_of(row)
         if route is not None:
-            return {"routing": _encoded(msgspec.structs.replace(route, paused=False))}
-        spec = _spec(row)
+            return {"routing": encoded(msgspec.structs.replace(route, paused=False))}
+        spec = spec_of(row)
         if spec != found.spec:  # its versions were loaded, not those of what it is now
             raise ExperimentConflictError(name=row.name, problem="has changed meanwhile; look again")
         now = self._clock()
         if spec.end_at is not None and spec.end_at <= now:
             raise ExperimentConflictError(name=row.name, problem=f"cannot start: it was to end at {spec.end_at}")
-        learned = first_learned(spec, now, _other(connection, spec))
+        learned = first_learned(spec, now, learned_of(connection, spec))
         if learned is not None and spec.bandit is not None and spec.bandit.warm_from:
             learned, spec = relearned(learned, spec)
-        before = _running(connection)
+        before = running(connection)
         placed = before.place(spec.allocation().at(now))
         self._save_layers(connection, before, placed)
         declare(connection, spec.measures())
@@ -440,13 +448,13 @@ class ExperimentStore:
             policy=drawing(learned),
         )
         text = None if learned is None else msgspec.json.encode(learned).decode()
-        return {"routing": _encoded(route), "started_at": to_text(now), "learned": text}
+        return {"routing": encoded(route), "started_at": to_text(now), "learned": text}
 
     def _amended(
         self, connection: Connection, row: Row[Any], spec: ExperimentSpec, versions: Mapping[str, Version]
     ) -> dict[str, object]:
-        before, route, now = _running(connection), _route(row), self._clock()
-        check_amendment(_spec(row), spec)
+        before, route, now = running(connection), started_route(row), self._clock()
+        check_amendment(spec_of(row), spec)
         values: dict[str, object] = {}
         policy = route.policy
         if row.learned is not None:
@@ -457,7 +465,7 @@ class ExperimentStore:
         self._save_layers(connection, before, after)
         pinned = {name: route.versions.get(name, version.version) for name, version in versions.items()}
         changed = msgspec.structs.replace(route, allocation=after.experiment(spec.name), versions=pinned, policy=policy)
-        return values | {"routing": _encoded(changed)}
+        return values | {"routing": encoded(changed)}
 
     def _end(
         self, name: str, status: Status, verdict: Verdict | None, said: Mapping[str, str], *, dry_run: bool
@@ -466,7 +474,7 @@ class ExperimentStore:
             if status is Status.DECIDED and row.started_at is None:
                 raise ExperimentConflictError(name=name, problem="has never run, so there is nothing to decide")
             if row.status in ROUTED:
-                before = _running(connection)
+                before = running(connection)
                 self._save_layers(connection, before, before.remove(name))
             decision = None if verdict is None else msgspec.json.encode(verdict).decode()
             return {"decision": decision, "finished_at": row.finished_at or to_text(self._clock())}
@@ -483,8 +491,8 @@ class ExperimentStore:
         dry_run: bool,
     ) -> Experiment:
         with self._database.write() as connection:
-            row = _row(connection, name)
-            found = self._shown(row)
+            row = row_of(connection, name)
+            found = describe(connection, row, self._clock())
             if found.status is status:
                 return found
             check_transition(found, status)
@@ -493,8 +501,8 @@ class ExperimentStore:
             self._change(
                 connection, EXPERIMENT, row.model, name, f"experiment.{status.value}", said["principal"], details
             )
-            _set(connection, name, values)
-            result = self._shown(_row(connection, name))
+            set_values(connection, name, values)
+            result = describe(connection, row_of(connection, name), self._clock())
             if dry_run:
                 connection.rollback()
         return result
@@ -525,62 +533,6 @@ class ExperimentStore:
             details=details,
             now=self._clock(),
         )
-
-
-def _find(connection: Connection, name: str) -> Row[Any] | None:
-    return connection.execute(select(experiments).where(experiments.c.name == name)).one_or_none()
-
-
-def _row(connection: Connection, name: str) -> Row[Any]:
-    row = _find(connection, name) if is_slug(name) else None
-    if row is None:
-        raise _unknown(connection, name)
-    return row
-
-
-def _unknown(connection: Connection, name: str) -> ExperimentNotFoundError:
-    newest = select(experiments.c.name).order_by(experiments.c.number.desc()).limit(1000)
-    return not_found(name, list(connection.scalars(newest)))
-
-
-def _set(connection: Connection, name: str, values: Mapping[str, object]) -> None:
-    connection.execute(update(experiments).where(experiments.c.name == name).values(**values))
-
-
-def _layers(connection: Connection) -> tuple[Layer, ...]:
-    bodies = connection.scalars(select(layers.c.body).order_by(layers.c.number))
-    return tuple(msgspec.json.decode(body, type=Layer) for body in bodies)
-
-
-def _running(connection: Connection) -> Allocations:
-    """Return everything that units are assigned by now."""
-    query = select(experiments).where(experiments.c.status.in_(ROUTED)).order_by(experiments.c.number)
-    routes = [_route(row) for row in connection.execute(query)]
-    return Allocations(_layers(connection), tuple(route.allocation for route in routes))
-
-
-def _other(connection: Connection, spec: ExperimentSpec) -> Learned | None:
-    """Return what the bandit knows that another one shall be warm from."""
-    if spec.bandit is None or not spec.bandit.warm_from:
-        return None
-    text = _row(connection, spec.bandit.warm_from).learned
-    if text is None:
-        raise ExperimentConflictError(name=spec.bandit.warm_from, problem="has learned nothing to begin with")
-    return msgspec.json.decode(text, type=Learned)
-
-
-def _spec(row: Row[Any]) -> ExperimentSpec:
-    return msgspec.json.decode(row.spec, type=ExperimentSpec)
-
-
-def _route(row: Row[Any]) -> ExperimentRoute:
-    route = route_of(row)
-    assert route is not None  # noqa: S101 - whatever has started has one
-    return route
-
-
-def _encoded(route: ExperimentRoute) -> str:
-    return msgspec.json.encode(route).decode()
 
 
 def _refuse_beside_rollout(connection: Connection, row: Row[Any]) -> None:
