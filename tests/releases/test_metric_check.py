@@ -100,7 +100,10 @@ def test_a_version_that_fails_completely_fails_though_nothing_varies(stage):
     rollout = begun(stage, check)
     record(stage, rollout, "sold", stable=share(150, 150), candidate=share(0, 150))
     found = look(stage, check, rollout)
-    assert (found.result, found.reason) == (CheckResult.FAIL, "`sold` is worse: 0, and 1 of the old version")
+    assert (found.result, found.reason) == (
+        CheckResult.FAIL,
+        "`sold` is worse than its margin accepts: 0, and 1 of the old version",
+    )
     assert stage.reach("rolled_back", seconds=5, old=50, new=50)
 
 
