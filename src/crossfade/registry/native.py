@@ -8,7 +8,7 @@ revisions, registration numbers and audit entries in one order.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -19,6 +19,7 @@ from crossfade.core.identity import Semver
 from crossfade.errors import BlobNotFoundError, CorruptBlobError, UnavailableError
 from crossfade.registry import garbage, native_changes
 from crossfade.registry.native_records import (
+    are_versions,
     file_entry,
     has_prefix,
     is_release,
@@ -38,6 +39,8 @@ from crossfade.storage.tables import alias_history, blob_leases, models, stage_h
 
 _SWEEP_SECONDS = 15.0
 """How long a registration waits for a sweep that is deleting its blobs, which takes ten seconds at most."""
+_IN_ONE_QUERY = 1000
+"""Names of versions; databases take some ten thousand values in a query."""
 _BY_NUMBER = (versions.c.number.desc(),)
 _BY_PRECEDENCE = (versions.c.major.desc(), versions.c.minor.desc(), versions.c.patch.desc())
 
@@ -176,6 +179,16 @@ class NativeBackend:
         """Return a version, or None."""
         with self.database.read() as connection:
             return read_version(connection, name, version)
+
+    def find_versions(self, name: str, wanted: Sequence[str]) -> dict[str, Version]:
+        """Return those of some versions of a model that there are, by semver."""
+        found: dict[str, Version] = {}
+        with self.database.read() as connection:
+            for start in range(0, len(wanted), _IN_ONE_QUERY):
+                some = wanted[start : start + _IN_ONE_QUERY]
+                rows = read_versions(connection, are_versions(name, some), (), len(some))
+                found |= {version.version: version for version in rows}
+        return found
 
     def find_numbered(self, name: str, number: int) -> Version | None:
         """Return the version that another registry calls `number`, else the one registered as number `number`."""

@@ -104,6 +104,11 @@ def is_version(name: str, version: str) -> ColumnElement[bool]:
     return and_(versions.c.model == name, versions.c.semver == version)
 
 
+def are_versions(name: str, wanted: Sequence[str]) -> ColumnElement[bool]:
+    """Select some versions of one model."""
+    return and_(versions.c.model == name, versions.c.semver.in_(wanted))
+
+
 def points_here(name: str, alias: str) -> ColumnElement[bool]:
     """Select the version that an alias points to."""
     target = select(aliases.c.semver).where(aliases.c.model == name, aliases.c.alias == alias)

@@ -6,7 +6,7 @@ A backend keeps records and knows where bytes are; everything about formats, sig
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from crossfade.core.identity import Semver
@@ -60,6 +60,9 @@ class RegistryBackend(Protocol):
 
     def find_version(self, name: str, version: str) -> Version | None:
         """Return a version, or None when the model or the version is unknown."""
+
+    def find_versions(self, name: str, versions: Sequence[str]) -> dict[str, Version]:
+        """Return those of some versions of a model that there are, by semver; in one go, whatever their number."""
 
     def find_numbered(self, name: str, number: int) -> Version | None:
         """Return the version whose `source` is `models:/name/number`, else the one registered as the `number`-th."""

@@ -128,6 +128,7 @@ class RegistryContract:
         assert backend.find_alias("churn", "champion") is None
         assert backend.find_in_stage("churn", STAGE) is None
         assert backend.find_numbered("churn", 1) is None
+        assert backend.find_versions("churn", ["1.0.0"]) == {}
         assert backend.highest_version("churn") is None
         assert backend.list_models().items == ()
         for ask in (backend.list_versions, backend.alias_history, backend.stage_history, backend.history):
@@ -263,6 +264,18 @@ class RegistryContract:
         assert version.deprecated_at is not None
         assert version.deprecation_reason == "old"
         assert backend.find_version("churn", "1.0.0") == version
+
+    def test_several_versions_are_found_in_one_go(self, backend: RegistryBackend) -> None:
+        """Whoever is unknown is left out, however many are asked for."""
+        for version in ("1.0.0", "1.1.0", "1.2.0"):
+            publish(backend, "churn", version)
+        backend.move_alias("churn", "champion", "1.1.0", expected=None, principal="bob", reason="")
+        publish(backend, "other", "1.3.0")
+        wanted = ["1.2.0", "1.1.0", "1.3.0", *(f"9.0.{number}" for number in range(3000))]
+        found = backend.find_versions("churn", wanted)
+        assert found == {name: backend.find_version("churn", name) for name in ("1.1.0", "1.2.0")}
+        assert found["1.1.0"].aliases == ("champion",)
+        assert backend.find_versions("churn", []) == {}
 
     def test_a_deleted_version_is_gone_and_others_stay(self, backend: RegistryBackend) -> None:
         """Also when they share blobs."""

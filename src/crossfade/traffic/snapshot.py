@@ -308,13 +308,16 @@ class SnapshotSource:
     def _route(self, model: RegisteredModel, notes: _Notes) -> Route:
         requested = notes.requested
         reading = _Reading(self._backend, model.name)
-        former = {alias: reading.former(alias, current) for alias, current in model.aliases.items()}
         champion = model.aliases.get(CHAMPION)
+        pointed = {alias: reading.pointed(alias, current) for alias, current in model.aliases.items()}
         deployed: defaultdict[str, list[Deployed]] = defaultdict(list)
         for version, terms in notes.deployed:
             deployed[model.aliases.get(version, version)].append(terms)
             for semver in requested if version in model.aliases else ():  # it may be about to be what the alias means
                 deployed[semver].append(terms)
+        named = {*model.aliases.values(), *requested, *deployed, *notes.jobs, *notes.variants}
+        reading.fetch(sorted(named.union(*(names[:_FORMER] for names in pointed.values()))))
+        former = {alias: reading.former(names) for alias, names in pointed.items()}
         wanted = dict.fromkeys(former.get(CHAMPION, ())[: self._keep_previous], Role.WARM)
         wanted |= dict.fromkeys(notes.jobs, Role.JOB)
         wanted |= dict.fromkeys(deployed, Role.DEPLOYED)
@@ -375,18 +378,28 @@ class _Reading:
         self._name = name
         self._known: dict[str, Version | None] = {}
 
+    def fetch(self, semvers: Iterable[str]) -> None:
+        """Read versions that will be asked for, together."""
+        missing = [semver for semver in semvers if semver not in self._known]
+        found = self._backend.find_versions(self._name, missing) if missing else dict[str, Version]()
+        for semver in missing:
+            version = found.get(semver)
+            self._known[semver] = None if version is None or version.stage == REJECTED else version
+
     def usable(self, semver: str) -> Version | None:
         """Return the version unless it is gone or rejected."""
-        if semver not in self._known:
-            version = self._backend.find_version(self._name, semver)
-            self._known[semver] = None if version is None or version.stage == REJECTED else version
+        self.fetch((semver,))
         return self._known[semver]
 
-    def former(self, alias: str, current: str) -> tuple[str, ...]:
+    def pointed(self, alias: str, current: str) -> list[str]:
         """Return where the alias pointed before: first where rolling back leads, then what was withdrawn."""
         newest_first = self._backend.alias_history(self._name, alias, limit=_HISTORY).items
         pointed = dict.fromkeys(reversed(way_back(reversed(newest_first))))
         pointed |= dict.fromkeys(semver for move in newest_first for semver in (move.target, move.source) if semver)
         pointed.pop(current, None)
+        return list(pointed)
+
+    def former(self, pointed: Iterable[str]) -> tuple[str, ...]:
+        """Return the first of them that can still answer."""
         usable = (semver for semver in pointed if self.usable(semver) is not None)
-        return tuple(islice(usable, _FORMER))  # each that is looked at is a query
+        return tuple(islice(usable, _FORMER))
