@@ -23,11 +23,7 @@ _PREFIX = "experiment."
 
 
 def entries_of(name: str) -> ColumnElement[bool]:
-    """Select what the audit log says about an experiment.
-
-    The log has no index but its numbers: it is read from where the experiment was written down, which is enough for
-    something that is asked for now and then.
-    """
+    """Select what the audit log says about an experiment since it was written down: names may have been used before."""
     written = select(experiments.c.number).where(experiments.c.name == name).scalar_subquery()
     return (audit.c.seq >= written) & (audit.c.subject == name)
 

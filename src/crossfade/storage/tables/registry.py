@@ -48,6 +48,8 @@ audit = Table(
     Column("details", Text, nullable=False, comment="canonical JSON"),
     Column("previous_hash", String(64), nullable=False),
     Column("hash", String(64), nullable=False, comment="SHA-256 over previous_hash and this entry"),
+    Index("audit_by_subject", "subject", "seq"),
+    Index("audit_by_time", "at"),
 )
 
 models = Table(
@@ -144,6 +146,7 @@ alias_history = Table(
     Column("reason", Text, nullable=False),
     Index("alias_history_by_alias", "model", "alias", "seq"),
     Index("alias_history_by_model", "model", "seq"),
+    Index("alias_history_by_time", "moved_at"),
     comment="append-only",
 )
 
