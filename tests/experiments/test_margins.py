@@ -79,6 +79,25 @@ def test_what_is_at_the_margin_is_rarely_shown_to_be_within_it(rate):
     assert shown <= 20  # 10 are expected
 
 
+@pytest.mark.parametrize(
+    ("n", "rate", "margin", "direction"),
+    [(1000, 0.01, 0.5, "down"), (1000, 0.02, 0.2, "down"), (200, 0.98, 0.01, "up"), (500, 0.996, 0.004, "up")],
+)
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_what_is_at_a_relative_margin_is_rarely_shown_to_be_within_it(n, rate, margin, direction, share):
+    """Of rates with a handful of events, or all but a handful; their own errors called 9 to 20 % within it."""
+    random, shown, worst = np.random.default_rng(3), 0, rate * (1 + margin if direction == "down" else 1 - margin)
+    metric = MetricSpec("m", kind="proportion", direction=direction, role="guardrail", margin=margin)
+    asked = question(metric, analysis=AnalysisSpec(method="fixed", planned_units=2 * n))
+    for _ in range(150):
+        rows = {"control": events(random.binomial(n, rate), n)}
+        rows["treatment"] = events(random.binomial(round(share * n), worst), round(share * n))
+        found = analyze(evidence({"m": rows}, weights={"control": 0.5, "treatment": 0.5}), asked, after(2))
+        margins = found.comparisons[0].non_inferiority
+        shown += isinstance(margins, NonInferiority) and margins.shown
+    assert shown <= 15  # 7.5 are expected; almost three standard errors more
+
+
 def test_where_everything_succeeds_in_both_that_shows_something():
     report = guardrail(N, N, direction="up", analysis=ONCE, margin_absolute=0.005)
     found = report.comparison("errors", "treatment").non_inferiority

@@ -12,8 +12,8 @@ from crossfade.experiments.shadows import Paired
 from crossfade.ledger.metrics import ERROR, EXPOSURES, FALLBACK, MetricSpec
 from crossfade.methods.stats.contrast import shifted
 from crossfade.methods.stats.non_inferiority import Direction, NonInferiority, non_inferiority
-from crossfade.methods.stats.proportions import Count, error_at
-from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable
+from crossfade.methods.stats.proportions import Count, error_at, error_at_ratio
+from crossfade.methods.stats.values import Contrast, Estimate, NotEstimable, Scale
 
 RARE = 20
 """Successes or failures of a variant below which the error at the margin counts, and not the one that was seen."""
@@ -41,12 +41,12 @@ def within_margin(
     if schedule.refusal is not None:
         return schedule.refusal
     good: Direction = "increase" if metric.direction == "up" else "decrease"
-    if metric.margin_absolute is not None:
-        contrast = _at_margin(both, samples, treatment, metric, schedule, cautious=schedule.cautious)
-    elif isinstance(both.control, Estimate) and both.control.baseline == 0:
+    if metric.margin is not None and isinstance(both.control, Estimate) and both.control.baseline == 0:
         return NO_SHARE
-    else:
-        contrast = both.contrast("relative", cautious=schedule.cautious)
+    scale: Scale = "relative" if metric.margin_absolute is None else "absolute"
+    found = both.contrast(scale, cautious=schedule.cautious)
+    size = abs(both.control.baseline) if scale == "relative" and isinstance(both.control, Estimate) else 1.0
+    contrast = _with_error(found, size, _counts(both, samples, treatment, metric, schedule), metric)
     return non_inferiority(contrast, margin, good, schedule.infer, schedule.question.analysis.alpha)
 
 
@@ -58,41 +58,46 @@ def beyond_margin(
     A relative margin is a multiple of the control here, and no quotient, so that there is an answer where the control
     has none of it, and as early as there is one at all. For looks at any time.
     """
+    counts = _counts(both, samples, treatment, metric, schedule)
     if metric.margin_absolute is not None:
-        found = _at_margin(both, samples, treatment, metric, schedule, cautious=True)
+        found = _with_error(both.contrast("absolute", cautious=True), 1.0, counts, metric)
         return found if isinstance(found, NotEstimable) else shifted(found, -_worst(metric))
     if metric.margin is None or not isinstance(both.control, Estimate):
         return both.contrast("absolute", cautious=True)
-    worse = math.copysign(metric.margin, both.control.value)
-    return both.times(1 + (worse if metric.direction == "down" else -worse)).contrast("absolute", cautious=True)
+    factor = 1 + math.copysign(1.0, both.control.value) * _worst(metric)
+    return _with_error(both.times(factor).contrast("absolute", cautious=True), 1.0, counts, metric)
 
 
 def _worst(metric: MetricSpec) -> float:
-    """Return the worst difference that an absolute margin accepts."""
-    margin = metric.margin_absolute or 0.0
+    """Return the worst difference that a margin accepts, on its scale."""
+    margin = (metric.margin if metric.margin_absolute is None else metric.margin_absolute) or 0.0
     return -margin if metric.direction == "up" else margin
 
 
-def _at_margin(
-    both: Pair | Paired, samples: Samples, treatment: str, metric: MetricSpec, schedule: Schedule, *, cautious: bool
+def _with_error(
+    found: Contrast | NotEstimable, size: float, counts: tuple[Count, Count] | None, metric: MetricSpec
 ) -> Contrast | NotEstimable:
-    """Return the difference; of rates that are next to 0 or 1 with the error that it has at the margin, if larger."""
-    found, worst = both.contrast("absolute", cautious=cautious), _worst(metric)
-    counts = _counts(both, samples, treatment, metric, schedule)
-    if (
-        counts is None
-        or not abs(worst) < 1
-        or min(min(each.successes, each.n - each.successes) for each in counts) >= RARE
-    ):
+    """Return a contrast of rates that are next to 0 or 1 with the error that it has at the margin, if that is larger.
+
+    Args:
+        found: The contrast.
+        size: What it was divided by.
+        counts: How many did it, of control and treatment.
+        metric: Whose margin.
+    """
+    if counts is None or min(min(each.successes, each.n - each.successes) for each in counts) >= RARE:
         return found
-    control, other = counts
-    error = error_at(control, other, worst)
+    control, treatment = counts
+    worst, absolute = _worst(metric), metric.margin_absolute is not None
+    if not (abs(worst) < 1 if absolute else 1 + worst > 0):
+        return found
+    error = (error_at(*counts, worst) if absolute else error_at_ratio(*counts, 1 + worst)) / size
     if isinstance(found, Contrast):
         return msgspec.structs.replace(found, standard_error=max(found.standard_error, error))
-    if not error > 0:
+    if not (absolute and error > 0):
         return found
-    df, rate = float(control.n + other.n - 2), control.rate  # nothing varied: all of both did it, or none
-    return Contrast("absolute", other.rate - rate, error, df, control.n, other.n, rate)
+    df, rate = float(control.n + treatment.n - 2), control.rate  # nothing varied: all of both did it, or none
+    return Contrast("absolute", treatment.rate - rate, error, df, control.n, treatment.n, rate)
 
 
 def _counts(

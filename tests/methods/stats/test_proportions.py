@@ -15,6 +15,7 @@ from crossfade.methods.stats.proportions import (
     Count,
     continuity,
     error_at,
+    error_at_ratio,
     newcombe,
     pooled_error,
     pooled_p_value,
@@ -175,6 +176,25 @@ def test_the_error_at_a_difference_is_that_of_the_likeliest_rates_with_it(table,
     after = rate + difference
     expected = math.sqrt(rate * (1 - rate) / control.n + after * (1 - after) / treatment.n)
     assert error_at(control, treatment, difference) == pytest.approx(expected, rel=1e-2, abs=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.9, 1.0, 1.5, 4.0])
+@pytest.mark.parametrize("table", TABLES)
+def test_the_error_at_a_ratio_is_that_of_the_likeliest_rates_with_it(table, ratio):
+    control, treatment = counts(*table)
+    rates = min(1.0, 1.0 / ratio) * np.linspace(0.0, 1.0, 2_000_001)
+    pairs = ((control, rates), (treatment, np.minimum(ratio * rates, 1.0)))
+    likely = sum(xlogy(each.successes, p) + xlogy(each.n - each.successes, 1 - p) for each, p in pairs)
+    rate = float(rates[np.argmax(likely)])
+    after = ratio * rate
+    expected = math.sqrt(ratio**2 * rate * (1 - rate) / control.n + after * (1 - after) / treatment.n)
+    assert error_at_ratio(control, treatment, ratio) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_an_impossible_ratio_has_no_error():
+    for ratio in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(InvalidAnalysisError):
+            error_at_ratio(*counts(*TABLES[0]), ratio)
 
 
 def test_an_impossible_difference_has_no_error():

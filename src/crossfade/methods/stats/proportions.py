@@ -138,6 +138,33 @@ def error_at(control: Count, treatment: Count, difference: float) -> float:
     return math.sqrt(of_treatment * (1 - of_treatment) / treatment.n + of_control * (1 - of_control) / control.n)
 
 
+def error_at_ratio(control: Count, treatment: Count, ratio: float) -> float:
+    """Return the standard error of `treatment - ratio * control` where in truth one is that multiple of the other.
+
+    As `error_at`, for margins that are shares of the control.
+
+    Args:
+        control: Of the variant that is compared against.
+        treatment: Of the variant of interest.
+        ratio: Treatment by control, above 0.
+
+    Raises:
+        InvalidAnalysisError: A variant has no units, or the ratio is impossible.
+
+    Source:
+        Miettinen, Nurminen, Statistics in Medicine 4 (1985); Farrington, Manning, Statistics in Medicine 9 (1990).
+    """
+    require(control.n > 0 and treatment.n > 0, "one of the variants has no units")
+    require(0 < ratio < math.inf, f"proportions do not have the ratio {ratio}")
+    a = (control.n + treatment.n) * ratio
+    b = treatment.n * ratio + treatment.successes + control.n + control.successes * ratio
+    c = control.successes + treatment.successes
+    of_control = 2 * c / (b + math.sqrt(max(b * b - 4 * a * c, 0.0)))  # the smaller root, without cancellation
+    of_treatment = min(ratio * of_control, 1.0)
+    squared = ratio * ratio * of_control * (1 - of_control) / control.n
+    return math.sqrt(of_treatment * (1 - of_treatment) / treatment.n + max(squared, 0.0))
+
+
 def continuity(control: Count, treatment: Count) -> float:
     """Return by how much counts, being whole numbers, overstate a difference of proportions."""
     difference = abs(treatment.rate - control.rate)
