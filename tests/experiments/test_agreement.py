@@ -264,10 +264,12 @@ def test_a_constant_difference_to_a_shadow_is_not_infinitely_certain(random):
     made = analyze(found, asked, after(1)).comparison("loss", "challenger")
     # rounding leaves a difference that hardly varies, which must not count as how much it varies
     assert made.absolute.effect == pytest.approx(1.0)
-    assert made.absolute.standard_error == pytest.approx(2 * (own.mean() + 1) / 100)
+    whole = ((own.mean() + 1) ** 2 + own.var(ddof=1)) / (own.mean() + 1)
+    assert made.absolute.standard_error == pytest.approx(2 * whole / 100)
     same = evidence({"loss": {"champion": np.stack([own, own], axis=1)}}, weights={"champion": 1.0})
     alike = analyze(same, asked, after(1)).comparisons[0].absolute
-    assert (alike.effect, alike.standard_error) == (0.0, pytest.approx(2 * own.mean() / 100))
+    assert alike.effect == 0.0
+    assert alike.standard_error == pytest.approx(2 * (own.mean() ** 2 + own.var(ddof=1)) / own.mean() / 100)
 
 
 def revisions(random, weights=((0.9, 0.1), (0.5, 0.5)), effect=0.0, per_day=2000):

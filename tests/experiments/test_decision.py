@@ -30,7 +30,7 @@ def comparison(
         if effect is None
         else Effect("absolute", effect, effect - 0.05, effect + 0.05, 0.01, 0.02, 0.05, "two-sided", 2000)
     )
-    margin = None if shown is None else NonInferiority(shown, 0.05, -0.01 if shown else -0.08, 0.01, 0.99, 0.05)
+    margin = None if shown is None else NonInferiority(shown, 0.05, -0.01 if shown else -0.08, 0.01, 0.05)
     return Comparison(
         metric=metric,
         kind="mean",
@@ -49,6 +49,7 @@ def comparison(
         variance_reduction=None,
         belief=NotEstimable("no"),
         non_inferiority=margin,
+        excess_p=None,
         harmful=role == "guardrail" and reading == "worse" if harmful is None else harmful,
         harm_p=harm,
         left_out=0,

@@ -21,7 +21,6 @@ from crossfade.ledger.evidence import EVERYBODY, Cell, Evidence
 from crossfade.ledger.metrics import Direction, MetricSpec
 from crossfade.methods.stats.best_arm import probability_best
 from crossfade.methods.stats.multiplicity import benjamini_hochberg, holm
-from crossfade.methods.stats.non_inferiority import NonInferiority
 from crossfade.methods.stats.values import Effect, Estimate, NotEstimable
 
 Part = tuple[str, str, str]
@@ -99,24 +98,20 @@ def _corrected(comparisons: Sequence[Comparison], question: Question) -> list[Co
             each = found[place]
             reading = _reading(each.effect, p_value, spec.alpha, each.direction)
             found[place] = msgspec.structs.replace(each, adjusted_p=p_value, reading=reading)
-    return _with_harm(found, spec.alpha)
+    return _with_harm(found, question)
 
 
-def _with_harm(comparisons: Sequence[Comparison], alpha: float) -> list[Comparison]:
-    """Say which guardrails are harmed: worse and, where they have a margin, by more, corrected for how many have one.
+def _with_harm(comparisons: Sequence[Comparison], question: Question) -> list[Comparison]:
+    """Say which guardrails are harmed: worse, and by more than their margin, corrected for how many there are.
 
-    The correction is Holm's whatever that of the others is: one-sided p-values are not made from e-values.
+    The correction is Holm's, unless there is none: one-sided p-values are not made from e-values.
     """
-    excess = {
-        place: each.non_inferiority.excess_p
-        for place, each in enumerate(comparisons)
-        if isinstance(each.non_inferiority, NonInferiority)
-    }
-    beyond = dict(zip(excess, _adjust(list(excess.values()), "holm"), strict=True))
+    spec = question.analysis
+    excess = {place: each.excess_p for place, each in enumerate(comparisons) if each.excess_p is not None}
+    adjusted = _adjust(list(excess.values()), "none" if spec.corrects_by == "none" else "holm")
+    beyond = dict(zip(excess, adjusted, strict=True))
     return [
-        msgspec.structs.replace(
-            each, harmful=each.role == "guardrail" and each.reading == "worse" and beyond.get(place, 0.0) <= alpha
-        )
+        msgspec.structs.replace(each, harmful=each.reading == "worse" and beyond.get(place, 1.0) <= spec.alpha)
         for place, each in enumerate(comparisons)
     ]
 

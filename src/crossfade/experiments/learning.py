@@ -21,6 +21,7 @@ from crossfade.core.identity import first_id, milliseconds_of
 from crossfade.errors import ExperimentConflictError
 from crossfade.experiments.learned import BanditReport, Learned
 from crossfade.experiments.record import Status, experiment_of
+from crossfade.experiments.rows import row_of
 from crossfade.experiments.spec import BanditSpec, ExperimentSpec
 from crossfade.experiments.store import ExperimentStore
 from crossfade.ledger.metrics import LARGEST
@@ -29,7 +30,7 @@ from crossfade.methods.bandits.policy import ContextFreePolicy, ContextualPolicy
 from crossfade.methods.stats.values import NotEstimable
 from crossfade.storage.database import Database
 from crossfade.storage.lease import Lease
-from crossfade.storage.tables import experiments, exposures, outcomes
+from crossfade.storage.tables import exposures, outcomes
 
 _AT_ONCE = 50_000
 _SETTLE_SECONDS = 2.0
@@ -88,7 +89,7 @@ class Learner:
             ExperimentConflictError: It is no bandit, or has not started.
         """
         with self._database.read() as connection:
-            row = _row(connection, self._store.find(name).name)
+            row = row_of(connection, self._store.find(name).name)
             bandit, learned = _bandit(row), _learned(row)
             where = (exposures.c.experiment == name) & _until(learned.until_ms)
             seen = connection.execute(select(func.count()).where(where)).scalar_one()
@@ -117,7 +118,7 @@ class Learner:
         with self._database.write() as connection:
             if lease is not None:
                 lease.check(connection)
-            row = _row(connection, name)
+            row = row_of(connection, name)
             bandit, before = _bandit(row), _learned(row)
             if row.status != Status.RUNNING:
                 raise ExperimentConflictError(name=name, problem=f"is {row.status}, so it does not learn")
@@ -146,10 +147,6 @@ class Learner:
         moved = max(abs(weights[name] - told[name]) for name in weights)
         changed = weights if moved > _SAME else None
         self._store.teach(connection, row, text, weights=changed, decisions=learned.decisions, at=now)
-
-
-def _row(connection: Connection, name: str) -> Row[Any]:
-    return connection.execute(select(experiments).where(experiments.c.name == name)).one()
 
 
 def _bandit(row: Row[Any]) -> BanditSpec:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from crossfade.experiments.looking import Schedule
@@ -46,26 +44,34 @@ def within_margin(
     scale: Scale = "relative" if metric.margin_absolute is None else "absolute"
     found = both.contrast(scale, cautious=schedule.cautious)
     size = abs(both.control.baseline) if scale == "relative" and isinstance(both.control, Estimate) else 1.0
-    contrast = _with_error(found, size, _counts(both, samples, treatment, metric, schedule), metric)
+    contrast = _with_error(found, both, _counts(both, samples, treatment, metric, schedule), metric, size)
     return non_inferiority(contrast, margin, good, schedule.infer, schedule.question.analysis.alpha)
 
 
 def beyond_margin(
-    both: Pair | Paired, samples: Samples, treatment: str, metric: MetricSpec, schedule: Schedule
+    both: Pair | Paired, samples: Samples, treatment: str, metric: MetricSpec, schedule: Schedule, *, cautious: bool
 ) -> Contrast | NotEstimable:
     """Return by how much a treatment differs from the worst that is acceptable: from the control, without a margin.
 
     A relative margin is a multiple of the control here, and no quotient, so that there is an answer where the control
-    has none of it, and as early as there is one at all. For looks at any time.
+    has none of it, and as early as there is one at all.
+
+    Args:
+        both: Control and treatment, estimated.
+        samples: From what.
+        treatment: Its name.
+        metric: Which.
+        schedule: Of whose question.
+        cautious: Whether it may be looked at early; see `Pair.contrast`.
     """
-    counts = _counts(both, samples, treatment, metric, schedule)
+    if metric.margin_absolute is None and metric.margin is None:
+        return both.contrast("absolute", cautious=cautious)
+    counts, worst = _counts(both, samples, treatment, metric, schedule), _worst(metric)
     if metric.margin_absolute is not None:
-        found = _with_error(both.contrast("absolute", cautious=True), 1.0, counts, metric)
-        return found if isinstance(found, NotEstimable) else shifted(found, -_worst(metric))
-    if metric.margin is None or not isinstance(both.control, Estimate):
-        return both.contrast("absolute", cautious=True)
-    factor = 1 + math.copysign(1.0, both.control.value) * _worst(metric)
-    return _with_error(both.times(factor).contrast("absolute", cautious=True), 1.0, counts, metric)
+        found = _with_error(both.contrast("absolute", cautious=cautious), both, counts, metric)
+        return found if isinstance(found, NotEstimable) else shifted(found, -worst)
+    below_zero = isinstance(both.control, Estimate) and both.control.baseline < 0
+    return _with_error(both.beyond(-worst if below_zero else worst, cautious=cautious), both, counts, metric)
 
 
 def _worst(metric: MetricSpec) -> float:
@@ -75,15 +81,20 @@ def _worst(metric: MetricSpec) -> float:
 
 
 def _with_error(
-    found: Contrast | NotEstimable, size: float, counts: tuple[Count, Count] | None, metric: MetricSpec
+    found: Contrast | NotEstimable,
+    both: Pair | Paired,
+    counts: tuple[Count, Count] | None,
+    metric: MetricSpec,
+    size: float = 1.0,
 ) -> Contrast | NotEstimable:
     """Return a contrast of rates that are next to 0 or 1 with the error that it has at the margin, if that is larger.
 
     Args:
         found: The contrast.
-        size: What it was divided by.
+        both: Of what.
         counts: How many did it, of control and treatment.
         metric: Whose margin.
+        size: What the contrast was divided by.
     """
     if counts is None or min(min(each.successes, each.n - each.successes) for each in counts) >= RARE:
         return found
@@ -94,7 +105,8 @@ def _with_error(
     error = (error_at(*counts, worst) if absolute else error_at_ratio(*counts, 1 + worst)) / size
     if isinstance(found, Contrast):
         return msgspec.structs.replace(found, standard_error=max(found.standard_error, error))
-    if not (absolute and error > 0):
+    known = isinstance(both.control, Estimate) and isinstance(both.treatment, Estimate)
+    if not (known and absolute and error > 0):
         return found
     df, rate = float(control.n + treatment.n - 2), control.rate  # nothing varied: all of both did it, or none
     return Contrast("absolute", treatment.rate - rate, error, df, control.n, treatment.n, rate)

@@ -143,6 +143,7 @@ def compare(
         variance_reduction=_reduction(last.both) if metric.covariate and not on_same_units else None,
         belief=_belief(now.both, metric, question),
         non_inferiority=within_margin(last.both, last.samples, compared.treatment, metric, schedule),
+        excess_p=_excess(seen, compared, metric, schedule),
         harmful=False,
         harm_p=_harm(now, compared, metric, schedule),
         left_out=last.both.left_out,
@@ -244,23 +245,40 @@ def _belief(both: Pair | Paired, metric: MetricSpec, question: Question) -> Beli
     )
 
 
-def _harm(now: Seen, compared: Compared, metric: MetricSpec, schedule: Schedule) -> float | None:
-    """Return the p-value of "no worse than is acceptable", to be asked at any time, whatever the method.
-
-    Harm cannot wait for a planned look.
-    """
+def _excess(seen: Sequence[Seen], compared: Compared, metric: MetricSpec, schedule: Schedule) -> float | None:
+    """Return the p-value of "no worse than is acceptable" by the chosen method, as `_p_value` does."""
     if metric.role != "guardrail":
         return None
-    bad: Alternative = "less" if metric.direction == "up" else "greater"
+    spec = schedule.question.analysis
+    found = (
+        schedule.infer(
+            beyond_margin(each.both, each.samples, compared.treatment, metric, schedule, cautious=schedule.cautious),
+            spec.alpha,
+            _bad(metric),
+            look=each.look,
+        )
+        for each in (seen if spec.method == "group_sequential" else seen[-1:])
+    )
+    return min((each.p_value for each in found if isinstance(each, Effect)), default=None)
+
+
+def _harm(now: Seen, compared: Compared, metric: MetricSpec, schedule: Schedule) -> float | None:
+    """Return the same to be asked at any time, whatever the method, because harm cannot wait for a planned look."""
+    if metric.role != "guardrail":
+        return None
     spec = schedule.question.analysis
     found = confidence_sequence(
-        beyond_margin(now.both, now.samples, compared.treatment, metric, schedule),
+        beyond_margin(now.both, now.samples, compared.treatment, metric, schedule, cautious=True),
         schedule.question.decision.harm_alpha,
-        bad,
+        _bad(metric),
         tuning=spec.tuning,
         smallest=spec.smallest_units,
     )
     return found.p_value if isinstance(found, Effect) else None
+
+
+def _bad(metric: MetricSpec) -> Alternative:
+    return "less" if metric.direction == "up" else "greater"
 
 
 def _looks(days: Sequence[str], seen: Sequence[Seen], over_time: Sequence[Effect | NotEstimable]) -> Iterable[Look]:

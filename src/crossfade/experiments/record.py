@@ -75,7 +75,7 @@ class Experiment(msgspec.Struct, frozen=True):
         verdict: What was decided at its end.
         created_at, created_by, started_at, finished_at: Its history in short; the audit log has all of it.
         problem: Why what should happen by itself does not; empty when it does.
-        behind: Of one that has traffic: others on the same model and not of its layer that started earlier. Whoever
+        behind: Of one that runs: others that run on the same model, are not of its layer, and started earlier. Whoever
             takes part in one of them takes part in this one only with a request that names it.
     """
 

@@ -103,7 +103,9 @@ class Comparison(msgspec.Struct, frozen=True):
         variance_reduction: Share of the variance that the covariate took away; None without one.
         belief: The Bayesian reading.
         non_inferiority: Of a guardrail with a margin.
-        harmful: Of a guardrail: significantly worse and, where it has a margin, by more than that.
+        excess_p: Of a guardrail: p-value of "it is no worse than its margin accepts", by the chosen method.
+        harmful: Of a guardrail: significantly worse, and by more than its margin where it has one, corrected for all
+            guardrails.
         harm_p: Of a guardrail: always-valid p-value of "it is not harmful".
         left_out: Units of periods in which one of the two variants had hardly any.
         looks: The effect over time, the present one last.
@@ -126,6 +128,7 @@ class Comparison(msgspec.Struct, frozen=True):
     variance_reduction: float | None
     belief: Belief | NotEstimable
     non_inferiority: NonInferiority | NotEstimable | None
+    excess_p: float | None
     harmful: bool
     harm_p: float | None
     left_out: int

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from crossfade.errors import ExperimentConflictError, ExperimentNotFoundError
 from crossfade.experiments.learned import Learned
-from crossfade.experiments.record import Experiment, experiment_of, route_of
+from crossfade.experiments.record import Experiment, Status, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.ledger.admission import is_slug
 from crossfade.storage.tables import ROUTED, experiments, layers
@@ -52,11 +52,12 @@ def describe(connection: Connection, row: Row[Any], at: datetime) -> Experiment:
 def describe_all(connection: Connection, rows: Iterable[Row[Any]], at: datetime) -> list[Experiment]:
     """Return experiments as they are at a moment, each with those whose units it does not get."""
     found = [experiment_of(row, at) for row in rows]
-    concerned = {each.model for each in found if each.model and each.status.value in ROUTED}
+    concerned = {each.model for each in found if each.model and each.status is Status.RUNNING}
     if not concerned:
         return found
     order = experiments.c.started_at, experiments.c.number  # as requests go through them
-    query = select(experiments).where(experiments.c.status.in_(ROUTED), experiments.c.model.in_(sorted(concerned)))
+    runs = experiments.c.status == Status.RUNNING.value  # one that is paused lets its units go on to the next
+    query = select(experiments).where(runs, experiments.c.model.in_(sorted(concerned)))
     deciding = [experiment_of(row, at) for row in connection.execute(query.order_by(*order))]
     return [msgspec.structs.replace(each, behind=_before(each, deciding)) for each in found]
 
@@ -64,7 +65,7 @@ def describe_all(connection: Connection, rows: Iterable[Row[Any]], at: datetime)
 def _before(experiment: Experiment, deciding: Sequence[Experiment]) -> tuple[str, ...]:
     """Return those on the same model that are asked first; those of the same layer take nothing away."""
     same = [each for each in deciding if each.model == experiment.model]
-    earlier = takewhile(lambda each: each.name != experiment.name, same) if experiment.status.value in ROUTED else ()
+    earlier = takewhile(lambda each: each.name != experiment.name, same) if experiment.status is Status.RUNNING else ()
     return tuple(each.name for each in earlier if not each.spec.layer or each.spec.layer != experiment.spec.layer)
 
 

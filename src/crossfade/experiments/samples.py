@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 
 import msgspec
@@ -96,10 +96,26 @@ class Pair:
             return found
         return msgspec.structs.replace(found, standard_error=found.standard_error * self._caution())
 
-    def times(self, factor: float) -> Pair:
-        """Return the same with a multiple of the control instead of it."""
-        control = self.control
-        return replace(self, control=control if isinstance(control, NotEstimable) else control.times(factor))
+    def beyond(self, share: float, *, cautious: bool = False) -> Contrast | NotEstimable:
+        """Compare the treatment with the control and a share of it more, in the metric's unit.
+
+        Of what is rare a variance goes with the mean. Where the smaller side of such a multiple happens to have none
+        of it, its variance is as small as it should be least: then it is taken from the other side, a multiple again.
+        That changes nothing where both vary alike.
+
+        Args:
+            share: Of the control; -0.1 for a tenth less.
+            cautious: As of `contrast`.
+        """
+        control, treatment, by = self.control, self.treatment, 1 + share
+        if isinstance(control, NotEstimable) or isinstance(treatment, NotEstimable):
+            return self.contrast("absolute")
+        control = control.grown(share)
+        if by > 1:
+            control = control.varying(by * treatment.variance * treatment.n / control.n)
+        elif 0 < by < 1:
+            treatment = treatment.varying(control.variance / by * control.n / treatment.n)
+        return Pair(control, treatment).contrast("absolute", cautious=cautious)
 
     def _caution(self) -> float:
         """Return how many times larger the standard error of equal variances is, at least 1."""

@@ -44,16 +44,16 @@ class Paired:
     def control(self) -> Estimate | NotEstimable:
         """Of the control."""
         found = estimate(self.moments, self.own)
-        return found if isinstance(found, NotEstimable) else found.times(self.multiple)
+        return found if isinstance(found, NotEstimable) else found.grown(self.multiple - 1)
 
     @property
     def treatment(self) -> Estimate | NotEstimable:
         """Of the shadow."""
         return estimate(self.moments, self.other)
 
-    def times(self, factor: float) -> Paired:
-        """Return the same with a multiple of the control instead of it."""
-        return replace(self, multiple=self.multiple * factor)
+    def beyond(self, share: float, *, cautious: bool = False) -> Contrast | NotEstimable:
+        """Compare the shadow with the control and a share of it more, in the metric's unit."""
+        return replace(self, multiple=1 + share).contrast("absolute", cautious=cautious)
 
     def contrast(self, scale: Scale, *, cautious: bool = False) -> Contrast | NotEstimable:  # noqa: ARG002
         """Compare them: the gradient of the difference, of the relative difference, or of the logarithm of the ratio.
@@ -75,28 +75,44 @@ class Paired:
             linearize(statistic, self.moments.mean) for statistic in (self.own, self.other)
         )
         control, of_control = self.multiple * control, self.multiple * of_control
-        size = max(abs(control), abs(treatment))
+        size = 1.0
         if scale == "absolute":
             value, gradient = treatment - control, of_treatment - of_control
         elif scale == "relative":
             if not _clear(control, self.control):
                 return NotEstimable("the control cannot be told from zero, so nothing is relative to it")
-            value, size = (treatment - control) / abs(control), size / abs(control)
+            size = abs(control)
+            value = (treatment - control) / size
             slope = math.copysign(1.0, control) * treatment / control**2
-            gradient = of_treatment / abs(control) - slope * of_control
+            gradient = of_treatment / size - slope * of_control
         else:
             if not (
                 min(control, treatment) > 0 and _clear(control, self.control) and _clear(treatment, self.treatment)
             ):
                 return NotEstimable("a variant is not clearly above zero, so it has no logarithm")
-            value, size = math.log(treatment / control), size / min(control, treatment)
-            gradient = of_treatment / treatment - of_control / control
+            size = min(control, treatment)
+            value, gradient = math.log(treatment / control), of_treatment / treatment - of_control / control
         error, n = math.sqrt(max(quadratic(self.moments, gradient, gradient), 0.0)), int(self.moments.n)
-        if not error * math.sqrt(n) > ROUNDING * size:
-            error = math.sqrt(UNSEEN) * size / n
+        whole, apart = self._whole_value()
+        if not error * math.sqrt(n) > ROUNDING * whole / size:
+            error = min(math.sqrt(UNSEEN) * whole / n, 2 * apart if apart > 0 else math.inf) / size
         if not error > TINY:
             return NotEstimable("the values do not vary: all of them are zero")
         return Contrast(scale, value, error, n - 1, n, n, control)
+
+    def _whole_value(self) -> tuple[float, float]:
+        """Return by how much a unit differs that differs, and the error that two variants would have.
+
+        It is 1 of what is 0 or 1, however rare, and the value of what always is the same: the mean of the squares by
+        the mean. Near a mean of zero that says nothing; but nobody is known worse than from other units.
+        """
+        whole, variance = 0.0, 0.0
+        for found in (self.control, self.treatment):
+            if isinstance(found, Estimate):
+                variance += found.variance
+                squared, mean = found.value**2 + found.n * found.variance, abs(found.value)
+                whole = max(whole, squared / mean if mean > TINY else math.sqrt(squared))
+        return whole, math.sqrt(variance)
 
 
 def _clear(value: float, found: Estimate | NotEstimable) -> bool:

@@ -225,6 +225,8 @@ def _problems_of_margins(spec: MetricSpec) -> Iterator[str]:
     for margin in margins:
         if not 0 <= margin < math.inf:
             yield f"the margin is {margin}, which is not zero or more"
+    if spec.direction == "up" and spec.margin is not None and spec.margin >= 1:
+        yield f"the margin is {spec.margin}, and of what should be much less than 1 is possible: 1 would accept none"
 
 
 def _problems_of_measures(measures: Measures) -> Iterator[str]:

@@ -66,7 +66,7 @@ def a_report(found=None, *, decision=None, units=(160, 150)):
     control, treatment = Arm("schedule", 140, 0.5), Arm("weather", 130, 0.4)
     comparison = Comparison(
         "log_loss", "mean", "primary", "down", control, treatment, False, "absolute", effect, NotEstimable("no need"),
-        0.01, None, 0.01, "better", None, NotEstimable("no need"), None, False, None, 0, (),
+        0.01, None, 0.01, "better", None, NotEstimable("no need"), None, None, False, None, 0, (),
     )  # fmt: skip
     names = ("schedule", "weather")
     health = Health(

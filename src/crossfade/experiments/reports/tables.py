@@ -33,6 +33,8 @@ def _whole(each: Comparison) -> dict[str, Any]:
         "variance_reduction": each.variance_reduction,
         "within_margin": margin.shown if margin else None,
         "worst": margin.worst if margin else None,
+        "harmful": each.harmful if each.role == "guardrail" else None,
+        "harm_p": each.harm_p,
         "reason": each.effect.reason if isinstance(each.effect, NotEstimable) else None,
     }
 
@@ -56,6 +58,8 @@ def _part(each: SegmentComparison) -> dict[str, Any]:
         "variance_reduction": None,
         "within_margin": None,
         "worst": None,
+        "harmful": None,
+        "harm_p": None,
         "reason": each.effect.reason if isinstance(each.effect, NotEstimable) else None,
     }
 

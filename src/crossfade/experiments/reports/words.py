@@ -176,7 +176,7 @@ def within(comparison: Comparison) -> str:
     found, name = comparison.non_inferiority, f"`{comparison.treatment.variant}` on `{comparison.metric}`"
     if comparison.spotless:
         return f"`{comparison.treatment.variant}` had no `{comparison.metric}` in {comparison.treatment.units:,} units"
-    if comparison.harmful and not isinstance(found, NonInferiority):
+    if found is None and comparison.harmful:
         return sentence(comparison)
     if found is None:
         return f"{name} is {READINGS[comparison.reading]}, and has no margin"
@@ -190,7 +190,8 @@ def _by_margin(found: NonInferiority, comparison: Comparison) -> str:
     told = number if found.scale == "absolute" else percent
     margin, worst = told(found.margin), told(abs(found.worst))
     if comparison.harmful:
-        return f"worse by more than its margin of {margin} ({effect(shown(comparison))})"
+        by = comparison.relative if found.scale == "relative" else comparison.absolute
+        return f"worse by more than its margin of {margin} ({effect(by)})"
     if found.shown:
         at_most = f"at most {worst} {direction}" if _is_worse(found, comparison) else "no worse at all"
         return f"within its margin of {margin} ({at_most})"

@@ -15,15 +15,14 @@ Direction = Literal["increase", "decrease"]
 
 
 class NonInferiority(msgspec.Struct, frozen=True, tag="non_inferiority"):
-    """Whether a treatment was shown to be no worse than a margin, or to be worse than that.
+    """Whether a treatment was shown to be no worse than a margin.
 
     Args:
-        shown: It was shown to be no worse.
+        shown: It was.
         margin: How much worse is acceptable, above zero.
         worst: The worst effect that is still compatible with the data; compare it with the margin.
         p_value: Of "it is worse by the margin or more".
-        excess_p: Of "it is worse by the margin or less"; not corrected for other metrics.
-        alpha: Error probability of each of the two.
+        alpha: Error probability.
         standard_error: Of the effect, as it was tested.
         scale: Of the margin: relative to the control, or absolute.
     """
@@ -32,7 +31,6 @@ class NonInferiority(msgspec.Struct, frozen=True, tag="non_inferiority"):
     margin: float
     worst: float
     p_value: float
-    excess_p: float
     alpha: float
     standard_error: float = 0.0
     scale: Scale = "relative"
@@ -45,7 +43,7 @@ def non_inferiority(
     infer: Callable[[Contrast, float, Alternative], Effect | NotEstimable],
     alpha: float = 0.05,
 ) -> NonInferiority | NotEstimable:
-    """Test against "the treatment is worse by the margin or more", and against the opposite, one-sided each.
+    """Test against "the treatment is worse by the margin or more", one-sided.
 
     Args:
         contrast: Absolute or relative; the margin is on the same scale.
@@ -66,21 +64,10 @@ def non_inferiority(
     require(contrast.scale != "log", "a margin is on the absolute or the relative scale")
     up = direction == "increase"
     by = margin if up else -margin
-    beyond = shifted(contrast, by)
-    effect = infer(beyond, alpha, "greater" if up else "less")
-    excess = infer(beyond, alpha, "less" if up else "greater")
+    effect = infer(shifted(contrast, by), alpha, "greater" if up else "less")
     if isinstance(effect, NotEstimable):
         return effect
-    if isinstance(excess, NotEstimable):
-        return excess
     worst = effect.interval[0 if up else 1] - by
     return NonInferiority(
-        shown=effect.significant,
-        margin=margin,
-        worst=worst,
-        p_value=effect.p_value,
-        excess_p=excess.p_value,
-        alpha=alpha,
-        standard_error=contrast.standard_error,
-        scale=contrast.scale,
+        effect.significant, margin, worst, effect.p_value, alpha, contrast.standard_error, contrast.scale
     )

@@ -49,18 +49,26 @@ class Estimate(msgspec.Struct, frozen=True, tag="estimate"):
         """Return an estimate without adjustment; the variance of n values has n - 1 degrees of freedom."""
         return cls(value, variance, n, value, variance, variance, n - 1 if df is None else df)
 
-    def times(self, factor: float) -> Estimate:
-        """Return the estimate of a multiple of the statistic."""
-        square = factor * factor
+    def grown(self, share: float) -> Estimate:
+        """Return the estimate of the statistic and a share of it more; the share is of what it is without adjustment.
+
+        What is adjusted is so by a mean of both variants, which cancels in their difference. In a multiple of one of
+        them it would not, and nothing here knows how much it varies.
+        """
+        by = 1 + share
         return Estimate(
-            factor * self.value,
-            square * self.variance,
+            self.value + share * self.baseline,
+            max(self.variance + 2 * share * self.covariance + share * share * self.baseline_variance, 0.0),
             self.n,
-            factor * self.baseline,
-            square * self.baseline_variance,
-            square * self.covariance,
+            by * self.baseline,
+            by * by * self.baseline_variance,
+            by * (self.covariance + share * self.baseline_variance),
             self.df,
         )
+
+    def varying(self, variance: float) -> Estimate:
+        """Return the estimate with at least this variance."""
+        return msgspec.structs.replace(self, variance=max(self.variance, variance))
 
 
 class Contrast(msgspec.Struct, frozen=True, tag="contrast"):
