@@ -38,6 +38,7 @@ def test_the_life_of_a_deployment(deployments):
     assert "60 s" in health.stdout
     gone = deployments("undeploy", "tiny_production", "--reason", "quiet")
     assert gone.exit_code == 0
+    assert "forgotten  quiet" in gone.stdout
     assert deployments("list").stdout == ""
 
 

@@ -143,7 +143,9 @@ def test_an_emergency_begins_and_ends(tiny):
     assert run(tiny, "status", "--format", "quiet").stdout == "everything\n"
     more = run(tiny, "emergency", "on", "--model", "tiny", "--mode", "fall_back", "--reason", "too")
     assert "crossfade safety emergency off --model tiny --reason REASON" in more.stderr
-    run(tiny, "emergency", "off", "--reason", "it is out")
+    ended = run(tiny, "emergency", "off", "--reason", "it is out").stdout
+    for said in ("ended", "it is out", "block, since", "it burns"):
+        assert said in ended
     assert run(tiny, "status", "--format", "quiet").stdout == "tiny\n"
     again = tiny("safety", "emergency", "off", "--reason", "why")
     assert again.exit_code == 3
@@ -170,12 +172,15 @@ def test_this_machine_is_stopped_without_any_database(cli):
     begun = cli("safety", "emergency", "on", "--local", "--reason", "the database is gone", **settings)
     assert begun.exit_code == 0, begun.output
     assert "everything, on this machine" in begun.stdout
+    assert "end it with `crossfade safety emergency off --local --reason REASON`" in begun.stderr
     (found,) = Latch(cli.home).read()
     assert (found.mode, found.reason) == ("block", "the database is gone")
     other = cli("safety", "emergency", "on", "--local", "--model", "tiny", "--mode", "fall_back", "--reason", "x")
     assert other.exit_code == 0
     assert len(Latch(cli.home).read()) == 2
-    assert cli("safety", "emergency", "off", "--local", "--reason", "it is back", **settings).exit_code == 0
+    ended = cli("safety", "emergency", "off", "--local", "--reason", "it is back", **settings)
+    assert ended.exit_code == 0
+    assert "it is back" in ended.stdout
     assert [item.model for item in Latch(cli.home).read()] == ["tiny"]
     again = cli("safety", "emergency", "off", "--local", "--reason", "why", **settings)
     assert again.exit_code == 3
@@ -193,6 +198,18 @@ def test_local_is_about_this_machine(cli):
     result = cli("safety", "emergency", "on", "--local", "--reason", "why", "--server", "http://localhost:1")
     assert result.exit_code == 2
     assert "`--local` is about this machine" in result.stderr
+    usual = {"CROSSFADE_SERVER": "http://localhost:1"}  # exported for everyday commands
+    begun = cli("safety", "emergency", "on", "--local", "--reason", "why", **usual)
+    assert begun.exit_code == 0, begun.output
+    assert "http://localhost:1" not in begun.stderr
+    assert [item.reason for item in Latch(cli.home).read()] == ["why"]
     odd = cli("safety", "emergency", "on", "--local", "--model", "../x", "--reason", "why")
     assert odd.exit_code == 2
     assert "not a valid model name" in odd.stderr
+
+
+@pytest.mark.parametrize("verb", ["on", "off"])
+def test_who_reaches_nobody_is_told_what_works_then(cli, verb):
+    result = cli("safety", "emergency", verb, "--model", "tiny", "--reason", "why", "--server", "http://127.0.0.1:1")
+    assert result.exit_code == 7
+    assert f"`crossfade safety emergency {verb} --model tiny --local --reason REASON`" in result.stderr

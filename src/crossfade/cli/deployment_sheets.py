@@ -48,6 +48,12 @@ def one_deployment(found: Deployment) -> Sheet:
     )
 
 
+def undeployed_sheet(found: Deployment) -> Sheet:
+    """Return what a deployment was that is forgotten now."""
+    was = f"{found.model}:{found.version}, {found.status.value}, {_range(found.spec)} replicas"
+    return facts([("name", found.name), ("forgotten", found.reason), ("was", was)], name=found.name)
+
+
 def replica_sheet(processes: Sequence[ProcessReplicas]) -> Sheet:
     """Return how the replicas are, process by process."""
     rows = []

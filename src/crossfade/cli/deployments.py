@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crossfade.cli.deployment_sheets import deployment_sheet, health_sheet, one_deployment, replica_sheet
+from crossfade.cli.deployment_sheets import (
+    deployment_sheet,
+    health_sheet,
+    one_deployment,
+    replica_sheet,
+    undeployed_sheet,
+)
 from crossfade.cli.models import cursor_option, limit_option
 from crossfade.cli.session import Session, command
 
@@ -109,7 +115,7 @@ def undeploy(session: Session, name: str, reason: str) -> None:
 
     with session.client() as client:
         call = verbs.undeploy(name, reason=reason)
-        session.change(client, call, one_deployment, lambda _: "see what is left with `crossfade deployments list`")
+        session.change(client, call, undeployed_sheet, lambda _: "see what is left with `crossfade deployments list`")
 
 
 def _spec(

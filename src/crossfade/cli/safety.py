@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from crossfade.cli.models import cursor_option, limit_option
 from crossfade.cli.session import Session, command
+from crossfade.errors import UnavailableError
 
 if TYPE_CHECKING:
     from crossfade.safety.rules import Emergency
 
+_IN_FORCE = "see what is in force with `crossfade safety status`"
 _GROUP = {"help_option_names": ["-h", "--help"]}
 why_option = click.option("--reason", required=True, help="Why; it is kept in the audit log.")
 reason_option = click.option("--reason", default="", help="Why; it is kept in the audit log.")
@@ -50,7 +55,7 @@ def status(session: Session) -> None:
         found = client.safety_status()
     session.show(found, status_sheet(found))
     if found.local:
-        session.hint(f"{_end(found.local[0].model, ' --local')}, on that machine")
+        session.output.hint(f"{_end(found.local[0].model, ' --local')}, on that machine")
     elif found.emergencies:
         session.hint(_end(found.emergencies[0].model))
     elif not found.models:
@@ -128,7 +133,7 @@ def remove(session: Session, model: str, reason: str) -> None:
         session.output.confirm(f"Let `{model}` answer without checks?", yes=session.yes)
     call = verbs.remove_safety_policy(model, reason=reason)
     with session.client() as client:
-        session.change(client, call, one_policy, lambda _: "see what is in force with `crossfade safety status`")
+        session.change(client, call, one_policy, lambda _: _IN_FORCE)
 
 
 @command(safety)
@@ -238,7 +243,7 @@ def _more(session: Session, page: Any, noun: str) -> None:
     if page.next_cursor:
         session.hint(f"more with `crossfade safety {noun} --cursor {page.next_cursor}`")
     else:
-        session.hint("see what is in force with `crossfade safety status`")
+        session.hint(_IN_FORCE)
 
 
 # --- emergencies ---
@@ -261,17 +266,18 @@ def emergency() -> None:
 @why_option
 def on(session: Session, model: str, mode: str, local: bool, reason: str) -> None:
     """Stop a model, or everything, in every process."""
-    from crossfade.cli.safety_sheets import emergency_sheet
+    from crossfade.cli.safety_sheets import emergency_sheet, local_emergency_sheet
     from crossfade.client import safety_verbs as verbs
 
     chosen: Any = mode
     if local:
-        scope = f"`{model}`" if model else "everything"
-        _on_this_machine(
-            session, f"stop {scope} on this machine ({mode})", lambda latch, who: latch.put(model, chosen, reason, who)
-        )
+        would = f"stop {_scope(model)} on this machine ({mode})"
+        done = _on_this_machine(session, would, lambda latch, who: latch.put(model, chosen, reason, who))
+        if done is not None:
+            session.show(done, local_emergency_sheet(done))
+            session.output.hint(_end(model, " --local"))
         return
-    with session.client() as client:
+    with _or_on_this_machine(session, "on", model), session.client() as client:
         session.change(
             client,
             verbs.begin_emergency(reason, mode=chosen, model=model),
@@ -286,42 +292,60 @@ def on(session: Session, model: str, mode: str, local: bool, reason: str) -> Non
 @why_option
 def off(session: Session, model: str, local: bool, reason: str) -> None:
     """Let a model, or everything, answer again."""
-    from crossfade.cli.safety_sheets import emergency_sheet
+    from crossfade.cli.safety_sheets import ended_sheet
     from crossfade.client import safety_verbs as verbs
 
     if local:
-        scope = f"`{model}`" if model else "everything"
-        _on_this_machine(
-            session, f"let {scope} answer again on this machine", lambda latch, who: latch.remove(model, reason, who)
-        )
+        would = f"let {_scope(model)} answer again on this machine"
+        done = _on_this_machine(session, would, lambda latch, who: latch.remove(model, reason, who))
+        if done is not None:
+            session.show(done, ended_sheet(done, reason))
+            session.hint(_IN_FORCE)
         return
-    with session.client() as client:
+    with _or_on_this_machine(session, "off", model), session.client() as client:
         session.change(
             client,
             verbs.end_emergency(reason, model=model),
-            emergency_sheet,
-            lambda _: "see what is in force with `crossfade safety status`",
+            lambda report: ended_sheet(report.emergency, reason, report),
+            lambda _: _IN_FORCE,
         )
 
 
-def _on_this_machine(session: Session, would: str, change: Any) -> None:
-    """Change the files of this machine; no server and no database is asked."""
-    from crossfade.cli.safety_sheets import local_emergency_sheet
+def _scope(model: str) -> str:
+    return f"`{model}`" if model else "everything"
+
+
+@contextmanager
+def _or_on_this_machine(session: Session, verb: str, model: str) -> Iterator[None]:
+    """Say what works while neither a server nor a database answers."""
+    try:
+        yield
+    except UnavailableError:
+        which = f" --model {model}" if model else ""
+        command = f"crossfade safety emergency {verb}{which} --local --reason REASON"
+        session.output.note(f"without a server and a database, on each machine that serves: `{command}`")
+        raise
+
+
+def _on_this_machine(session: Session, would: str, change: Any) -> Emergency | None:
+    """Change the files of this machine, unless it is rehearsed; no server and no database is asked.
+
+    An address in the environment is that of everyday commands; only one that was typed contradicts this.
+    """
     from crossfade.safety.latch import Latch
     from crossfade.settings import Settings
 
-    if session.server:
+    if click.get_current_context().get_parameter_source("server") is ParameterSource.COMMANDLINE:
         raise click.UsageError("`--local` is about this machine, and `--server` about another one.")
     if session.dry_run:
         session.rehearsed(would)
-        return
+        return None
     try:
         principal = getuser()
     except (KeyError, OSError):  # a container may run under a number without a name
         principal = "local"
     done: Emergency = change(Latch(Settings.load().home), principal)
-    session.show(done, local_emergency_sheet(done))
-    session.hint("see what is in force with `crossfade safety status`")
+    return done
 
 
 def _end(model: str, where: str = "") -> str:

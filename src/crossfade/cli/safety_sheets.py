@@ -90,7 +90,7 @@ def violation_sheet(violations: Iterable[Violation]) -> Sheet:
 
 
 def emergency_sheet(report: EmergencyReport) -> Sheet:
-    """An emergency that began or ended."""
+    """An emergency that began."""
     item = report.emergency
     pairs = [
         ("scope", item.scope),
@@ -103,8 +103,20 @@ def emergency_sheet(report: EmergencyReport) -> Sheet:
     return facts(pairs, name=item.scope)
 
 
+def ended_sheet(item: Emergency, reason: str, report: EmergencyReport | None = None) -> Sheet:
+    """An emergency that has ended, everywhere or on this machine."""
+    pairs = [
+        ("scope", f"{item.scope}, on this machine" if item.local else item.scope),
+        ("ended", reason),
+        ("was", f"{item.mode}, since {moment(item.since)} by {item.started_by}: {item.reason}"),
+        ("processes", f"{report.processes} follow" if report is not None and report.revision else ""),
+        ("late", "" if report is None else ", ".join(report.late)),
+    ]
+    return facts(pairs, name=item.scope)
+
+
 def local_emergency_sheet(item: Emergency) -> Sheet:
-    """An emergency of this machine."""
+    """An emergency of this machine that began."""
     pairs = [
         ("scope", f"{item.scope}, on this machine"),
         ("mode", item.mode),
