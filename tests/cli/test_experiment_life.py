@@ -201,6 +201,21 @@ def test_a_person_decides(begun, cli, option, champion):
     assert model["aliases"]["champion"] == champion
 
 
+def test_who_ships_by_a_plan_is_told_of_the_rollout(experiments, write, cli):
+    decision = {"minimum_runtime_seconds": 0, "plan": "fast"}
+    metrics = [*SPEC["metrics"], {"name": "slow", "role": "guardrail", "direction": "down", "margin": 0.25}]
+    made = succeeded(experiments("create", write(decision=decision, metrics=metrics)))
+    assert "a rollout with the plan `fast`" in made
+    assert "slow (guardrail, 0.25 of the control)" in made
+    succeeded(experiments("start", "late"))
+    words = ("decide", "late", "--ship", "new", "--reason", "I know why")
+    assert "would ship new by a rollout with the plan `fast`: I know why" in succeeded(experiments(*words, "--dry-run"))
+    result = experiments(*words)
+    succeeded(result)
+    assert "`crossfade rollouts watch tiny`" in result.stderr
+    assert "tiny" in cli("rollouts", "show", "tiny").stdout
+
+
 def test_layers(experiments, write):
     result = experiments("layers")
     assert succeeded(result) == ""

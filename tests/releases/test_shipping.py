@@ -108,8 +108,9 @@ def test_what_was_rolled_back_does_not_come_again_by_itself(stage, experiments, 
     stage.begin()
     stage.reach("rolled_back", old=90, new=10, new_bad=9)
     run(experiments, **decision)
-    with pytest.raises(LatchedError):
+    with pytest.raises(LatchedError) as caught:
         judge.decide("late", SHIP, principal=AUTO)
+    assert "`crossfade experiments stop late --reason WHY`, then `crossfade rollouts create" in caught.value.hint
     assert experiments.find("late").status is Status.RUNNING
 
 

@@ -48,10 +48,10 @@ def one_deployment(found: Deployment) -> Sheet:
     )
 
 
-def undeployed_sheet(found: Deployment) -> Sheet:
-    """Return what a deployment was that is forgotten now."""
+def undeployed_sheet(found: Deployment, reason: str) -> Sheet:
+    """Return what a deployment was that is forgotten now, and why."""
     was = f"{found.model}:{found.version}, {found.status.value}, {_range(found.spec)} replicas"
-    return facts([("name", found.name), ("forgotten", found.reason), ("was", was)], name=found.name)
+    return facts([("name", found.name), ("forgotten", reason or "now"), ("was", was)], name=found.name)
 
 
 def replica_sheet(processes: Sequence[ProcessReplicas]) -> Sheet:

@@ -115,7 +115,8 @@ def undeploy(session: Session, name: str, reason: str) -> None:
 
     with session.client() as client:
         call = verbs.undeploy(name, reason=reason)
-        session.change(client, call, undeployed_sheet, lambda _: "see what is left with `crossfade deployments list`")
+        left = "see what is left with `crossfade deployments list`"
+        session.change(client, call, lambda found: undeployed_sheet(found, reason), lambda _: left)
 
 
 def _spec(

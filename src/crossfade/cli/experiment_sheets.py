@@ -10,6 +10,7 @@ from crossfade.cli.output import Sheet, facts, moment
 if TYPE_CHECKING:
     from crossfade.experiments.learned import BanditReport
     from crossfade.experiments.record import Experiment, ExperimentChange
+    from crossfade.ledger.metrics import MetricSpec
     from crossfade.traffic.allocation.allocation import LayerSummary
 
 
@@ -35,6 +36,13 @@ def experiment_sheet(experiments: Iterable[Experiment]) -> Sheet:
     return Sheet(headings, rows, empty="no experiments yet")
 
 
+def _role(metric: MetricSpec) -> str:
+    """Return what a metric is for; of a guardrail, how much worse is acceptable."""
+    if metric.margin is not None:
+        return f"{metric.role}, {metric.margin:.4g} of the control"
+    return metric.role if metric.margin_absolute is None else f"{metric.role}, {metric.margin_absolute:.4g}"
+
+
 def one_experiment(item: Experiment) -> Sheet:
     """An experiment."""
     verdict = item.verdict
@@ -47,8 +55,9 @@ def one_experiment(item: Experiment) -> Sheet:
         *((f"variant {variant.name}", _variant(item, variant.name)) for variant in item.spec.variants),
         ("coverage", f"{item.coverage:.4g}"),
         ("layer", f"{item.spec.layer}, {item.spec.share:.4g} of its units" if item.spec.layer else ""),
-        ("metrics", ", ".join(f"{metric.name} ({metric.role})" for metric in item.spec.metrics)),
+        ("metrics", ", ".join(f"{metric.name} ({_role(metric)})" for metric in item.spec.metrics)),
         ("analysis", item.spec.analysis.method),
+        ("ships by", f"a rollout with the plan `{item.spec.decision.plan}`" if item.spec.decision.plan else ""),
         ("behind", f"{', '.join(item.behind)}, whose units it does not get" if item.behind else ""),
         ("problem", item.problem),
         ("decision", "" if verdict is None else f"{verdict.action} {verdict.variant}: {verdict.reason}"),

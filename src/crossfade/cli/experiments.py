@@ -281,6 +281,9 @@ def _next(found: Experiment) -> str:
         return f"{first} gets its units first; for units of its own see `crossfade experiments layer --help`"
     if found.status == "running":
         return f"look at the evidence with `crossfade experiments analyze {found.name}`"
+    verdict = found.verdict
+    if verdict is not None and verdict.action == "ship" and found.spec.decision.plan:
+        return f"it is shipped by a rollout: `crossfade rollouts watch {found.model}`"
     if found.status == "paused":
         return f"go on with `crossfade experiments start {found.name}`"
     return "see all with `crossfade experiments list`"

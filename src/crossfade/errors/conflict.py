@@ -115,7 +115,7 @@ class LatchedError(ConflictError):
     code = "latched"
     sentence = "version {version} of `{name}` was rolled back by `{rollout}`: {problem}"
     hint_template = (
-        "repair it and release another version; who knows better says "
+        "repair it and release another version; who knows better says {first}"
         "`crossfade rollouts create {name} {version} --override-latch --reason WHY`"
     )
 

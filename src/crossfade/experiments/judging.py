@@ -12,7 +12,7 @@ from typing import Protocol
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import CHAMPION
-from crossfade.errors import ExperimentConflictError
+from crossfade.errors import ExperimentConflictError, LatchedError
 from crossfade.experiments.analysis import analyze
 from crossfade.experiments.pauses import paused_seconds
 from crossfade.experiments.record import ENDED, Experiment, Status, Verdict
@@ -141,7 +141,11 @@ class Judge:
         verdict = self._verdict(found, wanted, principal)
         attribution(principal, verdict.reason)  # what cannot be kept at the end is refused before anything moves
         if verdict.action == "ship" and found.model:
-            self._ship(found, verdict, principal, dry_run=dry_run)
+            try:
+                self._ship(found, verdict, principal, dry_run=dry_run)
+            except LatchedError as error:  # an experiment that runs keeps rollouts of its model away
+                first = f"`crossfade experiments stop {name} --reason WHY`, then "
+                raise LatchedError(**{**error.facts, "first": first}) from error
         return self._store.conclude(name, verdict, principal=principal, dry_run=dry_run)
 
     def _analyze(self, found: Experiment) -> AnalysisReport:

@@ -191,7 +191,9 @@ def decide_experiment(
     after = platform.judge.decide(experiment, wanted, principal=principal, dry_run=dry_run)
     if dry_run and after.verdict is not None:
         verdict = after.verdict
-        return answer(Rehearsal(f"{verdict.action} {verdict.variant or after.spec.control}: {verdict.reason}"))
+        plan = after.spec.decision.plan if verdict.action == "ship" else ""
+        by = f" by a rollout with the plan `{plan}`" if plan else ""
+        return answer(Rehearsal(f"{verdict.action} {verdict.variant or after.spec.control}{by}: {verdict.reason}"))
     return _changed(request, "decide", after, principal, dry_run=False)
 
 
