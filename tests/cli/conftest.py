@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from crossfade.cli.main import main
@@ -38,3 +39,13 @@ def cli(tmp_path, monkeypatch):
     yield CommandLine(tmp_path)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before(monkeypatch):
+    """Commands that need no server set up logs in this process; loggers must not stay like that for other tests."""
+    configure = structlog.configure
+    uncached = {"cache_logger_on_first_use": False}
+    monkeypatch.setattr(structlog, "configure", lambda **options: configure(**options | uncached))
+    yield
+    structlog.reset_defaults()
