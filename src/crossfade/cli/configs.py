@@ -147,13 +147,22 @@ def activate(session: Session, name: str, number: int, expected: int | None, rea
         session.change(client, call, sheets.moved_config, _undo)
 
 
+_PLAN = (
+    "The name of a plan; see `crossfade rollouts plans`. Default: careful. A plan of your own goes to "
+    "`crossfade rollouts create NAME NUMBER --kind config --plan FILE`."
+)
+
+
 @command(configs, changes=True)
 @click.argument("name")
 @number_argument
-@click.option("--plan", default="careful", help="The name of a plan; see `crossfade rollouts plans`. Default: careful.")
+@click.option("--plan", default="careful", help=_PLAN)
 @reason_option
 def deploy(session: Session, name: str, number: int, plan: str, reason: str) -> None:
-    """Let units read an approved version one after the other, by the plan of a rollout."""
+    """Let units read an approved version one after the other, by the plan of a rollout.
+
+    Who reads without naming a unit reads the active version until the end.
+    """
     from crossfade.cli.rollout_sheets import one_rollout
     from crossfade.client import config_verbs
 
