@@ -73,6 +73,35 @@ def test_on_a_terminal_a_table_is_drawn_and_folds_instead_of_cutting(terminal):
     assert text.count("x") == 300
 
 
+WIDE = Sheet(
+    ("metric", "treatment", "interval", "found"),
+    [
+        ("revenue (primary)", "treatment", "+4.79 % to +13.4 %", "significantly better"),
+        ("errors", "treatment", "", "?"),
+    ],
+)
+
+
+@pytest.mark.parametrize("columns", [52, 55, 60, 80])
+def test_a_table_that_fits_breaks_no_word(terminal, monkeypatch, columns):
+    screen = terminal()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    Output("auto").show(lambda: b"", lambda: WIDE)
+    text = click.unstyle(screen.getvalue())
+    assert "─" in text
+    assert max(map(len, text.splitlines())) <= columns
+    assert {"revenue", "(primary)", "treatment", "significantly", "better"} <= set(text.split())
+
+
+def test_what_is_too_wide_is_told_one_after_the_other(terminal, monkeypatch):
+    screen = terminal()
+    monkeypatch.setenv("COLUMNS", "40")
+    Output("auto").show(lambda: b"", lambda: WIDE)
+    lines = [line.split(maxsplit=1) for line in screen.getvalue().splitlines() if line.strip()]
+    assert [line[0] for line in lines] == [*WIDE.headings, "metric", "treatment", "found"]
+    assert lines[3][1].strip() == "significantly better"
+
+
 def test_human_draws_without_a_terminal_too(capsys):
     assert "─" in show("human", capsys).out
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Format = Literal["auto", "human", "json", "quiet"]
 _WIDEST = 48
+_WORD, _BETWEEN = 24, 3
+"""Letters of a word that stay together in a table (digests and paths may be folded), and between two columns."""
 FORMATS: tuple[Format, ...] = ("auto", "human", "json", "quiet")
 
 
@@ -178,9 +180,43 @@ def _draw(sheet: Sheet) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    if sheet.headings and _room(sheet, console.width) < 0:
+        sheet = _record_by_record(sheet)
     table = Table(box=box.SIMPLE_HEAD, show_header=bool(sheet.headings), pad_edge=False)
-    for heading in sheet.headings or ("",) * len(sheet.rows[0]):
-        table.add_column(heading, overflow="fold")
+    for heading, width in zip(sheet.headings or ("",) * len(sheet.rows[0]), _widths(sheet, console.width), strict=True):
+        table.add_column(heading, overflow="fold", width=width)
     for row in sheet.rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console.print(table)
+
+
+def _longest(sheet: Sheet, parts: Callable[[str], Iterable[str]], most: int = sys.maxsize) -> list[int]:
+    """Return how long the longest part of each column is, `most` at most."""
+    columns = zip(*filter(None, (sheet.headings, *sheet.rows)), strict=True)
+    return [min(max((len(part) for cell in column for part in parts(cell)), default=0), most) for column in columns]
+
+
+def _room(sheet: Sheet, width: int) -> int:
+    """Return how many letters are left of a terminal if no word is broken that people read as one."""
+    words = _longest(sheet, str.split, _WORD)
+    return width - sum(words) - _BETWEEN * len(words)
+
+
+def _widths(sheet: Sheet, width: int) -> list[int]:
+    """Return how wide columns are: their longest word, and of what room is left what they need, the modest first."""
+    widths, wanted = _longest(sheet, str.split, _WORD), _longest(sheet, lambda cell: (cell,))
+    room, waiting = max(_room(sheet, width), 0), len(widths)
+    for place in sorted(range(len(widths)), key=lambda place: wanted[place] - widths[place]):
+        more = min(wanted[place] - widths[place], room // waiting)
+        widths[place], room, waiting = widths[place] + more, room - more, waiting - 1
+    return widths
+
+
+def _record_by_record(sheet: Sheet) -> Sheet:
+    """Return a table as what it says of one thing after the other, for narrow terminals."""
+    rows: list[tuple[str, ...]] = []
+    for row in sheet.rows:
+        rows += [("", "")] if rows else []
+        rows += [(heading, cell) for heading, cell in zip(sheet.headings, row, strict=True) if cell]
+    return Sheet((), rows)
