@@ -1,12 +1,13 @@
 """The whole way: simulated units become moments, moments evidence, evidence a report; what is promised of reports."""
 
 import math
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from crossfade.experiments.analysis import analyze
-from crossfade.experiments.analysis_spec import AnalysisSpec
+from crossfade.experiments.analysis_spec import AnalysisSpec, DecisionSpec
 from crossfade.experiments.health import health
 from crossfade.experiments.question import Question
 from crossfade.ledger.evidence import EVERYBODY, Arrival, Cell, Evidence
@@ -195,12 +196,15 @@ def unequal(name, experiments, seed=16, per_day=1000):
 
 
 def guardrail(experiments, seed=14, margin=0.05, days=10, per_day=300):
-    """A guardrail exactly at its margin, looked at every day: how often it is called acceptable at any look."""
+    """A guardrail exactly at its margin, looked at every day: how often it is acceptable, or harmed, at any look.
+
+    One that is worse by twice its margin is harmed, and the power of that is shown.
+    """
     metric = MetricSpec("mean", role="guardrail", margin=margin)
-    wrong = right = 0
+    acceptable, harmed, stopped = Counter(), Counter(), Counter()
     for number in range(experiments):
-        for worse in (margin, 0.0):
-            random, cells, arrivals, shown = np.random.default_rng([seed, number]), [], [], False
+        for worse in (0.0, margin, 2 * margin):
+            random, cells, arrivals, seen = np.random.default_rng([seed, number]), [], [], []
             for place, day in enumerate(_NAMES[:days]):
                 for arm, factor in zip(ARMS, (1.0, 1.0 - worse), strict=True):
                     rows = random.gamma(4.0, 1.0, size=per_day) * factor
@@ -209,11 +213,18 @@ def guardrail(experiments, seed=14, margin=0.05, days=10, per_day=300):
                 now = START + timedelta(days=place + 1)
                 found = Evidence("guardrail", tuple(cells), tuple(arrivals), last_us=int(now.timestamp() * 1e6))
                 question = Question("guardrail", ARMS, (metric,), started_at=START)
-                shown = shown or analyze(found, question, now).comparisons[0].acceptable
-            wrong += shown and worse > 0
-            right += shown and worse == 0
-    yield at_most("pipeline, guardrail at its margin: called acceptable", wrong / experiments, ALPHA, experiments)
-    yield Figure("pipeline, guardrail unchanged: called acceptable", right / experiments, 0.8, 1.0)
+                seen.append(analyze(found, question, now).comparisons[0])
+            acceptable[worse] += any(each.acceptable for each in seen)
+            harmed[worse] += any(each.harmful for each in seen)
+            stopped[worse] += any(each.harm_p is not None and each.harm_p < DecisionSpec().harm_alpha for each in seen)
+    rate = acceptable[margin] / experiments
+    yield at_most("pipeline, guardrail at its margin: called acceptable", rate, ALPHA, experiments)
+    yield Figure("pipeline, guardrail unchanged: called acceptable", acceptable[0.0] / experiments, 0.8, 1.0)
+    rate = harmed[margin] / experiments
+    yield at_most("pipeline, guardrail at its margin: called harmed", rate, ALPHA, experiments)
+    rate = stopped[margin] / experiments
+    yield at_most("pipeline, guardrail at its margin: stopped at once", rate, DecisionSpec().harm_alpha, experiments)
+    yield Figure("pipeline, guardrail twice beyond: called harmed", harmed[2 * margin] / experiments, 0.5, 1.0)
 
 
 def arrivals_as_they_should(experiments, seed=15, per_day=400):
