@@ -12,6 +12,7 @@ from crossfade.cli.rollout_sheets import (
     place,
     plan_sheet,
     rollout_sheet,
+    share,
 )
 from crossfade.releases.checks.phase import CheckCounts, CheckResult, Measurement
 from crossfade.releases.checks.spec import ErrorRateCheck
@@ -32,7 +33,7 @@ PLAN = RolloutPlan((Step(0.1), Step(0.5), Step(1.0)), checks=(ErrorRateCheck("er
 
 @pytest.fixture
 def rollout():
-    state = RolloutState(step=1, requests=1234, words="step 2 holds for 9 more seconds")
+    state = RolloutState(step=1, requests=1234, words="step 2 holds for another 9 s")
     return Rollout(
         "churn-3",
         "model",
@@ -61,7 +62,7 @@ def said(sheet):
 def test_a_rollout_says_where_it_is_and_why(rollout):
     found = said(one_rollout(rollout))
     assert found["status"] == "progressing"
-    assert found["why"] == "step 2 holds for 9 more seconds"
+    assert found["why"] == "step 2 holds for another 9 s"
     assert found["versions"] == "1.0.0 -> 1.1.0"
     assert (found["step"], found["weight"]) == ("2 of 3", "0.5")
     assert found["requests"] == "1,234 of 1.1.0 in this step"
@@ -93,6 +94,25 @@ def test_a_return_has_no_steps_to_count(rollout):
     back = msgspec.structs.replace(rollout, fast=True)
     assert said(one_rollout(back))["plan"] == "canary, at once: a return"
     assert said(one_rollout(rollout))["plan"] == "canary, 3 steps"
+
+
+def test_a_plan_that_need_not_be_written_has_a_name(rollout):
+    careful = msgspec.structs.replace(rollout, plan=PRESETS["careful"])
+    assert said(one_rollout(careful))["plan"] == "careful: canary, 5 steps"
+
+
+@pytest.mark.parametrize(
+    ("plan", "weight", "words"),
+    [
+        ("fast", 0.0, "none of the traffic"),
+        ("fast", 0.05, "0.05 of the traffic"),
+        ("fast", 1.0, "all of the traffic"),
+        ("blue-green", 0.0, "a copy of every request"),
+    ],
+)
+def test_what_it_gets_is_said_in_words(rollout, plan, weight, words):
+    state = msgspec.structs.replace(rollout.state, step=0)
+    assert share(msgspec.structs.replace(rollout, plan=PRESETS[plan], weight=weight, state=state)) == words
 
 
 def test_before_the_first_step_it_is_at_none(rollout):
@@ -134,4 +154,4 @@ def test_a_forecast_says_what_would_be_seen_and_when():
     assert assumed["now"] == "20 requests/s, of which none is known to have failed; 0.01 is assumed of what follows"
     assert "after about 2,043 of its requests (about 1022 s)" in found["step 1"]
     assert found["step 2"].endswith("after about 100 of its requests")
-    assert found["step 3"] == "1 of the traffic for 0 s"
+    assert found["step 3"] == "all of the traffic for 0 s"

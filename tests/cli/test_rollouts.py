@@ -2,9 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 
+from crossfade.client import Client
 from crossfade.platform import open_platform
+from crossfade.releases.rollout import Rollout, RolloutStatus
 from crossfade.settings import Settings
 from tests.releases.life import turn_until
 
@@ -98,6 +101,26 @@ def test_watching_ends_with_a_failure_unless_it_is_complete(begun):
     watched = begun("watch", "tiny")
     assert watched.exit_code == 1
     assert "step 1 needs an approval" in watched.stderr
+
+
+def test_watching_says_a_wait_once_and_not_every_second(begun, monkeypatch):
+    paused = msgspec.json.decode(begun("show", "tiny", "--format", "json").stdout, type=Rollout)
+    waits = ("holds for another 2 s", "holds for another 1 s", "3 of 9 requests have come", "7 of 9 requests have come")
+    under_way = [
+        msgspec.structs.replace(
+            paused, status=RolloutStatus.PROGRESSING, state=msgspec.structs.replace(paused.state, words=words)
+        )
+        for words in waits
+    ]
+    looks = iter([*under_way, paused])
+    monkeypatch.setattr(Client, "rollout", lambda _client, _name: next(looks))
+    monkeypatch.setattr("crossfade.cli.rollouts._LOOK_SECONDS", 0)
+    said = [line.split("  ", 1)[1] for line in begun("watch", "tiny").stderr.splitlines() if "step 1 of 2" in line]
+    assert said == [
+        "progressing, step 1 of 2, 0.2 of the traffic: holds for another 2 s",
+        "progressing, step 1 of 2, 0.2 of the traffic: 3 of 9 requests have come",
+        "paused, step 1 of 2, 0.2 of the traffic: step 1 needs an approval",
+    ]
 
 
 @pytest.mark.parametrize(

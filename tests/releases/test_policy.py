@@ -77,7 +77,7 @@ def preparing(**state):
 
 
 def test_a_version_that_is_ready_everywhere_gets_its_first_step():
-    assert next_action(preparing(), seen()) == Enter(0, "step 1 of 3: 0.1 of the traffic")
+    assert next_action(preparing(), seen()) == Enter(0, "version 1.0.1 is ready")
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,14 @@ def test_a_version_that_is_not_ready_gets_nothing(facts, action):
 
 
 def test_a_step_that_lacks_nothing_leads_to_the_next():
-    assert next_action(rollout(), seen()) == Enter(1, "step 2 of 3: 0.5 of the traffic")
+    assert next_action(rollout(), seen()) == Enter(1, "step 1 passed")
 
 
 @pytest.mark.parametrize(
     ("state", "facts", "words"),
     [
-        ({}, {"seconds": 59}, "holds for 1 more"),
+        ({}, {"seconds": 59}, "holds for another 1 s"),
+        ({}, {"seconds": 59.9}, "holds for another 1 s"),
         ({"requests": 99}, {}, "99 of 100 requests"),
         ({}, {"behind": ("b",)}, "1 of 2 processes have not followed"),
         ({"live_at": None}, {}, "have not followed"),

@@ -93,8 +93,24 @@ def place(item: Rollout) -> str:
     return f"{item.state.step + 1} of {len(item.plan.steps)}"
 
 
+def share(item: Rollout) -> str:
+    """Say what a rollout's new version gets now."""
+    shadow = item.active and item.state.step >= 0 and item.plan.steps[item.state.step].shadow
+    return _share(item.weight, shadow=shadow)
+
+
+def _share(weight: float, *, shadow: bool) -> str:
+    if shadow:
+        return "a copy of every request"
+    part = {0.0: "none", 1.0: "all"}.get(weight, f"{weight:.4g}")
+    return f"{part} of the traffic"
+
+
 def _plan(plan: RolloutPlan, *, fast: bool) -> str:
-    return f"{plan.kind}, at once: a return" if fast else f"{plan.kind}, {len(plan.steps)} steps"
+    from crossfade.releases.plan import PRESETS
+
+    names = [f"{name}: " for name, known in PRESETS.items() if known == plan]
+    return "".join(names) + (f"{plan.kind}, at once: a return" if fast else f"{plan.kind}, {len(plan.steps)} steps")
 
 
 def _check(item: Rollout, name: str) -> str:
@@ -115,7 +131,7 @@ def _failing(found: RolloutForecast) -> str:
 
 
 def _foreseen(step: StepForecast) -> str:
-    words = f"{step.weight:.4g} of the traffic for {step.hold_seconds:.0f} s"
+    words = f"{_share(step.weight, shadow=False)} for {step.hold_seconds:.0f} s"
     if step.requests_to_see is None:
         return words
     when = "" if step.seconds_to_see is None else f" (about {step.seconds_to_see:.0f} s)"

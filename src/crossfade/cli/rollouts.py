@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from crossfade.cli.rollout_sheets import (
     place,
     plan_sheet,
     rollout_sheet,
+    share,
 )
 from crossfade.cli.session import Session, command
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("preparing", "progressing", "paused", "completed", "rolled_back", "aborted")
 _LOOK_SECONDS = 0.5
+_NUMBER = re.compile(r"\d[\d.,]*")
 _EXAMPLE = """
 \b
 {
@@ -130,10 +133,12 @@ def watch(session: Session, name: str) -> None:
     with session.client() as client:
         while True:
             found = client.rollout(name)
-            line = f"{found.status.value}, step {place(found)}, weight {found.weight:.4g}: {found.state.words}"
-            if line != said:
-                said = line
-                click.echo(f"{time.strftime('%H:%M:%S')}  {line}", err=True)
+            where = f"{found.status.value}, step {place(found)}, {share(found)}: "
+            # What only counts on is no news: the seconds and the requests that a step still lacks.
+            news = where + _NUMBER.sub("", found.state.words)
+            if news != said:
+                said = news
+                click.echo(f"{time.strftime('%H:%M:%S')}  {where}{found.state.words}", err=True)
             if not found.active or found.status == "paused":
                 break
             time.sleep(_LOOK_SECONDS)

@@ -6,6 +6,7 @@ before what may go on. Missing data never lets anything go on.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 import msgspec
@@ -164,7 +165,7 @@ def too_early_to_say(rollout: Rollout, now: datetime) -> str:
         return "the processes have not followed yet"
     held = (now - state.live_at).total_seconds()
     if held < step.hold_seconds:
-        return f"step {state.step + 1} holds for {step.hold_seconds - held:.0f} more seconds"
+        return f"step {state.step + 1} holds for another {math.ceil(step.hold_seconds - held)} s"
     if state.requests < step.minimum_units:
         return f"{state.requests} of {step.minimum_units} requests have come"
     return ""
@@ -212,9 +213,7 @@ def _without_traffic(rollout: Rollout, seen: Situation) -> Action | None:
 def _onward(rollout: Rollout) -> Action:
     following = rollout.state.step + 1
     if following < len(rollout.plan.steps):
-        step = rollout.plan.steps[following]
-        share = "a copy of every request" if step.shadow else f"{step.weight:.4g} of the traffic"
-        return Enter(following, f"step {following + 1} of {len(rollout.plan.steps)}: {share}")
+        return Enter(following, f"step {following} passed" if following else f"version {rollout.candidate} is ready")
     return Complete(f"all {len(rollout.plan.steps)} steps passed")
 
 

@@ -102,7 +102,7 @@ def an_experiment(spec, status="running", verdict=None):
 def a_rollout(status="progressing", candidate="1.3.0", *, unsafe=(6, 50, 4, 450), **changes):
     """Return a rollout in its first step, unless it is over."""
     weight = {"progressing": 0.1, "completed": 1.0}.get(status, 0.0)
-    state = RolloutState(step=0, words="step 1 holds for 9 more seconds")
+    state = RolloutState(step=0, words="step 1 holds for another 9 s")
     facts = {
         "name": f"flight_delay-{candidate}",
         "kind": "model",

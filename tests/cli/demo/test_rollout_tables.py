@@ -65,8 +65,8 @@ def test_a_line_before_the_rollout():
 
 def test_what_a_rollout_waits_for_is_said():
     table = rollout(a_rollout())
-    assert table.note == "step 1 holds for 9 more seconds"
-    assert "progressing, step 1: step 1 holds for 9 more seconds" in drawn(table)
+    assert table.note == "step 1 holds for another 9 s"
+    assert "progressing, step 1: step 1 holds for another 9 s" in drawn(table)
 
 
 def test_a_rollout_without_counts_has_none():
@@ -84,7 +84,7 @@ def test_who_was_not_heard_of_is_a_dash():
 
 
 def test_the_config_waits_for_what_its_rollout_waits_for():
-    assert config(None, a_rollout()).note == "step 1 holds for 9 more seconds"
+    assert config(None, a_rollout()).note == "step 1 holds for another 9 s"
     assert config(None, a_rollout("completed")).note == ""
     assert config().note == ""
 
