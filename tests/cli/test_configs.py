@@ -127,6 +127,12 @@ def test_what_is_wrong_is_listed_and_ends_with_its_code(configs, write):
     assert "would make version 1 of config limits draft: at `/max`" in succeeded(rehearsed)
 
 
+@pytest.mark.parametrize("verb", ["deploy", "activate", "approve"])
+def test_a_draft_is_led_to_the_next_step_of_its_life(begun, write, verb):
+    begun("draft", "limits", write({"max": 7, "min": 2}))
+    refused(begun(verb, "limits", 2, by="bob"), 4, "draft", "`crossfade configs validate limits 2`")
+
+
 def test_what_it_changes(begun, write):
     begun("draft", "limits", write({"max": 7, "min": 2}))
     assert "/max: 5 -> 7" in succeeded(begun("diff", "limits", 2))

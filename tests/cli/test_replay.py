@@ -78,6 +78,8 @@ def test_people_see_a_table(replay):
 
 
 def test_what_cannot_be_replayed_ends_with_the_code_of_its_error(replay, tmp_path):
-    assert replay(tmp_path, "--to", "tiny:1.0.0").exit_code == 2
+    nothing = replay(tmp_path, "--to", "tiny:1.0.0")
+    assert nothing.exit_code == 2
+    assert "`crossfade replay --help`" in nothing.stderr
     assert replay(replay.folder, "--to", "nobody").exit_code == 3
     assert replay(tmp_path / "absent", "--to", "tiny").exit_code == 2

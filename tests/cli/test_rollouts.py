@@ -128,6 +128,8 @@ def test_watching_says_a_wait_once_and_not_every_second(begun, monkeypatch):
     [
         (("show", "nothing"), 3, "there is no rollout `nothing`"),
         (("create", "tiny", "9.9.9"), 4, "no usable version"),
+        (("create", "tiny", "9.9.9"), 4, "hint: go on with `crossfade models versions tiny`"),
+        (("create", "tiny", "1.0.0"), 4, "hint: go on with `crossfade models versions tiny`"),
         (("create", "tiny", "1.0.1", "--plan", "reckless"), 2, "no plan `reckless`"),
         (("create", "tiny", "1.0.1", "--kind", "planet"), 2, "planet"),
     ],

@@ -89,8 +89,9 @@ def test_experiments_and_rollouts_do_not_share_traffic(stage):
     experiments = open_store(stage.registry, stage.clock)
     experiments.create(plan())
     experiments.start("late")
-    with pytest.raises(RolloutConflictError, match="experiment `late` has its traffic"):
+    with pytest.raises(RolloutConflictError, match="experiment `late` has its traffic") as refused:
         stage.begin()
+    assert refused.value.hint == "go on with `crossfade experiments show late`"
 
 
 def test_a_rejected_version_cannot_be_rolled_out(stage):

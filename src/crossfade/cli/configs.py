@@ -283,12 +283,15 @@ def _document(path: Path, name: str) -> bytes | str:
 
 
 def _next(found: ConfigVersion) -> str:
-    verb = {"draft": "validate", "validating": "approve", "approved": "activate", "rolled_back": "validate"}
-    words = {"validate": "check it", "approve": "let somebody else agree", "activate": "let everybody read it"}
-    if found.status.value in verb:
-        action = verb[found.status.value]
-        return f"{words[action]} with `crossfade configs {action} {found.name} {found.number}`"
-    return f"see all with `crossfade configs versions {found.name}`"
+    from crossfade.configs.record import ConfigStatus, onward
+
+    words = {
+        ConfigStatus.DRAFT: "check it",
+        ConfigStatus.VALIDATING: "let somebody else agree",
+        ConfigStatus.APPROVED: "let everybody read it",
+        ConfigStatus.ROLLED_BACK: "check it",
+    }
+    return f"{words.get(found.status, 'see all')} with `{onward(found.name, found.number, found.status)}`"
 
 
 def _undo(found: Config) -> str:

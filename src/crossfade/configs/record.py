@@ -46,6 +46,18 @@ LEGAL: dict[ConfigStatus, tuple[ConfigStatus, ...]] = {
     ConfigStatus.ROLLED_BACK: (ConfigStatus.DRAFT, ConfigStatus.VALIDATING),
 }
 """Activating at once goes through `deploying`, too: within one transaction."""
+_ONWARD = {
+    ConfigStatus.DRAFT: "validate",
+    ConfigStatus.VALIDATING: "approve",
+    ConfigStatus.APPROVED: "activate",
+    ConfigStatus.ROLLED_BACK: "validate",
+}
+
+
+def onward(name: str, number: int, status: ConfigStatus) -> str:
+    """Return the command that takes a version on in its life; where none does, the one that lists all versions."""
+    verb = _ONWARD.get(status)
+    return f"crossfade configs {verb} {name} {number}" if verb else f"crossfade configs versions {name}"
 
 
 class Validation(msgspec.Struct, frozen=True):

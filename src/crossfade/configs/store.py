@@ -20,6 +20,7 @@ from crossfade.configs.record import (
     ConfigStatus,
     ConfigVersion,
     config_of,
+    onward,
     route_of,
     under_way,
     version_of,
@@ -255,7 +256,8 @@ class ConfigStore:
     ) -> None:
         if status not in LEGAL[ConfigStatus(row.status)]:
             problem = f"has version {row.number}, which is {row.status} and cannot become {status.value}"
-            raise ConfigConflictError(name=row.name, problem=problem)
+            see = onward(row.name, row.number, ConfigStatus(row.status))
+            raise ConfigConflictError(name=row.name, problem=problem, see=see)
         now = to_text(self._clock())
         _set_version(connection, row, {"status": status.value, "reason": reason, "changed_at": now, **values})
 

@@ -106,7 +106,10 @@ class RolloutConflictError(ConflictError):
 
     code = "rollout_conflict"
     sentence = "`{name}` {problem}"
-    hint_template = "see it with `crossfade rollouts show {name}`"
+    hint_template = "go on with `{see}`"
+
+    def __init__(self, *, name: str, problem: str, see: str = "") -> None:
+        super().__init__(name=name, problem=problem, see=see or f"crossfade rollouts show {name}")
 
 
 class LatchedError(ConflictError):
@@ -125,7 +128,10 @@ class ConfigConflictError(ConflictError):
 
     code = "config_conflict"
     sentence = "config `{name}` {problem}"
-    hint_template = "see it with `crossfade configs show {name}`"
+    hint_template = "go on with `{see}`"
+
+    def __init__(self, *, name: str, problem: str, see: str = "") -> None:
+        super().__init__(name=name, problem=problem, see=see or f"crossfade configs show {name}")
 
 
 class DeploymentConflictError(ConflictError):

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, select, update
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.errors import LatchedError
-from crossfade.releases.subjects.port import Release, Subject
+from crossfade.releases.subjects.port import Refusal, Release, Subject
 from crossfade.storage.changes import commit_change
 from crossfade.storage.database import Database
 from crossfade.storage.tables import rollouts
@@ -57,14 +57,14 @@ class ChampionLatch:
         """
         with self._database.read() as connection:
             found = self._subject.release(connection, model, version)
-            if found is not None:
+            if isinstance(found, Release):
                 require_unlatched(connection, self._subject.kind, model, found)
 
     def lift(self, model: str, version: str, *, principal: str, reason: str) -> None:
         """Let a version come again; where it is not latched, nothing changes."""
         with self._database.write() as connection:
             found = self._subject.release(connection, model, version)
-            if found is None or not lift(connection, self._subject.kind, model, found):
+            if isinstance(found, Refusal) or not lift(connection, self._subject.kind, model, found):
                 return
             commit_change(
                 connection,

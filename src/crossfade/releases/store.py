@@ -36,7 +36,7 @@ from crossfade.releases.rollout import (
     next_route,
     rollout_of,
 )
-from crossfade.releases.subjects.port import Release, Settling, Subject
+from crossfade.releases.subjects.port import Refusal, Release, Settling, Subject
 from crossfade.storage.changes import commit_change
 from crossfade.storage.database import Database
 from crossfade.storage.tables import ACTIVE, experiments, rollout_transitions, rollouts
@@ -387,21 +387,23 @@ class RolloutStore:
         other = connection.scalar(select(rollouts.c.name).where(under_way))
         if other is not None:
             raise RolloutConflictError(name=name, problem=f"has rollout `{other}` under way")
+        versions = f"crossfade {subject.kind}s versions {name}"
         if wanted.expected not in {None, stable}:
             problem = f"gives everybody {stable or 'nothing'}, not {wanted.expected[:80]} as expected"
-            raise RolloutConflictError(name=name, problem=problem)
+            raise RolloutConflictError(name=name, problem=problem, see=versions)
         if not stable:
             problem = "has no version that answers now: there is nothing to compare with, so point `champion` to one"
-            raise RolloutConflictError(name=name, problem=problem)
+            raise RolloutConflictError(name=name, problem=problem, see=versions)
         found = subject.release(connection, name, wanted.version)
-        if found is None:
-            why = subject.unfit(connection, name, wanted.version)
-            raise RolloutConflictError(name=name, problem=f"has no usable version `{wanted.version[:80]}`: {why}")
+        if isinstance(found, Refusal):
+            problem = f"has no usable version `{wanted.version[:80]}`: {found.problem}"
+            raise RolloutConflictError(name=name, problem=problem, see=found.see)
         if stable == found.version:
-            raise RolloutConflictError(name=name, problem=f"gives everybody {stable} already")
-        problem = subject.refuse(connection, name, wanted.experiment)
-        if problem:
-            raise RolloutConflictError(name=name, problem=f"cannot be rolled out: {problem}")
+            raise RolloutConflictError(name=name, problem=f"gives everybody {stable} already", see=versions)
+        refusal = subject.refuse(connection, name, wanted.experiment)
+        if refusal:
+            problem = f"cannot be rolled out: {refusal.problem}"
+            raise RolloutConflictError(name=name, problem=problem, see=refusal.see)
         if wanted.override_latch:
             lift(connection, subject.kind, name, found)
         else:
@@ -509,7 +511,7 @@ class RolloutStore:
         if present != rollout.candidate:
             problem = f"is over, and {rollout.subject} points to {present or 'nothing'} since"
             raise RolloutConflictError(name=rollout.name, problem=problem)
-        if subject.release(connection, rollout.subject, rollout.stable) is None:
+        if isinstance(subject.release(connection, rollout.subject, rollout.stable), Refusal):
             problem = f"replaced {rollout.stable}, which is gone or rejected"
             raise RolloutConflictError(name=rollout.name, problem=problem)
 

@@ -11,7 +11,7 @@ from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.changing import StaleError
 from crossfade.releases.policy import Situation
 from crossfade.releases.rollout import Rollout
-from crossfade.releases.subjects.port import Subject
+from crossfade.releases.subjects.port import Release, Subject
 from crossfade.storage.database import Database
 from crossfade.traffic.fleet import Fleet
 
@@ -83,4 +83,4 @@ class Surroundings:
         subject = self._subjects[rollout.kind]
         stable = subject.stable(connection, rollout.subject)
         release = subject.release(connection, rollout.subject, rollout.candidate)
-        return stable, release is not None and release.digest == rollout.digest
+        return stable, isinstance(release, Release) and release.digest == rollout.digest

@@ -24,6 +24,8 @@ from crossfade.errors import MalformedRequestError, MissingExtraError
 from crossfade.storage.filesystem import LocalFileSystem, make_durable_folder
 
 INPUT, OUTPUT = "input.", "output."
+SEE = "crossfade replay --help"
+"""Says which files can be read."""
 _META = b"crossfade.capture"
 _SUFFIX, _PART = ".parquet", ".part"
 _NAME = re.compile(r".+-\d{8}T\d{6}Z-[0-9a-f-]{36}\.(parquet|part)")
@@ -205,9 +207,9 @@ def read_file(path: Path) -> tuple[Origin, Iterator[tuple[Tensors, Tensors]]]:
         origin = msgspec.json.decode((table.schema.metadata or {})[_META], type=Origin)
         names = {INPUT + spec.name for spec in origin.inputs} | {OUTPUT + spec.name for spec in origin.outputs}
         if not names <= set(table.column_names):
-            raise MalformedRequestError(problem=f"`{path}` lacks columns that it declares")
+            raise MalformedRequestError(problem=f"`{path}` lacks columns that it declares", see=SEE)
     except (arrow.ArrowException, OSError, KeyError, msgspec.MsgspecError) as error:
-        raise MalformedRequestError(problem=f"`{path}` is no capture ({str(error)[:200]})") from error
+        raise MalformedRequestError(problem=f"`{path}` is no capture ({str(error)[:200]})", see=SEE) from error
     return origin, _groups(origin, table)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossfade.core.tensors import Array, Tensors, row_count
 from crossfade.errors import MalformedRequestError, PredictionError, SignatureMismatchError
-from crossfade.serving.capture_files import Origin, find_files, read_file
+from crossfade.serving.capture_files import SEE, Origin, find_files, read_file
 from crossfade.serving.predictor import Predictor
 
 QUANTILES = (0.5, 0.9, 0.99)
@@ -145,7 +145,7 @@ def replay(path: Path, predictor: Predictor, *, batch_size: int = 1000, toleranc
     """
     files = find_files(path)
     if not files:
-        raise MalformedRequestError(problem=f"`{path}` holds no captured predictions")
+        raise MalformedRequestError(problem=f"`{path}` holds no captured predictions", see=SEE)
     comparison = _Comparison(predictor, tolerance)
     for file in files:
         origin, groups = read_file(file)

@@ -26,6 +26,8 @@ LONGEST_TIMEOUT_MS = 3_600_000
 _PARQUET_READERS = 2
 """Each is a process that keeps a core busy for a third of a second, and may take a gibibyte."""
 _PATIENCE_SECONDS = 5.0
+_SEE = "curl URL/openapi.json"
+"""Says what headers may hold."""
 _HEADER_TEXT = re.compile(r"[!-~]*")
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 
@@ -129,9 +131,9 @@ def terms_of(headers: dict[bytes, bytes]) -> Terms:
         milliseconds = int(timeout) if len(timeout) < 8 and timeout.isdigit() else 0
         if not 1 <= milliseconds <= LONGEST_TIMEOUT_MS:
             problem = f"`X-Request-Timeout-Ms` is not a whole number from 1 to {LONGEST_TIMEOUT_MS}"
-            raise MalformedRequestError(problem=problem)
+            raise MalformedRequestError(problem=problem, see=_SEE)
     if priority is not None and priority not in _PRIORITIES:
-        raise MalformedRequestError(problem="`X-Request-Priority` is none of online, batch, shadow")
+        raise MalformedRequestError(problem="`X-Request-Priority` is none of online, batch, shadow", see=_SEE)
     trace = None if traceparent is None else parse_traceparent(traceparent, headers.get(b"tracestate", b""))
     return Terms(milliseconds / 1000 or None, _PRIORITIES[priority or b"online"], trace)
 

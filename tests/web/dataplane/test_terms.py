@@ -33,7 +33,9 @@ async def test_terms_that_are_none_are_refused(client, predictions, headers):
     encoded = {name: value.encode() for name, value in headers.items()}
     (word,) = headers
     assert_oip_error(await infer(client, {"inputs": [X]}, headers=encoded), 422, word)
-    assert_problem(await client.post("/api/v1/predict/lr", json=[ROW], headers=encoded), 422, "malformed_request")
+    refused = await client.post("/api/v1/predict/lr", json=[ROW], headers=encoded)
+    assert_problem(refused, 422, "malformed_request")
+    assert "openapi.json" in refused.json()["hint"]
     assert predictions.terms == []
 
 

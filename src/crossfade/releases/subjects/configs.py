@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import Connection
 
-from crossfade.configs.record import ConfigStatus
+from crossfade.configs.record import ConfigStatus, onward
 from crossfade.configs.references import References
 from crossfade.configs.store import ConfigStore
 from crossfade.errors import ConfigVersionNotFoundError, InvalidPlanError
@@ -15,7 +15,7 @@ from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.checks.spec import ErrorRateCheck, ThresholdCheck
 from crossfade.releases.plan import RolloutPlan, preset
 from crossfade.releases.rollout import Rollout
-from crossfade.releases.subjects.port import Release, Settling
+from crossfade.releases.subjects.port import Refusal, Release, Settling
 from crossfade.traffic.routing import ExperimentRoute
 
 _FIT = {ConfigStatus.APPROVED, ConfigStatus.DEPLOYING, ConfigStatus.ACTIVE, ConfigStatus.DEPRECATED}
@@ -59,30 +59,25 @@ class ConfigSubject:
         active = self._store.row(connection, name).active
         return "" if active is None else str(active)
 
-    def release(self, connection: Connection, name: str, version: str) -> Release | None:
-        """Return a version that was approved."""
-        if self.unfit(connection, name, version):
-            return None
-        found = self._store.version(connection, name, int(version))
-        return Release(str(found.number), found.digest)
-
-    def unfit(self, connection: Connection, name: str, version: str) -> str:
-        """Say that it is not there, was not approved, or names what is not there."""
+    def release(self, connection: Connection, name: str, version: str) -> Release | Refusal:
+        """Return a version that was approved, and names only what is there."""
+        see = f"crossfade configs versions {name}"
         if not (version.isascii() and version.isdigit() and len(version) <= _LONGEST):
-            return "versions are numbers"
+            return Refusal("versions are numbers", see)
         try:
             found = self._store.version(connection, name, int(version))
         except ConfigVersionNotFoundError:
-            return "there is none"
+            return Refusal("there is none", see)
         if found.status not in _FIT:
-            return f"it is {found.status.value}, and has to be approved"
+            problem = f"it is {found.status.value}, and has to be approved"
+            return Refusal(problem, onward(name, found.number, found.status))
         references = () if found.validation is None else found.validation.references
-        missing = () if self._references is None else self._references.missing(references)
-        return f"at `{missing[0].path}`, {missing[0].problem}" if missing else ""
+        for missing in () if self._references is None else self._references.missing(references):
+            return Refusal(f"at `{missing.path}`, {missing.problem}", see)
+        return Release(str(found.number), found.digest)
 
-    def refuse(self, connection: Connection, name: str, experiment: str) -> str:  # noqa: ARG002 - the port's
+    def refuse(self, connection: Connection, name: str, experiment: str) -> None:
         """Refuse nothing: who reads a config is decided by rollouts alone."""
-        return ""
 
     def route(
         self, connection: Connection, rollout: Rollout, route: ExperimentRoute, *, principal: str, reason: str

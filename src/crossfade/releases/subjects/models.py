@@ -14,7 +14,7 @@ from crossfade.registry.requests import ProcessStatus
 from crossfade.registry.versions import REJECTED
 from crossfade.releases.plan import RolloutPlan, preset
 from crossfade.releases.rollout import Rollout
-from crossfade.releases.subjects.port import Release, Settling
+from crossfade.releases.subjects.port import Refusal, Release, Settling
 from crossfade.storage.tables import ROUTED, aliases, experiments, models, versions
 from crossfade.traffic.fleet import FAILED, READY
 from crossfade.traffic.routing import ExperimentRoute
@@ -42,32 +42,30 @@ class ModelSubject:
         here = (aliases.c.model == name) & (aliases.c.alias == CHAMPION)
         return connection.scalar(select(aliases.c.semver).where(here)) or ""
 
-    def release(self, connection: Connection, name: str, version: str) -> Release | None:
+    def release(self, connection: Connection, name: str, version: str) -> Release | Refusal:
         """Return a version by its semver, or by an alias."""
-        if not version.isprintable() or len(version) > _LONGEST:
-            return None
-        pointed = select(aliases.c.semver).where((aliases.c.model == name) & (aliases.c.alias == version))
-        semver = connection.scalar(pointed) or version
-        here = (versions.c.model == name) & (versions.c.semver == semver) & (versions.c.stage != REJECTED)
-        digest = connection.scalar(select(versions.c.manifest_digest).where(here))
-        return None if digest is None else Release(semver, digest)
+        found = None
+        if version.isprintable() and len(version) <= _LONGEST:
+            pointed = select(aliases.c.semver).where((aliases.c.model == name) & (aliases.c.alias == version))
+            semver = connection.scalar(pointed) or version
+            here = (versions.c.model == name) & (versions.c.semver == semver)
+            columns = (versions.c.semver, versions.c.manifest_digest, versions.c.stage)
+            found = connection.execute(select(*columns).where(here)).one_or_none()
+        if found is None or found.stage == REJECTED:
+            problem = "there is none" if found is None else "it was rejected"
+            return Refusal(problem, f"crossfade models versions {name}")
+        return Release(found.semver, found.manifest_digest)
 
-    def unfit(self, connection: Connection, name: str, version: str) -> str:
-        """Say that it is not there, or may not come back."""
-        if self.release(connection, name, version) is not None:
-            return ""
-        here = (versions.c.model == name) & (versions.c.semver == version)
-        printable = version.isprintable() and len(version) <= _LONGEST
-        known = connection.scalar(select(versions.c.semver).where(here)) if printable else None
-        return "there is none" if known is None else "it was rejected"
-
-    def refuse(self, connection: Connection, name: str, experiment: str) -> str:
+    def refuse(self, connection: Connection, name: str, experiment: str) -> Refusal | None:
         """Only one thing at a time decides who answers a model; an experiment may hand its traffic over."""
         if connection.scalar(select(models.c.unloaded).where(models.c.name == name)):
-            return f"somebody asked not to serve `{name}`"
+            return Refusal(f"somebody asked not to serve `{name}`", f"crossfade models show {name}")
         running = (experiments.c.model == name) & experiments.c.status.in_(ROUTED) & (experiments.c.name != experiment)
         found = connection.scalar(select(experiments.c.name).where(running).limit(1))
-        return f"experiment `{found}` has its traffic; decide or stop that first" if found else ""
+        if found is None:
+            return None
+        problem = f"experiment `{found}` has its traffic; decide or stop that first"
+        return Refusal(problem, f"crossfade experiments show {found}")
 
     def route(
         self, connection: Connection, rollout: Rollout, route: ExperimentRoute, *, principal: str, reason: str

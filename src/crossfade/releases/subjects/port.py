@@ -26,6 +26,18 @@ class Release(NamedTuple):
     digest: str
 
 
+class Refusal(NamedTuple):
+    """Why something cannot be rolled out.
+
+    Attributes:
+        problem: In words.
+        see: The command to go on with.
+    """
+
+    problem: str
+    see: str
+
+
 class Settling(NamedTuple):
     """How a rollout ends for its subject.
 
@@ -63,14 +75,11 @@ class Subject(Protocol):
             NotFoundError: There is no such subject.
         """
 
-    def release(self, connection: Connection, name: str, version: str) -> Release | None:
-        """Return a version that may be released; None when there is none, or it was rejected."""
+    def release(self, connection: Connection, name: str, version: str) -> Release | Refusal:
+        """Return a version that may be released, or say why it may not."""
 
-    def unfit(self, connection: Connection, name: str, version: str) -> str:
-        """Say why `release` returns None of a version; nothing when it does not."""
-
-    def refuse(self, connection: Connection, name: str, experiment: str) -> str:
-        """Say why this subject cannot be rolled out now; nothing when it can. That experiment may have its traffic."""
+    def refuse(self, connection: Connection, name: str, experiment: str) -> Refusal | None:
+        """Say why this subject cannot be rolled out now; None when it can. That experiment may have its traffic."""
 
     def route(
         self, connection: Connection, rollout: Rollout, route: ExperimentRoute, *, principal: str, reason: str
