@@ -314,7 +314,22 @@ def test_a_flag_that_cannot_be(http, key):
     assert answer.json()["errorDetails"]
 
 
-@pytest.mark.parametrize("context", [{}, {"targetingKey": ""}, {"targetingKey": 7}, {"targetingKey": "a\0"}])
+@pytest.mark.parametrize(
+    ("targeting", "problem"),
+    [
+        (7, "`targetingKey` is no text"),
+        (["u"], "`targetingKey` is no text"),
+        ("u" * 1000, "`targetingKey` has 1,000 characters, at most 512"),
+        ("a\0", "`targetingKey` has characters that cannot be shown"),
+    ],
+)
+def test_a_targeting_key_that_is_none(http, targeting, problem):
+    answer = evaluate(http, "button", targetingKey=targeting)
+    assert answer.status_code == 400
+    assert answer.json() == {"key": "button", "errorCode": "INVALID_CONTEXT", "errorDetails": problem}
+
+
+@pytest.mark.parametrize("context", [{}, {"targetingKey": None}, {"targetingKey": ""}])
 @pytest.mark.parametrize("key", ["button", "session"])
 def test_a_flag_without_a_targeting_key(http, key, context):
     answer = evaluate(http, key, **context)

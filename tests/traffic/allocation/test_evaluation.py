@@ -54,8 +54,9 @@ def test_failures_are_what_the_protocol_says():
         "errorCode": "FLAG_NOT_FOUND",
         "errorDetails": "there is no experiment `lat`",
     }
-    for context in ({}, {"targetingKey": 5}, {"targetingKey": ""}, {"targetingKey": None}):
+    for context in ({}, {"targetingKey": ""}, {"targetingKey": None}):
         assert evaluate(decider, "late", context).error_code == "TARGETING_KEY_MISSING"
+    assert evaluate(decider, "late", {"targetingKey": 5}).error_code == "INVALID_CONTEXT"
 
 
 def test_a_context_is_the_whole_context():

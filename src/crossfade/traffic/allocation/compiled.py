@@ -214,7 +214,7 @@ class CompiledExperiment:
         return decide
 
     def _missing_unit(self, attribute: str) -> Callable[[], Decision]:
-        return self._counted(Reason.MISSING_UNIT, f"the request does not say which `{attribute[:80]}` asks")
+        return self._counted(Reason.MISSING_UNIT, no_unit(attribute))
 
     def _stops(self, gate: Gate) -> tuple[Decision | None, ...]:
         """Return for each owner of a slot the decision that its units get here; None lets them in."""
@@ -223,6 +223,11 @@ class CompiledExperiment:
         kinds: dict[str, Decision | None] = {HOLDOUT: self.held_out(gate), self.name: None}
         stops = [kinds.get(name, self.excluded) for name in gate.names]
         return (*stops, *[self.excluded] * (NOBODY + 1 - len(stops)))
+
+
+def no_unit(attribute: str) -> str:
+    """Say that a request has no unit to draw by, or one that the ledger could not keep."""
+    return f"the request does not say which `{attribute[:80]}` asks"
 
 
 def encoded(text: Any) -> bytes | None:

@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import msgspec
 
 from crossfade.errors import ExperimentNotFoundError, ExperimentOverError
-from crossfade.traffic.allocation.compiled import Context
+from crossfade.ledger.admission import MAX_UNIT
+from crossfade.traffic.allocation.compiled import Context, no_unit
 from crossfade.traffic.allocation.decisions import Decision, Reason
+from crossfade.traffic.allocation.specs import UNIT
 
 TARGETING_KEY = "targetingKey"
 
@@ -32,6 +34,7 @@ _ERRORS = {
     Reason.MISSING_CONTEXT: "INVALID_CONTEXT",
     Reason.ERROR: "INVALID_CONTEXT",
 }
+_NO_UNIT = no_unit(UNIT)
 
 
 class Decider(Protocol):
@@ -102,14 +105,14 @@ def evaluate(
         decision = decider.decide(key, _unit_of(context), context, request_id)
     except (ExperimentNotFoundError, ExperimentOverError) as error:
         return FlagFailure(key, "FLAG_NOT_FOUND", error.message)
-    return _flag(decision)
+    return _flag(decision, context)
 
 
 def evaluate_all(
     decider: Decider, context: Mapping[str, Any], request_id: str | None = None
 ) -> list[Flag | FlagFailure]:
     """Evaluate every flag; see `evaluate`."""
-    return [_flag(decision) for decision in decider.decide_all(_unit_of(context), context, request_id)]
+    return [_flag(decision, context) for decision in decider.decide_all(_unit_of(context), context, request_id)]
 
 
 def _unit_of(context: Mapping[str, Any]) -> str | None:
@@ -117,8 +120,10 @@ def _unit_of(context: Mapping[str, Any]) -> str | None:
     return unit if isinstance(unit, str) else None
 
 
-def _flag(decision: Decision) -> Flag | FlagFailure:
+def _flag(decision: Decision, context: Mapping[str, Any]) -> Flag | FlagFailure:
     if code := _ERRORS.get(decision.reason):
+        if decision.words == _NO_UNIT:
+            return FlagFailure(decision.experiment, *_problem_of_key(context.get(TARGETING_KEY)))
         return FlagFailure(decision.experiment, code, decision.words)
     value = decision.variant if decision.value is None else decision.value
     metadata: dict[str, str | bool | float] = {
@@ -129,3 +134,16 @@ def _flag(decision: Decision) -> Flag | FlagFailure:
         "words": decision.words,
     }
     return Flag(decision.experiment, _REASONS.get(decision.reason, "DEFAULT"), decision.variant, value, metadata)
+
+
+def _problem_of_key(key: Any) -> tuple[str, str]:
+    """Return the code and the sentence for a `targetingKey` that is no unit: whoever asks calls it nothing else."""
+    if key is None or key == "":
+        return "TARGETING_KEY_MISSING", f"the context has no `{TARGETING_KEY}`"
+    if not isinstance(key, str):
+        problem = "is no text"
+    elif len(key) > MAX_UNIT:
+        problem = f"has {len(key):,} characters, at most {MAX_UNIT:,}"
+    else:
+        problem = "has characters that cannot be shown"
+    return "INVALID_CONTEXT", f"`{TARGETING_KEY}` {problem}"
