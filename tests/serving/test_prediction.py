@@ -69,7 +69,8 @@ async def test_only_wanted_outputs_are_asked_of_the_model(runtime, registry, ope
         ("m:1.0.2", NotServedError, "`m:1.0.2` is not ready here: it is not loaded"),
         ("models:/m/3", NotServedError, "`models:/m/3` is not ready here: it is not loaded"),
         ("models:/m/9", VersionNotFoundError, "`models:/m/9` is not registered"),
-        ("models:/m/production", MalformedRequestError, "is a stage, ask for an alias or a version"),
+        ("models:/m/production", MalformedRequestError, "`production` is no version: ask for one, or for an alias"),
+        ("m/champion", MalformedRequestError, "`champion` is no version: ask for one, or for an alias"),
     ],
 )
 async def test_what_cannot_be_answered_is_refused_exactly(runtime, ref, error, message):
@@ -204,8 +205,10 @@ async def test_signatures_and_versions_are_told(runtime, registry, openings):
     assert runtime.predictions.unready() == [], "only champions decide"
     found = await runtime.predictions.find(ModelRef.parse("m@challenger"))
     assert (found.version, found.ready, found.problem) == ("1.0.2", False, "RuntimeError: broken")
-    with pytest.raises(MalformedRequestError, match="is a stage"):
+    with pytest.raises(MalformedRequestError, match="`7x` is no version"):
         await runtime.predictions.find(ModelRef.parse("models:/m/7x"))
+    with pytest.raises(MalformedRequestError, match="or for an alias, such as `m@challenger`"):
+        await runtime.predictions.find(ModelRef.parse("m/challenger"))
 
 
 async def test_what_is_wished_for_is_listed_before_it_is_there(registry, start, openings):

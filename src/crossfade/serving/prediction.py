@@ -296,7 +296,7 @@ class PredictionService:
                 return slot, False
             slot, _ = self._take(route, ref)
             return slot, True
-        version = _semver(route, ref) or self._numbered(ref)
+        version = _semver(route, ref) or self._numbered(route, ref)
         slot = self._slots.take(route.name, version)
         if slot is not None:
             return slot, False
@@ -308,12 +308,14 @@ class PredictionService:
         problem = _UNLOADED if route.unloaded else self._slots.explain(route.name, version)
         raise NotServedError(ref=f"{route.name}:{version}", problem=problem)
 
-    def _numbered(self, ref: ModelRef) -> str:
+    def _numbered(self, route: Route, ref: ModelRef) -> str:
         for slot in self._slots.all().values():
             if slot.name == ref.name and slot.number == ref.number and slot.state is State.READY:
                 return slot.version
         if ref.number is None:
-            raise MalformedRequestError(problem=f"`{ref}` is a stage, ask for an alias or a version")
+            example = ref.stage if ref.stage in route.aliases else CHAMPION
+            problem = f"`{ref.stage}` is no version: ask for one, or for an alias, such as `{ref.name}@{example}`"
+            raise MalformedRequestError(problem=problem, see=f"crossfade models show {ref.name}")
         raise NotServedError(ref=str(ref), problem=_NOT_LOADED)
 
     async def _refusal(self, ref: ModelRef, error: CrossfadeError) -> CrossfadeError:
