@@ -191,9 +191,8 @@ class Signature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         for spec in self.outputs:
             if spec.name == name:
                 return spec
-        raise SignatureMismatchError(
-            field=name[:80], expected=f"one of the outputs {', '.join(s.name for s in self.outputs)}", given=name[:80]
-        )
+        expected = f"one of the outputs {', '.join(s.name for s in self.outputs)}"
+        raise SignatureMismatchError(field=name[:80], expected=expected, given="an unknown output", what="output")
 
 
 def row_count(tensors: Tensors) -> int:

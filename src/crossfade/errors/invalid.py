@@ -65,14 +65,14 @@ class MalformedRequestError(InvalidInputError):
 
 
 class SignatureMismatchError(InvalidInputError):
-    """An input does not fit the version's signature."""
+    """An input, or an output that is asked for, does not fit the version's signature."""
 
     code = "signature_mismatch"
-    sentence = "input `{field}`: expected {expected}, got {given}"
+    sentence = "{what} `{field}`: expected {expected}, got {given}"
     hint_template = "see the signature with `crossfade models show {ref}`"
 
-    def __init__(self, *, field: str, expected: str, given: str, ref: str = "MODEL") -> None:
-        super().__init__(field=field, expected=expected, given=given, ref=ref)
+    def __init__(self, *, field: str, expected: str, given: str, ref: str = "MODEL", what: str = "input") -> None:
+        super().__init__(field=field, expected=expected, given=given, ref=ref, what=what)
 
 
 class ManifestError(InvalidInputError):

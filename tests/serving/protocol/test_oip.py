@@ -57,7 +57,7 @@ def test_outputs_are_selected_in_the_order_asked_for():
 def test_an_unknown_output_is_refused_with_the_known_ones():
     refused(
         {"inputs": [X], "outputs": [{"name": "nope"}]},
-        "one of the outputs predict, predict_proba",
+        "output `nope`: expected one of the outputs predict, predict_proba, got an unknown output",
         kind=SignatureMismatchError,
     )
 

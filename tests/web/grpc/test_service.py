@@ -134,6 +134,13 @@ async def test_wanted_outputs(client):
     assert answer.as_numpy("predict_proba").shape == (1, 2)
 
 
+async def test_an_unknown_output_is_called_an_output(channel):
+    request = infer_request()
+    request.outputs.add(name="zzz")
+    error = await refused(call(channel, "ModelInfer", request))
+    assert "output `zzz`: expected one of the outputs predict, predict_proba" in error.details()
+
+
 @pytest.mark.parametrize("datatype", DTYPES)
 async def test_every_datatype_comes_back(client, datatype):
     random, dtype = np.random.default_rng(7), DTYPES[datatype]

@@ -117,7 +117,10 @@ def _json_text(name: str, item: object) -> object:
         return item.decode()
     except UnicodeDecodeError as error:
         raise SignatureMismatchError(
-            field=name, expected="to be asked for with `binary_data`, because it is not text", given="JSON"
+            field=name,
+            expected="to be asked for with `binary_data`, because it is not text",
+            given="JSON",
+            what="output",
         ) from error
 
 
