@@ -66,8 +66,10 @@ def test_it_is_over_when_it_has_been_well_for_long_enough():
     life = Life()
     life.look(YES)
     assert [life.look(NO, after) for after in (10, 59)] == [FIRING] * 2
-    assert life.look(NO, 1) is RESOLVED
+    assert (life.alert.reason, life.alert.value) == ("it is yes", 1.0), "why it fires, and not that it is well"
+    assert life.look(NO, 1, value=0.0) is RESOLVED
     assert life.alert.resolved_at == life.now
+    assert (life.alert.reason, life.alert.value) == ("it is no", 0.0)
 
 
 @pytest.mark.parametrize("break_", [YES, UNKNOWN])
@@ -113,6 +115,7 @@ def test_one_that_comes_back_is_the_same_alert():
     life.look(YES, 10)
     assert life.look(YES, 60) is FIRING
     assert len(life.alert.firings) == 2
+    assert life.alert.resolved_at is None
 
 
 def test_what_comes_and_goes_has_to_be_well_for_longer_each_time():

@@ -113,7 +113,11 @@ def test_rollbacks_of_rollouts(database):
     clock = Clock()
     made = DatabaseSources(database, clock)
     with database.write() as connection:
-        for action, subject in (("rollout.rollback", "r1"), ("rollout.step", "r2")):
+        for action, subject, reason in (
+            ("rollout.rollback", "r1", "complaints"),
+            ("config.rollback", "c", ""),
+            ("rollout.step", "r2", "better"),
+        ):
             commit_change(
                 connection,
                 kind="x",
@@ -121,10 +125,13 @@ def test_rollbacks_of_rollouts(database):
                 subject=subject,
                 principal="p",
                 action=action,
-                details={},
+                details={"reason": reason},
                 now=START,
             )
-    assert list(made.rollbacks()) == [Known({"subject": "r1", "model": "churn"}, "rollout.rollback")]
+    assert list(made.rollbacks()) == [
+        Known({"subject": "r1", "model": "churn"}, "complaints"),
+        Known({"subject": "c", "model": "churn"}, "rolled back by p"),
+    ]
     clock.wait(901)
     assert list(made.rollbacks()) == []
 

@@ -171,6 +171,15 @@ def test_a_rule_that_does_not_exist_cannot_be_silenced(local, matcher, said):
     assert actions(local) == []
 
 
+@pytest.mark.parametrize("matcher", ["foo=bar", "foo!=bar", "Model=churn"])
+def test_what_no_alert_has_cannot_be_silenced(local, matcher):
+    label = matcher.split("=")[0].rstrip("!")
+    said = f"no alert has `{label}`; there are alert, config, experiment, kind, model, operation, "
+    with pytest.raises(InvalidSilenceError, match=re.escape(said)):
+        local.store.silence(wanted(matcher))
+    assert actions(local) == []
+
+
 def test_there_is_an_end_to_silences(local, monkeypatch):
     monkeypatch.setattr(stores, "MAX_SILENCES", 2)
     for _ in range(2):

@@ -73,8 +73,10 @@ def test_a_line_of_a_dot_ends_nothing():
 
 def test_a_very_long_summary_is_cut_in_the_subject():
     with SmtpSink() as sink:
-        channel(sink).send(Event("x", "x", "wide " * 1000, EVENT.at))
-    assert len(read(sink)["Subject"]) <= 150
+        channel(sink).send(Event("x", "x", "extraordinarily " * 1000, EVENT.at))
+    subject = read(sink)["Subject"]
+    assert len(subject) <= 150
+    assert subject.endswith(" extraordinarily ...")
 
 
 def test_the_connection_is_encrypted_before_the_password_is_said(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from crossfade.alerts.conditions import (
     BurnRate,
     CounterGrows,
@@ -13,6 +15,7 @@ from crossfade.alerts.conditions import (
     Sli,
 )
 from crossfade.alerts.rule import AlertRule
+from crossfade.alerts.signals import KNOWN_LABELS
 from crossfade.settings import Settings
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
@@ -41,6 +44,12 @@ def catalogue(settings: Settings) -> tuple[AlertRule, ...]:
         *_of_facts(),
     )
     return tuple(rule for rule in rules if rule.name not in settings.alerts.disabled)
+
+
+def labels_of(rules: Iterable[AlertRule]) -> frozenset[str]:
+    """Return the labels that alerts of these rules can have."""
+    apart = (rule.condition.by for rule in rules if isinstance(rule.condition, GaugeAbove | CounterGrows | ShareBelow))
+    return KNOWN_LABELS.union(*apart)
 
 
 def _of_budgets(sli: Sli, prefix: str, what: str) -> tuple[AlertRule, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from textwrap import shorten
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +22,7 @@ from crossfade.settings import AlertSettings
 
 MAX_TOLD = 50
 """Alerts that are named in one message."""
+_MAX_SUMMARY = 500
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ class Note(NamedTuple):
         return Event(
             "alert.firing" if self.firing else "alert.resolved",
             about(dict(self.labels)),
-            f"{over}{first.rule}: {first.summary} ({first.reason}){more}"[:500],
+            shorten(f"{over}{first.rule}: {first.summary} ({first.reason}){more}", _MAX_SUMMARY, placeholder=" ..."),
             now,
             self.severity,
             self.labels.get("model", ""),

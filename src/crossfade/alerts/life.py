@@ -67,7 +67,7 @@ def _well(alert: Alert, finding: Finding, now: datetime, settings: AlertSettings
     since = alert.well_since or now
     if now - since >= quiet(alert, now, settings):
         return _over(replace(alert, value=finding.value), now, finding.reason)
-    return replace(alert, well_since=since, unknown_since=None, reason=finding.reason, value=finding.value)
+    return replace(alert, well_since=since, unknown_since=None)  # its reason and number stay those that it fires for
 
 
 def _holding(alert: Alert | None, finding: Finding, rule: AlertRule, now: datetime) -> Alert:
@@ -90,7 +90,13 @@ def _holding(alert: Alert | None, finding: Finding, rule: AlertRule, now: dateti
         firings = (*(each for each in alert.firings if now - each < HOUR), now)
         flapping = len(firings) >= FLAPPING
         return replace(
-            alert, status=AlertStatus.FIRING, severity=rule.severity, fired_at=now, firings=firings, flapping=flapping
+            alert,
+            status=AlertStatus.FIRING,
+            severity=rule.severity,
+            fired_at=now,
+            resolved_at=None,
+            firings=firings,
+            flapping=flapping,
         )
     return alert
 

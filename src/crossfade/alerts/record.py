@@ -36,11 +36,11 @@ class Alert(msgspec.Struct, frozen=True):
         labels: What it is about.
         status: Where it is in its life.
         summary: One sentence.
-        reason: The numbers, in words, when it was looked at last.
+        reason: The numbers, in words, when it held last, or why it is over.
         value: The number; None where there is none.
         since: Since when the condition holds without a break.
         fired_at: When it began to fire.
-        resolved_at: When it was over, the last time.
+        resolved_at: When it was over, the last time; None while it fires.
         well_since: Firing, and since when it is well.
         unknown_since: Firing, and since when nothing is known.
         firings: When it began to fire within the last hour.

@@ -40,6 +40,8 @@ class Known(NamedTuple):
     value: float = 1.0
 
 
+KNOWN_LABELS = frozenset({"alert", "config", "experiment", "model", "subject"})
+"""What `Known.labels` names."""
 Source = Callable[[], Iterable[Known]]
 """Lists what holds; whatever it does not list does not hold."""
 

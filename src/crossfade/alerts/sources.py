@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
+import msgspec
 from sqlalchemy import func, select
 
 from crossfade.alerts.signals import Known, Source
@@ -121,14 +122,15 @@ class DatabaseSources:
         """
         since = to_text(self._clock() - RECENT)
         returns = (
-            select(audit.c.subject, audit.c.action, audit.c.at, changes.c.model)
+            select(audit.c.subject, audit.c.principal, audit.c.details, audit.c.at, changes.c.model)
             .join(changes, changes.c.revision == audit.c.seq)
             .where(audit.c.at >= since, audit.c.action.in_(RETURNS))
         )
         moves = select(alias_history).where(alias_history.c.moved_at >= since).order_by(alias_history.c.seq)
         with self._database.read() as connection:
             rows = connection.execute(returns).all()
-            found, told = [(row.subject, row.model, row.action) for row in rows], {(row.model, row.at) for row in rows}
+            found = [(row.subject, row.model, _why(row.details, row.principal)) for row in rows]
+            told = {(row.model, row.at) for row in rows}
             for move in connection.execute(moves).all():
                 if (move.model, move.moved_at) in told:  # one transaction, one moment
                     continue
@@ -159,6 +161,12 @@ class DatabaseSources:
             rows = connection.execute(query).all()
         for row in rows:
             yield Known({"model": row.model}, f"{row.answers:,} answers within five minutes", float(row.answers))
+
+
+def _why(details: str, principal: str) -> str:
+    """Return why something was brought back, or at least by whom."""
+    reason: str = msgspec.json.decode(details).get("reason", "")
+    return reason or f"rolled back by {principal}"
 
 
 def emergencies(safety: SafetyStore) -> list[Known]:

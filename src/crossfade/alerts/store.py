@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 
 import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
 
-from crossfade.alerts.catalogue import catalogue
+from crossfade.alerts.catalogue import catalogue, labels_of
 from crossfade.alerts.export import rules_file
 from crossfade.alerts.record import Alert, AlertStatus, ChannelTrial, Matcher, Silence, SilenceRequest, Told
 from crossfade.alerts.rule import AlertRule
@@ -109,7 +109,9 @@ class AlertStore:
         """
         said = attribution(principal, wanted.reason)
         matchers = _matchers(wanted)
-        _require_rules(matchers, [rule.name for rule in self.rules()])
+        rules = self.rules()
+        _require_rules(matchers, [rule.name for rule in rules])
+        _require_labels(matchers, {"rule", "severity", *labels_of(rules)})
         now = self._clock()
         silence = Silence(new_id(), matchers, wanted.reason, principal, now, now + timedelta(seconds=wanted.seconds))
         with self._database.write() as connection:
@@ -231,3 +233,10 @@ def _require_rules(matchers: Iterable[Matcher], names: list[str]) -> None:
             near = difflib.get_close_matches(each.pattern, names, 3, 0.5)
             meant = f"; near are {', '.join(near)}" if near else "; see them with `crossfade alerts rules`"
             raise InvalidSilenceError(problem=f"no rule is called `{each.pattern[:80]}`{meant}")
+
+
+def _require_labels(matchers: Iterable[Matcher], known: Collection[str]) -> None:
+    """Refuse conditions on labels that no alert has: `=` would cover nothing, and `!=` everything."""
+    for each in matchers:
+        if each.label not in known:
+            raise InvalidSilenceError(problem=f"no alert has `{each.label[:80]}`; there are {', '.join(sorted(known))}")

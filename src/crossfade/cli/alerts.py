@@ -135,7 +135,7 @@ def _alert_sheet(found: Iterable[Alert]) -> Sheet:
     rows = [
         (
             alert.rule,
-            alert.status.value + (", silenced" if alert.silenced else "") + (", flapping" if alert.flapping else ""),
+            _status(alert),
             alert.severity,
             ", ".join(f"{name}={value}" for name, value in alert.labels.items()),
             moment(alert.fired_at or alert.since),
@@ -144,6 +144,11 @@ def _alert_sheet(found: Iterable[Alert]) -> Sheet:
         for alert in found
     ]
     return Sheet(("alert", "status", "severity", "about", "since", "reason"), rows, empty="nothing is wrong")
+
+
+def _status(alert: Alert) -> str:
+    said = {"well again": alert.well_since is not None, "silenced": alert.silenced, "flapping": alert.flapping}
+    return ", ".join([alert.status.value, *(words for words, holds in said.items() if holds)])
 
 
 def _rule_sheet(found: Iterable[AlertRule]) -> Sheet:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
+from textwrap import shorten
 
 import msgspec
 
@@ -82,7 +83,7 @@ class MailChannel:
     def message(self, event: Event) -> EmailMessage:
         """Return the message. Nothing in an event can become a header of its own."""
         message = EmailMessage()
-        message["Subject"] = _line(f"[{event.severity}] {event.summary}")[:_MAX_SUBJECT]
+        message["Subject"] = shorten(_line(f"[{event.severity}] {event.summary}"), _MAX_SUBJECT, placeholder=" ...")
         message["From"] = self._sender
         message["To"] = ", ".join(self._recipients)
         message["Date"] = format_datetime(event.at)
