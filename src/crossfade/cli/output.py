@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from crossfade.core.memory import size as size  # noqa: PLC0414 - sheets say sizes as they say times
 from crossfade.errors import CrossfadeError
 
 if TYPE_CHECKING:
@@ -136,20 +137,6 @@ def render_error(message: str, hint: str) -> str:
 def moment(value: datetime | None) -> str:
     """Return a time as people read it: local, to the second."""
     return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def size(count: float) -> str:
-    """Return a number of bytes as people read it.
-
-    Example:
-        >>> size(1536)
-        '1.5 KiB'
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return f"{count:.4g} TiB"
 
 
 def _styled(text: str, colour: str) -> str:

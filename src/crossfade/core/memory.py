@@ -57,6 +57,20 @@ def available_bytes() -> float:
     return min(math.inf if found is None else 1024.0 * int(found[1]), _container_bytes())
 
 
+def size(count: float) -> str:
+    """Return a number of bytes as people read it.
+
+    Example:
+        >>> size(1536)
+        '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
 def _container_bytes() -> float:
     return min(map(_limit, _CGROUP_LIMITS))
 

@@ -383,7 +383,9 @@ def test_one_that_is_of_no_use_is_ended_and_counts_as_a_crash(isolated):
 def test_less_memory_than_a_process_takes_by_itself_is_refused(isolated):
     """Whether the model would still find some that its process has to spare is a matter of luck."""
     other = isolated(poison.Harmless()).another(Allowance(memory_bytes=2**20))
-    with pytest.raises(LoadFailedError, match=r"m:1.0.0.*may have 1 MiB of memory, and takes \d+ without its model"):
+    with pytest.raises(
+        LoadFailedError, match=r"m:1.0.0.*may have 1 MiB of memory, and takes [\d.]+ MiB without its model"
+    ):
         other.start()
     other.close()
 

@@ -47,10 +47,10 @@ def test_the_scarcest_resource_decides(machine, resources, workers, gpus, expect
 @pytest.mark.parametrize(
     ("resources", "wanted", "available"),
     [
-        (Resources(cpu=5), 10, 8),
-        (Resources(memory_bytes=9 * GIB), 18 * GIB, 16 * GIB),
-        (Resources(gpu=1), 2, 1),
-        (Resources(memory_bytes=17 * GIB), 17 * GIB, 16 * GIB),
+        (Resources(cpu=5), "10", "8"),
+        (Resources(memory_bytes=9 * GIB), "18 GiB", "16 GiB"),
+        (Resources(gpu=1), "2", "1"),
+        (Resources(memory_bytes=17 * GIB), "17 GiB", "16 GiB"),
     ],
 )
 def test_what_is_not_there_for_the_fewest_is_refused(machine, resources, wanted, available):

@@ -16,7 +16,7 @@ from itertools import accumulate
 import msgspec
 
 from crossfade.core.child import end_with
-from crossfade.core.memory import private_bytes
+from crossfade.core.memory import private_bytes, size
 from crossfade.errors import LoadFailedError, PredictionError
 from crossfade.registry.loading import load_pipeline
 from crossfade.registry.pipeline import Pipeline
@@ -120,7 +120,7 @@ class ModelServer:
         taken = private_bytes()
         limit_memory(memory_bytes)
         if taken > memory_bytes:
-            problem = f"it may have {memory_bytes >> 20} MiB of memory, and takes {taken >> 20} without its model"
+            problem = f"it may have {size(memory_bytes)} of memory, and takes {size(taken)} without its model"
             raise LoadFailedError(ref=self._ref, problem=problem)
 
     def _predict(self, request: Ask) -> bytes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from crossfade.core.graphics import visible_gpus
-from crossfade.core.memory import proportional_bytes, total_bytes
+from crossfade.core.memory import proportional_bytes, size, total_bytes
 from crossfade.core.processors import available_processors, cpu_seconds
 from crossfade.core.tensors import Tensors
 from crossfade.errors import InsufficientResourcesError
@@ -197,24 +197,26 @@ def most_replicas(terms: Deployed, workers: int, process_bytes: int, gpus: tuple
     """
     need = terms.resources
     if need.memory_bytes > process_bytes:
-        what = "bytes of memory in one process (the setting `isolation.memory_bytes`)"
-        raise InsufficientResourcesError(name=terms.name, what=what, wanted=need.memory_bytes, available=process_bytes)
+        what = "memory in one process (the setting `isolation.memory_bytes`)"
+        wanted, available = size(need.memory_bytes), size(process_bytes)
+        raise InsufficientResourcesError(name=terms.name, what=what, wanted=wanted, available=available)
     most = terms.replicas.most
-    for what, each, available in _budget(need, len(gpus)):
+    for what, each, there, said in _budget(need, len(gpus)):
         if each:
-            fitting = int(available // (each * workers))
+            fitting = int(there // (each * workers))
             if fitting < terms.replicas.min:
-                wanted = each * terms.replicas.min * workers
-                raise InsufficientResourcesError(name=terms.name, what=what, wanted=wanted, available=int(available))
+                wanted, available = said(each * terms.replicas.min * workers), said(int(there))
+                raise InsufficientResourcesError(name=terms.name, what=what, wanted=wanted, available=available)
             most = min(most, fitting)
     return most
 
 
-def _budget(need: Resources, gpus: int) -> tuple[tuple[str, int, float], ...]:
+def _budget(need: Resources, gpus: int) -> tuple[tuple[str, int, float, Callable[[float], str]], ...]:
+    """Return what is needed of each resource, what there is, and how amounts of it are said."""
     return (
-        ("processors", need.cpu, available_processors()),
-        ("bytes of memory", need.memory_bytes, total_bytes()),
-        ("GPUs", need.gpu, gpus),
+        ("processors", need.cpu, available_processors(), str),
+        ("memory", need.memory_bytes, total_bytes(), size),
+        ("GPUs", need.gpu, gpus, str),
     )
 
 
