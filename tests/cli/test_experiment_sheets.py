@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from crossfade.cli.experiment_sheets import bandit_sheet, experiment_sheet, one_experiment
 from crossfade.experiments.learned import BanditReport
-from crossfade.experiments.record import Experiment, Status
+from crossfade.experiments.record import Experiment, Status, Verdict
 from crossfade.experiments.spec import BanditSpec, ExperimentSpec, Variant
 from crossfade.methods.bandits.beta_thompson import BetaThompson
 from crossfade.methods.bandits.contextual import Feature
@@ -32,6 +33,13 @@ def test_where_the_context_decides_there_are_none():
     item = experiment(BY_CONTEXT, {})
     assert "by context" in experiment_sheet([item]).rows[0]
     assert dict(one_experiment(item).rows)["variant new"] == "by context, 1.1.0"
+
+
+@pytest.mark.parametrize(("variant", "told"), [("", "keep: latched"), ("new", "keep new: latched")])
+def test_a_decision_may_be_about_no_variant(variant, told):
+    decided = Verdict("keep", variant, "latched", "auto")
+    item = msgspec.structs.replace(experiment(BY_SLOTS, {}), verdict=decided)
+    assert dict(one_experiment(item).rows)["decision"] == told
 
 
 @pytest.mark.parametrize(("weights", "told"), [({}, "by context"), ({"old": 0.25, "new": 0.75}, None)])

@@ -286,6 +286,23 @@ def test_a_write_that_breaks_off_leaves_what_was_there(folder, monkeypatch, capl
     assert list(folder.iterdir()) == [file.path]
 
 
+def test_several_that_write_at_once_do_not_take_it_from_each_other(folder, monkeypatch, caplog):
+    files = [ConfigFile(folder, "http://server", ConfigQuestion("limits")) for _ in range(2)]
+    first, second = (ReadConfig("limits", n, sha256(b'{"a":1}'), msgspec.Raw(b'{"a":1}')) for n in (1, 2))
+    flush = os.fsync
+
+    def write_another(handle):
+        monkeypatch.setattr(os, "fsync", flush)
+        flush(handle)
+        files[1].keep(second)
+
+    monkeypatch.setattr(os, "fsync", write_another)
+    files[0].keep(first)
+    assert caplog.text == ""
+    assert files[0].find().number == 1, "whoever renames last"
+    assert list(folder.iterdir()) == [files[0].path]
+
+
 def test_by_default_it_is_in_the_cache_of_the_user(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "crossfade" / "configs"

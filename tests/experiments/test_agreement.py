@@ -353,6 +353,13 @@ def test_revisions_of_the_same_weights_are_one_period(random):
     assert made.p_value == pytest.approx(expected.pvalue, rel=1e-9)
 
 
+def test_one_unit_that_is_left_out_is_one(random):
+    days, weights = revisions(random, weights=((1.0, 0.0), (0.5, 0.5)))
+    days[0]["control"] = days[0]["control"][:1]
+    report = analyze(stratified(days, weights), question("revenue", analysis=FIXED, ends_at=after(2)), after(2))
+    assert any(note.startswith("One unit is in no comparison") for note in report.notes)
+
+
 def test_periods_without_one_of_the_variants_are_left_out_and_said(random):
     days, weights = revisions(random, weights=((1.0, 0.0), (0.5, 0.5)))
     asked = question("revenue", analysis=FIXED, ends_at=after(2))

@@ -60,7 +60,7 @@ def one_experiment(item: Experiment) -> Sheet:
         ("ships by", f"a rollout with the plan `{item.spec.decision.plan}`" if item.spec.decision.plan else ""),
         ("behind", f"{', '.join(item.behind)}, whose units it does not get" if item.behind else ""),
         ("problem", item.problem),
-        ("decision", "" if verdict is None else f"{verdict.action} {verdict.variant}: {verdict.reason}"),
+        ("decision", "" if verdict is None else f"{verdict.action} {verdict.variant}".strip() + f": {verdict.reason}"),
         ("created", f"{moment(item.created_at)} by {item.created_by}"),
         ("started", moment(item.started_at)),
         ("finished", moment(item.finished_at)),

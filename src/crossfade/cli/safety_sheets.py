@@ -161,5 +161,6 @@ def _check(check: Check) -> str:
     import msgspec
 
     hidden = {"name", "level", "kind", "reference", "allowed"}
-    shown = [f"{name} {value}" for name, value in msgspec.to_builtins(check).items() if name not in hidden]
+    fields = {name: value for name, value in msgspec.to_builtins(check).items() if name not in hidden}
+    shown = [str(value) if name == _tag(check) else f"{name} {value}" for name, value in fields.items()]
     return f"{_tag(check)} {', '.join(shown)}".strip()

@@ -26,6 +26,7 @@ from crossfade.client.frozen import frozen
 from crossfade.configs.active import ReadConfig
 from crossfade.core.clock import utc_now
 from crossfade.core.hashing import sha256
+from crossfade.core.identity import new_id
 from crossfade.errors import ConfigBoardUnavailableError, CrossfadeError, ServerUnreachableError, UnavailableError
 
 _log = logging.getLogger(__name__)
@@ -112,10 +113,9 @@ class ConfigFile:
     def keep(self, found: ReadConfig) -> None:
         """Write it, whole or not at all; a disk that is full or broken is logged, and reading goes on."""
         data = msgspec.json.encode(_Kept(_FORMAT, found.name, found.number, found.digest, found.document))
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        beside = self.path.with_name(f".{self.path.name}.{new_id()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            beside.unlink(missing_ok=True)
             handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)

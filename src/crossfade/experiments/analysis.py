@@ -211,7 +211,8 @@ def _notes(question: Question, period_of: dict[int, int], comparisons: Sequence[
         )
     left_out = max((each.left_out for each in comparisons), default=0)
     if left_out:
-        yield f"Up to {left_out:,} units are in no comparison: in their period a variant had hardly any units."
+        some = "One unit is" if left_out == 1 else f"Up to {left_out:,} units are"
+        yield f"{some} in no comparison: in their period a variant had hardly any units."
     if any(look.note and look.effect is not None for each in comparisons for look in each.looks):
         yield "The intervals of some looks do not meet: an effect changes over time. See the timelines."
     if question.analysis.method == "always_valid" and any(metric.window_seconds is None for metric in question.metrics):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -143,8 +143,9 @@ RULES: tuple[Rule, ...] = (
 where the end has come and nothing is known."""
 
 
-ShippingPlan = Literal["", "careful", "fast", "shadow-first", "blue-green", "immediate", "rolling"]
+SHIPPING_PLANS = ("careful", "fast", "shadow-first", "blue-green", "immediate", "rolling")
 """The plans of rollouts that have a name (`crossfade.releases.plan.PRESETS`)."""
+ShippingPlan = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["", *SHIPPING_PLANS]})]
 
 
 class DecisionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

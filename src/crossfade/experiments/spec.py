@@ -11,7 +11,7 @@ import msgspec
 
 from crossfade.core.identity import Semver, check_name
 from crossfade.errors import InvalidExperimentError, InvalidNameError, InvalidPolicyError, InvalidSemverError
-from crossfade.experiments.analysis_spec import AnalysisSpec, DecisionSpec
+from crossfade.experiments.analysis_spec import SHIPPING_PLANS, AnalysisSpec, DecisionSpec
 from crossfade.experiments.question import Question
 from crossfade.ledger.metrics import FALLBACK, RESERVED, Measures, MetricSpec
 from crossfade.methods.bandits.contextual import ContextualSpec
@@ -215,6 +215,8 @@ def _problems(spec: ExperimentSpec) -> Iterator[str]:
         yield "it has no variants"
     if len(spec.description) > MAX_DESCRIPTION:
         yield f"its description is longer than {MAX_DESCRIPTION} characters"
+    if spec.decision.plan not in {"", *SHIPPING_PLANS}:
+        yield f"`decision.plan` is `{spec.decision.plan[:80]}`, and the plans are {', '.join(SHIPPING_PLANS)}"
     names = {variant.name for variant in spec.variants}
     for name, times in Counter(spec.shadows).items():
         if name not in names:
