@@ -34,7 +34,7 @@ def test_a_rollback_after_the_end_is_one_alert_though_the_champion_moves_back_wi
     stage.store.rollback("m", reason="regret")
     assert stage.champion == "1.0.0"
     (known,) = DatabaseSources(stage.database, stage.clock).rollbacks()
-    assert (known.labels, known.reason) == ({"subject": "m-1", "model": "m"}, "rollout.rollback")
+    assert (known.labels, known.reason) == ({"subject": "m-1", "model": "m"}, "regret")
 
 
 def test_what_goes_well_is_for_information(stage):
