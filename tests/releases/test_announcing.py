@@ -47,7 +47,9 @@ def test_what_goes_well_is_for_information(stage):
 
 def test_waiting_for_a_person_asks_for_one(stage):
     stage.begin(PLAN)
-    stage.reach("progressing")
+    going = event_of(stage.reach("progressing"), stage.clock())
+    assert "goes on in step 1 of " in going.summary
+    assert going.summary.endswith(f", with weight {going.details['weight']}: version 1.0.1 is ready")
     event = event_of(stage.store.pause("m", reason="lunch"), stage.clock())
     assert (event.kind, event.severity) == ("rollout.paused", "ticket")
     assert event.summary.endswith("waits for a person: lunch")

@@ -31,10 +31,13 @@ def event_of(rollout: Rollout, at: datetime) -> Event:
         'rollout.rolled_back'
     """
     kind = f"rollout.{rollout.status.value}"
+    words = _WORDS[rollout.status]
+    if rollout.status is RolloutStatus.PROGRESSING:
+        words += f" in step {rollout.state.step + 1} of {len(rollout.plan.steps)}, with weight {rollout.weight:.4g}"
     return Event(
         kind,
         f"{rollout.subject}:{rollout.candidate}",
-        f"rollout {rollout.name} of {rollout.candidate} {_WORDS[rollout.status]}: {rollout.reason}",
+        f"rollout {rollout.name} of {rollout.candidate} {words}: {rollout.reason}",
         at,
         _SEVERITIES.get(rollout.status, "info"),
         rollout.subject if rollout.kind == "model" else "",
