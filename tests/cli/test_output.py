@@ -9,7 +9,8 @@ import click
 import pytest
 
 from crossfade.cli import output
-from crossfade.cli.output import Output, Sheet, facts, moment, render_error, size
+from crossfade.cli.output import Output, Sheet, facts, moment, render_error
+from crossfade.core.memory import size
 from crossfade.errors import VersionNotFoundError
 
 SHEET = Sheet(("name", "why"), [("a", "x" * 300), ("bb", "")])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from crossfade.cli.output import Sheet, facts, moment, size
+from crossfade.cli.output import Sheet, facts, moment
+from crossfade.core.memory import size
 
 if TYPE_CHECKING:
     from crossfade.releases.deployment import Deployment, DeploymentHealth, DeploymentSpec, Failure, ProcessReplicas

@@ -15,7 +15,7 @@ from typing import Literal
 import httpx
 from sqlalchemy import func, select
 
-from crossfade.cli.output import size
+from crossfade.core.memory import size
 from crossfade.errors import CorruptBlobError, DatabaseDamagedError, ModelNotFoundError
 from crossfade.platform import open_known_database
 from crossfade.registry.backends import open_registry

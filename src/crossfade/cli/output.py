@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from crossfade.core.memory import size as size  # noqa: PLC0414 - sheets say sizes as they say times
 from crossfade.errors import CrossfadeError
 
 if TYPE_CHECKING:
