@@ -83,7 +83,7 @@ def test_signatures_that_nothing_can_have_are_not_compared(server, route):
 def test_a_stage_is_no_version_that_could_be_waited_for(server):
     answer = httpx.get(f"{server.url}/v2/models/tiny/versions/Production")
     assert answer.status_code == 422
-    assert "ask for an alias or a version" in answer.json()["error"]
+    assert "`production` is no version: ask for one, or for an alias" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("body", [b"7", b"[]", b"{", b'"x"', b"\xff"])
