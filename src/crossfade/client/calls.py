@@ -114,7 +114,8 @@ class Call(Generic[T]):
             return self.answer(response)
         except msgspec.MsgspecError as error:
             url = str(response.request.url.copy_with(query=None))
-            raise ServerUnreachableError(url=url, problem="the answer is not Crossfade's, or that of another release") from error
+            problem = "the answer is not Crossfade's, or that of another release"
+            raise ServerUnreachableError(url=url, problem=problem) from error
 
 
 def json_as(kind: type[T]) -> Callable[[httpx.Response], T]:
