@@ -26,7 +26,7 @@ from crossfade.errors import (
 from crossfade.experiments.amending import check_amendment, check_transition, check_weights, relearned
 from crossfade.experiments.history import LEARN, changes_of
 from crossfade.experiments.learned import Learned, drawing, first_learned
-from crossfade.experiments.record import ENDED, Experiment, ExperimentChange, Status, Verdict, route_of
+from crossfade.experiments.record import ENDED, Experiment, ExperimentChange, Status, Verdict, experiment_of, route_of
 from crossfade.experiments.rows import (
     describe,
     describe_all,
@@ -492,9 +492,9 @@ class ExperimentStore:
     ) -> Experiment:
         with self._database.write() as connection:
             row = row_of(connection, name)
-            found = describe(connection, row, self._clock())
+            found = experiment_of(row, self._clock())
             if found.status is status:
-                return found
+                return describe(connection, row, self._clock())
             check_transition(found, status)
             values = change(connection, row) | {"status": status.value, "reason": said["reason"]}
             details = {"reason": said["reason"], "from": found.status.value}
