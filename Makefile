@@ -27,7 +27,7 @@ test: $(TEST)/.ready ## run the tests on two processes; ARGS=--cov prints what t
 	@$(TEST)/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 slow: $(TEST)/.ready ## run the tests that take long: every page, the demo, servers under stress, error rates
-	@$(TEST)/bin/python -m pytest -n 2 --dist loadgroup -m slow $(ARGS)
+	@$(TEST)/bin/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 check: $(TEST)/.ready ## lint, format, types, layers, shape of the code, lock files
 	@$(TEST)/bin/ruff check --quiet --output-format concise

@@ -19,8 +19,7 @@ from click.testing import CliRunner
 
 from crossfade.cli.demo.command import demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
-"""In one process: two demos at a time would make each other slow, and look for a free port at the same moment."""
+pytestmark = pytest.mark.slow
 
 QUICK = ["--train-every", "20"]
 STORM = ["--first-day", "8", "--watch", "0.5"]
@@ -98,6 +97,9 @@ def told(tmp_path_factory):
     ):
         try:
             line, shown = await_output(process, "The server keeps running", seconds=400)
+        except AssertionError as never:
+            raise AssertionError(f"{never}\n{errors.read_text()}\n{last_lines(home / 'server.log')}") from None
+        else:
             url = re.search(r"http://\S+", line)[0]
             suggestions = [process.stdout.readline() for _ in range(5)]
             answers = tuple(answer_to(suggestion.strip()) for suggestion in suggestions)
@@ -107,6 +109,10 @@ def told(tmp_path_factory):
             rest = process.stdout.read()
             exit_code = process.wait(60)
     return Told("".join((shown, *suggestions, rest)), errors.read_text(), home, exit_code, ready, answers, servers)
+
+
+def last_lines(log, characters=4_000):
+    return log.read_text()[-characters:] if log.exists() else "the server wrote no log"
 
 
 def answer_to(suggestion):

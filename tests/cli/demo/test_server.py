@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import http.server
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from crossfade.cli.demo import server
-from crossfade.cli.demo.server import MARKER, free_port, own_home, running_server
+from crossfade.cli.demo.server import MARKER, own_home, running_server
 from crossfade.errors import ServerUnreachableError, SettingsError
 
 
@@ -36,24 +40,18 @@ def home(tmp_path):
 
 
 READY = """
-    import http.server, os, pathlib, signal, sys
-
-    class Ready(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
+    import os, pathlib, signal, sys
 
     home = pathlib.Path(os.environ["CROSSFADE_HOME"])
     (home / "environment").write_text(repr({k: v for k, v in os.environ.items() if k.startswith("CROSSFADE_")}))
     (home / "pid").write_text(str(os.getpid()))
     (home / "arguments").write_text(" ".join(sys.argv[1:]))
     signal.signal(signal.SIGTERM, {on_terminate})
-    http.server.HTTPServer(("127.0.0.1", int(os.environ["CROSSFADE_HTTP__PORT"])), Ready).serve_forever()
+    print("crossfade is ready at http://127.0.0.1:" + os.environ["CROSSFADE_HTTP__PORT"], flush=True)
+    while True:
+        signal.pause()
 """
+PORT = 17  # nobody listens: only a stand-in is told of it
 
 
 def is_alive(pid):
@@ -115,12 +113,54 @@ def test_two_demos_do_not_share_a_folder(tmp_path):
 # --- its port ---
 
 
-def test_the_usual_port_when_it_is_free_and_another_when_it_is_not(monkeypatch):
+def crossfade_url(home):
+    """Start the real server on any port that it chooses, and return where it and `/readyz` answer."""
+    with running_server(home, None, 1) as url:
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        return url
+
+
+def test_the_usual_port_when_it_is_free_and_another_when_it_is_not(home, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        usual = taken.getsockname()[1]
+        monkeypatch.setattr(server, "PREFERRED_PORT", usual)
+        assert not crossfade_url(home).endswith((f":{usual}", ":0"))
+    assert crossfade_url(home) == f"http://127.0.0.1:{usual}"
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_refused(home):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(server, "PREFERRED_PORT", port)
-        assert free_port() not in {0, port}
-    assert free_port() == port
+        with pytest.raises(ServerUnreachableError) as caught, running_server(home, port, 1):
+            pass
+    assert f"error: setting `http.port`: 127.0.0.1:{port} cannot be used" in caught.value.message
+
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+
+def test_a_server_of_somebody_else_at_the_port_is_not_taken_for_ours(stand_in, home):
+    """It would be asked, and would end without a word to us; ours has not found out yet that the port is taken."""
+    stand_in("""
+        import sys, time
+        time.sleep(0.5)
+        print("error: it cannot be used", file=sys.stderr)
+        sys.exit(2)
+    """)
+    with socketserver.TCPServer(("127.0.0.1", 0), Ready) as theirs:
+        threading.Thread(target=theirs.serve_forever, args=(0.01,)).start()
+        try:
+            with (
+                pytest.raises(ServerUnreachableError),
+                running_server(home, theirs.server_address[1], 1),
+            ):
+                pass
+        finally:
+            theirs.shutdown()
 
 
 # --- its process ---
@@ -129,19 +169,18 @@ def test_the_usual_port_when_it_is_free_and_another_when_it_is_not(monkeypatch):
 def test_the_server_sees_none_of_the_users_settings(stand_in, home, monkeypatch):
     monkeypatch.setenv("CROSSFADE_STORAGE__DATABASE_URL", "postgresql://precious")
     stand_in(READY.replace("{on_terminate}", "signal.SIG_DFL"))
-    port = free_port()
-    with running_server(home, port, 3) as url:
-        assert url == f"http://127.0.0.1:{port}"
+    with running_server(home, PORT, 3) as url:
+        assert url == f"http://127.0.0.1:{PORT}"
         environment = (home / "environment").read_text()
         assert (home / "arguments").read_text() == "-m crossfade serve"
     assert "precious" not in environment
-    for value in (str(home), str(port), "'3'", os.devnull, "'CROSSFADE_EXPERIMENTS__POLL_SECONDS': '1.0'"):
+    for value in (str(home), str(PORT), "'3'", os.devnull, "'CROSSFADE_EXPERIMENTS__POLL_SECONDS': '1.0'"):
         assert value in environment
 
 
 def test_the_server_is_stopped_on_the_way_out(stand_in, home):
     stand_in(READY.replace("{on_terminate}", "signal.SIG_DFL"))
-    with running_server(home, free_port(), 1):
+    with running_server(home, PORT, 1):
         pid = int((home / "pid").read_text())
         assert is_alive(pid)
     assert not is_alive(pid)
@@ -150,7 +189,7 @@ def test_the_server_is_stopped_on_the_way_out(stand_in, home):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_the_server_is_stopped_whatever_happens(stand_in, home, error):
     stand_in(READY.replace("{on_terminate}", "signal.SIG_DFL"))
-    with pytest.raises(error), running_server(home, free_port(), 1):
+    with pytest.raises(error), running_server(home, PORT, 1):
         raise error
     assert not is_alive(int((home / "pid").read_text()))
 
@@ -158,14 +197,14 @@ def test_the_server_is_stopped_whatever_happens(stand_in, home, error):
 def test_a_server_that_does_not_want_to_stop_is_killed(stand_in, home, monkeypatch):
     monkeypatch.setattr(server, "STOP_SECONDS", 0.3)
     stand_in(READY.replace("{on_terminate}", "signal.SIG_IGN"))
-    with running_server(home, free_port(), 1):
+    with running_server(home, PORT, 1):
         pid = int((home / "pid").read_text())
     assert not is_alive(pid)
 
 
 def test_ctrl_c_does_not_reach_the_server_by_itself(stand_in, home):
     stand_in(READY.replace("{on_terminate}", "signal.SIG_DFL"))
-    with running_server(home, free_port(), 1):
+    with running_server(home, PORT, 1):
         pid = int((home / "pid").read_text())
         assert os.getpgid(pid) != os.getpgrp()
 
@@ -177,7 +216,7 @@ def test_a_server_that_cannot_start_is_reported_with_its_last_words(stand_in, ho
         print("error: port 1 cannot be used", file=sys.stderr)
         sys.exit(2)
     """)
-    with pytest.raises(ServerUnreachableError) as caught, running_server(home, free_port(), 1):
+    with pytest.raises(ServerUnreachableError) as caught, running_server(home, PORT, 1):
         pass
     assert "error: port 1 cannot be used" in caught.value.message
     assert "server.log" in caught.value.message
@@ -190,7 +229,7 @@ def test_a_server_that_says_nothing_and_is_never_ready(stand_in, home, monkeypat
         pathlib.Path(os.environ["CROSSFADE_HOME"], "pid").write_text(str(os.getpid()))
         time.sleep(60)
     """)
-    with pytest.raises(ServerUnreachableError) as caught, running_server(home, free_port(), 1):
+    with pytest.raises(ServerUnreachableError) as caught, running_server(home, PORT, 1):
         pass
     assert "it says nothing" in caught.value.message
     pid = home / "pid"
@@ -202,6 +241,6 @@ def test_stopping_is_by_pid(stand_in, home, monkeypatch):
     real = subprocess.Popen.send_signal
     monkeypatch.setattr(subprocess.Popen, "send_signal", lambda self, number: (sent.append(number), real(self, number)))
     stand_in(READY.replace("{on_terminate}", "signal.SIG_DFL"))
-    with running_server(home, free_port(), 1):
+    with running_server(home, PORT, 1):
         assert Path(home / "server.log").exists()
     assert sent == [signal.SIGTERM]

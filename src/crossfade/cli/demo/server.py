@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,17 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from crossfade.errors import ServerUnreachableError, SettingsError
 
 HOST = "127.0.0.1"
 PREFERRED_PORT = 8000
+ANY_PORT = 0
+LOG = "server.log"
 MARKER = ".crossfade-demo"
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 POLL_SECONDS = 1.0
 """How often the server looks at its experiments: their days pass in seconds here."""
+_READY = re.compile(r"^crossfade is ready at (\S+)\n", re.MULTILINE)
 
 
 @contextmanager
@@ -50,26 +51,13 @@ def own_home(home: Path) -> Iterator[Path]:
         yield home
 
 
-def free_port() -> int:
-    """Return the usual port, or any free one when it is taken."""
-    for port in (PREFERRED_PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise SettingsError(field="http.port", problem="no port is free")
-
-
 @contextmanager
-def running_server(home: Path, port: int, workers: int) -> Iterator[str]:
+def running_server(home: Path, port: int | None, workers: int) -> Iterator[str]:
     """Run a server on this home until the context ends.
 
     Args:
         home: Its folder; `server.log` in it holds the log.
-        port: Where it listens, on the loopback interface.
+        port: Where it listens, on the loopback interface; None takes the usual one, or any free one when that is taken.
         workers: How many processes answer.
 
     Yields:
@@ -78,23 +66,31 @@ def running_server(home: Path, port: int, workers: int) -> Iterator[str]:
     Raises:
         ServerUnreachableError: It does not come up.
     """
-    url = f"http://{HOST}:{port}"
-    command = [sys.executable, "-m", "crossfade", "serve"]
-    with (home / "server.log").open("wb") as log:
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        for choice in (PREFERRED_PORT, ANY_PORT) if port is None else (port,):
+            process = _start(home, choice, workers)
+            if url := _await_ready(process, home / LOG, choice):
+                break
+        else:
+            raise _silent(home / LOG, choice)
+        yield url
+    finally:
+        if process is not None:
+            _stop(process)
+
+
+def _start(home: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
+    with (home / LOG).open("wb") as log:
         # a session of its own: Ctrl-C reaches only the demo, which then stops the server in the right order
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            command,
+        return subprocess.Popen(
+            [sys.executable, "-m", "crossfade", "serve"],
             env=_environment(home, port, workers),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-        try:
-            _await_ready(process, url, home / "server.log")
-            yield url
-        finally:
-            _stop(process)
 
 
 def _environment(home: Path, port: int, workers: int) -> dict[str, str]:
@@ -110,17 +106,26 @@ def _environment(home: Path, port: int, workers: int) -> dict[str, str]:
     }
 
 
-def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _await_ready(process: subprocess.Popen[bytes], log: Path, port: int) -> str | None:
+    """Return the address that the server itself says it answers at; None when it has ended before.
+
+    Asking a port instead could find the server of somebody else, who took it a moment earlier.
+    """
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        if said := _READY.search(log.read_text(errors="replace")):
+            return said[1]
+        if ended:
+            return None
         time.sleep(0.05)
+    raise _silent(log, port)
+
+
+def _silent(log: Path, port: int) -> ServerUnreachableError:
     lines = log.read_text(errors="replace").strip().splitlines()
-    raise ServerUnreachableError(url=url, problem=f"{lines[-1] if lines else 'it says nothing'} (see {log})")
+    told = [line for line in lines if line.startswith("error: ")] or lines or ["it says nothing"]
+    return ServerUnreachableError(url=f"http://{HOST}:{port}", problem=f"{told[-1]} (see {log})")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -17,7 +17,7 @@ from crossfade.cli.demo.config import BEHIND, ConfigRelease
 from crossfade.cli.demo.landings import Landings
 from crossfade.cli.demo.release import Release
 from crossfade.cli.demo.screen import Screen
-from crossfade.cli.demo.server import free_port, own_home, running_server
+from crossfade.cli.demo.server import own_home, running_server
 from crossfade.cli.demo.stage import Stage, strays
 from crossfade.cli.demo.traffic import Traffic, request_body
 from crossfade.cli.demo.trial import TRIAL, Trial
@@ -173,11 +173,11 @@ class Story:
     @contextmanager
     def _server(self, home: Path) -> Iterator[str]:
         screen, plan = self._screen, self._plan
-        port = plan.port or free_port()
         screen.step("Start the server")
-        screen.command(f"CROSSFADE_HOME={home} crossfade serve --port {port} --workers {plan.workers}")
         started = time.perf_counter()
-        with running_server(home, port, plan.workers) as url:
+        with running_server(home, plan.port, plan.workers) as url:
+            port = url.rpartition(":")[2]
+            screen.command(f"CROSSFADE_HOME={home} crossfade serve --port {port} --workers {plan.workers}")
             screen.good(f"{url} answers after {time.perf_counter() - started:.1f} s")
             yield url
 
