@@ -21,6 +21,7 @@ class _Output(msgspec.Struct, array_like=True, gc=False):
     data: memoryview | list[Any]
 
 
+_LITTLE = {datatype: dtype.newbyteorder("<") for datatype, dtype in DTYPES.items()}
 _decode = msgspec.msgpack.Decoder(tuple[_Output, ...]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -54,9 +55,8 @@ def _described(name: str, value: Array) -> _Output:
     datatype = datatype_of(value.dtype)
     if datatype == "BYTES":
         return _Output(name, datatype, value.shape, _checked(value.ravel().tolist()))
-    little = value.astype(DTYPES[datatype].newbyteorder("<"), copy=False)
-    elements: Any = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
-    return _Output(name, datatype, value.shape, memoryview(elements))
+    little = np.ascontiguousarray(value.astype(_LITTLE[datatype], copy=False))
+    return _Output(name, datatype, value.shape, little.data)
 
 
 def _restored(output: _Output) -> Array:

@@ -195,6 +195,8 @@ def member_rows_of(reply: Answered) -> dict[tuple[str, str], int]:
         >>> member_rows_of(Answered(b"", 0, 0.0, (("m:1.0.0", "dropped", 2), ("m:1.0.0", "eaten", 1))))
         {('m:1.0.0', 'dropped'): 2}
     """
+    if not reply.member_rows:
+        return {}
     return {
         (member[:_MAX_MEMBER_NAME], outcome): rows
         for member, outcome, rows in reply.member_rows[:MAX_MEMBER_KINDS]

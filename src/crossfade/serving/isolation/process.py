@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ _KEPT_VARIABLES = (
 _TALKATIVE = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
 """What it prints before it crashes arrives, and so does where it was."""
 _BUFFER_BYTES = 4 * 2**20
+_TIMEVAL = struct.Struct("@ll")
+"""Seconds and microseconds, as sockets take limits."""
 
 
 class ProcessEndedError(Exception):
@@ -62,6 +65,7 @@ class ModelProcess:
         self._channel = ours
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self.without: tuple[str, ...] = ()
+        self._seconds = 0.0
         self._buffer = memoryview(bytearray(MAX_PACKET_BYTES))
         self.output, printed = os.pipe()
         orders = Orders(theirs.fileno(), os.getpid(), tuple(packages), limits)
@@ -113,13 +117,13 @@ class ModelProcess:
             ProcessEndedError: It has ended, or does not listen.
         """
         packet = encode(message)
-        self._channel.settimeout(max(seconds, 1e-3))
+        self._wait_at_most(seconds)
         try:
             if fd is None:
                 self._channel.send(packet)
             else:
                 socket.send_fds(self._channel, [packet], [fd])
-        except TimeoutError:
+        except BlockingIOError:
             raise self._ended(seconds) from None
         except OSError:
             raise self._ended() from None
@@ -133,10 +137,10 @@ class ModelProcess:
         Raises:
             ProcessEndedError: It has ended, or sent something that is no answer.
         """
-        self._channel.settimeout(max(seconds, 1e-3))
+        self._wait_at_most(seconds)
         try:
             size = self._channel.recv_into(self._buffer)
-        except TimeoutError:
+        except BlockingIOError:
             raise self._ended(seconds) from None
         except OSError:
             size = 0
@@ -161,6 +165,14 @@ class ModelProcess:
         self.kill()
         self._process.wait()
         self._channel.close()
+
+    def _wait_at_most(self, seconds: float) -> None:
+        """Let the kernel limit how long the next packets take: Python's own limit is four more calls for each batch."""
+        if seconds != self._seconds:
+            whole, part = divmod(max(int(seconds * 1e6), 1_000), 1_000_000)
+            for limit in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                self._channel.setsockopt(socket.SOL_SOCKET, limit, _TIMEVAL.pack(whole, part))
+            self._seconds = seconds
 
     def _ended(self, seconds: float | None = None) -> ProcessEndedError:
         if seconds is not None:
