@@ -133,6 +133,7 @@ async def test_an_outlier_is_left_alone_and_taken_back(bench, monkeypatch):
     assert bench.set.report().replicas == ReplicaCounts(2, 1, ejected=1)
     await soon(lambda: not lane.ejected)
     assert bench.set.report().ejections == 1
+    assert bench.set.report().problem == "replica 0: it is left alone for 0 s: it failed 5 times in a row"
 
 
 async def test_the_last_one_that_answers_is_never_left_alone(bench):
@@ -163,6 +164,36 @@ async def test_errors_of_one_alone_make_it_an_outlier(bench):
             await asyncio.gather(*(bench.ask() for _ in range(20)), return_exceptions=True)
 
 
+async def test_one_that_always_fails_is_found_however_seldom_somebody_asks(bench, monkeypatch):
+    monkeypatch.setattr(replica_set, "WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr(replica_set, "TICK_SECONDS", 0.01)
+    bench = bench(terms(3, probe=SLOW), rows=1)
+    bad = bench.template.made[0]
+    bad.fails = PredictionError(ref="m:1.0.0", problem="it lost its files")
+    lane, failed = bench.lane_of(bad), 0
+    async with asyncio.timeout(60):
+        while not lane.ejected:
+            (answer,) = await asyncio.gather(bench.ask(), return_exceptions=True)
+            failed += isinstance(answer, PredictionError)
+            await asyncio.sleep(0.03)  # nobody else asks, and the supervisor looks many times meanwhile
+    assert failed <= 3 * 7
+
+
+async def test_requests_that_share_a_batch_are_one_piece_of_evidence(bench):
+    bench = bench(terms(1, probe=SLOW))
+    (replica,) = bench.template.made
+    replica.gate.clear()
+    asked = [bench.ask()]
+    await soon(lambda: bench.batcher.waiting == 0)
+    asked += [bench.ask() for _ in range(10)]
+    replica.fails = PredictionError(ref="m:1.0.0", problem="ten bad requests of one client")
+    replica.gate.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(answer, PredictionError) for answer in answers) >= 10
+    standing = bench.set.lanes[0].standing()
+    assert standing.errors <= standing.batches <= 2
+
+
 async def test_when_all_are_given_up_whoever_waits_hears_so(bench):
     bench = bench(terms(2, probe=SLOW))
     for replica in bench.template.made:
@@ -180,8 +211,7 @@ async def test_one_that_was_given_up_is_replaced(bench, monkeypatch):
     bench = bench(terms(2, probe=SLOW))
     bad, _ = bench.template.made
     bad.given_up, bad.alive = "it is quarantined", False
-    await soon(lambda: len(bench.template.made) == 3 and bench.set.width == 2)
-    assert bad.closed
+    await soon(lambda: len(bench.template.made) == 3 and bench.set.width == 2 and bad.closed)
     assert not bench.given_up
 
 

@@ -102,8 +102,10 @@ class Lane:
         self._changed = changed
         self._failures = 0
         self._probe_failures = 0
-        self._requests = 0
+        self._batches = 0
         self._errors = 0
+        self._calls = 0
+        self._failed_calls = 0
         self._busy_since = 0.0
         self._probe_at = 0.0
         self._look = threading.Event()
@@ -175,11 +177,11 @@ class Lane:
 
     def standing(self) -> Standing:
         """Say how it does, for those who decide whether to leave it alone."""
-        return Standing(self.number, self.answers, self.ejected, self._failures, self._requests, self._errors)
+        return Standing(self.number, self.answers, self.ejected, self._failures, self._batches, self._errors)
 
     def begin_window(self) -> None:
-        """Count requests anew."""
-        self._requests = self._errors = 0
+        """Count batches anew."""
+        self._batches = self._errors = 0
 
     def forgive(self) -> None:
         """Forget failures: it has been left alone for them."""
@@ -220,6 +222,7 @@ class Lane:
         else:
             until = min(self._probe_at, time.monotonic() + _LONGEST_REST)
             self._batcher.answer_next(self._caller, until=until, stopped=self._stopped, alive=self._alive)
+            self._count_batch()
             self._probe_when_due()
 
     def _stopped(self) -> bool:
@@ -281,17 +284,23 @@ class Lane:
             self._probe_failures = 0
             self._failures = 0
 
+    def _count_batch(self) -> None:
+        """Count what was just answered as one batch; its requests may have been tried one by one."""
+        self._batches += self._calls > 0
+        self._errors += 0 < self._calls == self._failed_calls
+        self._calls = self._failed_calls = 0
+
     def _predict(self, tensors: Tensors, wanted: frozenset[str]) -> Tensors:
         self._busy_since = started = time.monotonic()
-        self._requests += 1
+        self._calls += 1
         try:
             outputs = self.replica.predict(tensors, wanted)
         except (ModelCrashedError, NotServedError) as error:
-            self._errors += not self._spared
+            self._failed_calls += not self._spared
             self._fall(str(error.facts["problem"]), counted=not self._spared)
             raise
         except Exception:
-            self._errors += 1
+            self._failed_calls += 1
             raise
         finally:
             now = time.monotonic()

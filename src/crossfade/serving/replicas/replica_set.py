@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from crossfade.errors import CrossfadeError
 from crossfade.serving.batching import Batcher
-from crossfade.serving.replicas.ejection import WINDOW_SECONDS, ejection_seconds, outlier
+from crossfade.serving.replicas.ejection import WINDOW_BATCHES, WINDOW_SECONDS, ejection_seconds, outlier, reason
 from crossfade.serving.replicas.lane import Lane, LaneState, Question
 from crossfade.serving.replicas.port import Replica, Template
 from crossfade.serving.replicas.scaling import Scaler
@@ -255,20 +255,29 @@ class ReplicaSet:
             if lane.ejected and (nobody or now >= self._free_at.get(lane.number, 0.0)):
                 lane.ejected = False
                 lane.look()
-        number = outlier([lane.standing() for lane in self._lanes if not lane.leaving])
-        for lane in self._lanes:
+                self._begin_window(now)
+        lanes = [lane for lane in self._lanes if not lane.leaving]
+        standings = [lane.standing() for lane in lanes]
+        number = outlier(standings)
+        for lane, standing in zip(lanes, standings, strict=True):
             if lane.number == number:
                 self._times[number] = self._times.get(number, 0) + 1
-                self._free_at[number] = now + ejection_seconds(self._times[number])
+                seconds = ejection_seconds(self._times[number])
+                self._free_at[number] = now + seconds
                 self.ejections += 1
+                lane.problem = f"it is left alone for {seconds:.0f} s: {reason(standing, standings)}"
                 lane.forgive()
                 lane.ejected = True
                 lane.look()
-                _log.warning("`%s` replica %d is left alone for %.0f s", self._ref, number, self._free_at[number] - now)
-        if now - self._window_at >= WINDOW_SECONDS:
-            self._window_at = now
-            for lane in self._lanes:
-                lane.begin_window()
+        counted = sum(standing.batches for standing in standings)
+        if now - self._window_at >= WINDOW_SECONDS and counted >= WINDOW_BATCHES * len(standings):
+            self._begin_window(now)
+
+    def _begin_window(self, now: float) -> None:
+        """Compare replicas over the same time only: whoever comes back missed what the others have been asked."""
+        self._window_at = now
+        for lane in self._lanes:
+            lane.begin_window()
 
     def _scale(self, now: float) -> None:
         then, busy_then = self._seen
@@ -311,6 +320,7 @@ class ReplicaSet:
         lane = Lane(number, replica, self._batcher, self._question, self.terms.probe, self._look_soon)
         lane.refuse_by(self._template.refusal)
         self._lanes = (*self._lanes, lane)
+        self._begin_window(time.monotonic())
         lane.start(proved=proved)
         self.on_resized(self.size_bytes)
 
