@@ -273,7 +273,7 @@ class Lane:
         try:
             self._question.put_to(self.replica, self._patience())
         except (ModelCrashedError, NotServedError) as error:
-            self._fall(f"a probe ended it: {error.facts['problem']}")
+            self._fall(f"it ended while it was probed: {error.facts['problem']}")
         except CrossfadeError as error:
             self._probe_failures += 1
             self._fail(f"it failed a probe: {error.message}")
