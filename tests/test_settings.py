@@ -117,3 +117,48 @@ def test_one_answer_may_not_push_out_all_the_others(monkeypatch):
 def test_lengths_of_time_that_no_date_can_bear_are_refused():
     with pytest.raises(SettingsError, match="keep_seconds"):
         Settings.load(alerts={"keep_seconds": 1e20})
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("CROSSFADE_SERVNG__WORKERS", "CROSSFADE_SERVING__WORKERS"),
+        ("CROSSFADE_HTTP_PORT", "CROSSFADE_HTTP__PORT"),
+        ("crossfade_storage_pool_size", "CROSSFADE_STORAGE__POOL_SIZE"),
+        ("CROSSFADE_STORAGE__BLOB_URL", "storage.blobs_url"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_what_is_close(monkeypatch, variable, meant):
+    monkeypatch.setenv(variable, "4")
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    assert f"there is no such setting; `{meant}` is close" in caught.value.message
+
+
+def test_a_variable_that_is_like_nothing_is_refused_too(monkeypatch):
+    monkeypatch.setenv("CROSSFADE_XYZZY__PLUGH", "4")
+    with pytest.raises(SettingsError, match=r"`: there is no such setting\n"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CROSSFADE_HTTP_PORT", "tcp://10.0.0.1:8000"),  # of Kubernetes, where a service is called `crossfade-http`
+        ("CROSSFADE_SERVICE_HOST", "10.0.0.1"),
+        ("CROSSFADE_SERVER", "http://localhost:8000"),
+        ("CROSSFADE_SERVING__MODELS__churn__EXECUTION", "thread"),
+    ],
+)
+def test_variables_that_are_no_setting_of_ours_are_left_alone(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    Settings.load()
+
+
+def test_a_misspelt_setting_of_the_file_is_refused_with_what_is_close():
+    Path("crossfade.toml").write_text("[http]\nprot = 7\n")
+    with pytest.raises(SettingsError, match=r"`http.prot`: there is no such setting; `http.port` is close"):
+        Settings.load()
+    Path("crossfade.toml").write_text("[htpp]\nport = 7\n")
+    with pytest.raises(SettingsError, match=r"`htpp`: there is no such setting"):
+        Settings.load()

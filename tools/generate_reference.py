@@ -63,7 +63,7 @@ def settings_page() -> Iterator[str]:
     yield "# Settings\n"
     yield "A value comes from, first match wins: arguments in Python, the environment, `crossfade.toml` in the working"
     yield "directory (or the file that `CROSSFADE_CONFIG` names), the default. `crossfade settings show --sources` "
-    yield "prints all of them.\n"
+    yield "prints all of them. A variable or a line that is meant for a setting and names none is refused.\n"
     yield "| setting | environment | default | meaning |\n|---|---|---|---|"
     for name, environment, default, meaning in _fields(Settings, "", "CROSSFADE_"):
         yield f"| `{name}` | `{environment}` | {default} | {meaning} |"

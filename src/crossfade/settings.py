@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,6 +18,7 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 
 from crossfade.errors import SettingsError
 
+PREFIX = "CROSSFADE_"
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 Span = Annotated[float, Field(gt=0, le=315_360_000.0)]  # ten years: what dates can be added to
@@ -395,7 +397,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="CROSSFADE_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         toml_file="crossfade.toml",
         frozen=True,
@@ -443,11 +445,14 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: A value is unknown or cannot be used; names the field.
         """
+        _check_environment()
         try:
             return cls(**overrides)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
-            raise SettingsError(field=".".join(map(str, first["loc"])), problem=first["msg"]) from error
+            field = ".".join(map(str, first["loc"]))
+            problem = _unknown(field) if first["type"] == "extra_forbidden" else first["msg"]
+            raise SettingsError(field=field, problem=problem) from error
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(field=str(_file()), problem=f"not TOML: {error}") from error
         except PydanticSettingsError as error:
@@ -472,3 +477,41 @@ class Settings(BaseSettings):
     def blobs_url(self) -> str:
         """The blob URL with the default filled in."""
         return self.storage.blobs_url or str((self.home / "blobs").absolute())
+
+
+def names() -> list[str]:
+    """Return the names of all settings, such as `http.port`."""
+    found = []
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            found += [f"{name}.{each}" for each in section.model_fields]
+        else:
+            found.append(name)
+    return found
+
+
+def _check_environment() -> None:
+    """Refuse variables that are meant for a setting and name none; pydantic reads only those that it knows.
+
+    `CROSSFADE_` and a word may be somebody else's: Kubernetes tells every container of a service `crossfade-http` in
+    `CROSSFADE_HTTP_PORT=tcp://...`. Two underscores in a row are ours, and so is what only lacks the second one.
+    """
+    sections, ours = set(Settings.model_fields), {name.replace(".", "_"): name for name in names()}
+    for variable, value in os.environ.items():
+        if not variable.upper().startswith(PREFIX):
+            continue
+        name = variable[len(PREFIX) :].lower()
+        if "__" in name and name.partition("__")[0] not in sections:
+            raise SettingsError(field=variable, problem=_unknown(name.replace("__", "."), in_environment=True))
+        if "." in ours.get(name, "") and not value.startswith("tcp://"):
+            raise SettingsError(field=variable, problem=_unknown(ours[name], in_environment=True))
+
+
+def _unknown(field: str, *, in_environment: bool = False) -> str:
+    """Say that there is no such setting, and which one may be meant."""
+    close = get_close_matches(field[:80], names(), n=1)
+    if not close:
+        return "there is no such setting"
+    meant = PREFIX + close[0].upper().replace(".", "__") if in_environment else close[0]
+    return f"there is no such setting; `{meant}` is close"
