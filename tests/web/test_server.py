@@ -1,6 +1,7 @@
 """Serving processes: readiness, draining, signals, workers."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -189,7 +190,34 @@ def test_the_announced_address_is_reachable(host, shown):
     with bind(HttpSettings(host=host, port=0)) as listener:
         url = url_of(listener)
         assert url.startswith(shown)
+        listener.listen()
         socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5).close()
+
+
+def test_who_asks_before_anybody_answers_is_refused_and_not_kept_waiting():
+    with bind(HttpSettings(port=0)) as bound, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(bound.getsockname(), timeout=5)
+
+
+def test_of_two_that_took_an_address_at_the_same_moment_the_later_says_so(tmp_path):
+    script = """
+import sys
+from crossfade.errors import SettingsError
+from crossfade.settings import HttpSettings, Settings
+from crossfade.web.server import bind, serve
+
+first = bind(HttpSettings(port=0))
+second = bind(HttpSettings(port=first.getsockname()[1]))
+first.listen()
+try:
+    serve(Settings.load(), second, lambda: None)
+except SettingsError as error:
+    sys.exit(error.message)
+"""
+    command, env = [sys.executable, "-c", script], control.environment(tmp_path)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert re.search(r"`http.port`: 127.0.0.1:\d+ cannot be used: Address already in use\n$", done.stderr)
 
 
 def test_ipv6_addresses_are_bracketed():

@@ -52,12 +52,27 @@ Announce = Callable[[str], None]
 
 
 def bind(settings: HttpSettings) -> socket.socket:
-    """Return a listening socket.
+    """Return a socket that has its address and does not listen yet.
+
+    Whoever asks before anybody answers is refused at once, and may ask another server. A socket that listened would
+    keep them waiting until the first worker has its models.
 
     Raises:
         SettingsError: The address cannot be used; another process has it, or it is not this machine's.
     """
-    return _listen(settings.host, settings.port, "http.port")
+    host, port = settings.host, settings.port
+    if port:  # several sockets may have an address as long as none of them listens
+        _listen(host, port, "http.port").close()
+    bound = socket.socket(_family(host))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if bound.family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise _unusable(host, port, "http.port", error) from error
+    return bound
 
 
 def check_grpc(settings: Settings) -> None:
@@ -73,15 +88,30 @@ def check_grpc(settings: Settings) -> None:
 
 
 def _listen(host: str, port: int, field: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=_family(host), backlog=BACKLOG)
     except OSError as error:
-        raise SettingsError(field=field, problem=f"{host}:{port} cannot be used: {error.strerror or error}") from error
+        raise _unusable(host, port, field, error) from error
+
+
+def _begin_listening(bound: socket.socket) -> None:
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:  # somebody else, who had the address as well, began first
+        host, port = bound.getsockname()[:2]
+        raise _unusable(host, port, "http.port", error) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _unusable(host: str, port: int, field: str, error: OSError) -> SettingsError:
+    return SettingsError(field=field, problem=f"{host}:{port} cannot be used: {error.strerror or error}")
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return an address under which this machine reaches a listening socket."""
+    """Return an address under which this machine reaches a socket."""
     host, port = listener.getsockname()[:2]
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
@@ -187,6 +217,8 @@ class DrainingServer(uvicorn.Server):
         if self._remote is not None:
             await self._remote.start()
         await warm_up(self.config.app)  # type: ignore[arg-type]  # it was given as an application, not as its name
+        for bound in sockets or ():
+            _begin_listening(bound)
         await super().startup(sockets)
         if self._lifeline is not None:
             asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)
