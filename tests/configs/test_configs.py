@@ -244,6 +244,16 @@ def test_what_did_not_pass_cannot_be_approved(configs, database):
     assert "at `/max`" in error.message
 
 
+def test_what_is_on_its_way_is_not_approved_again(configs, database):
+    make_active(configs)
+    number = make_approved(configs, document={"max": 6})
+    with database.write() as connection:
+        configs._store.mark(connection, "limits", number, ConfigStatus.DEPLOYING, principal="controller", reason="")
+    with pytest.raises(ConfigConflictError, match="on its way"):
+        configs.approve("limits", number, principal="bob")
+    assert configs.version("limits", number).status is ConfigStatus.DEPLOYING
+
+
 def test_alone_one_may_approve_oneself(registry):
     configs = open_configs(registry, four_eyes=False)
     configs.draft("limits", {"max": 5}, principal="ann")

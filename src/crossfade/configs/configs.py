@@ -215,7 +215,7 @@ class Configs:
         """Agree that a version may be read.
 
         Raises:
-            ConfigConflictError: Its checks have not run.
+            ConfigConflictError: Its checks have not run, or a rollout gives it to units already.
             FourEyesError: Whoever wrote it may not approve it.
             UnnamedApproverError: Nor may somebody without a name, who may be whoever wrote it.
             UnfitConfigError: Its checks found something, or what it names does not exist any more.
@@ -233,6 +233,8 @@ class Configs:
         self._require_references(found)
 
         def change(connection: Connection) -> ConfigVersion:
+            if self._store.version(connection, name, number).status is ConfigStatus.DEPLOYING:
+                raise ConfigConflictError(name=name, problem=f"has version {number} on its way, which was approved")
             return self._store.mark(
                 connection, name, number, ConfigStatus.APPROVED, values={"approved_by": principal}, **said
             )
