@@ -58,12 +58,12 @@ class Office(Stage):
         found = [config.read(f"u{unit}").number for unit in range(units)]
         return found.count(1), found.count(2)
 
-    def expose(self, units, variant="candidate"):
+    def expose(self, units, variant="candidate", *, moved=0):
         with self.database.write() as connection:
             row = {"experiment": self.store.find("limits").name, "revision": self.clock.now.toordinal()}
             day = self.clock.now.isoformat()[:10]
             connection.execute(arrivals.delete())
-            connection.execute(arrivals.insert().values(**row, variant=variant, day=day, units=units, weight=0.1))
+            connection.execute(arrivals.insert().values(**row, variant=variant, day=day, units=units, weight=0.1, moved=moved))
 
     def turn(self):
         self.clock.advance(1)
@@ -98,6 +98,13 @@ def test_a_config_gets_to_everybody_step_by_step(office):
     assert office.store.find("limits").status == "completed"
     assert (office.status(2), office.status(1), office.active()) == ("active", "deprecated", 2)
     assert office.readers(100) == (0, 100)
+
+
+def test_units_that_had_the_old_version_before_count_as_well(office):
+    begin(office)
+    office.turn()
+    office.expose(0, "stable", moved=10)
+    assert office.turn().weight == 0.5
 
 
 def test_aborting_leaves_it_approved_and_rolling_back_does_not(office):
