@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.releases.policy import Abort, Complete, Enter, Pause, RollBack, Situation, Wait, next_action
 from crossfade.releases.rollout import (
     ACTIVE,
+    UNITS,
     CheckState,
     Rollout,
     RolloutEvidence,
@@ -138,6 +140,13 @@ def test_what_nobody_can_tell_is_paused(state, facts, words):
     assert isinstance(action, Pause)
     assert words in action.reason
     assert action.waiting_for == "person"
+
+
+def test_units_that_have_it_and_are_silent_are_not_taken_for_nobody():
+    read = msgspec.structs.replace(rollout(checks={}), evidence=RolloutEvidence(counts={UNITS: (0, 5, 0, 5)}))
+    assert next_action(read, seen(301)) == Wait("check `errors` has not passed yet: it was not made yet")
+    for facts in ({"processes": ()}, {"behind": ("a",)}):
+        assert isinstance(next_action(read, seen(301, **facts)), Pause)
 
 
 def test_a_pause_lasts_until_a_person_ends_it():

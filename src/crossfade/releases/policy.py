@@ -137,7 +137,7 @@ def _missing(rollout: Rollout, seen: Situation) -> Action | None:
         return _unprepared(rollout, seen)
     lack = _lack(rollout, seen)
     if lack:
-        return _without_traffic(rollout, seen) or Wait(lack)
+        return _without_traffic(rollout, seen, lack) or Wait(lack)
     step = rollout.plan.steps[rollout.state.step]
     if step.approval and rollout.state.approved < rollout.state.step:
         return Pause(f"step {rollout.state.step + 1} needs an approval", APPROVAL)
@@ -190,7 +190,7 @@ def _too_early(rollout: Rollout, seen: Situation) -> Action | None:
     return None
 
 
-def _without_traffic(rollout: Rollout, seen: Situation) -> Action | None:
+def _without_traffic(rollout: Rollout, seen: Situation, lack: str) -> Action | None:
     """A person has to look when nobody asks: nothing can be learned."""
     state, step = rollout.state, rollout.plan.steps[rollout.state.step]
     if not (step.weight or step.shadow):
@@ -198,8 +198,10 @@ def _without_traffic(rollout: Rollout, seen: Situation) -> Action | None:
     since = max(filter(None, (state.asked_at, state.live_at, state.entered_at, state.resumed_at)), default=seen.now)
     patience = max(rollout.plan.no_traffic_seconds, step.hold_seconds)
     silent = (seen.now - since).total_seconds()
-    if silent > patience:
-        return Pause(f"no request for version {rollout.candidate} came within {silent:.0f} seconds")
+    followed = bool(seen.processes) and not seen.behind
+    quiet = followed and rollout.is_read and state.requests >= step.minimum_units
+    if silent > patience and not quiet:
+        return Pause(f"no request for version {rollout.candidate} came within {silent:.0f} seconds: {lack}")
     begun = max(filter(None, (state.live_at, state.entered_at, state.resumed_at)), default=seen.now)
     if (seen.now - begun).total_seconds() <= patience:
         return None

@@ -26,6 +26,8 @@ STABLE, CANDIDATE = "stable", "candidate"
 """The two variants of every rollout."""
 PERSON, APPROVAL = "person", "approval"
 """What a paused rollout waits for."""
+UNITS = "units"
+"""In the counts of a rollout whose requests no process reports: units that have had each version, each counted once."""
 
 
 class RolloutStatus(StrEnum):
@@ -193,6 +195,11 @@ class Rollout(msgspec.Struct, frozen=True):
     def active(self) -> bool:
         """Whether it is under way."""
         return self.status in ACTIVE
+
+    @property
+    def is_read(self) -> bool:
+        """Whether units are known to have the new version, of whom nobody hears again while they keep it."""
+        return UNITS in self.evidence.counts and self.evidence.counts[UNITS][1] > 0
 
     def shown(self) -> Rollout:
         """Return what people are shown: all but the inner state of tests."""

@@ -26,15 +26,13 @@ from crossfade.releases.checks.spec import (
 )
 from crossfade.releases.checks.units import units_of
 from crossfade.releases.policy import Situation, too_early_to_say
-from crossfade.releases.rollout import CheckState, Rollout, RolloutEvidence, RolloutState
+from crossfade.releases.rollout import UNITS, CheckState, Rollout, RolloutEvidence, RolloutState
 from crossfade.storage.database import Database
 from crossfade.telemetry.prometheus import PrometheusClient
 from crossfade.traffic.health import HealthLog
 
 _log = logging.getLogger(__name__)
 
-UNITS = "units"
-"""In the counts of a rollout whose requests no process reports."""
 _ANSWERS = {"pass": CheckResult.PASS, "fail": CheckResult.FAIL, "inconclusive": CheckResult.INCONCLUSIVE}
 
 
