@@ -36,10 +36,17 @@ class Office(Stage):
         document = document_of({"max": number}, "limits")
         self.configs.draft(connection, "limits", document, ConfigSpec(), **said)
         if status is not ConfigStatus.DRAFT:
-            for step in (ConfigStatus.VALIDATING, ConfigStatus.APPROVED):
-                self.configs.mark(connection, "limits", number, step, **said)
+            self._approve(connection, number)
         if status is None:
             self.configs.activate(connection, "limits", number, **said)
+
+    def _approve(self, connection, number):
+        for step in (ConfigStatus.VALIDATING, ConfigStatus.APPROVED):
+            self.configs.mark(connection, "limits", number, step, principal="ann", reason="")
+
+    def approve(self, number):
+        with self.database.write() as connection:
+            self._approve(connection, number)
 
     def status(self, number):
         with self.database.read() as connection:
@@ -118,10 +125,32 @@ def test_aborting_leaves_it_approved_and_rolling_back_does_not(office):
     assert (office.status(2), office.active(), office.readers(50)) == ("rolled_back", 1, (50, 0))
 
 
-def test_after_its_end_it_can_be_taken_back(office):
-    begin(office, plan=RolloutPlan((Step(1.0),)))
+def complete(office, version="2"):
+    begin(office, version, RolloutPlan((Step(1.0),)))
     while office.turn().active:
         pass
+
+
+def test_aborting_a_return_leaves_the_way_back(office):
+    complete(office)
+    begin(office, "1")
+    office.store.abort("limits")
+    assert (office.status(1), office.active()) == ("deprecated", 2)
+    with office.database.write() as connection:
+        assert office.configs.previous(connection, "limits") == 1
+
+
+def test_what_was_rolled_back_and_approved_anew_is_no_former_version_when_it_is_aborted(office):
+    complete(office)
+    office.store.rollback("limits", reason="complaints")
+    office.approve(2)
+    office.store.create(RolloutRequest("limits", "2", PLAN, "config", "mended", override_latch=True))
+    office.store.abort("limits")
+    assert office.status(2) is ConfigStatus.APPROVED
+
+
+def test_after_its_end_it_can_be_taken_back(office):
+    complete(office)
     assert office.active() == 2
     office.store.rollback("limits", reason="complaints")
     assert (office.active(), office.status(2), office.status(1)) == (1, "rolled_back", "active")

@@ -40,7 +40,12 @@ LEGAL: dict[ConfigStatus, tuple[ConfigStatus, ...]] = {
     ConfigStatus.DRAFT: (ConfigStatus.VALIDATING,),
     ConfigStatus.VALIDATING: (ConfigStatus.APPROVED, ConfigStatus.DRAFT),
     ConfigStatus.APPROVED: (ConfigStatus.DEPLOYING, ConfigStatus.DRAFT),
-    ConfigStatus.DEPLOYING: (ConfigStatus.ACTIVE, ConfigStatus.APPROVED, ConfigStatus.ROLLED_BACK),
+    ConfigStatus.DEPLOYING: (
+        ConfigStatus.ACTIVE,
+        ConfigStatus.APPROVED,
+        ConfigStatus.DEPRECATED,
+        ConfigStatus.ROLLED_BACK,
+    ),
     ConfigStatus.ACTIVE: (ConfigStatus.DEPRECATED, ConfigStatus.ROLLED_BACK),
     ConfigStatus.DEPRECATED: (ConfigStatus.DEPLOYING,),
     ConfigStatus.ROLLED_BACK: (ConfigStatus.DRAFT, ConfigStatus.VALIDATING),

@@ -201,6 +201,17 @@ class ConfigStore:
         text = None if route is None else msgspec.json.encode(route).decode()
         _set(connection, name, {"routing": text, "changed": revision})
 
+    def withdraw(
+        self, connection: Connection, name: str, number: int, *, failed: bool, principal: str, reason: str
+    ) -> None:
+        """Take a version off its way: it is what it was before, approved or a former one, unless it `failed`."""
+        row = self._version_row(connection, name, number)
+        if row.status != ConfigStatus.DEPLOYING:
+            return
+        before = ConfigStatus.APPROVED if row.activated is None else ConfigStatus.DEPRECATED
+        status = ConfigStatus.ROLLED_BACK if failed else before
+        self.mark(connection, name, number, status, principal=principal, reason=reason)
+
     def activate(
         self, connection: Connection, name: str, number: int, *, principal: str, reason: str, rollback: bool = False
     ) -> Config:
@@ -259,7 +270,10 @@ class ConfigStore:
             see = onward(row.name, row.number, ConfigStatus(row.status))
             raise ConfigConflictError(name=row.name, problem=problem, see=see)
         now = to_text(self._clock())
-        _set_version(connection, row, {"status": status.value, "reason": reason, "changed_at": now, **values})
+        changed: dict[str, object] = {"status": status.value, "reason": reason, "changed_at": now}
+        if status is ConfigStatus.ROLLED_BACK:
+            changed["activated"] = None  # no way back leads to it
+        _set_version(connection, row, {**changed, **values})
 
     def _version_row(self, connection: Connection, name: str, number: int) -> Row[Any]:
         where = (config_versions.c.name == name) & (config_versions.c.number == number)

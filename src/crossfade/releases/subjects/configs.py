@@ -90,12 +90,10 @@ class ConfigSubject:
         self._store.route(connection, rollout.subject, route, principal=principal, reason=reason)
 
     def withdraw(self, connection: Connection, rollout: Rollout, *, failed: bool, principal: str, reason: str) -> None:
-        """Let everybody read the active version; the new one stays approved unless something was wrong with it."""
-        self._store.route(connection, rollout.subject, None, principal=principal, reason=reason)
-        status = ConfigStatus.ROLLED_BACK if failed else ConfigStatus.APPROVED
-        number = int(rollout.candidate)
-        if self._store.version(connection, rollout.subject, number).status is ConfigStatus.DEPLOYING:
-            self._store.mark(connection, rollout.subject, number, status, principal=principal, reason=reason)
+        """Let everybody read the active version; the new one is what it was, unless something was wrong with it."""
+        said = {"principal": principal, "reason": reason}
+        self._store.route(connection, rollout.subject, None, **said)
+        self._store.withdraw(connection, rollout.subject, int(rollout.candidate), failed=failed, **said)
 
     def settle(self, connection: Connection, rollout: Rollout, move: Settling) -> None:
         """Let everybody read a version."""
