@@ -67,10 +67,10 @@ class Office(Stage):
 
     def expose(self, units, variant="candidate", *, moved=0):
         with self.database.write() as connection:
-            row = {"experiment": self.store.find("limits").name, "revision": self.clock.now.toordinal()}
+            row = {"experiment": self.store.find("limits").name, "revision": self.clock.now.toordinal(), "moved": moved}
             day = self.clock.now.isoformat()[:10]
             connection.execute(arrivals.delete())
-            connection.execute(arrivals.insert().values(**row, variant=variant, day=day, units=units, weight=0.1, moved=moved))
+            connection.execute(arrivals.insert().values(**row, variant=variant, day=day, units=units, weight=0.1))
 
     def turn(self):
         self.clock.advance(1)
@@ -207,6 +207,7 @@ def test_named_plans_ask_a_person_before_everybody_reads_it(office):
         (RolloutPlan((Step(0.5), Step(1.0)), checks=(ERRORS,)), "looks at answers"),
         (RolloutPlan((Step(1.0),), checks=(ThresholdCheck("p", series="p99_seconds", maximum=1),)), "looks at answers"),
         (RolloutPlan((Step(0.0, shadow=True), Step(1.0))), "no shadow"),
+        (RolloutPlan((Step(0.5), Step(1.0)), kind="rolling"), "read by units"),
         ("reckless", "no plan"),
     ],
 )

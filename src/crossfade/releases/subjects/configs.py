@@ -116,11 +116,13 @@ class ConfigSubject:
 
 
 def _comparable(plan: RolloutPlan) -> RolloutPlan:
-    """Refuse what a config has not got: processes that count its failures, and copies of requests."""
+    """Refuse what a config has not got: processes that count its failures or read it, and copies of requests."""
     for check in plan.checks:
         if isinstance(check, ErrorRateCheck) or (isinstance(check, ThresholdCheck) and check.series is not None):
             words = f"the check `{check.name}` looks at answers, and a config gives none"
             raise InvalidPlanError(problem=f"{words}; use `metric`, a `query`, `experiment` or `webhook`")
+    if plan.kind == "rolling":
+        raise InvalidPlanError(problem="a config is read by units, whichever process they ask: use `canary`")
     if any(step.shadow for step in plan.steps):
         raise InvalidPlanError(problem="a config has no shadow: there are no answers to compare")
     return plan
