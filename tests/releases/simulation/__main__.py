@@ -1,4 +1,4 @@
-"""`make simulate`: thousands of simulated lives of a model, each from a seed; fails when a promise broke.
+"""`make simulate`: thousands of simulated lives of a model or a config, each from a seed; fails when a promise broke.
 
 `ARGS="--seeds 500"` takes fewer, `ARGS="--first 4711 --seeds 1 --trace"` shows one, `ARGS=--mutations` shows that the
 oracle notices deliberate mistakes. What went wrong is printed with its seed and the fewest happenings that do it.
@@ -67,7 +67,8 @@ def _mutations(first: int, seeds: int) -> int:
 
 def _show(outcome: Outcome) -> None:
     scenario = outcome.scenario
-    print(f"--- seed {scenario.seed}: plan {scenario.plan}, truth {scenario.truth}, {scenario.replicas} processes")
+    drawn = f"a {scenario.kind}, plan {scenario.plan}, truth {scenario.truth}, {scenario.replicas} processes"
+    print(f"--- seed {scenario.seed}: {drawn}")
     for line in (*outcome.trace, outcome.problem or "nothing is wrong"):
         print(line)
 

@@ -10,7 +10,7 @@ import msgspec
 from crossfade.errors import CorruptAuditError
 from crossfade.releases.plan import RolloutPlan
 from crossfade.storage.changes import verify_audit
-from tests.releases.simulation.places import MODEL, VERSIONS
+from tests.releases.simulation.subjects.port import Move
 
 if TYPE_CHECKING:
     from tests.releases.simulation.world import World
@@ -45,6 +45,7 @@ class Known(NamedTuple):
     latched: bool
     step: int
     revision: int
+    live: bool
     requests: int
     approved: int
     processes: tuple[str, ...]
@@ -97,6 +98,7 @@ class Oracle:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.subject = world.subject
         self.raw = world.memory.raw
         self.rollouts: dict[str, Known] = {}
         self.transitions: list[Transition] = []
@@ -105,7 +107,6 @@ class Oracle:
         self.touched: set[str] = set()
         self._plans: dict[str, RolloutPlan] = {}
         self._revision = self._one("SELECT revision FROM head")
-        self._moves = self._one("SELECT count(*) FROM alias_history")
 
     def _one(self, query: str, *values: object) -> Any:
         row = self.raw.execute(query, values).fetchone()
@@ -116,9 +117,9 @@ class Oracle:
         if not truth:
             raise Violation(words)
 
-    def champion(self) -> str:
-        """Return who answers."""
-        return self._one("SELECT semver FROM aliases WHERE model = ? AND alias = 'champion'", MODEL) or ""
+    def under_way(self) -> Known | None:
+        """Return the rollout that is."""
+        return next((rollout for rollout in self.rollouts.values() if rollout.active), None)
 
     # --- after each commit ---
 
@@ -132,7 +133,9 @@ class Oracle:
         news = [Transition(*row) for row in fresh]
         self.require(revision >= self._revision, "the revision went back")
         self.require(len(news) <= 1, "one commit wrote two entries of history")
-        moved = self._moved_alias()
+        moves = self.subject.moves()
+        self.require(len(moves) <= 1, "one commit moved the subject twice")
+        moved = moves[0] if moves else None
         for row in rows:
             known = self.rollouts.get(row[0])
             if known is None or (row[1], row[2], row[3], bool(row[7])) != known.noticed:
@@ -148,16 +151,8 @@ class Oracle:
         self.require(len(active) <= 1, f"two rollouts at the same time: {active}")
         if moved is not None:
             self._judge_move(moved, news)
+        self.subject.look(actor, news, moved)
         self._revision = revision
-
-    def _moved_alias(self) -> tuple[str, str, str] | None:
-        """Return (from, to, by) of an alias move that is new."""
-        rows = self.raw.execute(
-            "SELECT source, target, moved_by FROM alias_history ORDER BY seq LIMIT -1 OFFSET ?", [self._moves]
-        ).fetchall()
-        self._moves += len(rows)
-        self.require(len(rows) <= 1, "one commit moved two aliases")
-        return rows[0] if rows else None
 
     def _known(self, row: tuple[Any, ...]) -> Known:
         name, status, weight, seen, stable, candidate, digest, latched, state, reason, routing, plan, created = row
@@ -168,7 +163,7 @@ class Oracle:
         in_route = {each["name"]: each["weight"] for each in route["allocation"]["spec"]["variants"]} if route else {}
         return Known(
             name, status, weight, seen, stable, candidate, digest, bool(latched), state.get("step", -1),
-            state.get("revision", 0), state.get("requests", 0), state.get("approved", -1),
+            state.get("revision", 0), "live_at" in state, state.get("requests", 0), state.get("approved", -1),
             tuple(state.get("processes", ())), state.get("waiting_for", ""), state.get("words", ""), reason,
             route is not None, in_route.get("candidate", 0.0), bool(route and route.get("shadows")),
             self._plans[name], created,
@@ -181,7 +176,7 @@ class Oracle:
         now: Known,
         entry: Transition | None,
         revision: int,
-        moved: tuple[str, str, str] | None,
+        moved: Move | None,
     ) -> None:
         """Compare a row with what it was before."""
         name = now.name
@@ -211,7 +206,7 @@ class Oracle:
             f"{name} {entry.kind}: {now.status}, step {now.step}, weight {now.weight:g}: {entry.reason[:110]}"
         )
         self._judge_weight(before, now, entry)
-        self._judge_record(now, entry, revision, moved)
+        self._judge_record(before, now, entry, revision, moved)
         if entry.by == CONTROLLER:
             self._judge_controller(actor, before, now, entry)
 
@@ -241,22 +236,25 @@ class Oracle:
         if now.active:
             self.require(abs(now.in_route - now.weight) < 1e-9, f"{name}: serving is told another weight")
 
-    def _judge_record(self, now: Known, entry: Transition, revision: int, moved: tuple[str, str, str] | None) -> None:
-        """Each change has one audit entry and one revision; a change of the champion has one besides."""
-        query = "SELECT action, details FROM audit WHERE seq > ? AND subject = ?"
-        entries = self.raw.execute(query, [self._revision, now.name]).fetchall()
+    def _judge_record(self, before: Known, now: Known, entry: Transition, revision: int, moved: Move | None) -> None:
+        """Each change has one audit entry and one revision; what it does to its subject has its own besides."""
+        query = "SELECT action, details, subject FROM audit WHERE seq > ? ORDER BY seq"
+        written = self.raw.execute(query, [self._revision]).fetchall()
+        entries = [each for each in written if each[2] == now.name]
         self.require(len(entries) == 1, f"{now.name}: {entry.kind} has {len(entries)} entries of the audit log")
         action, details = entries[0][0], json.loads(entries[0][1])
         self.require(
             (action, details["weight"]) == (f"rollout.{entry.kind}", now.weight), f"{now.name}: audited otherwise"
         )
-        self.require(revision == self._revision + 1 + (moved is not None), f"{now.name}: {entry.kind} has no revision")
+        echoes = tuple(each[0] for each in written if each[2] != now.name)
+        self.require(echoes == self.subject.echoes(before, entry, moved), f"{now.name}: {entry.kind} left {echoes}")
+        self.require(revision == self._revision + len(written), f"{now.name}: {entry.kind} has no revision")
         self.require(now.revision == revision, f"{now.name}: waits for another revision than its own")
-        champion = self.champion()
+        present = self.subject.present()
         if entry.kind == "complete":
-            self.require(champion == now.candidate, f"{now.name}: complete, but {champion} is champion")
+            self.require(present == now.candidate, f"{now.name}: complete, but everybody gets {present}")
         if entry.kind in {"rollback", "abort"} and moved is not None:
-            self.require(champion == now.stable, f"{now.name}: {entry.kind} made {champion} champion")
+            self.require(present == now.stable, f"{now.name}: {entry.kind} gave everybody {present}")
 
     def _judge_controller(self, actor: str, before: Known, now: Known, entry: Transition) -> None:
         """What happens by itself happens under the lease, and only when nothing is missing."""
@@ -289,15 +287,15 @@ class Oracle:
                 continue
             self.require(revision >= before.revision, f"{before.name}: went on while {process} had not followed")
             if before.status == "preparing":
-                state = json.loads(slots).get(f"{MODEL}:{before.candidate}", ["", ""])[0]
-                self.require(state == "ready", f"{before.name}: began while {process} was not ready")
+                ready = self.subject.is_ready(json.loads(slots), before.candidate)
+                self.require(ready, f"{before.name}: began while {process} was not ready")
 
     def _judge_requests(self, before: Known) -> None:
         if before.step < 0:
             return
         step = before.plan.steps[before.step]
-        least = max(step.minimum_units, int(bool(before.plan.checks_of(before.step))))
-        came = self.world.reported[before.candidate]
+        least = max(step.minimum_units, int(self.subject.is_watched(before.plan, before.step)))
+        came = self.subject.came(before)
         self.require(came >= least, f"{before.name}: went on after {came} requests, {least} were wanted")
         if step.approval:
             self.require(before.approved >= before.step, f"{before.name}: went on without the approval")
@@ -314,13 +312,13 @@ class Oracle:
             self.require(entry.epoch == 0, f"{entry.rollout}: a person with an epoch")
             self.touched.add(entry.rollout)
 
-    def _judge_move(self, moved: tuple[str, str, str], news: list[Transition]) -> None:
-        """Nobody's word is overruled: by itself the champion goes from the old version to the new one only."""
+    def _judge_move(self, moved: Move, news: list[Transition]) -> None:
+        """Nobody's word is overruled: by itself everybody goes from the old version to the new one only."""
         source, target, by = moved
-        self.world.say(f"champion: {source} -> {target} by {by}")
+        self.world.say(f"everybody: {source} -> {target} by {by}")
         if by != CONTROLLER:
             return
-        self.require(news and news[0].kind == "complete", "the champion was moved by itself without a completion")
+        self.require(news and news[0].kind == "complete", "everybody was moved by itself without a completion")
         rollout = self.rollouts[news[0].rollout]
         self.require(
             (source, target) == (rollout.stable, rollout.candidate), f"{source}, a person's choice, was overruled"
@@ -361,22 +359,24 @@ class Oracle:
         """A version that does harm neither arrives by itself nor keeps traffic; one that does none is not sent back."""
         self._judge_harm(rollout)
         by_itself = rollout.name not in self.touched
-        checked = all(rollout.plan.checks_of(place) for place in range(len(rollout.plan.steps)))
+        checked = all(self.subject.is_watched(rollout.plan, place) for place in range(len(rollout.plan.steps)))
         last = [each for each in self.transitions if each.rollout == rollout.name][-1:]
         if not last or last[0].by != CONTROLLER:
             return
         already = "already" in rollout.reason
-        if self.world.scenario.truth == "bad" and rollout.candidate == VERSIONS[1] and by_itself and checked:
+        if self._is_bad(rollout) and by_itself and checked:
             self.require(rollout.status != "completed" or already, f"{rollout.name}: a bad version arrived")
         if self.world.harmless() and last[0].kind == "rollback":
             self.require("gone or rejected" in rollout.reason, f"{rollout.name}: a good version was sent back")
 
+    def _is_bad(self, rollout: Known) -> bool:
+        return self.world.scenario.truth == "bad" and rollout.candidate == self.subject.script.new
+
     def _judge_harm(self, rollout: Known) -> None:
         """What fails nine of ten requests beside a version that fails none has no traffic, whoever is waited for."""
         kinds = {happening.kind for happening in self.world.scenario.happenings}
-        if self.world.scenario.truth != "bad" or rollout.candidate != VERSIONS[1] or "hostile" in kinds:
+        if not self._is_bad(rollout) or "hostile" in kinds:
             return
-        watched = rollout.step >= 0 and rollout.plan.checks_of(rollout.step)
-        asked = min(self.world.calm_asked[rollout.stable], self.world.calm_asked[rollout.candidate])
-        if watched and 0 < rollout.weight < 1 and asked > 50:
+        watched = rollout.step >= 0 and self.subject.is_watched(rollout.plan, rollout.step)
+        if watched and 0 < rollout.weight < 1 and self.subject.has_harmed(rollout):
             raise Violation(f"{rollout.name}: {rollout.status}, and a bad version keeps its traffic")

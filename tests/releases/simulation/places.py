@@ -12,10 +12,11 @@ from pathlib import Path
 from sqlalchemy import Connection, StaticPool, create_engine
 
 from crossfade.errors import DatabaseUnavailableError
-from tests.traffic.support import move, open_registry, publish_all
+from crossfade.registry.registry import Registry
+from tests.traffic.support import open_registry
 
-MODEL = "m"
-VERSIONS = ("1.0.0", "1.0.1", "1.0.2")
+Prepare = Callable[[Registry], None]
+"""Writes down what there is before a life begins."""
 
 
 class Crash(BaseException):
@@ -23,13 +24,12 @@ class Crash(BaseException):
 
 
 @functools.cache
-def _template() -> sqlite3.Connection:
-    """Return a registry with a model of three versions, the first of which is champion."""
+def _template(prepare: Prepare) -> sqlite3.Connection:
+    """Return a registry in which something is written down already."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "crossfade.db")
         registry = open_registry(Path(folder), f"sqlite:///{file}")
-        publish_all(registry, MODEL, *VERSIONS)
-        move(registry, MODEL, VERSIONS[0])
+        prepare(registry)
         registry.backend.database.close()
         template = sqlite3.connect(":memory:", check_same_thread=False)
         with closing(sqlite3.connect(file)) as source:
@@ -51,14 +51,17 @@ class Memory:
         engine = create_engine("sqlite+pysqlite://", creator=lambda: self.raw, poolclass=StaticPool)
         self._connection = engine.connect()
 
-    def begin(self) -> None:
-        """Forget everything."""
-        _template().backup(self.raw)
+    def begin(self, prepare: Prepare) -> None:
+        """Forget everything but what was there before."""
+        _template(prepare).backup(self.raw)
         self.raw.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Read as `Database` does, without looking for a connection."""
+        """Read as `Database` does, without looking for a connection; within a transaction, what that has written."""
+        if self.raw.in_transaction:
+            yield self._connection
+            return
         self.raw.execute("BEGIN")
         try:
             yield self._connection

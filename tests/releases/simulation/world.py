@@ -20,16 +20,17 @@ from crossfade.releases.checks.questions import Questions
 from crossfade.releases.controller import LEASE, Controller
 from crossfade.releases.rollout import Rollout
 from crossfade.releases.store import RolloutStore
-from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.surroundings import Surroundings
 from crossfade.settings import ReleaseSettings, ServingSettings
 from crossfade.storage.lease import Lease
 from crossfade.traffic.fleet import Fleet
-from crossfade.traffic.health import SHADOW, Counts, HealthLog
-from tests.releases.simulation.actors import PRINCIPAL, Person, Replica, Service, View
+from crossfade.traffic.health import HealthLog
+from tests.releases.simulation.actors import Person, Replica, Service
 from tests.releases.simulation.oracle import Oracle, Violation
-from tests.releases.simulation.places import MODEL, Boundaries, Crash, Memory
+from tests.releases.simulation.places import Boundaries, Crash, Memory
 from tests.releases.simulation.scenario import CONTROLLERS, ROUNDS, Happening, Scenario
+from tests.releases.simulation.subjects.kinds import KINDS
+from tests.releases.simulation.subjects.port import PRINCIPAL
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 _CALM = ((8, 3.0, Oracle.is_over), (400, 3.0, Oracle.decided), (60, 120.0, Oracle.settled))
@@ -92,23 +93,24 @@ class World:
     """
 
     def __init__(self, scenario: Scenario, memory: Memory) -> None:
-        memory.begin()
+        kind = KINDS[scenario.kind]
+        memory.begin(kind.prepare)
         self.scenario, self.memory = scenario, memory
         self.random = random.Random(scenario.seed + 2)
         self.serving = ServingSettings(heartbeat_seconds=2)
         self.releases = ReleaseSettings(poll_seconds=2, lease_seconds=6)
-        self.subjects = {"model": ModelSubject()}
         self.time, self.round, self.calm = 0.0, 0, False
         self.drought_until = self.emergency_until = 0
-        self.reported: Counter[str] = Counter()
-        self.calm_asked: Counter[str] = Counter()
         self.trace: list[str] = []
         self.acting: list[str] = []
+        self.begun: dict[str, float] = {}
         self.clocks: dict[str, Clock] = {}
         self.databases: dict[str, Boundaries] = {}
         self.armed: defaultdict[str, list[Happening]] = defaultdict(list)
         self.places: Counter[str] = Counter()
         self.later: list[tuple[int, Callable[[], None]]] = []
+        self.subject = kind(self)
+        self.subjects = {kind.kind: self.subject.product}
         self.oracle = Oracle(self)
         self.service = Service(self)
         self.replicas = [self._replica(name) for name in "abc"[: scenario.replicas]]
@@ -141,6 +143,7 @@ class World:
                 database,
                 HealthLog(database, clock),
                 None,
+                self.subject.prometheus,
                 webhooks=self.service,
                 questions=Questions(PATIENCE_SECONDS),  # so that a life is the same every time
             ),
@@ -157,30 +160,10 @@ class World:
     def say(self, words: str) -> None:
         self.trace.append(f"{self.round:4} {self.time:7.1f} {'  ' * len(self.acting)}{'/'.join(self.acting)}: {words}")
 
-    def look(self) -> View:
-        """Return what the database says to those who follow it."""
-        raw = self.memory.raw
-        revision = raw.execute("SELECT revision FROM head").fetchone()[0]
-        row = raw.execute("SELECT semver FROM aliases WHERE model = ? AND alias = 'champion'", [MODEL]).fetchone()
-        champion = row[0] if row else ""
-        wanted, view = [champion] if champion else [], View(revision, champion)
-        for rollout in self.oracle.rollouts.values():
-            if not rollout.routed:
-                continue
-            wanted += [rollout.stable, rollout.candidate]
-            if rollout.active:
-                view = View(revision, rollout.stable, rollout.candidate, rollout.weight, rollout.shadow)
-        return view._replace(wanted=tuple(dict.fromkeys(wanted)))
-
     def harmless(self) -> bool:
         """Tell whether nothing speaks against a rollout: no version ever failed, and nobody's service objects."""
         kinds = {happening.kind for happening in self.scenario.happenings}
         return self.scenario.truth != "bad" and not kinds & {"service", "hostile"}
-
-    def tally(self, versions: dict[str, Counts]) -> None:
-        for version, counts in versions.items():
-            self.reported[version.removesuffix(SHADOW)] += counts.requests
-            self.calm_asked[version] += counts.requests * self.calm
 
     # --- time ---
 
@@ -244,6 +227,7 @@ class World:
 
     def _act(self, name: str, act: Callable[[], None]) -> None:
         self.acting.append(name)
+        self.begun[name] = self.time
         self.places[name] = 0
         try:
             act()
@@ -326,8 +310,10 @@ class World:
     def _strike(self, replica: Replica, kind: str, until: int) -> None:
         if kind == "die":
             self.replicas.remove(replica)
-        elif kind in {"twice", "late", "hostile", "frozen"}:
+        elif kind in {"twice", "late", "frozen"}:
             setattr(replica, kind, True)
+        elif kind == self.subject.script.fault:
+            replica.server.suffer(until)
         else:
             setattr(replica, {"stop": "silent"}.get(kind, kind) + "_until", until)
 
