@@ -10,12 +10,15 @@ from unittest.mock import patch
 import msgspec
 from sqlalchemy import text
 
+from crossfade.configs import configs
+from crossfade.configs import store as config_store
 from crossfade.releases import controller, policy, store
 from crossfade.releases.changing import find_row
 from crossfade.releases.checks import measuring
 from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.moves import completing, ending
 from crossfade.releases.rollout import Rollout, RolloutStatus, rollout_of
+from crossfade.releases.subjects.configs import ConfigSubject
 from crossfade.releases.surroundings import Surroundings
 from crossfade.storage.lease import Lease
 
@@ -146,6 +149,57 @@ def _changes_without_record() -> Iterator[None]:
         yield
 
 
+def _readers_are_not_told() -> AbstractContextManager[object]:
+    """What is committed does not count as a change of what is read."""
+    write = config_store._set
+
+    def quiet(connection: Any, name: str, values: Mapping[str, object]) -> None:
+        write(connection, name, {column: value for column, value in values.items() if column != "changed"})
+
+    return patch.object(config_store, "_set", quiet)
+
+
+def _units_are_drawn_anew() -> AbstractContextManager[object]:
+    """Each step draws its units by something else than the one before."""
+    grow = store.next_route
+
+    def drawn(route: Any, weight: float, **options: Any) -> Any:
+        found = grow(route, weight, **options)
+        spec = msgspec.structs.replace(found.allocation.spec, salt=f"{weight}")
+        return msgspec.structs.replace(found, allocation=msgspec.structs.replace(found.allocation, spec=spec))
+
+    return patch.object(store, "next_route", drawn)
+
+
+def _units_keep_a_bad_config() -> AbstractContextManager[object]:
+    """A config that is taken back is still read by whoever read it."""
+    withdraw = ConfigSubject.withdraw
+
+    def kept(self: ConfigSubject, connection: Any, rollout: Rollout, **options: Any) -> None:
+        routing = self._store.row(connection, rollout.subject).routing
+        withdraw(self, connection, rollout, **options)
+        config_store._set(connection, rollout.subject, {"routing": routing})
+
+    return patch.object(ConfigSubject, "withdraw", kept)
+
+
+def _a_bad_config_stays_approved() -> AbstractContextManager[object]:
+    withdraw = ConfigSubject.withdraw
+
+    def forgiven(self: ConfigSubject, connection: Any, rollout: Rollout, *, failed: bool, **said: Any) -> None:
+        withdraw(self, connection, rollout, failed=False, **said)
+
+    return patch.object(ConfigSubject, "withdraw", forgiven)
+
+
+def _people_activate_past_a_rollout() -> AbstractContextManager[object]:
+    return patch.object(configs, "_require_calm", lambda _row: None)
+
+
+def _units_do_not_count() -> AbstractContextManager[object]:
+    return patch.object(measuring, "units_of", lambda *_: (0, 0))
+
+
 MUTATIONS: Mapping[str, Mistake] = {
     "the lease is not checked": _lease_is_not_checked,
     "`seen` is not compared": _seen_is_not_compared,
@@ -162,4 +216,10 @@ MUTATIONS: Mapping[str, Mistake] = {
     "nothing is latched": _nothing_is_latched,
     "pauses are ignored": _pauses_are_ignored,
     "changes leave no record": _changes_without_record,
+    "readers of a config are not told": _readers_are_not_told,
+    "units of a config are drawn anew": _units_are_drawn_anew,
+    "units keep a bad config": _units_keep_a_bad_config,
+    "a bad config stays approved": _a_bad_config_stays_approved,
+    "people activate past a rollout": _people_activate_past_a_rollout,
+    "units that read a config do not count": _units_do_not_count,
 }

@@ -26,8 +26,12 @@ CATCHING = {
     "the lease is not checked": 240,
     "`seen` is not compared": 15,
     "nobody is ever behind": 2,
-    "everybody is always ready": 2,
+    "everybody is always ready": 3,
     "somebody always lives": 4,
+    "readers of a config are not told": 2,
+    "units of a config are drawn anew": 2,
+    "units that read a config do not count": 8,
+    "a bad config stays approved": 14,
 }
 """A few of the mistakes, with the first seed that notices each; `make simulate ARGS=--mutations` tries them all."""
 
