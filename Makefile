@@ -48,7 +48,7 @@ calibrate: $(TEST)/.ready ## simulate thousands of experiments and compare error
 crash: $(TEST)/.ready ## kill servers at awkward moments and look for damage
 	@$(TEST)/bin/python -m tests.crash.campaign $(ARGS)
 
-simulate: $(TEST)/.ready ## live through 10,000 lives of rollouts with faults, on a clock of their own
+simulate: $(TEST)/.ready ## live through 10,000 lives of rollouts of models and configs with faults, on a clock of their own
 	@$(TEST)/bin/python -m tests.releases.simulation $(ARGS)
 
 takeovers: $(TEST)/.ready ## kill and stop controllers of rollouts wherever they write, and look for damage
