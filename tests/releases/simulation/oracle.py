@@ -267,6 +267,8 @@ class Oracle:
         if entry.kind not in {"step", "complete"} or already:
             return
         self.require(before.status != "paused", f"{now.name}: went on while a person was waited for")
+        present = self.subject.present()
+        self.require(entry.kind != "step" or present == now.stable, f"{now.name}: went on past the choice of {present}")
         if entry.kind == "step" and now.step == before.step:  # other processes serve than those that it was rolled to
             self.require(now.plan.kind == "rolling", f"{now.name}: the same step again")
             self.require(now.processes != before.processes, f"{now.name}: the same step again for the same processes")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.releases.simulation.campaign import caught, live, shrink
 from tests.releases.simulation.mutations import MUTATIONS
-from tests.releases.simulation.scenario import draw
+from tests.releases.simulation.scenario import Happening, Scenario, draw
 
 SEEDS, AT_ONCE = 300, 50
 
@@ -40,6 +40,15 @@ CATCHING = {
 def test_the_oracle_notices_a_deliberate_mistake(mutation):
     assert caught(mutation, 1, CATCHING[mutation]) is not None
     assert live(draw(CATCHING[mutation])).problem == ""
+
+
+def test_the_oracle_notices_that_a_persons_choice_is_overlooked():
+    """It takes a pause between two reads and a person in just that moment, which hardly any seed draws."""
+    pause, choice = Happening(4, "pause", who=1, place=8, amount=2), Happening(5, "person", what="move 1.0.2")
+    scenario = Scenario(0, "model", "blind", "good", 2, (pause, choice))
+    with MUTATIONS["the subject is not confirmed"]():
+        assert "past the choice of 1.0.2" in live(scenario).problem
+    assert live(scenario).problem == ""
 
 
 def test_a_life_that_goes_wrong_goes_wrong_again_and_with_less(monkeypatch):
