@@ -140,6 +140,18 @@ def test_who_starts_a_second_one_is_told_whose_units_it_does_not_get(begun, writ
     assert "`late` gets its units first" in result.stderr
 
 
+def test_who_compares_what_was_rolled_back_is_told(experiments, write, cli):
+    succeeded(cli("rollouts", "create", "tiny", "1.0.1", "--plan", "fast"))
+    succeeded(cli("rollouts", "rollback", "tiny", "--reason", "complaints"))
+    told = "`new` was rolled back by `tiny-1`, so it is not shipped without a person's word"
+    assert told in succeeded(experiments("create", write(), "--dry-run"))
+    for words in (("create", write()), ("start", "late"), ("show", "late")):
+        result = experiments(*words)
+        assert told in succeeded(result)
+        assert f"{told}: see `crossfade rollouts show tiny-1`; " in result.stderr
+    assert as_json(experiments("show", "late", "--format", "json"))["latched"] == {"new": "tiny-1"}
+
+
 def test_an_empty_list_says_how_to_begin(experiments):
     result = experiments("list")
     assert succeeded(result) == ""

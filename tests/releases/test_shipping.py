@@ -1,5 +1,6 @@
 """What experiments decide for is rolled out."""
 
+import msgspec
 import pytest
 
 from crossfade.errors import ExperimentConflictError, InvalidExperimentError, LatchedError, RolloutConflictError
@@ -132,3 +133,45 @@ def test_no_experiment_starts_while_its_model_is_rolled_out(stage, experiments):
         experiments.start("late")
     experiments.create(plan("flag", model=""))
     assert experiments.start("flag").status is Status.RUNNING
+
+
+# --- what was rolled back before ---
+
+
+def roll_back(stage):
+    stage.begin()
+    stage.reach("rolled_back", old=90, new=10, new_bad=9)
+    stage.fleet.leave("a")
+
+
+def test_who_compares_what_was_rolled_back_is_told_that_it_will_not_be_shipped(stage, experiments, judge):
+    roll_back(stage)
+    made, _ = experiments.create(plan())
+    assert made.latched == {"new": "m-1"}
+    started = experiments.start("late")
+    assert (started.status, started.latched) == (Status.RUNNING, {"new": "m-1"})
+    assert started.caution == "`new` was rolled back by `m-1`, so it is not shipped without a person's word"
+    assert [each.latched for each in experiments.list().items] == [{"new": "m-1"}]
+    with pytest.raises(LatchedError):
+        judge.decide("late", DecideRequest("ship", "new", "it is better after all"), principal=AUTO)
+    assert judge.decide("late", DecideRequest("keep")).latched == {}, "nothing will be shipped any more"
+
+
+def test_a_latch_is_seen_through_an_alias_and_until_a_person_lifts_it(stage, experiments):
+    roll_back(stage)
+    move(stage.registry, "m", "1.0.1", alias="challenger")
+    old, new = plan().variants
+    for name, version in (("by-alias", "challenger"), ("with-v", "v1.0.1")):
+        spec = msgspec.structs.replace(plan(name), variants=(old, msgspec.structs.replace(new, version=version)))
+        made, _ = experiments.create(spec)
+        assert made.latched == {"new": "m-1"}, name
+    stage.store.retry("m-1", override_latch=True, reason="the sensor was broken")
+    assert [each.latched for each in experiments.list().items] == [{}, {}]
+
+
+def test_a_flag_has_nothing_that_could_be_latched(stage, experiments):
+    roll_back(stage)
+    made, _ = experiments.create(plan(model=""))
+    experiments.create(plan("other"))
+    assert made.latched == {}
+    assert [each.latched for each in experiments.list().items] == [{"new": "m-1"}, {}]

@@ -59,6 +59,7 @@ def one_experiment(item: Experiment) -> Sheet:
         ("analysis", item.spec.analysis.method),
         ("ships by", f"a rollout with the plan `{item.spec.decision.plan}`" if item.spec.decision.plan else ""),
         ("behind", f"{', '.join(item.behind)}, whose units it does not get" if item.behind else ""),
+        ("latched", item.caution),
         ("problem", item.problem),
         ("decision", "" if verdict is None else f"{verdict.action} {verdict.variant}".strip() + f": {verdict.reason}"),
         ("created", f"{moment(item.created_at)} by {item.created_by}"),

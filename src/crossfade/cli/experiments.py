@@ -274,6 +274,15 @@ def _weight(text: str) -> tuple[str, float]:
 
 
 def _next(found: Experiment) -> str:
+    caution = (
+        f"{found.caution}: see `crossfade rollouts show {next(iter(found.latched.values()))}`; "
+        if found.latched
+        else ""
+    )
+    return caution + _verb(found)
+
+
+def _verb(found: Experiment) -> str:
     if found.status == "draft":
         return f"let it run with `crossfade experiments start {found.name}`"
     if found.status == "running" and found.behind:

@@ -77,6 +77,8 @@ class Experiment(msgspec.Struct, frozen=True):
         problem: Why what should happen by itself does not; empty when it does.
         behind: Of one that runs: others that run on the same model, are not of its layer, and started earlier. Whoever
             takes part in one of them takes part in this one only with a request that names it.
+        latched: Of one that is not decided: variant -> the rollout that rolled its version back. What is latched may be
+            compared again, and nothing ships it without a person's word.
     """
 
     name: str
@@ -97,6 +99,15 @@ class Experiment(msgspec.Struct, frozen=True):
     finished_at: datetime | None = None
     problem: str = ""
     behind: tuple[str, ...] = ()
+    latched: dict[str, str] = {}
+
+    @property
+    def caution(self) -> str:
+        """Which variants will not be shipped just like that, in words; empty for none."""
+        return "; ".join(
+            f"`{variant}` was rolled back by `{rollout}`, so it is not shipped without a person's word"
+            for variant, rollout in self.latched.items()
+        )
 
 
 class ExperimentChange(msgspec.Struct, frozen=True):

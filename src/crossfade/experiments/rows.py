@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
-from crossfade.errors import ExperimentConflictError, ExperimentNotFoundError
+from crossfade.core.identity import ModelRef, Semver
+from crossfade.errors import ExperimentConflictError, ExperimentNotFoundError, InvalidSemverError
 from crossfade.experiments.learned import Learned
 from crossfade.experiments.record import Experiment, Status, experiment_of, route_of
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.ledger.admission import is_slug
-from crossfade.storage.tables import ROUTED, experiments, layers
+from crossfade.storage.tables import ROUTED, aliases, experiments, layers, rollouts, versions
 from crossfade.traffic.allocation.allocation import Layer
 from crossfade.traffic.allocation.allocations import Allocations, not_found
 from crossfade.traffic.routing import ExperimentRoute
@@ -50,8 +51,11 @@ def describe(connection: Connection, row: Row[Any], at: datetime) -> Experiment:
 
 
 def describe_all(connection: Connection, rows: Iterable[Row[Any]], at: datetime) -> list[Experiment]:
-    """Return experiments as they are at a moment, each with those whose units it does not get."""
-    found = [experiment_of(row, at) for row in rows]
+    """Return experiments as they are at a moment, each with whose units it does not get, and what is not shipped."""
+    return _with_latches(connection, _with_those_before(connection, [experiment_of(row, at) for row in rows], at))
+
+
+def _with_those_before(connection: Connection, found: list[Experiment], at: datetime) -> list[Experiment]:
     concerned = {each.model for each in found if each.model and each.status is Status.RUNNING}
     if not concerned:
         return found
@@ -67,6 +71,43 @@ def _before(experiment: Experiment, deciding: Sequence[Experiment]) -> tuple[str
     same = [each for each in deciding if each.model == experiment.model]
     earlier = takewhile(lambda each: each.name != experiment.name, same) if experiment.status is Status.RUNNING else ()
     return tuple(each.name for each in earlier if not each.spec.layer or each.spec.layer != experiment.spec.layer)
+
+
+def _with_latches(connection: Connection, found: list[Experiment]) -> list[Experiment]:
+    concerned = {each.model for each in found if each.model and each.status is not Status.DECIDED}
+    latched = _latched(connection, sorted(concerned)) if concerned else {}
+    if not latched:  # as nearly always
+        return found
+    return [
+        each if each.status is Status.DECIDED else msgspec.structs.replace(each, latched=_latched_of(each, latched))
+        for each in found
+    ]
+
+
+def _latched(connection: Connection, models: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Return (model, semver or alias) -> the rollout that rolled that version back, as long as it is latched."""
+    same = (versions.c.model == rollouts.c.subject) & (versions.c.manifest_digest == rollouts.c.digest)
+    query = select(versions.c.model, versions.c.semver, rollouts.c.name).join(rollouts, same)
+    back = (rollouts.c.kind == "model") & rollouts.c.latched & rollouts.c.subject.in_(models)
+    found = {(row.model, row.semver): row.name for row in connection.execute(query.where(back))}
+    pointed = connection.execute(select(aliases).where(aliases.c.model.in_(models))) if found else ()
+    by_alias = {(row.model, row.alias): found.get((row.model, row.semver)) for row in pointed}
+    return found | {key: rollout for key, rollout in by_alias.items() if rollout is not None}
+
+
+def _latched_of(experiment: Experiment, latched: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    named = {variant.name: variant.version for variant in experiment.spec.variants} | experiment.versions
+    refs = {name: ref_of(experiment.model, version) for name, version in named.items()}
+    found = {name: latched.get((ref.name, ref.version or ref.alias or "")) for name, ref in refs.items()}
+    return {name: rollout for name, rollout in found.items() if rollout is not None}
+
+
+def ref_of(model: str, version: str) -> ModelRef:
+    """Return what a variant means by its version: a semver, or an alias."""
+    try:
+        return ModelRef(model, version=str(Semver.parse(version)))
+    except InvalidSemverError:
+        return ModelRef(model, alias=version)
 
 
 def set_values(connection: Connection, name: str, values: Mapping[str, object]) -> None:

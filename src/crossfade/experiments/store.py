@@ -15,11 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
-from crossfade.core.identity import CHAMPION, ModelRef, Semver, check_name
+from crossfade.core.identity import CHAMPION, check_name
 from crossfade.errors import (
     ExperimentConflictError,
     InvalidAllocationError,
-    InvalidSemverError,
     LoadFailedError,
     RejectedVersionError,
 )
@@ -34,6 +33,7 @@ from crossfade.experiments.rows import (
     find_row,
     layers_of,
     learned_of,
+    ref_of,
     row_of,
     running,
     set_values,
@@ -403,7 +403,7 @@ class ExperimentStore:
         """Return the version behind each variant, now, from what each asks for."""
         found = {}
         for variant, wanted in asked.items() if model else ():
-            found[variant] = version = self._registry.resolve(_ref(model, wanted))
+            found[variant] = version = self._registry.resolve(ref_of(model, wanted))
             if version.stage == REJECTED:
                 raise RejectedVersionError(ref=version.ref, name=model, alias=variant)
         return found
@@ -542,10 +542,3 @@ def _refuse_beside_rollout(connection: Connection, row: Row[Any]) -> None:
     if row.model and found is not None:
         problem = f"cannot run while `{row.model}` is rolled out; wait for `{found}`, or abort that"
         raise ExperimentConflictError(name=row.name, problem=problem)
-
-
-def _ref(model: str, version: str) -> ModelRef:
-    try:
-        return ModelRef(model, version=str(Semver.parse(version)))
-    except InvalidSemverError:
-        return ModelRef(model, alias=version)

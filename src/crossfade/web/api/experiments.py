@@ -49,7 +49,8 @@ def create_experiment(
     """Write an experiment down. The same specification again answers 200 instead of 201."""
     made, new = platform.experiments.create(wanted, principal=principal, dry_run=dry_run)
     if dry_run:
-        return answer(Rehearsal(f"write down experiment {made.name} with {len(made.spec.variants)} variants"))
+        would = f"write down experiment {made.name} with {len(made.spec.variants)} variants"
+        return answer(Rehearsal(would + _cautioned(made)))
     if new:
         log_change(request, "experiment.create", principal, experiment=made.name)
     return answer(made, 201 if new else 200)
@@ -264,6 +265,11 @@ def list_layers(platform: Open) -> Response:
 
 def _changed(request: Request, verb: str, after: Experiment, principal: str, *, dry_run: bool) -> Response:
     if dry_run:
-        return answer(Rehearsal(f"{verb} experiment {after.name}, which would be {after.status.value} then"))
+        would = f"{verb} experiment {after.name}, which would be {after.status.value} then"
+        return answer(Rehearsal(would + _cautioned(after)))
     log_change(request, f"experiment.{verb}", principal, experiment=after.name, status=after.status.value)
     return answer(after)
+
+
+def _cautioned(after: Experiment) -> str:
+    return f"; {after.caution}" if after.caution else ""
