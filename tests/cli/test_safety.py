@@ -192,6 +192,34 @@ def test_this_machine_is_stopped_without_any_database(cli):
     assert "everything on this machine" in again.stderr
 
 
+def test_status_tells_of_this_machine_without_a_database_and_that_the_rest_is_not_known(cli):
+    settings = {"CROSSFADE_STORAGE__DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/nothing"}
+    calm = cli("safety", "status", **settings)
+    assert calm.exit_code == 7
+    assert "no emergency" in calm.stdout
+    cli("safety", "emergency", "on", "--local", "--model", "tiny", "--reason", "the database is gone")
+    told = cli("safety", "status", **settings)
+    assert told.exit_code == 7
+    assert "tiny on this machine: block" in told.stdout
+    assert "not known: the database does not answer" in told.stdout
+    assert "`crossfade safety emergency off --model tiny --local --reason REASON`" in told.stderr
+    assert "check it with `crossfade doctor`" in told.stderr
+    found = json.loads(cli("safety", "status", "--format", "json", **settings).stdout)
+    assert found.keys() == {"local", "problem"}, "whoever looks for other emergencies must not find an empty list"
+    assert found["local"][0]["model"] == "tiny"
+    assert cli("safety", "status", "--format", "quiet", **settings).stdout == "tiny\n"
+
+
+def test_status_of_a_server_that_is_away_is_not_that_of_this_machine(cli):
+    cli("safety", "emergency", "on", "--local", "--reason", "the database is gone")
+    asked = cli("safety", "status", "--server", "http://127.0.0.1:1")
+    assert (asked.exit_code, asked.stdout) == (7, "")
+    assert "`curl -s http://127.0.0.1:1/health`" in asked.stderr
+    usual = cli("safety", "status", CROSSFADE_SERVER="http://127.0.0.1:1")
+    assert usual.exit_code == 7
+    assert "everything on this machine: block" in usual.stdout
+
+
 def test_it_is_shown_by_status(tiny):
     run(tiny, "emergency", "on", "--local", "--reason", "why")
     status = run(tiny, "status")

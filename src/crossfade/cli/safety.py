@@ -48,10 +48,13 @@ def safety() -> None:
 
 @command(safety)
 def status(session: Session) -> None:
-    """Show what is in force: emergencies, checks that are off, policies, and the violations of the last hour."""
+    """Show what is in force: emergencies, checks that are off, policies, and the violations of the last hour.
+
+    Emergencies of this machine are told without a database, too.
+    """
     from crossfade.cli.safety_sheets import status_sheet
 
-    with session.client() as client:
+    with _or_of_this_machine(session), session.client() as client:
         found = client.safety_status()
     session.show(found, status_sheet(found))
     if found.local:
@@ -327,15 +330,38 @@ def _or_on_this_machine(session: Session, verb: str, model: str) -> Iterator[Non
         raise
 
 
-def _on_this_machine(session: Session, would: str, change: Any) -> Emergency | None:
-    """Change the files of this machine, unless it is rehearsed; no server and no database is asked.
+@contextmanager
+def _or_of_this_machine(session: Session) -> Iterator[None]:
+    """Tell what holds on this machine while neither a server nor a database answers, and that the rest is not known."""
+    try:
+        yield
+    except UnavailableError as error:
+        if _elsewhere():
+            session.output.note(f"what that server does without a database: `curl -s {session.server}/health`")
+            raise
+        from crossfade.cli.safety_sheets import local_status_sheet
+        from crossfade.safety.latch import Latch
+        from crossfade.safety.requests import LocalSafetyStatus
+        from crossfade.settings import Settings
 
-    An address in the environment is that of everyday commands; only one that was typed contradicts this.
-    """
+        found = LocalSafetyStatus(Latch(Settings.load().home).read(), error.message)
+        session.show(found, local_status_sheet(found))
+        if found.local:
+            session.output.hint(_end(found.local[0].model, " --local"))
+        raise
+
+
+def _elsewhere() -> bool:
+    """Tell whether this is about another machine; an address in the environment is that of everyday commands."""
+    return click.get_current_context().get_parameter_source("server") is ParameterSource.COMMANDLINE
+
+
+def _on_this_machine(session: Session, would: str, change: Any) -> Emergency | None:
+    """Change the files of this machine, unless it is rehearsed; no server and no database is asked."""
     from crossfade.safety.latch import Latch
     from crossfade.settings import Settings
 
-    if click.get_current_context().get_parameter_source("server") is ParameterSource.COMMANDLINE:
+    if _elsewhere():
         raise click.UsageError("`--local` is about this machine, and `--server` about another one.")
     if session.dry_run:
         session.rehearsed(would)

@@ -9,7 +9,7 @@ from crossfade.cli.output import Sheet, facts, moment
 
 if TYPE_CHECKING:
     from crossfade.safety.reports import Violation
-    from crossfade.safety.requests import CheckReport, EmergencyReport, SafetyStatus
+    from crossfade.safety.requests import CheckReport, EmergencyReport, LocalSafetyStatus, SafetyStatus
     from crossfade.safety.rules import Emergency, Override, SafetyPolicy
     from crossfade.safety.specs import Check, Fallback
 
@@ -27,6 +27,12 @@ def status_sheet(status: SafetyStatus) -> Sheet:
         for seen in status.violations
     )
     return Sheet((), pairs, [item.scope for item in emergencies])
+
+
+def local_status_sheet(status: LocalSafetyStatus) -> Sheet:
+    """What is in force on this machine, as long as nothing else is known."""
+    pairs = [("EMERGENCY", _emergency(item)) for item in status.local] or [("on this machine", "no emergency")]
+    return Sheet((), [*pairs, ("everything else", f"not known: {status.problem}")], [it.scope for it in status.local])
 
 
 def policy_sheet(policies: Iterable[SafetyPolicy]) -> Sheet:

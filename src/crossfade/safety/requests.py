@@ -135,6 +135,18 @@ class SafetyStatus(msgspec.Struct, frozen=True):
     violations: tuple[RecentViolations, ...] = ()
 
 
+class LocalSafetyStatus(msgspec.Struct, frozen=True):
+    """What is in force on this machine while nobody can tell what else is.
+
+    Args:
+        local: Emergencies by files in the home folder.
+        problem: Why the rest is not known.
+    """
+
+    local: tuple[Emergency, ...]
+    problem: str
+
+
 class RecentViolations(msgspec.Struct, frozen=True):
     """How often a check was violated within the last hour."""
 
