@@ -76,6 +76,9 @@ class ModelRules(_Section):
     """How a model is served."""
 
     request_timeout_seconds: Seconds = Field(10.0, description="for a request without `X-Request-Timeout-Ms`")
+    max_request_timeout_seconds: Seconds = Field(
+        60.0, description="whatever `X-Request-Timeout-Ms` or the deadline of a gRPC call wishes"
+    )
     max_batch_rows: Count = Field(256, description="rows predicted in one call of the model")
     max_batch_delay_seconds: float = Field(0.0, ge=0, description="how long an incomplete batch waits for company")
     execution: Literal["auto", "inline", "thread", "process"] = Field(
@@ -90,6 +93,11 @@ class ModelRules(_Section):
     max_requests_per_second: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="of a model in each process, then 429; 0 = as many as come"
     )
+
+    @property
+    def longest_request_seconds(self) -> float:
+        """How long a request may take that wishes for as much as it can get; never less than one that says nothing."""
+        return max(self.request_timeout_seconds, self.max_request_timeout_seconds)
 
 
 class ServingSettings(ModelRules):

@@ -103,7 +103,7 @@ def ready_slot(name="m", version="1.0.0", model=None, digest="d", signature=SIGN
     slot.equip(
         Manifest(name, version, "fake", (), signature),
         Batcher(model, signature, RULES, ref=slot.ref, inline=inline, inline_seconds=10, counters=slot.counters),
-        RULES.request_timeout_seconds,
+        RULES,
     )
     slot.state = State.READY
     return slot

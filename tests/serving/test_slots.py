@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import math
 import sys
 import threading
 
 import pytest
 
 from crossfade.serving.slots import Slot, SlotTable, State
+from crossfade.settings import ModelRules
 from tests.serving.fakes import SIGNATURE, Constant, X, leased, ready_slot
 from tests.traffic.support import soon
 
@@ -229,3 +231,16 @@ def test_no_slot_is_idle_and_leased_under_stress(table):
     finally:
         sys.setswitchinterval(interval)
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("wished", "seconds"), [(None, 10.0), (0.25, 0.25), (0.0, 0.0), (30.0, 30.0), (3600.0, 60.0), (math.inf, math.inf)]
+)
+def test_how_long_a_request_may_take(wished, seconds):
+    assert ready_slot().allowed_seconds(wished) == seconds
+
+
+def test_nobody_gets_less_by_asking_for_more():
+    slot = ready_slot()
+    slot.equip(slot.manifest, slot.batcher, ModelRules(request_timeout_seconds=300))
+    assert slot.allowed_seconds(3600.0) == slot.allowed_seconds(None) == 300

@@ -163,7 +163,10 @@ class DeadlineExceededError(UnavailableError):
     code = "deadline_exceeded"
     http_status = 504
     sentence = "`{ref}` did not answer in time: the request was still {stage} at its deadline"
-    hint_template = "allow more time with `X-Request-Timeout-Ms` or the setting `serving.request_timeout_seconds`"
+    hint_template = (
+        "allow more time with `X-Request-Timeout-Ms`, up to the setting `serving.max_request_timeout_seconds`, "
+        "or with the setting `serving.request_timeout_seconds`"
+    )
 
 
 class MemberSlowError(UnavailableError):

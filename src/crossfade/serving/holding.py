@@ -61,7 +61,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     """What a client asks for besides the answer.
 
     Args:
-        timeout_seconds: How long it may take, counted from when the request was read; by default as the settings say.
+        timeout_seconds: How long it may take, counted from when the request was read, if the settings allow so much; by
+            default as they say.
         priority: Who goes first when a model is busy, and who is turned away.
         trace: The client's place in its trace, if it has one.
     """
@@ -152,7 +153,7 @@ class HeldVersion:
         grant, enrolment = self._grant, self._enrolment
         if enrolment is not None and enrolment.scored:
             names |= scored_outputs(slot)
-        deadline = self._started + (terms.timeout_seconds or slot.timeout_seconds)
+        deadline = self._started + slot.allowed_seconds(terms.timeout_seconds)
         safety, protector = None, grant.protector
         if protector is not None and protector.warden.guards is not None:
             outputs, safety = await self._protected(protector, checked, names, deadline, terms.priority)

@@ -283,7 +283,7 @@ class Loader:
             opened.replicas.has_room = lambda more: more <= self.free_bytes()
             opened.replicas.on_resized = lambda size: _charge(slot, opened, size)
             opened.replicas.attach(batcher)
-        slot.equip(opened.manifest, batcher, rules.request_timeout_seconds)
+        slot.equip(opened.manifest, batcher, rules)
 
     def _refit(self, slot: Slot, wish: Aspired) -> None:
         """Let a ready version run as it shall. Until it can, and when it cannot, it runs as it does."""

@@ -25,6 +25,7 @@ from crossfade.serving.isolation.host import IsolatedModel
 from crossfade.serving.replicas.replica_set import ReplicaSet
 from crossfade.serving.retired import Apart, Engine
 from crossfade.serving.waiting import Priority
+from crossfade.settings import ModelRules
 from crossfade.traffic.deployed import Deployed
 
 Key = tuple[str, str]
@@ -78,7 +79,7 @@ class Slot:
         shadows: What it did with copies of requests.
         pinned: The part of `counters` that asked for this version, or for another alias than the champion: nobody
             chose between versions for them, so they say nothing about a rollout.
-        manifest, signature, outputs, batcher, timeout_seconds: Set before it is ready.
+        manifest, signature, outputs, batcher, timeout_seconds, longest_seconds: Set before it is ready.
     """
 
     __slots__ = (
@@ -90,6 +91,7 @@ class Slot:
         "isolated",
         "leases",
         "load_seconds",
+        "longest_seconds",
         "manifest",
         "name",
         "number",
@@ -116,6 +118,7 @@ class Slot:
     outputs: frozenset[str]
     batcher: Batcher
     timeout_seconds: float
+    longest_seconds: float
 
     def __init__(self, name: str, version: str, digest: str, *, requested_at: str = "", failures: int = 0) -> None:
         self.name = name
@@ -178,13 +181,14 @@ class Slot:
         batcher: Batcher | None = getattr(self, "batcher", None)  # it may leave while this is asked
         return 0 if batcher is None else batcher.waiting
 
-    def equip(self, manifest: Manifest, batcher: Batcher, timeout_seconds: float) -> None:
-        """Give the slot what it answers with, and how long a request that says nothing may take."""
+    def equip(self, manifest: Manifest, batcher: Batcher, rules: ModelRules) -> None:
+        """Give the slot what it answers with, and the rules of how long that may take."""
         self.manifest = manifest
         self.signature = manifest.signature
         self.outputs = frozenset(spec.name for spec in manifest.signature.outputs)
         self.batcher = batcher
-        self.timeout_seconds = timeout_seconds
+        self.timeout_seconds = rules.request_timeout_seconds
+        self.longest_seconds = rules.longest_request_seconds
 
     def lease(self) -> bool:
         """Hold on to the slot; tells whether that succeeded. Only on the event loop."""
@@ -199,6 +203,15 @@ class Slot:
     ) -> Future[Tensors]:
         """Predict inputs that passed `signature.check`; the slot must be leased meanwhile."""
         return self.batcher.submit(tensors, wanted, deadline, priority)
+
+    def allowed_seconds(self, wished: float | None) -> float:
+        """Return how long a request may take: what is wished for within what the rules allow, as usual without a wish.
+
+        For ever is no client's wish, but that of work of the server itself, which watches over it in its own way.
+        """
+        if wished is None:
+            return self.timeout_seconds
+        return wished if wished == math.inf else min(wished, self.longest_seconds)
 
     def release(self) -> None:
         """Let go of a lease. Only on the event loop."""

@@ -22,11 +22,9 @@ from crossfade.serving.protocol.messages import message_class
 from crossfade.serving.protocol.remote import decode_message, decode_parameters, encode_message
 from crossfade.settings import HttpSettings
 from crossfade.web.callers import CallerCheck
-from crossfade.web.calls import identity_parameters, known_as, terms_of
+from crossfade.web.calls import LONGEST_TIMEOUT_MS, identity_parameters, known_as, terms_of
 from crossfade.web.descriptions import Descriptions
 from crossfade.web.paths import parse_ref
-
-_LONGEST_SECONDS = 3_600.0
 
 
 class RemoteCall(msgspec.Struct, frozen=True):
@@ -55,9 +53,9 @@ class RemoteCall(msgspec.Struct, frozen=True):
         terms = terms_of(self.headers)
         if self.seconds_left is None:
             return terms
-        # 0 would mean the time that the settings give
-        seconds = max(1e-6, min(self.seconds_left, terms.timeout_seconds or _LONGEST_SECONDS))
-        return msgspec.structs.replace(terms, timeout_seconds=seconds)
+        # a deadline is a wish like others, and must not pass for work of the server itself, which may take for ever
+        most = LONGEST_TIMEOUT_MS / 1000 if terms.timeout_seconds is None else terms.timeout_seconds
+        return msgspec.structs.replace(terms, timeout_seconds=max(0.0, min(self.seconds_left, most)))
 
 
 Method = Callable[[RemoteCall], Awaitable[Any]]

@@ -170,6 +170,17 @@ def test_the_deadline_of_a_request_decides_and_its_process_lives_on_for_a_moment
     assert pid_of(runtime) == pid
 
 
+@pytest.mark.parametrize("wished", [30.0, 3600.0])
+def test_no_client_holds_a_process_for_longer_than_the_settings_allow(serve, publish, wished):
+    publish(Sleepy(), example={"x": [0.0]})
+    runtime = serve(request_timeout_seconds=0.2, max_request_timeout_seconds=0.4)
+    pid, began = pid_of(runtime), time.monotonic()
+    with pytest.raises(DeadlineExceededError, match="still running"):
+        asyncio.run(ask_under(runtime, Terms(timeout_seconds=wished), 20.0))
+    assert time.monotonic() - began < 5
+    eventually(lambda: pid_of(runtime) != pid, 10)
+
+
 def test_a_batch_request_that_ends_the_process_is_forgiven_and_the_next_one_rests(serve, publish):
     publish(poison.Exit())
     runtime = serve()

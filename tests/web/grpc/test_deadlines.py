@@ -77,3 +77,13 @@ async def test_the_deadline_decides_whether_there_is_time(hanging):
     model.gate.set()
     for answer in await asyncio.gather(first, *others):
         assert answer.model_version == "1.0.0"
+
+
+async def test_a_deadline_is_bounded_by_the_settings(hanging):
+    runtime, model, channel = hanging
+    runtime.slots.find("m", "1.0.0").longest_seconds = 0.3
+    model.gate.clear()
+    for options in ({"timeout": 20}, {"timeout": 1e9}, {"metadata": (("x-request-timeout-ms", "20000"),)}):
+        async with asyncio.timeout(10):
+            error = await refused(ask(channel, **options))
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
