@@ -136,6 +136,7 @@ def test_the_unit_belongs_to_the_layer():
     assert by_session[9].reason == Reason.OVERRIDE
     missing = decider.decide("late", "somebody", {})
     assert (missing.reason, missing.words) == (Reason.MISSING_UNIT, "the request does not say which `session` asks")
+    assert missing.missing == "session"
     assert decider.decide("late", "somebody").reason == Reason.MISSING_UNIT
 
 
@@ -163,6 +164,7 @@ def test_an_unsticky_experiment_draws_for_every_request():
     assert decider.decide("late", "a", None, "r1") == decider.decide("late", None, None, "r1")
     assert decider.decide("late", "a").reason == Reason.MISSING_UNIT
     assert decider.decide("late", "a").words == "the request has no id to draw by"
+    assert decider.decide("late", "a").missing == "request_id"
 
 
 def test_an_unsticky_experiment_in_a_layer_stays_among_its_units():

@@ -66,6 +66,19 @@ def test_a_context_is_the_whole_context():
     assert evaluate(by_key, "late", ME).reason == "SPLIT"
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ({}, "TARGETING_KEY_MISSING", "the context has no `targetingKey`"),
+        ({"layer": "web"}, "TARGETING_KEY_MISSING", "the request does not say which `session` asks"),
+        ({"sticky": False}, "TARGETING_KEY_MISSING", "the request has no id to draw by"),
+    ],
+)
+def test_what_is_missing_is_named_as_the_protocol_calls_it(options, code, words):
+    failure = evaluate(assigner(spec(**options), layers=[LayerSpec("web", unit="session")]), "late", {})
+    assert (failure.error_code, failure.error_details) == (code, words)
+
+
 def test_requests_are_drawn_by_their_id():
     decider = assigner(spec(sticky=False))
     assert len({evaluate(decider, "late", ME, f"r{n}").variant for n in range(50)}) == 2

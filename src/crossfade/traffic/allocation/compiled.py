@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from xxhash import xxh3_64_intdigest
 
 from crossfade.ledger.admission import MAX_UNIT
@@ -96,8 +97,9 @@ class CompiledExperiment:
     def _fallback(self, reason: Reason, words: str) -> Decision:
         return self._decision(self._allocation.spec.falls_back_to, reason, words)
 
-    def _counted(self, reason: Reason, words: str) -> Callable[[], Decision]:
-        decision, tally, name = self._fallback(reason, words), self._tally, self.name
+    def _counted(self, reason: Reason, words: str, missing: str = "") -> Callable[[], Decision]:
+        decision = msgspec.structs.replace(self._fallback(reason, words), missing=missing)
+        tally, name = self._tally, self.name
 
         def give() -> Decision:
             tally.add(name, reason)
@@ -139,7 +141,7 @@ class CompiledExperiment:
 
     def _enter(self) -> Enter:
         digest, (decisions, table, seed) = xxh3_64_intdigest, self._draw
-        no_request = self._counted(Reason.MISSING_UNIT, "the request has no id to draw by")
+        no_request = self._counted(Reason.MISSING_UNIT, "the request has no id to draw by", "request_id")
 
         def draw(unit: bytes, _context: Context | None, _request_id: str | None) -> Decision:
             return decisions[table[digest(unit, seed) >> SHIFT]]
@@ -214,7 +216,8 @@ class CompiledExperiment:
         return decide
 
     def _missing_unit(self, attribute: str) -> Callable[[], Decision]:
-        return self._counted(Reason.MISSING_UNIT, no_unit(attribute))
+        """Return what a request gets that has no unit to draw by, or one that the ledger could not keep."""
+        return self._counted(Reason.MISSING_UNIT, f"the request does not say which `{attribute[:80]}` asks", attribute)
 
     def _stops(self, gate: Gate) -> tuple[Decision | None, ...]:
         """Return for each owner of a slot the decision that its units get here; None lets them in."""
@@ -223,11 +226,6 @@ class CompiledExperiment:
         kinds: dict[str, Decision | None] = {HOLDOUT: self.held_out(gate), self.name: None}
         stops = [kinds.get(name, self.excluded) for name in gate.names]
         return (*stops, *[self.excluded] * (NOBODY + 1 - len(stops)))
-
-
-def no_unit(attribute: str) -> str:
-    """Say that a request has no unit to draw by, or one that the ledger could not keep."""
-    return f"the request does not say which `{attribute[:80]}` asks"
 
 
 def encoded(text: Any) -> bytes | None:

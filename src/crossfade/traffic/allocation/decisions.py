@@ -60,6 +60,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         propensity: The probability of this variant among those who take part; 1 where nothing was drawn.
         revision: Of the allocation.
         value: What the variant stands for to clients of feature flags.
+        missing: Of `MISSING_UNIT`: what should say who asks: `unit_id`, an attribute of the context, or `request_id`.
     """
 
     experiment: str
@@ -70,6 +71,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     propensity: float = 1.0
     revision: int = 1
     value: Any = None
+    missing: str = ""
 
 
 class Tally:

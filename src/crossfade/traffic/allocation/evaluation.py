@@ -14,7 +14,7 @@ import msgspec
 
 from crossfade.errors import ExperimentNotFoundError, ExperimentOverError
 from crossfade.ledger.admission import MAX_UNIT
-from crossfade.traffic.allocation.compiled import Context, no_unit
+from crossfade.traffic.allocation.compiled import Context
 from crossfade.traffic.allocation.decisions import Decision, Reason
 from crossfade.traffic.allocation.specs import UNIT
 
@@ -34,7 +34,6 @@ _ERRORS = {
     Reason.MISSING_CONTEXT: "INVALID_CONTEXT",
     Reason.ERROR: "INVALID_CONTEXT",
 }
-_NO_UNIT = no_unit(UNIT)
 
 
 class Decider(Protocol):
@@ -122,7 +121,7 @@ def _unit_of(context: Mapping[str, Any]) -> str | None:
 
 def _flag(decision: Decision, context: Mapping[str, Any]) -> Flag | FlagFailure:
     if code := _ERRORS.get(decision.reason):
-        if decision.words == _NO_UNIT:
+        if decision.missing == UNIT:
             return FlagFailure(decision.experiment, *_problem_of_key(context.get(TARGETING_KEY)))
         return FlagFailure(decision.experiment, code, decision.words)
     value = decision.variant if decision.value is None else decision.value
