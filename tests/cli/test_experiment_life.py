@@ -140,6 +140,12 @@ def test_who_starts_a_second_one_is_told_whose_units_it_does_not_get(begun, writ
     assert "`late` gets its units first" in result.stderr
 
 
+def test_a_specification_with_a_word_that_does_not_exist_is_answered_with_those_that_do(experiments, write):
+    refused = experiments("create", write(analysis={"method": "bayes"}))
+    assert refused.exit_code == 2
+    assert "'bayes' - at `$.analysis.method`; accepted are 'always_valid', 'fixed', 'group_seq" in refused.stderr
+
+
 def test_who_compares_what_was_rolled_back_is_told(experiments, write, cli):
     succeeded(cli("rollouts", "create", "tiny", "1.0.1", "--plan", "fast"))
     succeeded(cli("rollouts", "rollback", "tiny", "--reason", "complaints"))

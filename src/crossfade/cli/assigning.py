@@ -72,13 +72,17 @@ def _allocations(path: Path) -> Allocations:
     import msgspec
 
     from crossfade.cli.documents import read_document
+    from crossfade.core.decoding import problem_of
     from crossfade.traffic.allocation.allocations import Allocations, AllocationsSpec
     from crossfade.traffic.allocation.specs import AllocationSpec
 
     document = read_document(path, _SEE)
+    several = isinstance(document, dict) and "experiments" in document
+    kind: type[AllocationsSpec | AllocationSpec] = AllocationsSpec if several else AllocationSpec
     try:
-        if isinstance(document, dict) and "experiments" in document:
-            return Allocations.of(msgspec.convert(document, AllocationsSpec))
-        return Allocations.of(AllocationsSpec((msgspec.convert(document, AllocationSpec),)))
+        found = msgspec.convert(document, kind)
+        return Allocations.of(found if isinstance(found, AllocationsSpec) else AllocationsSpec((found,)))
     except (msgspec.ValidationError, RecursionError) as error:
-        raise InvalidAllocationError(name=path.name, problem=f"it is no specification ({error})") from error
+        raise InvalidAllocationError(
+            name=path.name, problem=f"it is no specification ({problem_of(error, kind)})"
+        ) from error

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.errors import MalformedRequestError
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ def read_spec(path: Path, kind: type[T], see: str) -> T:
     try:
         return msgspec.convert(read_document(path, see), kind)
     except msgspec.ValidationError as error:
-        raise MalformedRequestError(problem=f"`{path.name}`: {error}", see=see) from error
+        raise MalformedRequestError(problem=f"`{path.name}`: {problem_of(error, kind)}", see=see) from error
 
 
 def read_context(text: str, see: str) -> dict[str, Any]:

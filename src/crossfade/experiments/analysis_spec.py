@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.errors import InvalidAnalysisError
 from crossfade.methods.stats.bayesian import Prior
 from crossfade.methods.stats.confidence_sequence import SMALLEST, TUNING
@@ -192,7 +193,7 @@ def _copied(spec: S) -> S:
     try:
         return msgspec.convert(msgspec.to_builtins(spec, str_keys=True), type(spec))
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidAnalysisError(problem=f"it is no specification ({error})") from error
+        raise InvalidAnalysisError(problem=f"it is no specification ({problem_of(error, type(spec))})") from error
 
 
 def _problems_of_analysis(spec: AnalysisSpec) -> Iterator[str]:

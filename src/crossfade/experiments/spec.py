@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.identity import Semver, check_name
 from crossfade.errors import InvalidExperimentError, InvalidNameError, InvalidPolicyError, InvalidSemverError
 from crossfade.experiments.analysis_spec import SHIPPING_PLANS, AnalysisSpec, DecisionSpec
@@ -200,7 +201,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             spec = msgspec.convert(plain, ExperimentSpec)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
             raise InvalidExperimentError(
-                name=str(self.name)[:80], problem=f"it is no specification ({error})"
+                name=str(self.name)[:80], problem=f"it is no specification ({problem_of(error, ExperimentSpec)})"
             ) from error
         for problem in _problems(spec):
             raise InvalidExperimentError(name=spec.name[:80], problem=problem)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.identity import check_name
 from crossfade.errors import InvalidMeasuresError, InvalidMetricError, InvalidNameError
 
@@ -108,7 +109,9 @@ class MetricSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         try:
             spec = msgspec.convert(msgspec.to_builtins(self), MetricSpec)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-            raise InvalidMetricError(name=_cut(self.name), problem=f"it is no specification ({error})") from error
+            raise InvalidMetricError(
+                name=_cut(self.name), problem=f"it is no specification ({problem_of(error, MetricSpec)})"
+            ) from error
         of_numbers = (*_problems_of_numbers(spec), *_problems_of_margins(spec))
         for problem in (*_problems_of_names(spec), *_problems_of_kind(spec), *of_numbers):
             raise InvalidMetricError(name=_cut(spec.name), problem=problem)
@@ -161,7 +164,7 @@ class Measures(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         try:
             copy = msgspec.convert(msgspec.to_builtins(self), Measures)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-            problem = f"it is no specification ({error})"
+            problem = f"it is no specification ({problem_of(error, Measures)})"
             raise InvalidMeasuresError(experiment=_cut(self.experiment), problem=problem) from error
         checked = msgspec.structs.replace(copy, metrics=tuple(metric.checked() for metric in copy.metrics))
         for problem in _problems_of_measures(checked):

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.hashing import canonical_json, is_digest
 from crossfade.core.identity import ModelRef, Semver, check_file_path, check_name
 from crossfade.core.tensors import Signature, TensorSpec
@@ -140,7 +141,8 @@ def _parse(content: bytes, kind: type[T], ref: str, limit: int) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestError(ref=ref, problem=f"its {kind.__name__.lower()} cannot be read ({error})") from error
+        problem = f"its {kind.__name__.lower()} cannot be read ({problem_of(error, kind)})"
+        raise ManifestError(ref=ref, problem=problem) from error
 
 
 def _first(problems: Iterable[str]) -> str:

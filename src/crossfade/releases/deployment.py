@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.identity import CHAMPION, Semver, check_name
 from crossfade.errors import InvalidDeploymentError, InvalidSemverError
 from crossfade.storage.times import from_text
@@ -85,7 +86,7 @@ class DeploymentSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:  # made in Python, nothing of it has been looked at
             return msgspec.convert(msgspec.to_builtins(self) | {"version": version}, DeploymentSpec)
         except msgspec.ValidationError as error:
-            raise InvalidDeploymentError(name=self.name, problem=str(error)) from error
+            raise InvalidDeploymentError(name=self.name, problem=problem_of(error, DeploymentSpec)) from error
 
     @property
     def probation_seconds(self) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.identity import check_name
 from crossfade.errors import InvalidNameError, InvalidPlanError
 from crossfade.releases.checks.spec import CheckSpec, ErrorRateCheck, problems_of_check
@@ -85,7 +86,7 @@ class RolloutPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
             plain = msgspec.to_builtins(self, str_keys=True, builtin_types=(datetime,))
             plan = msgspec.convert(plain, RolloutPlan)
         except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-            raise InvalidPlanError(problem=f"it is no plan ({error})") from error
+            raise InvalidPlanError(problem=f"it is no plan ({problem_of(error, RolloutPlan)})") from error
         for problem in (
             *_problems_of_steps(plan),
             *_problems_of_checks(plan),

@@ -301,6 +301,21 @@ def test_what_makes_no_sense_changes_nothing(registered, http, platform):
     assert platform.database.revision() == revision
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "accepted"),
+    [
+        ("/experiments", EXAMPLE | {"analysis": {"method": "bayes"}}, "'always_valid', 'fixed', 'group_sequential'"),
+        ("/experiments/late/decide", {"action": "explode"}, "'', 'keep', 'ship'"),
+        ("/rollouts", {"subject": "tiny", "version": "1.0.0", "plan": {"kind": "slow", "steps": []}}, "'blue_green', "),
+        ("/safety/emergency/on", {"reason": "why", "mode": "off"}, "'block', 'fall_back'"),
+    ],
+)
+def test_what_is_none_of_a_few_is_refused_with_those_that_are(http, path, body, accepted):
+    answer = http.post(f"/api/v1{path}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "malformed_request"), answer.text
+    assert f"; accepted are {accepted}" in answer.json()["detail"]
+
+
 def test_what_comes_at_the_wrong_time_is_a_conflict(registered, http):
     registered.create_experiment(plan())
     for verb, body in (("pause", {}), ("reweight", {"coverage": 0.5}), ("decide", {"action": "keep"})):

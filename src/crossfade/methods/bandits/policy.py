@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.hashing import canonical_json
 from crossfade.errors import InvalidDecisionLogError, InvalidPolicyError
 from crossfade.methods.bandits.beta_thompson import BetaThompson
@@ -287,11 +288,14 @@ def decode(document: bytes) -> Policy | PolicySpec:
     Raises:
         InvalidPolicyError: It is neither.
     """
+    wanted: Any = Policy
     try:
         content = msgspec.json.decode(document)
-        # two unions, because a policy and a specification tell their kind by different fields
-        wanted: Any = PolicySpec if isinstance(content, dict) and "kind" in content else Policy
+        if isinstance(content, dict) and "kind" in content:  # policies tell their kind by another field
+            wanted = PolicySpec
         found: Policy | PolicySpec = msgspec.convert(content, wanted)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidPolicyError(problem=f"it is no stored policy and no specification ({error})") from error
+        raise InvalidPolicyError(
+            problem=f"it is no stored policy and no specification ({problem_of(error, wanted)})"
+        ) from error
     return found

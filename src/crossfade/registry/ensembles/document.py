@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.hashing import canonical_json, is_digest
 from crossfade.errors import InvalidEnsembleError
 
@@ -82,7 +83,7 @@ class EnsembleSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
         try:
             msgspec.convert(msgspec.to_builtins(self), EnsembleSpec)  # what was written in Python was never decoded
         except (msgspec.ValidationError, TypeError, RecursionError) as error:
-            raise InvalidEnsembleError(problem=f"it is no specification ({error})") from error
+            raise InvalidEnsembleError(problem=f"it is no specification ({problem_of(error, EnsembleSpec)})") from error
         for problem in (*_problems_of_spec(self), *(p for member in self.members for p in _problems_of_member(member))):
             raise InvalidEnsembleError(problem=problem)
 
@@ -120,7 +121,9 @@ class EnsembleDocument(msgspec.Struct, frozen=True, omit_defaults=True, forbid_u
         try:
             document = msgspec.json.decode(data, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidEnsembleError(problem=f"`{DOCUMENT_PATH}` cannot be read ({error})") from error
+            raise InvalidEnsembleError(
+                problem=f"`{DOCUMENT_PATH}` cannot be read ({problem_of(error, cls)})"
+            ) from error
         if document.format != DOCUMENT_FORMAT:
             raise InvalidEnsembleError(problem=f"format {document.format} is not {DOCUMENT_FORMAT}")
         document.spec.check()

@@ -10,6 +10,7 @@ from typing import Self
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.hashing import canonical_json
 from crossfade.errors import ExperimentNotFoundError, InvalidAllocationError
 from crossfade.traffic.allocation.allocation import HOLDOUT, Allocation, Layer
@@ -154,7 +155,7 @@ class Allocations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             found = msgspec.json.decode(data, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidAllocationError(name="*", problem=f"they cannot be read ({error})") from error
+            raise InvalidAllocationError(name="*", problem=f"they cannot be read ({problem_of(error, cls)})") from error
         for layer in found.layers:
             layer.check()
         for experiment in found.experiments:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.identity import check_name
 from crossfade.errors import InvalidAllocationError, InvalidNameError
 from crossfade.traffic.allocation.hashing import HASH, check_hash
@@ -171,7 +172,9 @@ def _copied(spec: S, name: Any) -> S:
     try:
         return msgspec.convert(msgspec.to_builtins(spec, str_keys=True, builtin_types=(datetime,)), type(spec))
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidAllocationError(name=_cut(name), problem=f"it is no specification ({error})") from error
+        raise InvalidAllocationError(
+            name=_cut(name), problem=f"it is no specification ({problem_of(error, type(spec))})"
+        ) from error
 
 
 def _problems_of_layer(spec: LayerSpec) -> Iterator[str]:

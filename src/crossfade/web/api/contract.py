@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
 
+from crossfade.core.decoding import problem_of
 from crossfade.errors import (
     BodyTooLargeError,
     BodyTooSlowError,
@@ -138,7 +139,7 @@ def body(kind: type[T], see: str = "crossfade models show MODEL") -> Any:
         try:
             return decoder().decode(await request.body() or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise MalformedRequestError(problem=str(error), see=see) from error
+            raise MalformedRequestError(problem=problem_of(error, kind), see=see) from error
         except RecursionError:
             raise MalformedRequestError(problem="the JSON is nested too deeply", see=see) from None
 
