@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from crossfade.jobs.claims import Claims
 from crossfade.platform import open_platform
 from crossfade.settings import Settings
 from tests import control
@@ -85,7 +86,9 @@ def test_the_format_is_told_by_the_name_or_by_hand(cli, submit, tmp_path):
     submit()
     odd = tmp_path / "rows.txt"
     odd.write_text("[1, 2]\n")
-    assert cli("jobs", "submit", "tiny:1.0.0", odd).exit_code == 2
+    refused = cli("jobs", "submit", "tiny:1.0.0", odd)
+    assert refused.exit_code == 2
+    assert "`crossfade jobs submit --help`" in refused.stderr
     result = cli("jobs", "submit", "tiny:1.0.0", odd, "--input", "jsonl", "--format", "json")
     assert json.loads(succeeded(result))["format"] == "jsonl"
 
@@ -127,6 +130,16 @@ def test_showing_and_cancelling(cli, submit):
     result = cli("jobs", "download", job)
     assert result.exit_code == 4
     assert "has no result: it is cancelled" in result.stderr
+
+
+def test_a_failed_job_says_where_to_see_what_its_file_has_to_hold(cli, submit):
+    job = submit()["id"]
+    with open_platform(Settings(home=cli.home)) as platform:
+        claims = Claims(platform.database, platform.settings.jobs)
+        claims.fail(claims.take(), "the file cannot be read: it has no column `x`")
+    result = cli("jobs", "show", job)
+    assert "it has no column `x`" in succeeded(result)
+    assert "see what its file has to hold with `crossfade models show tiny:1.0.0`" in result.stderr
 
 
 def test_from_the_file_to_the_answers_on_a_server(cli, rows, tmp_path):

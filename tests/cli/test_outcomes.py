@@ -37,6 +37,11 @@ def test_json_lines_from_stdin(cli):
     assert len(recorded(cli)) == 6_000
 
 
+def test_who_has_no_table_is_told_what_one_is(cli):
+    for lines in ("[1, 2]", "[1"):
+        assert "`crossfade outcomes record --help`" in cli("outcomes", "record", "-", input=lines).stderr
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -53,4 +58,5 @@ def test_what_cannot_be_recorded_says_why(cli, tmp_path, name, content, said):
     result = cli("outcomes", "record", file)
     assert result.exit_code == 2
     assert said in result.stderr
+    assert "MODEL" not in result.stderr
     assert recorded(cli) == []

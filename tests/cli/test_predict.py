@@ -21,6 +21,7 @@ from crossfade.settings import Settings
 from crossfade.traffic.allocation.segments import Segment
 from tests import control
 
+SEE = "crossfade models show ages"
 X = pd.DataFrame({"age": [20.0, 70.0, 30.0, 80.0] * 5, "code": ["007", "42", "007", "9"] * 5})
 
 
@@ -122,38 +123,44 @@ def test_an_unknown_model_is_not_found(predict):
     assert predict("nothing", input="[]").exit_code == 3
 
 
+def test_rows_that_cannot_be_read_name_the_version_that_they_are_for(predict):
+    refused = predict("ages", input="[1")
+    assert refused.exit_code == 2
+    assert "`crossfade models show ages:1.0.0`" in refused.stderr
+
+
 # --- reading rows --------------------------------------------------------------------------------------------------
 
 
 def test_csv_columns_are_numbers_only_when_every_cell_is_one(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("code,number,mixed,empty\n007,1,2,\n42,2.5,x,\n,,3,\n")
-    assert read_rows(path) == [
+    assert read_rows(path, SEE) == [
         {"code": 7, "number": 1, "mixed": "2", "empty": None},
         {"code": 42, "number": 2.5, "mixed": "x", "empty": None},
         {"code": None, "number": None, "mixed": "3", "empty": None},
     ]
-    assert read_rows(path, frozenset({"code"}))[0]["code"] == "007"
+    assert read_rows(path, SEE, frozenset({"code"}))[0]["code"] == "007"
 
 
 def test_rows_must_be_text(tmp_path):
     path = tmp_path / "rows.json"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MalformedRequestError, match="UTF-8"):
-        read_rows(path)
+        read_rows(path, SEE)
 
 
 def test_parquet_needs_a_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(MissingExtraError, match="Parquet"):
-        read_rows(tmp_path / "rows.parquet")
+        read_rows(tmp_path / "rows.parquet", SEE)
 
 
 def test_parquet_takes_pandas_when_polars_is_missing(tmp_path, monkeypatch):
     pd.DataFrame(ROWS).to_parquet(tmp_path / "rows.parquet")
     monkeypatch.setitem(sys.modules, "polars", None)
-    assert read_rows(tmp_path / "rows.parquet").to_dict("records") == ROWS
+    assert read_rows(tmp_path / "rows.parquet", SEE).to_dict("records") == ROWS
 
 
 # --- in somebody's name --------------------------------------------------------------------------------------------

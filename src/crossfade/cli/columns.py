@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Columns = dict[str, Sequence[Any]]
 _LONGEST_CELL = 2**20
+_SEE = "crossfade experiments evaluate-policy --help"
 
 
 def read_columns(path: Path, names: Sequence[str]) -> Columns:
@@ -35,7 +36,7 @@ def read_columns(path: Path, names: Sequence[str]) -> Columns:
         return _parquet(path, names)
     from crossfade.cli.rows import is_csv, read_text
 
-    text = read_text(path)
+    text = read_text(path, _SEE)
     return _csv(text, names) if is_csv(path, text) else _json(text, names, str(path))
 
 
@@ -98,7 +99,7 @@ def _csv(text: str, names: Sequence[str]) -> Columns:
 def _json(text: str, names: Sequence[str], path: str) -> Columns:
     from crossfade.cli.rows import read_json
 
-    rows = read_json(text, path) if text.strip() else []
+    rows = read_json(text, path, _SEE) if text.strip() else []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InvalidDecisionLogError(problem="its rows are no JSON objects")
     if not rows:

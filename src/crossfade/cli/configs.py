@@ -109,7 +109,7 @@ def impact(session: Session, name: str, number: int, against: int | None, rows: 
     """Find out what a version would change: its text, the units that read it, the answers of the declared models."""
     from crossfade.cli.rows import read_rows
 
-    given: Any = () if rows is None else read_rows(rows)
+    given: Any = () if rows is None else read_rows(rows, "crossfade configs impact --help")
     if not all(isinstance(row, dict) for row in given):
         raise click.UsageError(f"`{rows}` does not hold rows with names")
     with session.client() as client:

@@ -151,4 +151,6 @@ def _next(job: Job) -> str:
         return f"take the result with `crossfade jobs download {job.id}`"
     if not job.finished:
         return f"watch it with `crossfade jobs watch {job.id}`; a running `crossfade serve` works on it"
+    if job.state == "failed":
+        return f"see what its file has to hold with `crossfade models show {job.model}:{job.version}`"
     return "see all with `crossfade jobs list`"

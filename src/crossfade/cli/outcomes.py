@@ -29,11 +29,13 @@ def record(session: Session, file: Path) -> None:
     """
     from crossfade.cli.rows import read_rows
     from crossfade.errors import MalformedRequestError
-    from crossfade.ledger.requests import Recorded
+    from crossfade.ledger.requests import SEE_OUTCOMES, Recorded
 
-    rows = read_rows(file, _TEXTS)
+    rows = read_rows(file, SEE_OUTCOMES, _TEXTS)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise MalformedRequestError(problem=f"`{file}` is not a table of outcomes in CSV or JSON lines")
+        raise MalformedRequestError(
+            problem=f"`{file}` is not a table of outcomes in CSV or JSON lines", see=SEE_OUTCOMES
+        )
     reported = [{name: value for name, value in row.items() if value is not None} for row in rows]
     done = 0
     with session.client() as client:

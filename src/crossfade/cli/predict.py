@@ -69,7 +69,7 @@ def _ask(session: Session, client: Client, ref: str, rows: Path, who: Who, *, pr
     from crossfade.serving.predictor import LABELS, PROBABILITIES
     from crossfade.serving.protocol.rows import RowsRequest, encode_rows
 
-    data = read_rows(rows, _texts(client.version(ref).manifest.signature))
+    data = read_rows(rows, f"crossfade models show {ref}", _texts(client.version(ref).manifest.signature))
     answer = client.ask(ref, data, probabilities=probabilities, **who)
     decided = answer.experiment
     outputs = {LABELS: answer.predictions}
@@ -116,7 +116,7 @@ def _answer(session: Session, predictor: Predictor, rows: Path, *, probabilities
     info = predictor.info
     label = wanted_output(info.signature, probabilities=False)
     wanted = (label, PROBABILITIES) if probabilities else (label,)
-    data = read_rows(rows, _texts(info.signature))
+    data = read_rows(rows, f"crossfade models show {info.version.ref}", _texts(info.signature))
     progress = None if session.output.style in {"auto", "human"} else False
     outputs = predictor.predict_outputs(data, wanted, batch_size=batch_size, progress=progress)
     identity: dict[str, str | bool] = {

@@ -80,7 +80,7 @@ def register(
     draft = pack(
         model,
         preprocessor=preprocessor,
-        example=None if example is None else read_rows(example),
+        example=None if example is None else read_rows(example, "crossfade models register --help"),
         flavor=flavor,
         card=_card(**card),
         policy=trust_policy(Settings.load().registry),

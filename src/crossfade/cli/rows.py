@@ -16,13 +16,14 @@ from crossfade.errors import MalformedRequestError, MissingExtraError
 STDIN = Path("-")
 
 
-def read_rows(path: Path, texts: frozenset[str] = frozenset()) -> Any:
+def read_rows(path: Path, see: str, texts: frozenset[str] = frozenset()) -> Any:
     """Return what a file holds: a list of row dicts, or a frame for Parquet.
 
     CSV cells are null when empty; a column of numbers becomes numbers unless `texts` names it; the rest is text.
 
     Args:
         path: The file; `-` is stdin.
+        see: The command that shows what rows have to be.
         texts: Columns that are text even when they look like numbers.
 
     Raises:
@@ -31,11 +32,11 @@ def read_rows(path: Path, texts: frozenset[str] = frozenset()) -> Any:
     """
     if path.suffix.lower() in {".parquet", ".pq"}:
         return _parquet(path)
-    text = read_text(path)
-    return _csv(text, texts) if is_csv(path, text) else read_json(text, str(path))
+    text = read_text(path, see)
+    return _csv(text, texts, see) if is_csv(path, text) else read_json(text, str(path), see)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, see: str) -> str:
     """Return the text of a file or of stdin.
 
     Raises:
@@ -45,7 +46,7 @@ def read_text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MalformedRequestError(problem=f"`{path}` is not UTF-8 text") from error
+        raise MalformedRequestError(problem=f"`{path}` is not UTF-8 text", see=see) from error
 
 
 def is_csv(path: Path, text: str) -> bool:
@@ -53,7 +54,7 @@ def is_csv(path: Path, text: str) -> bool:
     return path.suffix.lower() == ".csv" or (path == STDIN and not text.lstrip().startswith(("[", "{")))
 
 
-def read_json(text: str, name: str) -> Any:
+def read_json(text: str, name: str, see: str) -> Any:
     """Return what JSON or JSON lines hold; of an object with `rows`, these.
 
     Raises:
@@ -65,18 +66,18 @@ def read_json(text: str, name: str) -> Any:
         try:
             value = msgspec.json.Decoder().decode_lines(text)
         except msgspec.DecodeError as error:
-            raise MalformedRequestError(problem=f"`{name}` is not JSON: {error}") from error
+            raise MalformedRequestError(problem=f"`{name}` is not JSON: {error}", see=see) from error
     if isinstance(value, dict):
         return value.get("rows", [value])
     return value
 
 
-def _csv(text: str, texts: frozenset[str]) -> list[dict[str, Any]]:
+def _csv(text: str, texts: frozenset[str], see: str) -> list[dict[str, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     rows = list(reader)
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
-            raise MalformedRequestError(problem=f"CSV row {number} has not one cell per heading")
+            raise MalformedRequestError(problem=f"CSV row {number} has not one cell per heading", see=see)
     names = [name for name in reader.fieldnames or () if name not in texts]
     numeric = {name for name in names if all(_is_number(row[name]) for row in rows)}
     return [{name: _cell(value, name in numeric) for name, value in row.items()} for row in rows]

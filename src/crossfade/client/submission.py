@@ -81,7 +81,8 @@ def job_request(ref: str, rows: Path, options: JobOptions) -> JobRequest:
     """Return the request for a file, without an upload."""
     kind = options.get("format") or SUFFIXES.get(rows.suffix.lower())
     if kind is None:
-        raise MalformedRequestError(problem=f"the name of `{rows.name}` does not tell its format; say `format`")
+        problem = f"the name of `{rows.name}` does not tell its format; say `format`"
+        raise MalformedRequestError(problem=problem, see="crossfade jobs submit --help")
     with rows.open("rb") as stream:
         digest = file_digest(stream, "sha256").hexdigest()
     return JobRequest(

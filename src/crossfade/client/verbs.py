@@ -13,6 +13,7 @@ from crossfade.alerts.record import Alert, ChannelTrial, Silence, SilenceRequest
 from crossfade.alerts.rule import AlertRule
 from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
+from crossfade.core.decoding import problem_of
 from crossfade.core.tensors import Signature
 from crossfade.errors import MalformedRequestError
 from crossfade.experiments.learned import BanditReport
@@ -21,7 +22,7 @@ from crossfade.experiments.report import AnalysisReport
 from crossfade.experiments.requests import DecideRequest, ReweightRequest
 from crossfade.experiments.spec import ExperimentSpec
 from crossfade.jobs.records import Job, JobRequest
-from crossfade.ledger.requests import Recorded, RecordRequest, ReportedOutcome
+from crossfade.ledger.requests import SEE_OUTCOMES, Recorded, RecordRequest, ReportedOutcome
 from crossfade.registry.comparison import ComparisonReport
 from crossfade.registry.ensembles.document import EnsembleSpec
 from crossfade.registry.requests import (
@@ -470,7 +471,7 @@ def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> 
     try:
         body = msgspec.convert({"outcomes": outcomes}, RecordRequest)
     except msgspec.ValidationError as error:
-        raise MalformedRequestError(problem=str(error)) from error
+        raise MalformedRequestError(problem=problem_of(error, RecordRequest), see=SEE_OUTCOMES) from error
     return Call("POST", f"{API}/outcomes", json_as(Recorded), body=body, repeatable=True)
 
 

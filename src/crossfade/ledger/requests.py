@@ -10,6 +10,8 @@ import msgspec
 
 from crossfade.ledger.events import Outcome
 
+SEE_OUTCOMES = "crossfade outcomes record --help"
+"""Shows what an outcome has to be."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

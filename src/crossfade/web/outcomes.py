@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from crossfade.core.decoding import problem_of
 from crossfade.core.identity import new_id
 from crossfade.errors import (
     DeniedError,
@@ -24,7 +25,7 @@ from crossfade.errors import (
 from crossfade.ledger.events import Outcome
 from crossfade.ledger.known import KnownExperiments
 from crossfade.ledger.ledger import Ledger, now_us
-from crossfade.ledger.requests import Recorded, RecordRequest, as_outcomes
+from crossfade.ledger.requests import SEE_OUTCOMES, Recorded, RecordRequest, as_outcomes
 from crossfade.settings import HttpSettings
 from crossfade.web.api.contract import READING_A_BODY, refusals, schema_of
 from crossfade.web.budget import BodyBudget
@@ -112,9 +113,9 @@ def _decode(body: bytes) -> RecordRequest:
     try:
         return _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise MalformedRequestError(problem=str(error)[:200]) from error
+        raise MalformedRequestError(problem=problem_of(error, RecordRequest), see=SEE_OUTCOMES) from error
     except RecursionError:
-        raise MalformedRequestError(problem="the JSON is nested too deeply") from None
+        raise MalformedRequestError(problem="the JSON is nested too deeply", see=SEE_OUTCOMES) from None
 
 
 def outcome_paths() -> dict[str, Any]:

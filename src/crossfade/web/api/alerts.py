@@ -55,7 +55,7 @@ def create_silence(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[SilenceRequest, body(SilenceRequest)],
+    wanted: Annotated[SilenceRequest, body(SilenceRequest, "crossfade alerts silence --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let nobody be told of some alerts for a while; they go on being evaluated and shown."""
@@ -76,7 +76,7 @@ def end_silence(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade alerts unsilence --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """End a silence before its time."""
@@ -92,7 +92,7 @@ def try_channels(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ChannelTrial, body(ChannelTrial)],
+    wanted: Annotated[ChannelTrial, body(ChannelTrial, "crossfade alerts test --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Tell channels of nothing in particular, and say what became of it."""

@@ -36,7 +36,7 @@ def move_alias(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[MoveRequest, body(MoveRequest)],
+    wanted: Annotated[MoveRequest, body(MoveRequest, "crossfade models alias --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Point an alias to a version once every serving process has it ready; where it is already, nothing changes."""
@@ -81,7 +81,7 @@ def roll_back_alias(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade models rollback --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Point an alias to where it pointed before."""

@@ -38,7 +38,9 @@ def reads_own_body(method: str, path: str) -> bool:
 
 
 @routes.post("/uploads", **documented(Upload, takes=UploadRequest, refuses=(StorageFullError,)))
-def begin_upload(platform: Open, wanted: Annotated[UploadRequest, body(UploadRequest)]) -> Response:
+def begin_upload(
+    platform: Open, wanted: Annotated[UploadRequest, body(UploadRequest, "crossfade models register --help")]
+) -> Response:
     """Begin a registration: its blobs are safe from garbage collection from now on; learn which have to be sent."""
     _check_holder(wanted.holder)
     if len(wanted.digests) > MAX_FILES:

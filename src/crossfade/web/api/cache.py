@@ -27,7 +27,7 @@ def invalidate_answers(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[InvalidateRequest, body(InvalidateRequest)],
+    wanted: Annotated[InvalidateRequest, body(InvalidateRequest, "crossfade cache invalidate --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let no process give an answer of a version, or of all versions of a model, that was computed before now."""

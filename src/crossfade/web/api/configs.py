@@ -105,7 +105,7 @@ def draft_config(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[DraftRequest, body(DraftRequest)],
+    wanted: Annotated[DraftRequest, body(DraftRequest, "crossfade configs draft --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Write a version down. The same document as the newest version's answers 200 instead of 201."""
@@ -148,7 +148,7 @@ def validate_config(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade configs validate --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Run the checks of a version: its schema, its rules, and whether what it names exists."""
@@ -166,7 +166,10 @@ def validate_config(
     f"{_VERSION}/impact", **documented(ImpactReport, takes=ImpactRequest, refuses=(NotFoundError, UnsafeError))
 )
 def assess_config(
-    config: str, number: Number, platform: Open, wanted: Annotated[ImpactRequest, body(ImpactRequest)]
+    config: str,
+    number: Number,
+    platform: Open,
+    wanted: Annotated[ImpactRequest, body(ImpactRequest, "crossfade configs impact --help")],
 ) -> Response:
     """Find out what a version would change: its text, the units that read it, the answers of the declared models."""
     report = platform.configs.impact.assess(
@@ -185,7 +188,7 @@ def approve_config(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade configs approve --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Agree that a version may be read; whoever wrote it may not."""
@@ -206,7 +209,7 @@ def activate_config(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ActivateRequest, body(ActivateRequest)],
+    wanted: Annotated[ActivateRequest, body(ActivateRequest, "crossfade configs activate --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let everybody read an approved version, or a former one, from now on."""
@@ -226,7 +229,7 @@ def deploy_config(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[DeployConfigRequest, body(DeployConfigRequest)],
+    wanted: Annotated[DeployConfigRequest, body(DeployConfigRequest, "crossfade configs deploy --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let units read an approved version one after the other, by the plan of a rollout."""
@@ -247,7 +250,7 @@ def roll_back_config(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade configs rollback --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let everybody read the version that was active before; the present one has to be approved anew."""

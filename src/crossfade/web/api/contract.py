@@ -123,7 +123,7 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type=_JSON)
 
 
-def body(kind: type[T], see: str = "crossfade models show MODEL") -> Any:
+def body(kind: type[T], see: str) -> Any:
     """Return a dependency that decodes the JSON body; an absent body is an empty object.
 
     Args:

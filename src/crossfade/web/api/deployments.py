@@ -38,7 +38,7 @@ def deploy(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[DeploymentSpec, body(DeploymentSpec)],
+    wanted: Annotated[DeploymentSpec, body(DeploymentSpec, "crossfade deployments deploy --help")],
     reason: Reason = "",
     dry_run: DryRun = False,
 ) -> Response:

@@ -34,7 +34,7 @@ def submit_job(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[JobRequest, body(JobRequest)],
+    wanted: Annotated[JobRequest, body(JobRequest, "crossfade jobs submit --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Have an uploaded file predicted by one version. The same request again answers 200 instead of 201."""
@@ -74,7 +74,7 @@ def cancel_job(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade jobs cancel --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Stop a batch job; what it has answered so far is let go of."""

@@ -42,7 +42,11 @@ def list_history(name: str, platform: Open, cursor: Cursor = "", limit: Limit = 
 
 
 @routes.post("/models/{name}/proposal", **documented(Proposal, takes=SignatureRequest, refuses=(UnsafeError,)))
-def propose_version(name: str, platform: Open, wanted: Annotated[SignatureRequest, body(SignatureRequest)]) -> Response:
+def propose_version(
+    name: str,
+    platform: Open,
+    wanted: Annotated[SignatureRequest, body(SignatureRequest, "crossfade models compatibility --help")],
+) -> Response:
     """Say which semver should come next, by what a new signature changes."""
     check_signature(wanted.signature)
     registry = platform.registry

@@ -35,7 +35,7 @@ def create_rollout(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[RolloutRequest, body(RolloutRequest)],
+    wanted: Annotated[RolloutRequest, body(RolloutRequest, "crossfade rollouts create --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Begin to roll a version out: it is loaded everywhere, then gets traffic by the steps of its plan."""
@@ -49,7 +49,9 @@ def create_rollout(
 
 @routes.post("/rollout-forecasts", **documented(RolloutForecast, takes=RolloutRequest, refuses=_REFUSES))
 def forecast_rollout(
-    platform: Open, principal: Principal, wanted: Annotated[RolloutRequest, body(RolloutRequest)]
+    platform: Open,
+    principal: Principal,
+    wanted: Annotated[RolloutRequest, body(RolloutRequest, "crossfade rollouts create --help")],
 ) -> Response:
     """Say what a rollout would do, and after how many requests it would see twice as many errors. Nothing changes."""
     return answer(forecast(platform.rollouts.create(wanted, principal=principal, dry_run=True), platform.health))
@@ -93,7 +95,7 @@ def pause_rollout(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade rollouts pause --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let a rollout keep what it has, and go no further. Failing checks still bring it back."""
@@ -107,7 +109,7 @@ def resume_rollout(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade rollouts resume --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let a paused rollout go on."""
@@ -121,7 +123,7 @@ def promote_rollout(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[PromoteRequest, body(PromoteRequest)],
+    wanted: Annotated[PromoteRequest, body(PromoteRequest, "crossfade rollouts promote --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Go on by a person's word: past the approval that it waits for, to the next step, or to the end."""
@@ -142,7 +144,7 @@ def abort_rollout(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade rollouts abort --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Stop a rollout that is under way, and give the old version everything. The new version may come again."""
@@ -156,7 +158,7 @@ def roll_back_rollout(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade rollouts rollback --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Give the old version everything, even after the end of the rollout. The new version is latched."""
@@ -173,7 +175,7 @@ def retry_rollout(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[RetryRequest, body(RetryRequest)],
+    wanted: Annotated[RetryRequest, body(RetryRequest, "crossfade rollouts retry --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Begin again, from the first step, what was aborted or rolled back."""

@@ -65,7 +65,7 @@ def put_safety_policy(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[SafetyPolicySpec, body(SafetyPolicySpec)],
+    wanted: Annotated[SafetyPolicySpec, body(SafetyPolicySpec, "crossfade safety policy set --help")],
     reason: Reason = "",
     dry_run: DryRun = False,
 ) -> Response:
@@ -97,7 +97,9 @@ def remove_safety_policy(
 
 
 @routes.post("/check", **documented(CheckReport, takes=CheckRequest, refuses=_REFUSES))
-def try_safety_policy(platform: Open, wanted: Annotated[CheckRequest, body(CheckRequest)]) -> Response:
+def try_safety_policy(
+    platform: Open, wanted: Annotated[CheckRequest, body(CheckRequest, "crossfade safety check --help")]
+) -> Response:
     """Say what a policy finds in answers; nothing is changed or remembered."""
     return answer(try_policy(platform.safety, wanted))
 
@@ -119,7 +121,7 @@ def create_override(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[OverrideRequest, body(OverrideRequest)],
+    wanted: Annotated[OverrideRequest, body(OverrideRequest, "crossfade safety override --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Turn checks off for a while; answers say so."""
@@ -145,7 +147,7 @@ def end_override(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade safety end-override --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Turn checks on again before their time."""
@@ -175,7 +177,7 @@ def begin_emergency(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[EmergencyRequest, body(EmergencyRequest)],
+    wanted: Annotated[EmergencyRequest, body(EmergencyRequest, "crossfade safety emergency on --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Stop a model, or everything, in every process, until a person ends it."""
@@ -193,7 +195,7 @@ def end_emergency(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[EndEmergencyRequest, body(EndEmergencyRequest)],
+    wanted: Annotated[EndEmergencyRequest, body(EndEmergencyRequest, "crossfade safety emergency off --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Let a model, or everything, answer again. What was begun on one machine alone is ended there."""

@@ -78,7 +78,7 @@ def publish_version(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[PublishRequest, body(PublishRequest)],
+    wanted: Annotated[PublishRequest, body(PublishRequest, "crossfade models register --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Make a version visible whose blobs are stored. Publishing the same manifest again answers 200 instead of 201."""
@@ -111,7 +111,7 @@ def register_ensemble(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[EnsembleRequest, body(EnsembleRequest)],
+    wanted: Annotated[EnsembleRequest, body(EnsembleRequest, "crossfade models ensemble --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Register versions that answer together as a new version; they are pinned, loaded and tried out here."""
@@ -157,7 +157,7 @@ def transition_version(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[TransitionRequest, body(TransitionRequest)],
+    wanted: Annotated[TransitionRequest, body(TransitionRequest, "crossfade models transition --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Move a version to another stage."""
@@ -178,7 +178,7 @@ def deprecate_version(
     platform: Open,
     principal: Principal,
     request: Request,
-    wanted: Annotated[ReasonRequest, body(ReasonRequest)],
+    wanted: Annotated[ReasonRequest, body(ReasonRequest, "crossfade models deprecate --help")],
     dry_run: DryRun = False,
 ) -> Response:
     """Mark a version as deprecated; it stays usable."""
@@ -202,7 +202,9 @@ def verify_version(ref: str, platform: Open) -> Response:
     **documented(SignatureDiff, takes=SignatureRequest, refuses=(NotFoundError, UnsafeError)),
 )
 def check_compatibility(
-    ref: str, platform: Open, wanted: Annotated[SignatureRequest, body(SignatureRequest)]
+    ref: str,
+    platform: Open,
+    wanted: Annotated[SignatureRequest, body(SignatureRequest, "crossfade models compatibility --help")],
 ) -> Response:
     """Say what callers of a version would meet with a new signature."""
     check_signature(wanted.signature)
