@@ -29,7 +29,7 @@ def captured(tmp_path_factory):
             body = {"id": f"r{number}", "inputs": [tensor]}
             assert httpx.post(f"{server.url}/v2/models/tiny/infer", json=body).status_code == 200
         eventually(lambda: 'captured_rows_total{result="written"} 6.0' in httpx.get(f"{server.url}/metrics").text)
-        shutil.copytree(home / "captures", folder / "capture")  # what is replayed on a server that captures is captured
+        shutil.copytree(home / "captures", folder / "capture")
         yield home, server, folder / "capture"
 
 
@@ -52,6 +52,17 @@ def test_the_same_version_answers_the_same(replay):
     report = json.loads(result.stdout)
     assert (report["ref"], report["rows"], report["different"]) == ("tiny:1.0.0", 6, 0)
     assert report["captured"] == {"tiny:1.0.0": 6}
+
+
+def test_what_is_replayed_is_not_captured_again(captured, replay):
+    home, server, _ = captured
+    before = _files(home)
+    assert replay(replay.folder, "--to", "tiny:1.0.0").exit_code == 0
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 1]}
+    assert httpx.post(f"{server.url}/v2/models/tiny/versions/2.0.0/infer", json={"inputs": [tensor]}).status_code == 200
+    eventually(lambda: _files(home) > before)
+    (new,) = _files(home) - before
+    assert new.name.startswith("2.0.0-"), "what nobody had asked before"
 
 
 def test_another_version_differs(replay):
@@ -83,3 +94,7 @@ def test_what_cannot_be_replayed_ends_with_the_code_of_its_error(replay, tmp_pat
     assert "`crossfade replay --help`" in nothing.stderr
     assert replay(replay.folder, "--to", "nobody").exit_code == 3
     assert replay(tmp_path / "absent", "--to", "tiny").exit_code == 2
+
+
+def _files(home):
+    return set((home / "captures").rglob("*.parquet"))

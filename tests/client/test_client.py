@@ -74,6 +74,16 @@ async def test_probabilities_are_the_models(url, classifier):
         np.testing.assert_allclose(answer, classifier.predict_proba(X[NUMBERS]), rtol=1e-12)
 
 
+def test_a_replay_says_so_and_goes_behind_others(client, monkeypatch):
+    sent, send = [], client.send
+    monkeypatch.setattr(client, "send", lambda call: (sent.append(call.headers), send(call))[1])
+    for replay in (False, True):
+        client.load("churn", replay=replay).predict(X[NUMBERS])
+    asked = [headers for headers in sent if "Inference-Header-Content-Length" in headers]
+    told = [(headers.get("x-request-replay"), headers.get("x-request-priority")) for headers in asked]
+    assert told == [(None, None), ("true", "batch")]
+
+
 def test_a_loaded_predictor_is_pinned_and_has_the_local_face(url, client, classifier):
     predictor = client.load("churn")
     assert predictor.info.ref == "churn:1.0.0"

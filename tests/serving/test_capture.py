@@ -295,6 +295,15 @@ async def test_failures_are_not_captured_and_traces_do_not_matter(captured):
     assert rows_in(captured.folder) == 2
 
 
+async def test_replays_are_not_captured(captured):
+    runtime = captured(ONE)
+    with await runtime.predictions.hold(ModelRef.parse("m")) as held:
+        await held.predict({"x": np.array([1.0])}, None, Terms(replay=True))
+    await ask(runtime)
+    runtime.close()
+    assert rows_in(captured.folder) == 2
+
+
 def test_a_model_that_nobody_knows_is_warned_about(captured):
     runtime = captured(ONE)
     assert runtime.warnings() == []

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from crossfade.core.tensors import Signature, TensorSpec
-from crossfade.errors import MalformedRequestError, PredictionError, SignatureMismatchError
+from crossfade.errors import (
+    BatchRestsError,
+    MalformedRequestError,
+    OverloadedError,
+    PredictionError,
+    SignatureMismatchError,
+)
+from crossfade.serving import replay as module
 from crossfade.serving.capture_files import Captured, Origin, write_file
 from crossfade.serving.predictor import Predictor, PredictorInfo
 from crossfade.serving.replay import Change, replay
@@ -49,6 +56,30 @@ def capture(tmp_path):
         return tmp_path
 
     return write
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [OverloadedError(ref="m:2.0.0", retry_after_seconds=2), BatchRestsError(ref="m:2.0.0", retry_after_seconds=9)],
+)
+def test_a_replay_makes_way_until_the_model_has_time(capture, monkeypatch, busy):
+    pauses, now = [], [0.0]
+    monkeypatch.setattr(
+        module.time, "sleep", lambda seconds: (pauses.append(seconds), now.__setitem__(0, now[0] + seconds))
+    )
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    def answer(x):
+        if len(pauses) < 3:
+            raise busy
+        return outputs_of(x)
+
+    assert replay(capture([1.0, -1.0]), Fake(answer).predictor).different == 0
+    assert pauses == [min(busy.facts["retry_after_seconds"], 5.0)] * 3
+    pauses.clear()
+    with pytest.raises(type(busy)):
+        replay(capture([1.0]), Fake(lambda _: (_ for _ in ()).throw(busy)).predictor)
+    assert 300 <= sum(pauses) < 310, "not for ever"
 
 
 def test_a_version_that_answers_the_same_differs_in_nothing(capture):

@@ -50,7 +50,7 @@ def replay(session: Session, capture: Path, ref: str, tolerance: float, max_diff
 
     if session.server:
         with Client(session.server) as client:
-            report = compare(client.load(ref))
+            report = compare(client.load(ref, replay=True))
     else:
         report = compare(load(ref))
     session.show(report, _sheet(report))

@@ -218,10 +218,14 @@ class AsyncClient:
         """Check whether a draft could be registered, without sending its files."""
         return await self._follow(rehearsal(draft, name, version))
 
-    async def load(self, ref: str) -> AsyncPredictor:
+    async def load(self, ref: str, *, replay: bool = False) -> AsyncPredictor:
         """Return a predictor for the version that `ref` means now; the model runs on the server.
 
         It predicts until this client is closed.
+
+        Args:
+            ref: Any spelling of a reference.
+            replay: What it asks was asked before: it makes way for whoever waits for an answer, and is not captured.
 
         Raises:
             NotFoundError: There is no such version.
@@ -230,7 +234,7 @@ class AsyncClient:
         signature = details.manifest.signature
 
         async def answer(tensors: Tensors, wanted: frozenset[str]) -> Tensors:
-            return (await self.send(infer(details.version.ref, signature, tensors, wanted))).outputs
+            return (await self.send(infer(details.version.ref, signature, tensors, wanted, replay=replay))).outputs
 
         return AsyncPredictor(PredictorInfo(details.version, signature, details.card), answer)
 

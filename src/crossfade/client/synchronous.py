@@ -226,10 +226,14 @@ class Client:
         """Check whether a draft could be registered, without sending its files."""
         return self._follow(rehearsal(draft, name, version))
 
-    def load(self, ref: str) -> Predictor:
+    def load(self, ref: str, *, replay: bool = False) -> Predictor:
         """Return a predictor for the version that `ref` means now; the model runs on the server.
 
         It predicts until this client is closed.
+
+        Args:
+            ref: Any spelling of a reference.
+            replay: What it asks was asked before: it makes way for whoever waits for an answer, and is not captured.
 
         Raises:
             NotFoundError: There is no such version.
@@ -238,7 +242,7 @@ class Client:
         signature = details.manifest.signature
 
         def answer(tensors: Tensors, wanted: frozenset[str]) -> Tensors:
-            return self.send(infer(details.version.ref, signature, tensors, wanted)).outputs
+            return self.send(infer(details.version.ref, signature, tensors, wanted, replay=replay)).outputs
 
         return Predictor(PredictorInfo(details.version, signature, details.card), answer)
 

@@ -20,6 +20,7 @@ from crossfade.serving.protocol.binary import pack_tensor, unpack_tensor
 
 PROBLEM = "application/problem+json"
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_REPLAY = {"x-request-replay": "true", "x-request-priority": "batch"}
 
 
 class _Output(msgspec.Struct):
@@ -44,9 +45,15 @@ class Answered:
     outputs: Tensors
 
 
-def infer(target: str, signature: Signature, tensors: Tensors, wanted: Iterable[str]) -> Call[Answered]:
-    """Describe the call that asks a version or an alias, given as a segment of a path."""
+def infer(
+    target: str, signature: Signature, tensors: Tensors, wanted: Iterable[str], *, replay: bool = False
+) -> Call[Answered]:
+    """Describe the call that asks a version or an alias, given as a segment of a path.
+
+    A replay makes way for whoever waits for an answer, and is not captured.
+    """
     body, headers = encode_request(tensors, wanted)
+    headers |= _REPLAY if replay else {}
     answer = partial(decode_answer, signature=signature)
     return Call("POST", f"/v2/models/{target}/infer", answer, body=body, headers=headers, repeatable=True)
 

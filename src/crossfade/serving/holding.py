@@ -65,11 +65,13 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
             default as they say.
         priority: Who goes first when a model is busy, and who is turned away.
         trace: The client's place in its trace, if it has one.
+        replay: Whether it was asked before, and is put to a version again: nothing of it is captured.
     """
 
     timeout_seconds: float | None = None
     priority: Priority = Priority.ONLINE
     trace: TraceContext | None = None
+    replay: bool = False
 
 
 DEFAULT_TERMS = Terms()

@@ -132,7 +132,7 @@ class _ObservedVersion(HeldVersion):
             prediction = await super().predict(tensors, wanted, terms, request_id)
         else:
             prediction = await self._traced(tracer, trace, tensors, wanted, terms)
-        if capture is not None:
+        if capture is not None and not terms.replay:
             capture.offer(self._slot, tensors, prediction.outputs, request_id or new_id())
         return prediction
 

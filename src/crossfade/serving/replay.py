@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,21 @@ import msgspec
 import numpy as np
 
 from crossfade.core.tensors import Array, Tensors, row_count
-from crossfade.errors import MalformedRequestError, PredictionError, SignatureMismatchError
+from crossfade.errors import (
+    BatchRestsError,
+    MalformedRequestError,
+    OverloadedError,
+    PredictionError,
+    SignatureMismatchError,
+)
 from crossfade.serving.capture_files import SEE, Origin, find_files, read_file
 from crossfade.serving.predictor import Predictor
 
 QUANTILES = (0.5, 0.9, 0.99)
 _MOST_CHANGES = 10
+_PATIENCE_SECONDS = 300.0
+"""How long rows make way for whoever waits for an answer, before the replay gives up."""
+_LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -211,7 +221,7 @@ def answer_rows(predictor: Predictor, inputs: Tensors, wanted: tuple[str, ...]) 
     """Return the answers to all rows that have one, which rows have none, and why the first of them has not."""
     rows = row_count(inputs)
     try:
-        return predictor.predict_outputs(inputs, wanted, batch_size=rows, progress=False), [], ""
+        return _asked(predictor, inputs, wanted), [], ""
     except PredictionError as error:
         if rows == 1:
             return {}, [0], error.message
@@ -226,6 +236,18 @@ def answer_rows(predictor: Predictor, inputs: Tensors, wanted: tuple[str, ...]) 
         pieces += [answers] if answers else []
     joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in wanted} if pieces else {}
     return joined, lost, problem
+
+
+def _asked(predictor: Predictor, inputs: Tensors, wanted: tuple[str, ...]) -> Tensors:
+    """Ask until the model has time: a replay goes behind whoever waits for an answer."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return predictor.predict_outputs(inputs, wanted, batch_size=row_count(inputs), progress=False)
+        except (OverloadedError, BatchRestsError) as error:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(min(float(str(error.facts["retry_after_seconds"])), _LONGEST_PAUSE_SECONDS))
 
 
 def _check_inputs(predictor: Predictor, origin: Origin) -> None:

@@ -115,7 +115,7 @@ class BodyReader:
 
 
 def terms_of(headers: dict[bytes, bytes]) -> Terms:
-    """Read `X-Request-Timeout-Ms` (1 to 3,600,000), `X-Request-Priority` (online, batch, shadow), and the trace.
+    """Read the headers `X-Request-Timeout-Ms`, `X-Request-Priority` and `X-Request-Replay`, and the trace.
 
     A `traceparent` that is not valid counts as none, as its standard wants it.
 
@@ -123,8 +123,8 @@ def terms_of(headers: dict[bytes, bytes]) -> Terms:
         MalformedRequestError: One is something else.
     """
     timeout, priority = headers.get(b"x-request-timeout-ms"), headers.get(b"x-request-priority")
-    traceparent = headers.get(b"traceparent")
-    if timeout is None and priority is None and traceparent is None:
+    traceparent, replay = headers.get(b"traceparent"), headers.get(b"x-request-replay")
+    if timeout is None and priority is None and traceparent is None and replay is None:
         return DEFAULT_TERMS
     milliseconds = 0
     if timeout is not None:
@@ -134,8 +134,10 @@ def terms_of(headers: dict[bytes, bytes]) -> Terms:
             raise MalformedRequestError(problem=problem, see=_SEE)
     if priority is not None and priority not in _PRIORITIES:
         raise MalformedRequestError(problem="`X-Request-Priority` is none of online, batch, shadow", see=_SEE)
+    if replay is not None and replay != b"true":
+        raise MalformedRequestError(problem="`X-Request-Replay` is not `true`", see=_SEE)
     trace = None if traceparent is None else parse_traceparent(traceparent, headers.get(b"tracestate", b""))
-    return Terms(milliseconds / 1000 or None, _PRIORITIES[priority or b"online"], trace)
+    return Terms(milliseconds / 1000 or None, _PRIORITIES[priority or b"online"], trace, replay is not None)
 
 
 def known_as(terms: Terms) -> str:

@@ -325,6 +325,7 @@ _PREDICT_PARAMETERS = (
         _MILLISECONDS,
     ),
     ("X-Request-Priority", "who goes first under load", {"enum": ["online", "batch", "shadow"]}),
+    ("X-Request-Replay", "put to a version again, so that it is not captured", {"enum": ["true"]}),
     ("traceparent", "the caller's place in its trace", {"type": "string"}),
     ("X-Unit-ID", "who asks: what experiments are sticky to", {"type": "string"}),
     ("X-Experiment-ID", "the only experiment that may decide who answers", {"type": "string"}),

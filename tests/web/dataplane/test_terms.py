@@ -16,6 +16,8 @@ from tests.web.dataplane.requests import ROW, X, assert_oip_error, assert_proble
         ({"X-Request-Priority": "shadow"}, Terms(None, Priority.SHADOW)),
         ({"X-Request-Timeout-Ms": "1", "X-Request-Priority": "batch"}, Terms(0.001, Priority.BATCH)),
         ({"X-Request-Timeout-Ms": "1", "X-Request-Priority": "online"}, Terms(0.001)),
+        ({"X-Request-Replay": "true"}, Terms(replay=True)),
+        ({"X-Request-Replay": "true", "X-Request-Priority": "batch"}, Terms(None, Priority.BATCH, replay=True)),
     ],
 )
 async def test_terms_travel_in_headers(client, predictions, headers, terms):
@@ -27,7 +29,8 @@ async def test_terms_travel_in_headers(client, predictions, headers, terms):
 @pytest.mark.parametrize(
     "headers",
     [{"X-Request-Timeout-Ms": value} for value in ("", "0", "-1", "1.5", "1e3", "3600001", "9" * 5000, "NaN", "²")]
-    + [{"X-Request-Priority": value} for value in ("", "Online", "urgent", "0")],
+    + [{"X-Request-Priority": value} for value in ("", "Online", "urgent", "0")]
+    + [{"X-Request-Replay": value} for value in ("", "True", "false", "1")],
 )
 async def test_terms_that_are_none_are_refused(client, predictions, headers):
     encoded = {name: value.encode() for name, value in headers.items()}
