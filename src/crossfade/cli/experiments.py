@@ -274,12 +274,10 @@ def _weight(text: str) -> tuple[str, float]:
 
 
 def _next(found: Experiment) -> str:
-    caution = (
-        f"{found.caution}: see `crossfade rollouts show {next(iter(found.latched.values()))}`; "
-        if found.latched
-        else ""
-    )
-    return caution + _verb(found)
+    if not found.latched:
+        return _verb(found)
+    rollout = next(iter(found.latched.values()))
+    return f"{found.caution}: see `crossfade rollouts show {rollout}`; {_verb(found)}"
 
 
 def _verb(found: Experiment) -> str:
