@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from crossfade.client import AsyncClient, Client, followed
-from crossfade.client.followed import ConfigFile, ConfigQuestion, cache_folder
+from crossfade.client.followed import ConfigFile, ConfigQuestion, ReadAnswer, cache_folder
 from crossfade.configs.active import ReadConfig
 from crossfade.core.hashing import sha256
 from crossfade.errors import ConfigBoardUnavailableError, NoActiveConfigError, ServerUnreachableError
@@ -270,6 +270,16 @@ def test_a_disk_that_does_not_take_it_is_logged(server, client, tmp_path, caplog
     limits = client.config("limits", cache=blocked, follow=False)
     assert limits.value == {"max": 1}
     assert "was not kept on disk" in caplog.text
+
+
+def test_the_same_document_by_the_word_of_a_rollout_is_no_news():
+    document = msgspec.Raw(b'{"a":1}')
+    read = ReadConfig("limits", 1, sha256(b'{"a":1}'), document)
+    drawn = msgspec.structs.replace(read, variant="stable", rollout="limits-1")
+    limits = followed.followed_config("limits", "http://server", {"cache": None})
+    limits.begin(ReadAnswer(read, 0.0))
+    assert limits._take(ReadAnswer(drawn, 0.0)) is False
+    assert (limits.number, limits.variant) == (1, "stable")
 
 
 def test_a_write_that_breaks_off_leaves_what_was_there(folder, monkeypatch, caplog):

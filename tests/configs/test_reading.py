@@ -275,19 +275,28 @@ async def test_when_too_many_wait_others_are_answered_at_once(board, follower):
     assert await readers.wait("limits", (etag,), seconds=30) == (None, False), "nobody waits in a process that ends"
 
 
-async def test_only_whose_version_changes_is_answered(board, readers):
+async def test_when_a_rollout_begins_everybody_is_answered_and_then_only_whose_version_changes(board, readers):
     board.put(published('{"max":1}', '{"max":2}'))
     readers.refresh()
-    etag = readers.read("limits").etag
-    routing = halves(1, 2, weight=0.5)
-    sides = ActiveConfig(published('{"max":1}', '{"max":2}', routing=routing))
-    moved = next(unit for unit in UNITS if sides.read(unit).number == 2)
-    stays = next(unit for unit in UNITS if sides.read(unit).number == 1)
-    waiting = {
-        unit: asyncio.create_task(readers.wait("limits", (etag,), unit=unit, seconds=30)) for unit in (moved, stays)
-    }
+    begun, further = (halves(1, 2, weight=weight) for weight in (0.2, 0.8))
+    few, many = (ActiveConfig(published('{"max":1}', '{"max":2}', routing=routing)) for routing in (begun, further))
+    moved = next(unit for unit in UNITS if few.read(unit).number == 1 and many.read(unit).number == 2)
+    stays = next(unit for unit in UNITS if many.read(unit).number == 1)
+
+    async def ask(unit, tag):
+        waiting = asyncio.create_task(readers.wait("limits", (tag,), unit=unit, seconds=30))
+        await soon(lambda: readers.waiting >= 1)
+        return waiting
+
+    waiting = {unit: await ask(unit, readers.read("limits", unit).etag) for unit in (moved, stays)}
     await soon(lambda: readers.waiting == 2)
-    board.put(published('{"max":1}', '{"max":2}', routing=routing, revision=2))
+    board.put(published('{"max":1}', '{"max":2}', routing=begun, revision=2))
+    found = {unit: (await waiting[unit])[0] for unit in waiting}
+    assert {(each.number, each.variant, each.rollout) for each in found.values()} == {(1, "old", begun.name)}
+
+    waiting = {unit: await ask(unit, found[unit].etag) for unit in found}
+    await soon(lambda: readers.waiting == 2)
+    board.put(published('{"max":1}', '{"max":2}', routing=further, revision=3))
     assert (await waiting[moved])[0].number == 2
     assert not waiting[stays].done()
     readers.release()

@@ -286,7 +286,7 @@ class FollowedConfig:
         self.from_disk = False
         if found is None:
             return False
-        news = found.etag != self._etag
+        news = not self._etag or (found.number, found.digest) != (self.number, self.digest)
         self._use(found)
         if self._file is not None:
             self._file.keep(found)

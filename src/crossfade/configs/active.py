@@ -52,6 +52,7 @@ class ReadConfig(msgspec.Struct, frozen=True):
         digest: SHA-256 of the canonical JSON of the document.
         document: What it says.
         variant: Which side of a rollout this is; empty when everybody reads the same.
+        rollout: Which one decided so.
         why: How the variant was chosen, in words.
     """
 
@@ -60,12 +61,17 @@ class ReadConfig(msgspec.Struct, frozen=True):
     digest: str
     document: msgspec.Raw
     variant: str = ""
+    rollout: str = ""
     why: str = ""
 
     @property
     def etag(self) -> str:
-        """What tells whether a reader has this already."""
-        return f'"{self.number}-{self.digest}"'
+        """What tells whether a reader has this already, and has it by the word of the same rollout.
+
+        So whoever keeps the old version is answered once in each rollout, and is known to the ledger as having had it:
+        otherwise the new version would be compared only with those who had nothing before.
+        """
+        return f'"{self.rollout}-{self.number}-{self.digest}"' if self.rollout else f'"{self.number}-{self.digest}"'
 
     @property
     def value(self) -> dict[str, Any]:
@@ -109,18 +115,18 @@ class ActiveConfig:
         Raises:
             NoActiveConfigError: No version is active.
         """
-        published, variant, why = self.published, "", ""
+        published, variant, rollout, why = self.published, "", "", ""
         number = published.active
         if self._router is not None and published.routing is not None:
             decision = self._router.decide(published.routing.name, unit, context)
             why = decision.words
             if decision.enrolled or decision.reason is Reason.OVERRIDE:
-                variant = decision.variant
+                variant, rollout = decision.variant, published.routing.name
                 number = int(published.routing.versions[variant])
         answer = self._answers.get(number) if number is not None else None
         if answer is None:
             raise NoActiveConfigError(name=published.name)
-        return msgspec.structs.replace(answer, variant=variant, why=why) if why else answer
+        return msgspec.structs.replace(answer, variant=variant, rollout=rollout, why=why) if why else answer
 
     def exposure(self, unit: str, context: Mapping[str, Any] | None = None) -> Exposure | None:
         """Return what the ledger keeps of a unit that reads this now; None unless a rollout decides for it.

@@ -96,6 +96,22 @@ def test_a_unit_that_reads_is_exposed_once_per_answer(half, http, platform, monk
     assert len(exposures) == 1, "neither what is known already nor what is for nobody counts"
 
 
+def test_who_had_the_old_version_before_and_keeps_it_is_exposed_too(configs, http, platform, monkeypatch):
+    """Else the new version would be compared only with units that had nothing."""
+    exposures = []
+    monkeypatch.setattr(platform.ledger, "expose", exposures.append)
+    before = {unit: read(http, unit).headers["etag"] for unit in UNITS}
+    assert exposures == []
+    configs.create_rollout(RolloutRequest("limits", "2", HALF, "config"))
+    turn_until(platform, "limits", "paused")
+    news = {unit: read(http, unit, **{"if-none-match": before[unit]}) for unit in UNITS}
+    assert {answer.status_code for answer in news.values()} == {200}
+    same = {unit: read(http, unit, **{"if-none-match": news[unit].headers["etag"]}) for unit in UNITS}
+    assert {answer.status_code for answer in same.values()} == {304}
+    assert sorted(each.unit for each in exposures) == sorted(UNITS), "each of them once"
+    assert {each.variant for each in exposures} == {"stable", "candidate"}
+
+
 def test_without_a_rollout_nobody_is_exposed(configs, http, platform, monkeypatch):
     exposures = []
     monkeypatch.setattr(platform.ledger, "expose", exposures.append)
