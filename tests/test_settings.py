@@ -126,6 +126,8 @@ def test_lengths_of_time_that_no_date_can_bear_are_refused():
         ("CROSSFADE_HTTP_PORT", "CROSSFADE_HTTP__PORT"),
         ("crossfade_storage_pool_size", "CROSSFADE_STORAGE__POOL_SIZE"),
         ("CROSSFADE_STORAGE__BLOB_URL", "storage.blobs_url"),
+        ("CROSSFADE__HOME", "CROSSFADE_HOME"),
+        ("CROSSFADE_HOME__S", "CROSSFADE_HOME"),
     ],
 )
 def test_a_misspelt_variable_is_refused_with_what_is_close(monkeypatch, variable, meant):
@@ -145,7 +147,10 @@ def test_a_variable_that_is_like_nothing_is_refused_too(monkeypatch):
     ("variable", "value"),
     [
         ("CROSSFADE_HTTP_PORT", "tcp://10.0.0.1:8000"),  # of Kubernetes, where a service is called `crossfade-http`
+        ("CROSSFADE_HTTP_PORT", "udp://10.0.0.1:8000"),
         ("CROSSFADE_SERVICE_HOST", "10.0.0.1"),
+        ("CROSSFADE_EU__WEST_SERVICE_HOST", "10.0.0.1"),
+        ("CROSSFADE_EU__WEST_PORT_80_TCP_PROTO", "tcp"),
         ("CROSSFADE_SERVER", "http://localhost:8000"),
         ("CROSSFADE_SERVING__MODELS__churn__EXECUTION", "thread"),
     ],

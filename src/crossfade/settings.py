@@ -7,6 +7,7 @@ the working directory (or the file that `CROSSFADE_CONFIG` names), the default. 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 from crossfade.errors import SettingsError
 
 PREFIX = "CROSSFADE_"
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP|SCTP)|=(tcp|udp|sctp)://")
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 Span = Annotated[float, Field(gt=0, le=315_360_000.0)]  # ten years: what dates can be added to
@@ -505,21 +507,26 @@ def _check_environment() -> None:
     `CROSSFADE_` and a word may be somebody else's: Kubernetes tells every container of a service `crossfade-http` in
     `CROSSFADE_HTTP_PORT=tcp://...`. Two underscores in a row are ours, and so is what only lacks the second one.
     """
-    sections, ours = set(Settings.model_fields), {name.replace(".", "_"): name for name in names()}
+    known = names()
+    sections, ours = {name.partition(".")[0] for name in known if "." in name}, {_flat(name): name for name in known}
     for variable, value in os.environ.items():
-        if not variable.upper().startswith(PREFIX):
-            continue
         name = variable[len(PREFIX) :].lower()
-        if "__" in name and name.partition("__")[0] not in sections:
+        if not variable.upper().startswith(PREFIX) or _OF_KUBERNETES.search(f"{variable}={value}"):
+            continue
+        if "__" in f"_{name}" and name.partition("__")[0] not in sections:
             raise SettingsError(field=variable, problem=_unknown(name.replace("__", "."), in_environment=True))
-        if "." in ours.get(name, "") and not value.startswith("tcp://"):
+        if "." in ours.get(name, ""):
             raise SettingsError(field=variable, problem=_unknown(ours[name], in_environment=True))
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
 
 
 def _unknown(field: str, *, in_environment: bool = False) -> str:
     """Say that there is no such setting, and which one may be meant."""
     close = get_close_matches(field[:80], names(), n=1)
-    if not close:
+    if not close or field.count(".") > 1:  # what is deeper has names of its own
         return "there is no such setting"
     meant = PREFIX + close[0].upper().replace(".", "__") if in_environment else close[0]
     return f"there is no such setting; `{meant}` is close"

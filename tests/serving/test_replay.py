@@ -8,6 +8,7 @@ import pytest
 from crossfade.core.tensors import Signature, TensorSpec
 from crossfade.errors import (
     BatchRestsError,
+    DeadlineExceededError,
     MalformedRequestError,
     OverloadedError,
     PredictionError,
@@ -60,7 +61,11 @@ def capture(tmp_path):
 
 @pytest.mark.parametrize(
     "busy",
-    [OverloadedError(ref="m:2.0.0", retry_after_seconds=2), BatchRestsError(ref="m:2.0.0", retry_after_seconds=9)],
+    [
+        OverloadedError(ref="m:2.0.0", retry_after_seconds=2),
+        BatchRestsError(ref="m:2.0.0", retry_after_seconds=9),
+        DeadlineExceededError(ref="m:2.0.0", stage="waiting"),
+    ],
 )
 def test_a_replay_makes_way_until_the_model_has_time(capture, monkeypatch, busy):
     pauses, now = [], [0.0]
@@ -75,7 +80,7 @@ def test_a_replay_makes_way_until_the_model_has_time(capture, monkeypatch, busy)
         return outputs_of(x)
 
     assert replay(capture([1.0, -1.0]), Fake(answer).predictor).different == 0
-    assert pauses == [min(busy.facts["retry_after_seconds"], 5.0)] * 3
+    assert pauses == [min(busy.facts.get("retry_after_seconds", 1.0), 5.0)] * 3
     pauses.clear()
     with pytest.raises(type(busy)):
         replay(capture([1.0]), Fake(lambda _: (_ for _ in ()).throw(busy)).predictor)

@@ -21,6 +21,8 @@ from crossfade.web.server import bind, url_of
 from tests import control
 
 BODY = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
+LONG_ENOUGH = {"CROSSFADE_SERVING__DRAIN_SECONDS": "3"}
+"""To be seen draining by clients on a busy machine."""
 
 
 class Load(threading.Thread):
@@ -80,7 +82,7 @@ def home_with_model(tmp_path_factory):
 
 
 def test_sigterm_under_load_fails_no_request(home_with_model):
-    with control.running_server(home_with_model) as server:
+    with control.running_server(home_with_model, **LONG_ENOUGH) as server:
         loads = [Load(server.url) for _ in range(8)]
         for load in loads:
             load.start()
@@ -199,15 +201,34 @@ def test_who_asks_before_anybody_answers_is_refused_and_not_kept_waiting():
         socket.create_connection(bound.getsockname(), timeout=5)
 
 
+def test_a_second_server_is_refused_while_the_first_still_loads():
+    with bind(HttpSettings(port=0)) as first, pytest.raises(SettingsError, match="cannot be used"):
+        bind(HttpSettings(port=first.getsockname()[1]))
+
+
+def test_connections_of_a_server_that_has_ended_are_no_hindrance():
+    with socket.create_server(("127.0.0.1", 0)) as former:
+        client = socket.create_connection(former.getsockname())
+        accepted, address = former.accept()[0], former.getsockname()
+        accepted.close()  # who closes first keeps the address in TIME_WAIT
+        client.close()
+    with bind(HttpSettings(port=address[1])) as bound:
+        bound.listen()
+        socket.create_connection(address, timeout=5).close()
+
+
 def test_of_two_that_took_an_address_at_the_same_moment_the_later_says_so(tmp_path):
     script = """
-import sys
+import socket, sys
 from crossfade.errors import SettingsError
 from crossfade.settings import HttpSettings, Settings
 from crossfade.web.server import bind, serve
 
 first = bind(HttpSettings(port=0))
-second = bind(HttpSettings(port=first.getsockname()[1]))
+first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+second = socket.socket()
+second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+second.bind(first.getsockname())
 first.listen()
 try:
     serve(Settings.load(), second, lambda: None)
@@ -299,7 +320,7 @@ def test_workers_share_the_port_and_are_replaced_when_they_die(home_with_model):
 
 
 def test_sigterm_under_load_fails_no_request_of_any_worker(home_with_model):
-    with control.running_server(home_with_model, "--workers", "2") as server:
+    with control.running_server(home_with_model, "--workers", "2", **LONG_ENOUGH) as server:
         loads = [Load(server.url) for _ in range(6)]
         for load in loads:
             load.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -57,7 +58,7 @@ def _cut(text: str) -> str:
 
 def _accepted(kind: Any, value: str, key: str | None, path: str | None) -> list[str]:
     """Return what could stand at a path, as msgspec writes both."""
-    here = list(_options(type_info(kind)))
+    here = list(_options(_described(kind)))
     for name, place in _STEP.findall(path or ""):
         here = [option for each in here for inner in _inside(each, name, place) for option in _options(inner)]
     if key:
@@ -65,6 +66,12 @@ def _accepted(kind: Any, value: str, key: str | None, path: str | None) -> list[
     few = [[repr(one) for one in _few(each)] for each in here]
     # what has the value has not refused it: it belongs to another kind of object with a field of this name
     return list(dict.fromkeys(one for values in few if value not in values for one in values))
+
+
+@functools.cache
+def _described(kind: Any) -> Type:
+    """Describe a type, which takes milliseconds for a large one; there are only as many as are read."""
+    return type_info(kind)
 
 
 def _options(found: Type) -> Iterator[Type]:

@@ -13,6 +13,7 @@ import numpy as np
 from crossfade.core.tensors import Array, Tensors, row_count
 from crossfade.errors import (
     BatchRestsError,
+    DeadlineExceededError,
     MalformedRequestError,
     OverloadedError,
     PredictionError,
@@ -244,10 +245,11 @@ def _asked(predictor: Predictor, inputs: Tensors, wanted: tuple[str, ...]) -> Te
     while True:
         try:
             return predictor.predict_outputs(inputs, wanted, batch_size=row_count(inputs), progress=False)
-        except (OverloadedError, BatchRestsError) as error:
-            if time.monotonic() >= until:
+        except (OverloadedError, BatchRestsError, DeadlineExceededError) as error:
+            is_slow = isinstance(error, DeadlineExceededError) and error.facts["stage"] != "waiting"
+            if is_slow or time.monotonic() >= until:
                 raise
-            time.sleep(min(float(str(error.facts["retry_after_seconds"])), _LONGEST_PAUSE_SECONDS))
+            time.sleep(min(float(str(error.facts.get("retry_after_seconds", 1.0))), _LONGEST_PAUSE_SECONDS))
 
 
 def _check_inputs(predictor: Predictor, origin: Origin) -> None:

@@ -9,6 +9,7 @@ time for draining is over, it ends with a trace of every thread on stderr.
 from __future__ import annotations
 
 import asyncio
+import errno
 import faulthandler
 import os
 import resource
@@ -60,18 +61,29 @@ def bind(settings: HttpSettings) -> socket.socket:
     Raises:
         SettingsError: The address cannot be used; another process has it, or it is not this machine's.
     """
-    host, port = settings.host, settings.port
-    if port:  # several sockets may have an address as long as none of them listens
-        _listen(host, port, "http.port").close()
-    bound = socket.socket(_family(host))
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if bound.family == socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
-        bound.bind((host, port))
+        return _bound(settings.host, settings.port)
     except OSError as error:
+        raise _unusable(settings.host, settings.port, "http.port", error) from error
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bound = socket.socket(_family(host))
+    try:
+        if bound.family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            bound.bind((host, port))  # alone: a second server for the address is refused before it loads anything
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            # connections of a server that has ended are no hindrance; one that listens, or will, is
+            socket.create_server((host, port), family=bound.family).close()
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, port))
+    except OSError:
         bound.close()
-        raise _unusable(host, port, "http.port", error) from error
+        raise
     return bound
 
 
@@ -96,6 +108,8 @@ def _listen(host: str, port: int, field: str) -> socket.socket:
 
 def _begin_listening(bound: socket.socket) -> None:
     try:
+        # connections inherit it, and then do not keep the next server from the address
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.listen(BACKLOG)
     except OSError as error:  # somebody else, who had the address as well, began first
         host, port = bound.getsockname()[:2]
@@ -217,8 +231,13 @@ class DrainingServer(uvicorn.Server):
         if self._remote is not None:
             await self._remote.start()
         await warm_up(self.config.app)  # type: ignore[arg-type]  # it was given as an application, not as its name
-        for bound in sockets or ():
-            _begin_listening(bound)
+        try:
+            for bound in sockets or ():
+                _begin_listening(bound)
+        except SettingsError:
+            if self._remote is not None:
+                await self._remote.stop(0)
+            raise
         await super().startup(sockets)
         if self._lifeline is not None:
             asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)

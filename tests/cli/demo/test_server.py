@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import signal
@@ -120,8 +121,16 @@ def crossfade_url(home):
         return url
 
 
+def quiet_port():
+    """Listen on a port that nobody is given who asks for any, so that it stays free afterwards."""
+    for port in range(23_000, 24_000):
+        with contextlib.suppress(OSError):
+            return socket.create_server(("127.0.0.1", port))
+    pytest.fail("no port is free")
+
+
 def test_the_usual_port_when_it_is_free_and_another_when_it_is_not(home, monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with quiet_port() as taken:
         usual = taken.getsockname()[1]
         monkeypatch.setattr(server, "PREFERRED_PORT", usual)
         assert not crossfade_url(home).endswith((f":{usual}", ":0"))

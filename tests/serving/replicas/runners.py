@@ -29,6 +29,7 @@ class FakeReplica:
     Attributes:
         alive: Whether it has a process.
         fails: What its calls raise from now on.
+        fails_on: Only those that hold this value; None: all.
         broken: Whether it cannot be started.
         wrong: Whether it answers wrongly.
         gate: Calls wait for it.
@@ -38,6 +39,7 @@ class FakeReplica:
         self.number = number
         self.alive = False
         self.fails = None
+        self.fails_on = None
         self.broken = False
         self.wrong = False
         self.gate = threading.Event()
@@ -72,7 +74,7 @@ class FakeReplica:
             raise ModelCrashedError(ref="m:1.0.0", problem=f"it did not answer within {seconds} seconds")
         if self.given_up:
             raise NotServedError(ref="m:1.0.0", problem=self.given_up)
-        if self.fails is not None:
+        if self.fails is not None and (self.fails_on is None or self.fails_on in tensors["x"]):
             error, self.alive = self.fails, not isinstance(self.fails, ModelCrashedError)
             raise error
         return {"predict": (3 if self.wrong else 2) * tensors["x"]}

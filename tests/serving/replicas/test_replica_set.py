@@ -157,11 +157,11 @@ async def test_one_that_was_left_alone_answers_when_nobody_else_does(bench):
 async def test_errors_of_one_alone_make_it_an_outlier(bench):
     bench = bench(terms(2, probe=SLOW), rows=1)
     bad, _ = bench.template.made
-    bad.fails = PredictionError(ref="m:1.0.0", problem="MemoryError")
+    bad.fails, bad.fails_on = PredictionError(ref="m:1.0.0", problem="MemoryError"), 13.0
     lane = bench.lane_of(bad)
     async with asyncio.timeout(60):
         while not lane.ejected:  # how many requests each of them gets is up to the threads
-            await asyncio.gather(*(bench.ask() for _ in range(20)), return_exceptions=True)
+            await asyncio.gather(*(bench.ask(13.0) for _ in range(20)), return_exceptions=True)
 
 
 async def test_one_that_always_fails_is_found_however_seldom_somebody_asks(bench, monkeypatch):
@@ -169,14 +169,45 @@ async def test_one_that_always_fails_is_found_however_seldom_somebody_asks(bench
     monkeypatch.setattr(replica_set, "TICK_SECONDS", 0.01)
     bench = bench(terms(3, probe=SLOW), rows=1)
     bad = bench.template.made[0]
-    bad.fails = PredictionError(ref="m:1.0.0", problem="it lost its files")
+    bad.fails, bad.fails_on = PredictionError(ref="m:1.0.0", problem="it lost a file"), 13.0
     lane, failed = bench.lane_of(bad), 0
     async with asyncio.timeout(60):
         while not lane.ejected:
-            (answer,) = await asyncio.gather(bench.ask(), return_exceptions=True)
+            (answer,) = await asyncio.gather(bench.ask(13.0), return_exceptions=True)
             failed += isinstance(answer, PredictionError)
             await asyncio.sleep(0.03)  # nobody else asks, and the supervisor looks many times meanwhile
     assert failed <= 3 * 7
+
+
+async def test_bad_requests_that_one_gets_because_the_others_are_busy_are_not_its_fault(bench, monkeypatch):
+    monkeypatch.setattr(replica_set, "TICK_SECONDS", 0.01)
+    bench = bench(terms(2, probe=SLOW), rows=1)
+    busy, healthy = bench.template.made
+    await asyncio.gather(*(bench.ask() for _ in range(40)))
+    busy.gate.clear()
+    held = [bench.ask()]
+    await soon(lambda: bench.batcher.waiting == 0)
+    held.append(bench.ask())  # whoever took the first, the second goes to the one that is free, or waits
+    for replica in (busy, healthy):
+        replica.fails, replica.fails_on = PredictionError(ref="m:1.0.0", problem="nobody can answer this"), 13.0
+    for _ in range(60):
+        await asyncio.gather(bench.ask(13.0), return_exceptions=True)
+    assert bench.set.ejections == 0
+    assert bench.lane_of(healthy).standing().errors <= 1, "a run is one piece of evidence"
+    busy.gate.set()
+    await asyncio.gather(*held, return_exceptions=True)
+
+
+async def test_one_that_fails_everything_is_asked_what_it_has_to_know_and_ended(bench):
+    bench = bench(terms(1, probe=msgspec.structs.replace(SLOW, failure_threshold=2)), rows=1)
+    (replica,) = bench.template.made
+    replica.fails = PredictionError(ref="m:1.0.0", problem="it lost its files")
+    async with asyncio.timeout(60):
+        while replica.alive and replica.starts == 1:
+            await asyncio.gather(bench.ask(), return_exceptions=True)
+    replica.fails = None
+    assert (await bench.ask(3.0))["predict"].tolist() == [6.0]
+    assert "failed 2 probes" in bench.set.report().problem or bench.set.report().restarts == 1
 
 
 async def test_requests_that_share_a_batch_are_one_piece_of_evidence(bench):

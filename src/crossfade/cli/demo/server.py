@@ -70,9 +70,10 @@ def running_server(home: Path, port: int | None, workers: int) -> Iterator[str]:
     try:
         for choice in (PREFERRED_PORT, ANY_PORT) if port is None else (port,):
             process = _start(home, choice, workers)
-            if url := _await_ready(process, home / LOG, choice):
+            url = _await_ready(process, home / LOG, choice)
+            if url or "cannot be used" not in (home / LOG).read_text(errors="replace"):
                 break
-        else:
+        if url is None:
             raise _silent(home / LOG, choice)
         yield url
     finally:
@@ -95,7 +96,7 @@ def _start(home: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
 
 def _environment(home: Path, port: int, workers: int) -> dict[str, str]:
     """Return an environment without any setting of the user: a demo must never touch a real database."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CROSSFADE_")}
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("CROSSFADE_")}
     return kept | {
         "CROSSFADE_CONFIG": os.devnull,
         "CROSSFADE_HOME": str(home),

@@ -63,9 +63,10 @@ class ModelProcess:
     def __init__(self, limits: Limits, packages: Iterable[str] = (), threads: int = 1) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = ours
+        self._channel.setblocking(True)  # a library may have set another default for all sockets
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self.without: tuple[str, ...] = ()
-        self._seconds = 0.0
+        self._seconds = -1.0
         self._buffer = memoryview(bytearray(MAX_PACKET_BYTES))
         self.output, printed = os.pipe()
         orders = Orders(theirs.fileno(), os.getpid(), tuple(packages), limits)
@@ -167,7 +168,10 @@ class ModelProcess:
         self._channel.close()
 
     def _wait_at_most(self, seconds: float) -> None:
-        """Let the kernel limit how long the next packets take: Python's own limit is four more calls for each batch."""
+        """Let the kernel limit how long each packet takes: Python's own limit is four more calls for each batch.
+
+        A signal to the thread that waits, which nobody sends, would let the time begin anew.
+        """
         if seconds != self._seconds:
             whole, part = divmod(max(int(seconds * 1e6), 1_000), 1_000_000)
             for limit in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):

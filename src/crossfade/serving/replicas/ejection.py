@@ -8,7 +8,7 @@ are left alone at a time, and never the last one that answers. Each time takes l
 Sources: outlier detection of Envoy: consecutive failures, success rate, growing ejection time, `max_ejection_percent`
 (https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier). Its success rate needs a hundred
 requests of each host in ten seconds; Fisher's exact test (The Design of Experiments, 1935, chapter 2) needs as many as
-the difference does, so a replica that always fails is found after seven although nobody else asks.
+the difference does: of four replicas, one that fails from the start is found after seven.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class Standing(msgspec.Struct, frozen=True):
         answers: Whether it takes requests now: it is ready, and not left alone.
         ejected: Whether it is left alone.
         failures: Failures in a row that no input explains.
-        batches, errors: How many it was given in the window, and of how many it answered no request. Batches, because
-            the requests of one share their fate: some client may send ten bad ones at once.
+        batches, errors: How many it was given in the window, and of how many it answered no request; of a run of them,
+            while no other replica answered one, only the first. The requests of a batch share their fate, because some
+            client may send ten bad ones at once, and so do batches of a run: whoever fails at once gets the next.
     """
 
     number: int

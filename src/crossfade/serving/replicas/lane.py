@@ -1,7 +1,7 @@
 """`Lane`: one replica and the thread that keeps it alive and answers with it.
 
-While requests come, their answers are the proof that the replica lives; only an idle one is probed. So a probe never
-waits behind a long request, and a replica that answers is never ended because of a probe.
+While requests come, their answers are the proof that the replica lives; only one that is idle, or fails them, is
+probed. So a probe never waits behind a long request, and a replica that answers is never ended because of a probe.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from crossfade.traffic.deployed import Probe
 
 _log = logging.getLogger(__name__)
 
+_DOUBTFUL = 5
+"""Batches that fail one after the other, after which a probe is due."""
 _LONGEST_REST = 1.0
 """Seconds after which an idle lane looks whether its replica still lives."""
 _JOIN_SECONDS = 5.0
@@ -55,6 +57,12 @@ class Question:
         self._ask(lambda tensors, wanted: replica.predict(tensors, wanted, seconds))
 
 
+class Turns:
+    """Who of the replicas answered a batch last."""
+
+    last: Lane | None = None
+
+
 class Lane:
     """One replica of a version, from its start to its end.
 
@@ -62,9 +70,10 @@ class Lane:
         number: Its place among the replicas.
         replica: Started by the lane; closed at its end.
         batcher: Where requests wait.
-        question: What it proves itself by, before the first request and while there are none.
+        question: What it proves itself by, before the first request, while there are none, and when it fails them.
         probe: How often, and what follows.
         changed: Called when the lane's state changes or it fails, on its thread.
+        turns: Shared by all lanes of the version.
 
     Attributes:
         state: What it does.
@@ -82,6 +91,7 @@ class Lane:
         question: Question,
         probe: Probe,
         changed: Callable[[], None],
+        turns: Turns,
     ) -> None:
         self.number = number
         self.state = LaneState.RESTARTING
@@ -100,10 +110,12 @@ class Lane:
         self._caller.apart = self
         self._question = question
         self._changed = changed
+        self._turns = turns
         self._failures = 0
         self._probe_failures = 0
         self._batches = 0
         self._errors = 0
+        self._errors_in_a_row = 0
         self._calls = 0
         self._failed_calls = 0
         self._busy_since = 0.0
@@ -177,7 +189,9 @@ class Lane:
 
     def standing(self) -> Standing:
         """Say how it does, for those who decide whether to leave it alone."""
-        return Standing(self.number, self.answers, self.ejected, self._failures, self._batches, self._errors)
+        return Standing(
+            self.number, self.answers, self.ejected, self._failures, self._batches, min(self._errors, self._batches)
+        )
 
     def begin_window(self) -> None:
         """Count batches anew."""
@@ -285,10 +299,22 @@ class Lane:
             self._failures = 0
 
     def _count_batch(self) -> None:
-        """Count what was just answered as one batch; its requests may have been tried one by one."""
-        self._batches += self._calls > 0
-        self._errors += 0 < self._calls == self._failed_calls
+        """Count what was just answered as one batch; its requests may have been tried one by one.
+
+        Whoever fails at once is free again first, and gets the next bad request as well. So a run of batches on one
+        lane is one piece of evidence, and after some that fail the lane is asked what it has to know.
+        """
+        if not self._calls:
+            return
+        failed = self._calls == self._failed_calls
         self._calls = self._failed_calls = 0
+        self._errors_in_a_row = self._errors_in_a_row + 1 if failed else 0
+        if self._errors_in_a_row >= _DOUBTFUL:
+            self._errors_in_a_row, self._probe_at = 0, 0.0
+        if self._turns.last is not self:
+            self._turns.last = self
+            self._batches += 1
+            self._errors += failed
 
     def _predict(self, tensors: Tensors, wanted: frozenset[str]) -> Tensors:
         self._busy_since = started = time.monotonic()

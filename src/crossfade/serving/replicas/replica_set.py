@@ -19,7 +19,7 @@ from collections.abc import Callable
 from crossfade.errors import CrossfadeError
 from crossfade.serving.batching import Batcher
 from crossfade.serving.replicas.ejection import WINDOW_BATCHES, WINDOW_SECONDS, ejection_seconds, outlier, reason
-from crossfade.serving.replicas.lane import Lane, LaneState, Question
+from crossfade.serving.replicas.lane import Lane, LaneState, Question, Turns
 from crossfade.serving.replicas.port import Replica, Template
 from crossfade.serving.replicas.scaling import Scaler
 from crossfade.traffic.deployed import Deployed, DeploymentReport, ReplicaCounts
@@ -83,6 +83,7 @@ class ReplicaSet:
         self._lanes: tuple[Lane, ...] = ()
         self._batcher: Batcher | None = None
         self._scaler = Scaler()
+        self._turns = Turns()
         self._times: dict[int, int] = {}
         self._free_at: dict[int, float] = {}
         self._failed_at: dict[int, float] = {}
@@ -265,7 +266,10 @@ class ReplicaSet:
                 seconds = ejection_seconds(self._times[number])
                 self._free_at[number] = now + seconds
                 self.ejections += 1
-                lane.problem = f"it is left alone for {seconds:.0f} s: {reason(standing, standings)}"
+                why = reason(standing, standings)
+                if self._problem.startswith(f"replica {number}: "):
+                    why += f"; lastly: {self._problem.partition(': ')[2]}"
+                lane.problem = f"it is left alone for {seconds:.0f} s: {why}"
                 lane.forgive()
                 lane.ejected = True
                 lane.look()
@@ -317,7 +321,7 @@ class ReplicaSet:
 
     def _add(self, number: int, replica: Replica, *, proved: bool = False) -> None:
         assert self._batcher is not None  # noqa: S101 - it is attached before anything is added
-        lane = Lane(number, replica, self._batcher, self._question, self.terms.probe, self._look_soon)
+        lane = Lane(number, replica, self._batcher, self._question, self.terms.probe, self._look_soon, self._turns)
         lane.refuse_by(self._template.refusal)
         self._lanes = (*self._lanes, lane)
         self._begin_window(time.monotonic())
