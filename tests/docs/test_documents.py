@@ -27,8 +27,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
-FIRST_READ = {"README.md", "quickstart.md"}
-"""The pages that every run of the tests executes; a slow run executes the others."""
+FIRST_READ = {"README.md"}
+"""What every run of the tests executes; a slow run executes the other pages."""
 EXECUTED = [
     pytest.param(page, id=page.name, marks=() if page.name in FIRST_READ else pytest.mark.slow)
     for page in PAGES

@@ -291,6 +291,7 @@ def test_other_machines_change_things_when_they_may(home_with_model):
 # --- several processes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_divide_the_processors(tmp_path):
     environment = {"OMP_NUM_THREADS": "", "PATH": os.environ["PATH"]}
     with control.running_server(tmp_path / "home", "--workers", "2", **environment) as server:
@@ -319,6 +320,7 @@ def test_workers_share_the_port_and_are_replaced_when_they_die(home_with_model):
         httpx.get(server.url)
 
 
+@pytest.mark.slow
 def test_sigterm_under_load_fails_no_request_of_any_worker(home_with_model):
     with control.running_server(home_with_model, "--workers", "2", **LONG_ENOUGH) as server:
         loads = [Load(server.url) for _ in range(6)]
@@ -331,6 +333,7 @@ def test_sigterm_under_load_fails_no_request_of_any_worker(home_with_model):
     assert [load.failed for load in loads] == [[]] * len(loads)
 
 
+@pytest.mark.slow
 def test_a_second_signal_kills_the_workers(tmp_path):
     with control.running_server(tmp_path / "home", "--workers", "2", CROSSFADE_SERVING__DRAIN_SECONDS="60") as server:
         workers = workers_of(server.process.pid)
@@ -340,6 +343,7 @@ def test_a_second_signal_kills_the_workers(tmp_path):
         assert not any(is_running(pid) for pid in workers)
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_workers_once(tmp_path):
     with control.running_server(tmp_path / "home", "--workers", "2", CROSSFADE_SERVING__DRAIN_SECONDS="60") as server:
         assert server.stop(signal.SIGINT) == 0
@@ -348,6 +352,7 @@ def test_ctrl_c_reaches_the_workers_once(tmp_path):
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_supervisor_is_gone(tmp_path):
     with control.running_server(tmp_path / "home", "--workers", "2") as server:
         workers = workers_of(server.process.pid)
