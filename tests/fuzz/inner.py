@@ -91,6 +91,7 @@ class _Said(ModelProcess):
 
     def __init__(self, packets: list[bytes]) -> None:
         self._channel, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._seconds = -1.0
         self._buffer = _BUFFER
         self._process = SimpleNamespace(pid=0, poll=lambda: 0, wait=lambda: 0)  # type: ignore[assignment]
         for packet in filter(None, packets):
