@@ -34,25 +34,21 @@ def show(session: Session, sources: bool) -> None:
 
 
 def _entries() -> Iterator[dict[str, Any]]:
-    from pydantic import BaseModel
-
-    from crossfade.settings import Settings
+    from crossfade.settings import Settings, names
 
     loaded = Settings.load()
     environment, file = _given()
-    sections: dict[str, Any] = {"": loaded} | {name: value for name, value in loaded if isinstance(value, BaseModel)}
-    for section, holder in sections.items():
-        for name, field in type(holder).model_fields.items():
-            if not section and name in sections:
-                continue
-            path = (section, name) if section else (name,)
-            source = "environment" if _has(environment, path) else "file" if _has(file, path) else "default"
-            yield {
-                "setting": ".".join(path),
-                "value": _shown(name, getattr(holder, name)),
-                "source": source,
-                "meaning": field.description or "",
-            }
+    for setting in names():
+        path = tuple(setting.split("."))
+        holder = getattr(loaded, path[0]) if len(path) > 1 else loaded
+        field = type(holder).model_fields[path[-1]]
+        source = "environment" if _has(environment, path) else "file" if _has(file, path) else "default"
+        yield {
+            "setting": setting,
+            "value": _shown(path[-1], getattr(holder, path[-1])),
+            "source": source,
+            "meaning": field.description or "",
+        }
 
 
 def _given() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
