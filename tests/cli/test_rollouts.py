@@ -79,7 +79,9 @@ def test_a_rollout_by_hand_from_beginning_to_end_and_back(begun, turn, cli):
     assert "rollouts promote tiny-1" in waiting.stderr
     assert "would promote rollout tiny-1" in succeeded(begun("promote", "tiny", "--dry-run"))
     succeeded(begun("promote", "tiny", "--reason", "looks fine"))
-    succeeded(begun("pause", "tiny"))
+    paused = begun("pause", "tiny")
+    succeeded(paused)
+    assert "let it go on with `crossfade rollouts resume tiny-1" in paused.stderr, "no step is left without its checks"
     succeeded(begun("resume", "tiny"))
     succeeded(begun("promote", "tiny", "--to-end"))
     turn("completed")

@@ -230,8 +230,13 @@ def _plan(text: str) -> str | RolloutPlan:
 
 
 def _next(found: Rollout) -> str:
+    from crossfade.releases.rollout import APPROVAL
+
     if found.status == "paused":
-        onwards = f"crossfade rollouts promote {found.name} --from-step {found.state.step + 1}"
+        # promoting leaves a step although its checks have not passed; only an approval is nothing but that word
+        promote = f"promote {found.name} --from-step {found.state.step + 1}"
+        verb = promote if found.state.waiting_for == APPROVAL else f"resume {found.name}"
+        onwards = f"crossfade rollouts {verb}"
         return f"let it go on with `{onwards}`, or take it back with `rollouts abort`"
     if found.active:
         return f"follow it with `crossfade rollouts watch {found.name}`"
