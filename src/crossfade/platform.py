@@ -279,6 +279,9 @@ def open_platform(settings: Settings | None = None, *, serve: bool = False) -> P
         runtime = _start_serving(settings, database, registry, ledger, opening) if serve else None
         predictors = PredictorOpener(registry, None if runtime is None else runtime.open_model)
         configs = open_desk(settings, database, registry, predictors.open, opening, serve=serve)
+        if runtime is not None and configs.follower is not None:
+            report_soon = runtime.report_configs(configs.follower.moved)
+            configs.follower.subscribe(lambda _names: report_soon())
         return Platform(
             settings,
             database,

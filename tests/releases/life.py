@@ -77,7 +77,11 @@ class Stage:
         """Let a process report that it answers by the newest revision."""
         newest = self.database.revision() if revision is None else revision
         now = self.clock()
-        self.fleet.report(ProcessStatus(process, "host", 1, now, now, newest, dict(self.slots)))
+        self.fleet.report(ProcessStatus(process, "host", 1, now, now, newest, dict(self.slots), self.moved()))
+
+    def moved(self):
+        """Return what the process reports about configs."""
+        return {}
 
     def serve(self, process="a", **versions):
         """Let a process report what its versions did: `v0=Counts(...)` is `1.0.0`."""
@@ -119,7 +123,9 @@ def turn_until(platform, name, *statuses):
     controller = platform.controller()
     while (found := platform.rollouts.find(name)).status.value not in statuses:
         now, slots = utc_now(), {f"{found.subject}:{found.candidate}": (READY, "")}
-        platform.fleet.report(ProcessStatus("a", "host", os.getpid(), now, now, platform.fleet.revision(), slots))
+        newest = platform.fleet.revision()
+        report = ProcessStatus("a", "host", os.getpid(), now, now, newest, slots, {found.subject: newest})
+        platform.fleet.report(report)
         controller.turn()
     platform.fleet.leave("a")
     return found

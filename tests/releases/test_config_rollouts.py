@@ -4,7 +4,9 @@ import pytest
 
 from crossfade.configs.active import ActiveConfig, Published, PublishedVersion
 from crossfade.configs.checking import Finding
+from crossfade.configs.database import DatabaseBoard
 from crossfade.configs.document import document_of
+from crossfade.configs.following import ConfigFollower
 from crossfade.configs.record import ConfigStatus, route_of
 from crossfade.configs.spec import ConfigSpec
 from crossfade.configs.store import ConfigStore
@@ -26,6 +28,8 @@ class Office(Stage):
     def __init__(self, registry, clock):
         self.configs = ConfigStore(clock)
         SUBJECTS["config"] = ConfigSubject(self.configs)
+        self.follower = ConfigFollower(DatabaseBoard(registry.backend.database, 1.0), clock)
+        self.board_is_away = False
         super().__init__(registry, clock)
         for number, status in ((1, None), (2, ConfigStatus.APPROVED), (3, ConfigStatus.DRAFT)):
             with self.database.write() as connection:
@@ -51,6 +55,11 @@ class Office(Stage):
     def status(self, number):
         with self.database.read() as connection:
             return self.configs.version(connection, "limits", number).status
+
+    def moved(self):
+        if not self.board_is_away:
+            self.follower.refresh()
+        return self.follower.moved()
 
     def active(self):
         with self.database.read() as connection:
@@ -227,14 +236,46 @@ def test_a_model_and_a_config_of_one_name_have_to_be_told_apart(office):
     assert office.store.find(model.name).kind == "model"
 
 
+def test_it_waits_for_processes_that_do_not_read_the_board_although_they_follow_models(office):
+    begin(office)
+    office.board_is_away = True
+    before = office.turn()
+    assert (before.status, before.weight) == ("preparing", 0.0)
+    office.board_is_away = False
+    entered = office.turn()
+    assert entered.weight == 0.1
+    office.expose(10)
+    office.board_is_away = True
+    for _ in range(5):
+        assert office.turn().weight == 0.1
+    office.board_is_away = False
+    assert office.turn().weight == 0.5
+
+
 class Missing:
-    """Says that something a document names is gone."""
+    """Says that something a document names is gone, which takes a while: others write meanwhile."""
+
+    def __init__(self, database):
+        self.database, self.gone = database, True
 
     def missing(self, references):
-        return (Finding("/model", "`churn:1.0.0` is not registered", "reference"),)
+        with self.database.write():
+            return (Finding("/model", "`churn:1.0.0` is not registered", "reference"),) if self.gone else ()
 
 
 def test_what_names_something_that_is_gone_is_not_rolled_out(office):
-    SUBJECTS["config"] = ConfigSubject(office.configs, Missing())
+    SUBJECTS["config"] = ConfigSubject(office.configs, Missing(office.database))
     with pytest.raises(RolloutConflictError, match=r"`2`: at `/model`, `churn:1.0.0` is not registered"):
         begin(office)
+
+
+def test_what_names_something_that_goes_meanwhile_is_taken_back(office):
+    missing = Missing(office.database)
+    missing.gone = False
+    SUBJECTS["config"] = ConfigSubject(office.configs, missing)
+    begin(office)
+    assert office.turn().weight == 0.1
+    missing.gone = True
+    after = office.turn()
+    assert after.status == "rolled_back"
+    assert after.reason == "version 2 cannot be used any more: at `/model`, `churn:1.0.0` is not registered"

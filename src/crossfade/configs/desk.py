@@ -30,6 +30,7 @@ class ConfigDesk:
         impact: What versions would change.
         readers: Answers those who read, and lets them wait for news.
         drift: Who runs what.
+        follower: Keeps this process on what there is to read, where it serves.
     """
 
     verbs: Configs
@@ -37,6 +38,7 @@ class ConfigDesk:
     impact: Impact
     readers: ConfigReaders
     drift: Drift
+    follower: ConfigFollower | None
 
 
 def open_desk(
@@ -82,4 +84,5 @@ def open_desk(
         Impact(store, database, settings.capture_folder, open_predictor),
         ConfigReaders(board, follower, max_waiting=settings.configs.max_waiting),
         drift,
+        follower,
     )

@@ -76,6 +76,11 @@ class ConfigFollower:
         with self._one_at_a_time:
             self._use(config.published for config in list(self.active.values()) if _is_due(config, now))
 
+    def moved(self) -> dict[str, int]:
+        """Return the configs that a rollout moves, and the revision of each that readers get here."""
+        published = [config.published for config in self.active.values()]
+        return {each.name: each.revision for each in published if each.routing is not None}
+
     def close(self) -> None:
         """Stop following; the board is closed, too, which ends a wait for news."""
         self._ending.set()

@@ -193,7 +193,17 @@ class Rehearsal(msgspec.Struct, frozen=True):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
-    """One serving process: the revision that it answers with, and its slots (`name:1.0.0` -> state and problem)."""
+    """One serving process: what it answers with.
+
+    Args:
+        process: Its id.
+        host, pid: Where it runs.
+        started_at, seen_at: Since when, and when it reported last.
+        revision: Of the snapshot that it routes predictions by.
+        slots: `name:1.0.0` -> state and problem.
+        configs: Name -> revision by which it answers readers, of each config that a rollout moves; it follows those
+            apart from the snapshot.
+    """
 
     process: str
     host: str
@@ -202,6 +212,7 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     seen_at: datetime
     revision: int
     slots: dict[str, tuple[str, str]] = {}
+    configs: dict[str, int] = {}
 
 
 class ServerStatus(msgspec.Struct, frozen=True):

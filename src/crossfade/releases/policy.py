@@ -27,6 +27,7 @@ class Situation(msgspec.Struct, frozen=True):
         problem: Why one of them cannot; empty while it may come.
         stable: The version that the subject points to now.
         usable: Whether the new version exists and may be released.
+        missing: What it names that is not there, in words; empty when all of it is.
         emergency: Why nothing may go on now; empty in quiet times.
         patience_seconds: How long loading may take.
     """
@@ -38,6 +39,7 @@ class Situation(msgspec.Struct, frozen=True):
     problem: str = ""
     stable: str = ""
     usable: bool = True
+    missing: str = ""
     emergency: str = ""
     patience_seconds: float = 120.0
 
@@ -102,8 +104,9 @@ def next_action(rollout: Rollout, seen: Situation) -> Action:
 
 def _wrong(rollout: Rollout, seen: Situation) -> Action | None:
     """What ends a rollout, in whatever status it is."""
-    if not seen.usable:
-        return RollBack(f"version {rollout.candidate} is gone or rejected")
+    if seen.missing or not seen.usable:
+        problem = f"cannot be used any more: {seen.missing}" if seen.missing else "is gone or rejected"
+        return RollBack(f"version {rollout.candidate} {problem}")
     if seen.stable == rollout.candidate:
         return Complete(f"{rollout.subject} points to {rollout.candidate} already")
     if seen.stable != rollout.stable:

@@ -172,6 +172,7 @@ class RolloutStore:
             said = attribution(principal, wanted.reason)
         subject = self._subject(wanted.kind)
         plan = subject.plan(wanted.plan)
+        self._require_complete(subject, wanted)
         with self._database.write() as connection:
             stable = subject.stable(connection, wanted.subject)
             release = self._refuse(connection, subject, wanted, stable)
@@ -380,6 +381,15 @@ class RolloutStore:
             raise InvalidPlanError(problem=f"`{kind[:80]}` cannot be rolled out; {', '.join(self._subjects)} can")
         return self._subjects[kind]
 
+    def _require_complete(self, subject: Subject, wanted: RolloutRequest) -> None:
+        """Refuse a version that names what is not there. While it is rolled out, the controller goes on looking."""
+        with self._database.read() as connection:
+            subject.stable(connection, wanted.subject)
+            release = subject.release(connection, wanted.subject, wanted.version)
+        missing = subject.missing(wanted.subject, release) if isinstance(release, Release) else None
+        if missing is not None:
+            raise _unusable(wanted, missing)
+
     def _refuse(self, connection: Connection, subject: Subject, wanted: RolloutRequest, stable: str) -> Release:
         """Refuse what cannot be rolled out; returns the new version."""
         name = wanted.subject
@@ -396,8 +406,7 @@ class RolloutStore:
             raise RolloutConflictError(name=name, problem=problem, see=versions)
         found = subject.release(connection, name, wanted.version)
         if isinstance(found, Refusal):
-            problem = f"has no usable version `{wanted.version[:80]}`: {found.problem}"
-            raise RolloutConflictError(name=name, problem=problem, see=found.see)
+            raise _unusable(wanted, found)
         if stable == found.version:
             raise RolloutConflictError(name=name, problem=f"gives everybody {stable} already", see=versions)
         refusal = subject.refuse(connection, name, wanted.experiment)
@@ -530,6 +539,11 @@ class RolloutStore:
         if self._readiness is not None and not dry_run:
             self._readiness.await_followers()
         return result
+
+
+def _unusable(wanted: RolloutRequest, why: Refusal) -> RolloutConflictError:
+    problem = f"has no usable version `{wanted.version[:80]}`: {why.problem}"
+    return RolloutConflictError(name=wanted.subject, problem=problem, see=why.see)
 
 
 def _transition(row: Row[Any]) -> RolloutTransition:

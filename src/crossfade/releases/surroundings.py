@@ -11,7 +11,7 @@ from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.changing import StaleError
 from crossfade.releases.policy import Situation
 from crossfade.releases.rollout import Rollout
-from crossfade.releases.subjects.port import Release, Subject
+from crossfade.releases.subjects.port import Refusal, Release, Subject
 from crossfade.storage.database import Database
 from crossfade.traffic.fleet import Fleet
 
@@ -54,17 +54,21 @@ class Surroundings:
 
     def of(self, rollout: Rollout, processes: tuple[ProcessStatus, ...], now: datetime) -> Situation:
         """Return what is seen around a rollout."""
+        subject = self._subjects[rollout.kind]
         with self._database.read() as connection:
-            stable, usable = self._subject(connection, rollout)
-        ready, problem = self._subjects[rollout.kind].prepared(rollout, processes)
+            stable, release = self._subject(connection, rollout)
+            behind = subject.behind(connection, rollout, processes)
+        missing = None if release is None else subject.missing(rollout.subject, release)
+        ready, problem = subject.prepared(rollout, processes)
         return Situation(
             now,
             processes=tuple(process.process for process in processes),
-            behind=tuple(each.process for each in processes if each.revision < rollout.state.revision),
+            behind=tuple(process.process for process in behind),
             ready=ready,
             problem=problem,
             stable=stable,
-            usable=usable,
+            usable=release is not None,
+            missing="" if missing is None else missing.problem,
             emergency=self._emergency(rollout),
             patience_seconds=self._patience_seconds,
         )
@@ -75,12 +79,15 @@ class Surroundings:
         Raises:
             StaleError: Somebody has moved it since, or the new version is usable no longer.
         """
-        if self._subject(connection, rollout) != (seen.stable, seen.usable):
+        stable, release = self._subject(connection, rollout)
+        if (stable, release is not None) != (seen.stable, seen.usable):
             raise StaleError(rollout.name)
 
-    def _subject(self, connection: Connection, rollout: Rollout) -> tuple[str, bool]:
-        """Return which version everybody gets, and whether the new one may be released."""
+    def _subject(self, connection: Connection, rollout: Rollout) -> tuple[str, Release | None]:
+        """Return which version everybody gets, and the new one, if it may still be released."""
         subject = self._subjects[rollout.kind]
         stable = subject.stable(connection, rollout.subject)
         release = subject.release(connection, rollout.subject, rollout.candidate)
-        return stable, isinstance(release, Release) and release.digest == rollout.digest
+        if isinstance(release, Refusal) or release.digest != rollout.digest:
+            return stable, None
+        return stable, release

@@ -176,6 +176,18 @@ class ServingRuntime:
         """Show what fires, and who was told, among the metrics."""
         self._measurements.firing, self._measurements.told = firing, told
 
+    def report_configs(self, moved: Callable[[], dict[str, int]]) -> Callable[[], None]:
+        """Say of this process by which revision it answers readers of configs.
+
+        Args:
+            moved: Returns that, of those that a rollout moves.
+
+        Returns:
+            What to call when it has changed.
+        """
+        self._heartbeat.configs = moved
+        return self._heartbeat.report_soon
+
     def await_ready(self, timeout: float) -> None:
         """Wait until every champion answers.
 

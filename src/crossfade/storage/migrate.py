@@ -16,7 +16,7 @@ from crossfade.storage.changes import FIRST_HASH
 from crossfade.storage.database import Database
 from crossfade.storage.tables import head, metadata
 
-CURRENT = "0014"
+CURRENT = "0015"
 """The newest revision in `migrations/versions`; a test keeps them equal. It saves importing Alembic at every start."""
 
 _VERSIONS = Table(  # as Alembic makes it

@@ -91,6 +91,7 @@ class Fleet:
             "revision": status.revision,
             "slots": msgspec.json.encode(status.slots).decode(),
             "deployments": msgspec.json.encode(deployments).decode(),
+            "configs": msgspec.json.encode(status.configs).decode(),
         }
         with self._database.write() as connection:
             connection.execute(delete(processes).where(processes.c.process == status.process))
@@ -200,6 +201,7 @@ class Fleet:
                     seen_at=from_text(row.seen_at),
                     revision=row.revision,
                     slots=msgspec.json.decode(row.slots, type=dict[str, tuple[str, str]]),
+                    configs=msgspec.json.decode(row.configs, type=dict[str, int]),
                 )
                 for row in connection.execute(query)
             ]

@@ -37,6 +37,7 @@ class Heartbeat:
 
     Attributes:
         process: The id that this process reports itself under.
+        configs: Returns what to say of configs that a rollout moves: name -> revision that readers get.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Heartbeat:
         process: str = "",
     ) -> None:
         self.process = process or new_process_id()
+        self.configs: Callable[[], dict[str, int]] = dict
         self._fleet = fleet
         self._seconds = settings.heartbeat_seconds
         self._state = state
@@ -96,6 +98,7 @@ class Heartbeat:
                 seen_at=self._clock(),
                 revision=revision,
                 slots=slots,
+                configs=self.configs(),
             ),
             self._deployments(),
         )

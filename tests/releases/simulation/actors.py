@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 REASON = "ann knows why"
 _INSERT_PROCESS = (
-    "INSERT OR REPLACE INTO processes (process, host, pid, started_at, seen_at, revision, slots)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO processes (process, host, pid, started_at, seen_at, revision, slots, configs)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -59,8 +59,8 @@ class Replica:
     def _report(self, slots: dict[str, tuple[str, str]]) -> None:
         """Do what `Fleet.report` does, in a twentieth of the time."""
         self.database.reach("before a report")
-        row = self.name, "host", 1, self.started, to_text(self.clock()), self.revision, json.dumps(slots)
-        self.world.memory.raw.execute(_INSERT_PROCESS, row)
+        row = self.name, "host", 1, self.started, to_text(self.clock()), self.revision
+        self.world.memory.raw.execute(_INSERT_PROCESS, [*row, json.dumps(slots), json.dumps(self.server.configs())])
 
     def _serve(self) -> None:
         served = self.server.serve()

@@ -19,6 +19,7 @@ from crossfade.releases.checks.phase import CheckResult, Measurement
 from crossfade.releases.moves import completing, ending
 from crossfade.releases.rollout import Rollout, RolloutStatus, rollout_of
 from crossfade.releases.subjects.configs import ConfigSubject
+from crossfade.releases.subjects.models import ModelSubject
 from crossfade.releases.surroundings import Surroundings
 from crossfade.storage.lease import Lease
 
@@ -73,6 +74,11 @@ def _situation(**facts: Any) -> AbstractContextManager[object]:
 
 def _nobody_is_behind() -> AbstractContextManager[object]:
     return _situation(behind=())
+
+
+def _readers_are_taken_for_followers() -> AbstractContextManager[object]:
+    """What a process has read of the board of configs is not asked for."""
+    return patch.object(ConfigSubject, "behind", ModelSubject.behind)
 
 
 def _everybody_is_ready() -> AbstractContextManager[object]:
@@ -206,6 +212,7 @@ MUTATIONS: Mapping[str, Mistake] = {
     "neither lease nor `seen`": _neither_lease_nor_seen,
     "no index, and no `seen`": _two_rollbacks,
     "nobody is ever behind": _nobody_is_behind,
+    "who follows models follows configs": _readers_are_taken_for_followers,
     "everybody is always ready": _everybody_is_ready,
     "somebody always lives": _somebody_always_lives,
     "the subject is not confirmed": _subject_is_not_confirmed,

@@ -287,7 +287,8 @@ class Oracle:
         for process, revision, slots in rows:
             if process not in live:
                 continue
-            self.require(revision >= before.revision, f"{before.name}: went on while {process} had not followed")
+            follows = self.subject.is_followed(before, process, revision)
+            self.require(follows, f"{before.name}: went on while {process} had not followed")
             if before.status == "preparing":
                 ready = self.subject.is_ready(json.loads(slots), before.candidate)
                 self.require(ready, f"{before.name}: began while {process} was not ready")
@@ -369,7 +370,8 @@ class Oracle:
         if self._is_bad(rollout) and by_itself and checked:
             self.require(rollout.status != "completed" or already, f"{rollout.name}: a bad version arrived")
         if self.world.harmless() and last[0].kind == "rollback":
-            self.require("gone or rejected" in rollout.reason, f"{rollout.name}: a good version was sent back")
+            gone = rollout.reason.endswith(("is gone or rejected", "was rejected"))
+            self.require(gone, f"{rollout.name}: a good version was sent back")
 
     def _is_bad(self, rollout: Known) -> bool:
         return self.world.scenario.truth == "bad" and rollout.candidate == self.subject.script.new

@@ -26,6 +26,7 @@ CATCHING = {
     "the lease is not checked": 240,
     "`seen` is not compared": 15,
     "nobody is ever behind": 2,
+    "who follows models follows configs": 209,
     "everybody is always ready": 3,
     "somebody always lives": 4,
     "readers of a config are not told": 2,

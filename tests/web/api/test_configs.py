@@ -296,6 +296,21 @@ def test_a_rollout_gives_units_different_documents(ann, bob, platform, http, nam
         ann.activate_config(name, 2)
 
 
+def test_a_process_says_by_which_revision_it_answers_readers_of_a_rollout(ann, bob, platform, name):
+    activated(ann, bob, name, {"max": 5})
+    approved(ann, bob, name, {"max": 6})
+
+    def reported():
+        return [process.configs.get(name) for process in ann.status().processes]
+
+    assert reported() == [None]
+    with platform.database.write() as connection:
+        platform.configs.store.route(connection, name, halves(1, 2, weight=0.5), principal="ann", reason="half")
+    with platform.database.read() as connection:
+        newest = platform.configs.store.row(connection, name).changed
+    eventually(lambda: reported() == [newest])
+
+
 def test_clients_that_read_are_compared(ann, bob, http, name):
     activated(ann, bob, name, {"max": 5})
     old = ann.read_config(name)

@@ -60,7 +60,7 @@ class ConfigSubject:
         return "" if active is None else str(active)
 
     def release(self, connection: Connection, name: str, version: str) -> Release | Refusal:
-        """Return a version that was approved, and names only what is there."""
+        """Return a version that was approved."""
         see = f"crossfade configs versions {name}"
         if not (version.isascii() and version.isdigit() and len(version) <= _LONGEST):
             return Refusal("versions are numbers", see)
@@ -72,9 +72,13 @@ class ConfigSubject:
             problem = f"it is {found.status.value}, and has to be approved"
             return Refusal(problem, onward(name, found.number, found.status))
         references = () if found.validation is None else found.validation.references
-        for missing in () if self._references is None else self._references.missing(references):
-            return Refusal(f"at `{missing.path}`, {missing.problem}", see)
-        return Release(str(found.number), found.digest)
+        return Release(str(found.number), found.digest, references)
+
+    def missing(self, name: str, release: Release) -> Refusal | None:
+        """Look up what the document refers to."""
+        for missing in () if self._references is None else self._references.missing(release.references):
+            return Refusal(f"at `{missing.path}`, {missing.problem}", f"crossfade configs versions {name}")
+        return None
 
     def refuse(self, connection: Connection, name: str, experiment: str) -> None:
         """Refuse nothing: who reads a config is decided by rollouts alone."""
@@ -109,6 +113,13 @@ class ConfigSubject:
             reason=move.reason,
             rollback=move.back,
         )
+
+    def behind(
+        self, connection: Connection, rollout: Rollout, processes: Sequence[ProcessStatus]
+    ) -> tuple[ProcessStatus, ...]:
+        """Look at what processes report of the board that they read configs from, which may be away alone."""
+        changed = self._store.row(connection, rollout.subject).changed
+        return tuple(process for process in processes if process.configs.get(rollout.subject, 0) < changed)
 
     def prepared(self, rollout: Rollout, processes: Sequence[ProcessStatus]) -> tuple[bool, str]:  # noqa: ARG002
         """Tell that it is: a document needs no loading."""

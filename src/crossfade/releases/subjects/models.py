@@ -56,6 +56,9 @@ class ModelSubject:
             return Refusal(problem, f"crossfade models versions {name}")
         return Release(found.semver, found.manifest_digest)
 
+    def missing(self, name: str, release: Release) -> None:
+        """Say nothing: a version of a model is complete."""
+
     def refuse(self, connection: Connection, name: str, experiment: str) -> Refusal | None:
         """Only one thing at a time decides who answers a model; an experiment may hand its traffic over."""
         if connection.scalar(select(models.c.unloaded).where(models.c.name == name)):
@@ -88,6 +91,15 @@ class ModelSubject:
             reason=f"rollout {rollout.name}: {move.reason}{cause}"[:MAX_REASON],
             now=move.now,
         )
+
+    def behind(
+        self,
+        connection: Connection,  # noqa: ARG002
+        rollout: Rollout,
+        processes: Sequence[ProcessStatus],
+    ) -> tuple[ProcessStatus, ...]:
+        """Look at the snapshots that processes report."""
+        return tuple(process for process in processes if process.revision < rollout.state.revision)
 
     def prepared(self, rollout: Rollout, processes: Sequence[ProcessStatus]) -> tuple[bool, str]:
         """Look at the slots that processes report."""

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
+from crossfade.configs.checking import Reference
 from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.plan import RolloutPlan
 from crossfade.releases.rollout import Rollout
@@ -20,10 +21,12 @@ class Release(NamedTuple):
     Attributes:
         version: How it is called.
         digest: Its identity.
+        references: What it names that has to be there.
     """
 
     version: str
     digest: str
+    references: tuple[Reference, ...] = ()
 
 
 class Refusal(NamedTuple):
@@ -78,6 +81,9 @@ class Subject(Protocol):
     def release(self, connection: Connection, name: str, version: str) -> Release | Refusal:
         """Return a version that may be released, or say why it may not."""
 
+    def missing(self, name: str, release: Release) -> Refusal | None:
+        """Say what a version names that is not there. Never within a transaction: other servers may be asked."""
+
     def refuse(self, connection: Connection, name: str, experiment: str) -> Refusal | None:
         """Say why this subject cannot be rolled out now; None when it can. That experiment may have its traffic."""
 
@@ -91,6 +97,11 @@ class Subject(Protocol):
 
     def settle(self, connection: Connection, rollout: Rollout, move: Settling) -> None:
         """Give a version everything for good."""
+
+    def behind(
+        self, connection: Connection, rollout: Rollout, processes: Sequence[ProcessStatus]
+    ) -> tuple[ProcessStatus, ...]:
+        """Return the processes that do not answer by the rollout's present route yet."""
 
     def prepared(self, rollout: Rollout, processes: Sequence[ProcessStatus]) -> tuple[bool, str]:
         """Tell whether every process has the new version ready, and why one never will."""

@@ -49,6 +49,7 @@ processes = Table(
     Column("revision", BigInteger, nullable=False, comment="of the snapshot it answers with"),
     Column("slots", Text, nullable=False, comment='JSON: {"name:1.0.0": ["ready", ""]}, state and problem'),
     Column("deployments", Text, nullable=False, server_default="[]", comment="JSON: `DeploymentReport`s"),
+    Column("configs", Text, nullable=False, server_default="{}", comment="JSON: name -> revision that readers get"),
 )
 
 jobs = Table(

@@ -35,12 +35,16 @@ class Version(NamedTuple):
 
 
 class ConfigRules:
-    """Looks at the config after each commit."""
+    """Looks at the config after each commit.
+
+    Attributes:
+        changed: Which revision changed what readers get the last time.
+    """
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
         self.raw = world.memory.raw
-        self._shown, self._changed = self._published()
+        self._shown, self.changed = self._published()
         self._versions = self._stored()
         self._former: dict[str, str] = {}
         self._way_back = [self._shown[0]]
@@ -65,7 +69,7 @@ class ConfigRules:
         require = self.world.oracle.require
         (shown, changed), versions = self._published(), self._stored()
         rollout = self.world.oracle.under_way()
-        require(shown == self._shown or changed > self._changed, "readers are not told of a change")
+        require(shown == self._shown or changed > self.changed, "readers are not told of a change")
         self._judge_route(rollout, shown[1])
         for number, version in versions.items():
             before = self._versions.get(number)
@@ -77,7 +81,7 @@ class ConfigRules:
         require((shown[0] != self._shown[0]) == (moved is not None), "the active version changed without an entry")
         if moved is not None:
             self._judge_move(moved, news, versions)
-        self._shown, self._changed, self._versions = shown, changed, versions
+        self._shown, self.changed, self._versions = shown, changed, versions
 
     def _judge_route(self, rollout: Known | None, routing: str | None) -> None:
         """Units are moved while a rollout is under way, as far as it is."""

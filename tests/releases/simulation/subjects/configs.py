@@ -90,6 +90,7 @@ class ConfigLife:
         self._backend = NativeBackend(database, None, clock=world.clock_of(PRINCIPAL))
         self._audited = self._revision()
         self._entered: dict[str, float] = {}
+        self._servers: dict[str, ConfigServer] = {}
         self.product = ConfigSubject(store, references)
         self.readings = Readings(world, CONFIG)
         self.rules = ConfigRules(world, CONFIG)
@@ -105,7 +106,8 @@ class ConfigLife:
             make_approved(configs, CONFIG, document)
 
     def server(self, replica: Replica) -> ConfigServer:
-        return ConfigServer(self.readings, replica)
+        server = self._servers[replica.name] = ConfigServer(self.readings, replica)
+        return server
 
     def act(self, verb: str, version: str) -> None:
         number, said = int(version), {"principal": PRINCIPAL}
@@ -165,6 +167,10 @@ class ConfigLife:
         fresh = sum(at >= self._entered[name] for at in came)
         least = oracle.rollouts[name].plan.steps[entry.step].minimum_units
         oracle.require(not came or fresh < least, f"{name}: {fresh} came to this step: {entry.reason}")
+
+    def is_followed(self, rollout: Known, process: str, revision: int) -> bool:
+        """It is the process that is asked, whatever it has reported."""
+        return self._servers[process].position >= self.rules.changed
 
     def is_ready(self, slots: Mapping[str, Sequence[str]], version: str) -> bool:
         """A document needs no loading."""

@@ -144,6 +144,9 @@ class ModelLife:
     def look(self, actor: str, news: Sequence[Transition], moved: Move | None) -> None:
         """Nothing more: whoever serves reads rollouts."""
 
+    def is_followed(self, rollout: Known, process: str, revision: int) -> bool:
+        return revision >= rollout.revision
+
     def is_ready(self, slots: Mapping[str, Sequence[str]], version: str) -> bool:
         return slots.get(f"{MODEL}:{version}", ["", ""])[0] == READY
 
@@ -201,6 +204,9 @@ class ModelServer:
         if version == NEW and self.world.scenario.truth == "broken" and self.replica.name == "a":
             return (FAILED, "its file is damaged")
         return (READY, "")
+
+    def configs(self) -> dict[str, int]:
+        return {}
 
     def serve(self) -> dict[str, Counts]:
         view, total = self.view, self.random.randint(20, 60)

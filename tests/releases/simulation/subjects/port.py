@@ -58,6 +58,9 @@ class Server(Protocol):
     def slots(self) -> dict[str, tuple[str, str]]:
         """Go on loading; return what is reported of it."""
 
+    def configs(self) -> dict[str, int]:
+        """Return what is reported of configs."""
+
     def serve(self) -> Any:
         """Let some requests come; return what is to be written down of them, nothing for nothing."""
 
@@ -106,6 +109,9 @@ class Subject(Protocol):
 
     def look(self, actor: str, news: Sequence[Transition], moved: Move | None) -> None:
         """Judge a commit by what holds for this kind alone."""
+
+    def is_followed(self, rollout: Known, process: str, revision: int) -> bool:
+        """Tell whether a process that reported a revision answers by the traffic that a rollout had before a commit."""
 
     def is_ready(self, slots: Mapping[str, Sequence[str]], version: str) -> bool:
         """Tell whether a process that reports this may get requests for a version."""

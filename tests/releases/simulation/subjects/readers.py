@@ -138,6 +138,9 @@ class ConfigServer:
     def slots(self) -> dict[str, tuple[str, str]]:
         return {}
 
+    def configs(self) -> dict[str, int]:
+        return self.follower.moved()
+
     def serve(self) -> list[Exposure]:
         """Let some units read."""
         config = self.follower.active.get(self.readings.name)
