@@ -11,6 +11,7 @@ import msgspec
 
 from crossfade.cli import config_sheets as sheets
 from crossfade.cli.models import cursor_option, limit_option, reason_option
+from crossfade.cli.rollouts import begin, plan_of, plan_option
 from crossfade.cli.session import Session, command
 from crossfade.errors import UnfitConfigError
 
@@ -147,28 +148,19 @@ def activate(session: Session, name: str, number: int, expected: int | None, rea
         session.change(client, call, sheets.moved_config, _undo)
 
 
-_PLAN = (
-    "The name of a plan; see `crossfade rollouts plans`. Default: careful. A plan of your own goes to "
-    "`crossfade rollouts create NAME NUMBER --kind config --plan FILE`."
-)
-
-
 @command(configs, changes=True)
 @click.argument("name")
 @number_argument
-@click.option("--plan", default="careful", help=_PLAN)
+@plan_option
 @reason_option
 def deploy(session: Session, name: str, number: int, plan: str, reason: str) -> None:
     """Let units read an approved version one after the other, by the plan of a rollout.
 
     Who reads without naming a unit reads the active version until the end.
     """
-    from crossfade.cli.rollout_sheets import one_rollout
-    from crossfade.client import config_verbs
+    from crossfade.releases.requests import RolloutRequest
 
-    call = config_verbs.deploy_config(name, number, plan=plan, reason=reason)
-    with session.client() as client:
-        session.change(client, call, one_rollout, lambda made: f"follow it with `crossfade rollouts watch {made.name}`")
+    begin(session, RolloutRequest(name, str(number), plan_of(plan), "config", reason))
 
 
 @command(configs, changes=True)

@@ -23,6 +23,7 @@ from crossfade.cli.session import Session, command
 
 if TYPE_CHECKING:
     from crossfade.releases.plan import RolloutPlan
+    from crossfade.releases.requests import RolloutRequest
     from crossfade.releases.rollout import Rollout
 
 STATUSES = ("preparing", "progressing", "paused", "completed", "rolled_back", "aborted")
@@ -42,6 +43,11 @@ _EXAMPLE = """
   ]
 }
 """
+plan_option = click.option(
+    "--plan",
+    default="careful",
+    help="A plan's name (`crossfade rollouts plans`), or a file (JSON, TOML or YAML). Default: careful.",
+)
 reason_option = click.option("--reason", default="", help="Why; it is kept in the audit log.")
 
 
@@ -53,7 +59,7 @@ def rollouts() -> None:
 @command(rollouts, changes=True)
 @click.argument("subject")
 @click.argument("version")
-@click.option("--plan", default="careful", help="A plan's name, or a file (JSON, TOML or YAML). Default: careful.")
+@plan_option
 @click.option("--kind", type=click.Choice(("model", "config")), default="model", help="What is released.")
 @click.option("--override-latch", is_flag=True, help="Release a version that was rolled back before; needs a reason.")
 @reason_option
@@ -61,10 +67,15 @@ def create(
     session: Session, subject: str, version: str, plan: str, kind: str, override_latch: bool, reason: str
 ) -> None:
     """Give VERSION of SUBJECT traffic step by step; `--dry-run` says what it would do and how soon it would see."""
-    from crossfade.client import verbs
     from crossfade.releases.requests import RolloutRequest
 
-    wanted = RolloutRequest(subject, version, _plan(plan), kind, reason, override_latch)
+    begin(session, RolloutRequest(subject, version, plan_of(plan), kind, reason, override_latch))
+
+
+def begin(session: Session, wanted: RolloutRequest) -> None:
+    """Begin a rollout, or say what it would do."""
+    from crossfade.client import verbs
+
     with session.client() as client:
         if session.dry_run:
             found = client.forecast_rollout(wanted)
@@ -220,7 +231,8 @@ def retry(session: Session, name: str, override_latch: bool, reason: str) -> Non
         session.change(client, call, one_rollout, _next)
 
 
-def _plan(text: str) -> str | RolloutPlan:
+def plan_of(text: str) -> str | RolloutPlan:
+    """Return a plan: the one in a file, or a name, which the server knows."""
     from crossfade.cli.documents import read_spec
     from crossfade.releases.plan import RolloutPlan
 
@@ -237,7 +249,7 @@ def _next(found: Rollout) -> str:
         promote = f"promote {found.name} --from-step {found.state.step + 1}"
         verb = promote if found.state.waiting_for == APPROVAL else f"resume {found.name}"
         onwards = f"crossfade rollouts {verb}"
-        return f"let it go on with `{onwards}`, or take it back with `rollouts abort`"
+        return f"let it go on with `{onwards}`, or take it back with `crossfade rollouts abort {found.name}`"
     if found.active:
         return f"follow it with `crossfade rollouts watch {found.name}`"
     if found.status == "completed":

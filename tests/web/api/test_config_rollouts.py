@@ -148,9 +148,14 @@ def test_the_command_line_deploys_too(configs, platform, tmp_path):
     from crossfade.cli.main import main
 
     environment = {"CROSSFADE_HOME": str(platform.settings.home), "CROSSFADE_CONFIG": "/dev/null"}
-    done = CliRunner().invoke(main, ["configs", "deploy", "limits", "2", "--plan", "fast"], env=environment)
+    (tmp_path / "plan.json").write_text('{"steps": [{"weight": 0.2, "hold_seconds": 7}, {"weight": 1}]}')
+    deploy = ["configs", "deploy", "limits", "2", "--plan", str(tmp_path / "plan.json")]
+    rehearsed = CliRunner().invoke(main, [*deploy, "--dry-run"], env=environment)
+    assert (rehearsed.exit_code, configs.rollouts().items) == (0, ()), rehearsed.output
+    done = CliRunner().invoke(main, deploy, env=environment)
     assert done.exit_code == 0, done.output
     assert "rollouts watch limits-1" in done.stderr
+    assert [step.hold_seconds for step in configs.rollout("limits-1").plan.steps] == [7, 0]
 
 
 async def test_both_clients_deploy(configs, platform):
