@@ -125,6 +125,12 @@ class Platform:
 
         return cache_status(self.settings.cache, None, ())
 
+    def warnings(self) -> list[str]:
+        """Say what this process does without although it should not."""
+        found = [] if self.runtime is None else self.runtime.warnings()
+        away = "" if self.configs.follower is None else self.configs.follower.away
+        return [*found, f"configs stay as they were read last: {away}"] if away else found
+
     def verify(self, ref: str) -> VerifyReport:
         """Check a version; where this process serves, code runs in a process of its own, as it does when it is served.
 

@@ -256,9 +256,11 @@ def test_what_is_committed_is_not_undone_by_a_board_that_is_away(ann, bob, platf
     moved = ann.activate_config(name, number)
     assert (moved.active, "connection refused" in moved.behind) == (1, True)
     assert len(_audited(platform)) == before + 1
+    eventually(lambda: any("connection refused" in warning for warning in ann.status().warnings))
     monkeypatch.undo()
     eventually(lambda: platform.configs.readers.refresh() == "")
     assert ann.read_config(name).number == 1
+    eventually(lambda: ann.status().warnings == ())
 
 
 def test_too_many_who_wait_are_told_when_to_come_back(ann, bob, http, platform, name):

@@ -16,9 +16,8 @@ def show_status(platform: Open) -> Response:
     """Show what runs: the newest revision, the serving processes and their slots."""
     now = platform.safety.status()
     stopped: dict[str, str] = {item.scope: item.mode for item in (*now.local, *now.emergencies)}
-    warnings = () if platform.runtime is None else tuple(platform.runtime.warnings())
     revision, live = platform.database.revision(), platform.fleet.live()
-    return answer(ServerStatus(crossfade.__version__, revision, live, stopped, warnings))
+    return answer(ServerStatus(crossfade.__version__, revision, live, stopped, tuple(platform.warnings())))
 
 
 @routes.post("/garbage", **documented(Garbage, changes=True))
