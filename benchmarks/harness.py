@@ -127,10 +127,10 @@ def server(
 
 
 @contextmanager
-def static_server() -> Iterator[tuple[int, int]]:
+def static_server(workers: int = 1) -> Iterator[tuple[int, int]]:
     """Run the server that always answers the same; yields its port and pid."""
     port = free_port()
-    with server(["-m", "benchmarks.static_app", str(port)], f"http://127.0.0.1:{port}/") as pid:
+    with server(["-m", "benchmarks.static_app", str(port), str(workers)], f"http://127.0.0.1:{port}/") as pid:
         yield port, pid
 
 

@@ -28,4 +28,12 @@ async def app(scope, receive, send):
 if __name__ == "__main__":
     import uvicorn
 
-    uvicorn.run(app, port=int(sys.argv[1]), http="httptools", loop="uvloop", log_level="critical", access_log=False)
+    uvicorn.run(
+        "benchmarks.static_app:app",
+        port=int(sys.argv[1]),
+        workers=int(sys.argv[2]),
+        http="httptools",
+        loop="uvloop",
+        log_level="critical",
+        access_log=False,
+    )
