@@ -336,4 +336,4 @@ TestRegistryMachine.settings = examples(30)
 
 def test_aliases(registry):
     AliasMachine.registry = registry
-    run_state_machine_as_test(AliasMachine, settings=examples(60))
+    run_state_machine_as_test(AliasMachine, settings=examples(25))

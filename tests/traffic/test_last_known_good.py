@@ -241,6 +241,7 @@ def emptied(home):
     open_database(f"sqlite:///{home / 'crossfade.db'}").close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "code"),
     [(gone, "lost"), (emptied, "lost"), (damaged, "damaged"), (closed, "unavailable")],

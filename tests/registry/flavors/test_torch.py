@@ -99,6 +99,7 @@ def test_specs_are_read_from_the_program(model):
     ]
 
 
+@pytest.mark.slow
 def test_a_larger_network_answers_like_its_module():
     module = Reader()
     exported = export(module, torch.randint(0, 10, (3, 7)), torch.randn(3))
@@ -166,6 +167,7 @@ class Attentive(torch.nn.Module):
     ],
     ids=["perceptron", "pictures", "recurrent", "attentive"],
 )
+@pytest.mark.slow
 def test_usual_networks_answer_like_their_modules(module, example):
     loaded = TORCH.load(TORCH.save(export(module, example)), POLICY)
     rows = torch.cat([example, example[:2]])
