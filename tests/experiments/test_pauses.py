@@ -21,9 +21,9 @@ def late(casino):
     return casino
 
 
-def paused(casino, until=10**6, name="late"):
+def paused(casino, until=10**6, name="late", begun=0):
     with casino.database.read() as connection:
-        return paused_seconds(connection, name, START + timedelta(seconds=until))
+        return paused_seconds(connection, name, *(START + timedelta(seconds=at) for at in (begun, until)))
 
 
 def test_what_was_never_paused_ran_all_the_time(late):
@@ -51,6 +51,14 @@ def test_a_pause_ends_with_the_experiment(late):
     assert paused(late) == 5
     assert paused(late, until=12) == 2
     assert paused(late, until=8) == 0
+
+
+def test_what_was_paused_before_anybody_could_take_part_does_not_count(late):
+    late.wait(10)
+    late.store.pause("late")
+    late.wait(5)
+    late.store.start("late")
+    assert [paused(late, begun=begun) for begun in (5, 12, 20)] == [5, 3, 0]
 
 
 def test_pauses_of_others_are_none(late):

@@ -76,6 +76,9 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple
     help="Of the variants, control first.",
 )
 @click.option(
+    "--metrics", type=int, default=1, show_default=True, help="Primary metrics: their comparisons share alpha."
+)
+@click.option(
     "--covariate", type=float, default=0.0, help="Correlation of the metric with what is known before (CUPED), -1 to 1."
 )
 @click.option("--per-day", type=float, help="Units that come in a day, to say how long it takes.")
@@ -93,6 +96,7 @@ def power(
     mode: Mode,
     looks: int | None,
     weights: tuple[float, ...],
+    metrics: int,
     covariate: float,
     per_day: float | None,
 ) -> None:
@@ -117,6 +121,7 @@ def power(
         power=None if both else 0.8 if target is None else target,
         weights=weights,
         alpha=alpha,
+        metrics=metrics,
         alternative=alternative,
         mode=mode,
         looks=looks if looks is not None else 5 if mode == "group_sequential" else 20,
@@ -138,6 +143,7 @@ def power_sheet(report: PowerReport) -> Sheet:
     names = ["control", *(f"treatment {number}" for number in range(1, len(report.units_by_variant)))]
     names = names if len(names) > 2 else ["control", "treatment"]
     relative = "" if report.relative_effect is None else f" ({report.relative_effect:+.3%} of the baseline)"
+    shared = f", shared by {report.comparisons} comparisons" if report.comparisons > 1 else ""
     looks = "one look at the end" if report.looks == 1 else f"{report.looks} looks, {report.mode}"
     pairs = [
         ("units", f"{report.units:,}"),
@@ -145,7 +151,7 @@ def power_sheet(report: PowerReport) -> Sheet:
         ("days", "" if report.days is None else f"{math.ceil(report.days):,}"),
         ("effect", f"{report.effect:.6g}{relative}"),
         ("power", f"{report.power:.1%}"),
-        ("alpha", f"{report.alpha:g}, {report.alternative}"),
+        ("alpha", f"{report.alpha:g}, {report.alternative}{shared}"),
         ("mode", looks),
     ]
     found = {"units": str(report.units), "effect": f"{report.effect:.6g}", "power": f"{report.power:.4f}"}

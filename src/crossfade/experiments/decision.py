@@ -59,7 +59,7 @@ def decide(findings: Findings) -> Decision:
         reason = f"{words.sentence(harm)}; the guardrail is worse{than} with {words.p_is(harm.harm_p)}"
         reason += ", at whatever time one asks"
         return Decision("stop", harm.treatment.variant, reason)
-    if (early := _early(findings)) is not None:
+    if (early := _early(findings) or _cut_short(findings)) is not None:
         return early
     verdicts = {name: _verdict(findings, name) for name in findings.question.treatments}
     if not verdicts:
@@ -112,7 +112,7 @@ def _early(findings: Findings) -> Decision | None:
     until = question.ends_at if ended and question.ends_at is not None else findings.now
     ran = math.inf
     if question.started_at is not None:
-        ran = (until - question.started_at).total_seconds() - question.paused_seconds
+        ran = max((until - question.started_at).total_seconds() - question.paused_seconds, 0.0)
     expected = dict(findings.health.expected)  # a variant that is a shadow alone gets no units
     units = {name: count for name, count in findings.health.units if expected[name] > 0 or name == question.against}
     fewest = min(units, key=lambda name: units[name])
@@ -130,6 +130,22 @@ def _early(findings: Findings) -> Decision | None:
         return Decision("review", "", reason)
     share = units[fewest] / findings.health.total
     return _waiting(findings, "", reason, math.ceil((spec.minimum_units - units[fewest]) / share) if share else None)
+
+
+def _cut_short(findings: Findings) -> Decision | None:
+    """Return that a person has to look at a single planned look that came too early: who saw the data chose when."""
+    question, total = findings.question, findings.health.total
+    spec, horizon = question.analysis, question.horizon
+    if spec.method != "fixed" or not question.cut_short:
+        return None
+    if spec.planned_units is not None and total < spec.planned_units:
+        planned = f"at {total:,} of {spec.planned_units:,} planned units"
+    elif horizon is not None and question.ends_at is not None and question.ends_at < horizon:
+        planned = f"{words.duration((horizon - question.ends_at).total_seconds())} before its planned time was over"
+    else:
+        return None
+    reason = f"it was stopped {planned}, and one look at the planned end promises nothing about an earlier one"
+    return Decision("review", "", reason)
 
 
 def _verdict(findings: Findings, treatment: str) -> tuple[Action, str]:
@@ -164,11 +180,18 @@ def _at_end(findings: Findings, treatment: str) -> str:
     if horizon is not None and findings.now >= horizon and _looked(findings):
         return "the planned time is over"
     primaries = findings.of(treatment, "primary") if spec.method == "always_valid" else []
-    powers = [reached(each, question, total, len(primaries)) for each in primaries]
+    powers = [reached(each, question, total, _family(findings)) for each in primaries]
     if powers and all(each is not None and each >= spec.power for each in powers):
         effect = words.percent(spec.smallest_effect or 0.0)
         return f"an effect of {effect} would be seen by now with a power of {spec.power:.0%}"
     return ""
+
+
+def _family(findings: Findings) -> int:
+    """Return how many comparisons share alpha: the primary ones of all treatments, unless nothing is corrected."""
+    if findings.question.analysis.corrects_by == "none":
+        return 1
+    return sum(each.role == "primary" and each.p_value is not None for each in findings.comparisons)
 
 
 def _looked(findings: Findings) -> bool:
@@ -285,9 +308,8 @@ def _predicted(findings: Findings, treatments: Iterable[str]) -> Iterator[Foreca
     total = findings.health.total
     for name in treatments:
         primaries = findings.of(name, "primary")
-        found = [
-            forecast(each, findings.question, total, len(primaries)) for each in primaries if each.reading == "unclear"
-        ]
+        unclear = [each for each in primaries if each.reading == "unclear"]
+        found = [forecast(each, findings.question, total, _family(findings)) for each in unclear]
         if any(each.reading == "better" for each in primaries):
             unproven = (each for each in findings.of(name, "guardrail") if not each.acceptable)
             found = [forecast_margin(each, findings.question, total) for each in unproven]

@@ -156,7 +156,7 @@ class Judge:
         with self._database.read() as connection:
             evidence = read_evidence(connection, found.name, until_us)
             until = min(each for each in (found.finished_at, found.spec.end_at, now) if each is not None)
-            paused = paused_seconds(connection, found.name, until)
+            paused = paused_seconds(connection, found.name, found.spec.begins(found.started_at), until)
         return analyze(evidence, found.spec.question(found.started_at, found.finished_at, paused), now)
 
     def _verdict(self, found: Experiment, wanted: DecideRequest, principal: str) -> Verdict:

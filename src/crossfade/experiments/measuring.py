@@ -231,6 +231,9 @@ def _reduction(both: Pair | Paired) -> float | None:
 
 
 def _belief(both: Pair | Paired, metric: MetricSpec, question: Question) -> Belief | NotEstimable:
+    relative = both.contrast("relative")
+    if isinstance(relative, NotEstimable):  # the prior is of the relative effect
+        return relative
     found = posterior(both.contrast("absolute"), question.analysis.prior, question.analysis.alpha)
     if isinstance(found, NotEstimable):
         return found

@@ -29,8 +29,9 @@ class Question(msgspec.Struct, frozen=True):
             in the evidence. What depends on answers alone is compared on the same units; they need not be `variants`.
         analysis: How numbers are judged.
         decision: What follows from them.
-        started_at: When the experiment started.
+        started_at: When units could take part for the first time.
         ends_at: When it ends, or ended.
+        cut_short: Whether a person ended it before its schedule did.
         paused_seconds: How long nobody took part meanwhile.
         adaptive: Whether weights follow the outcomes, as those of a bandit do.
         sticky: Whether a unit keeps its variant; if not, every request is a unit.
@@ -46,6 +47,7 @@ class Question(msgspec.Struct, frozen=True):
     decision: DecisionSpec = DecisionSpec()
     started_at: Moment | None = None
     ends_at: Moment | None = None
+    cut_short: bool = False
     paused_seconds: float = 0.0
     adaptive: bool = False
     sticky: bool = True

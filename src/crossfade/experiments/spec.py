@@ -161,13 +161,18 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         reward = "" if self.bandit is None else self.bandit.reward
         return Measures(self.name, self.control, self.metrics, self.dimensions, self.shadows, reward)
 
+    def begins(self, started_at: datetime) -> datetime:
+        """Return when units can take part for the first time: its schedule or its ramp may say later than its start."""
+        ramped = next((step.at for step in self.ramp if step.coverage), None) if not self.coverage else None
+        return max(each for each in (started_at, self.start_at, ramped) if each is not None)
+
     def question(
         self, started_at: datetime | None, ends_at: datetime | None = None, paused_seconds: float = 0.0
     ) -> Question:
         """Return what is asked of the evidence.
 
         Args:
-            started_at: When it started.
+            started_at: When it was started; see `begins`.
             ends_at: When it ended, if it has; else its planned end.
             paused_seconds: How long it was paused.
         """
@@ -182,8 +187,9 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             shadows=mirrored,
             analysis=self.analysis,
             decision=self.decision,
-            started_at=started_at,
+            started_at=None if started_at is None else self.begins(started_at),
             ends_at=ends_at or self.end_at,
+            cut_short=ends_at is not None and (self.end_at is None or ends_at < self.end_at),
             paused_seconds=paused_seconds,
             adaptive=self.bandit is not None,
             sticky=self.sticky,

@@ -29,7 +29,8 @@ class PowerReport(msgspec.Struct, frozen=True, tag="power_report"):
         effect: Difference of the means, absolute.
         relative_effect: The same, relative to the baseline; None for a baseline of zero.
         power: Probability of seeing it.
-        alpha: Error probability.
+        alpha: Error probability, of all comparisons together.
+        comparisons: How many share it: of each treatment by each primary metric.
         alternative: What is looked for.
         units: Of all variants together.
         units_by_variant: Of each, the control first.
@@ -44,6 +45,7 @@ class PowerReport(msgspec.Struct, frozen=True, tag="power_report"):
     relative_effect: float | None
     power: float
     alpha: float
+    comparisons: int
     alternative: Alternative
     units: int
     units_by_variant: tuple[int, ...]
@@ -60,7 +62,9 @@ class PowerPlan(msgspec.Struct, frozen=True):
         power: Probability of seeing the effect.
         weights: Of the variants, the control first, in any unit. Each treatment is compared with the control; the plan
             is made for the one with the least units.
-        alpha: Error probability.
+        alpha: Error probability, shared by the comparisons of all treatments and primary metrics: an analysis is
+            corrected for how many there are.
+        metrics: Primary metrics.
         alternative: What is looked for.
         mode: How the experiment is looked at.
         looks: How many looks until the end; one for `fixed`.
@@ -78,6 +82,7 @@ class PowerPlan(msgspec.Struct, frozen=True):
     power: float | None = 0.8
     weights: tuple[float, ...] = (0.5, 0.5)
     alpha: float = 0.05
+    metrics: int = 1
     alternative: Alternative = "two-sided"
     mode: Mode = "always_valid"
     looks: int = 20
@@ -92,6 +97,7 @@ class PowerPlan(msgspec.Struct, frozen=True):
         require(good, "weights are two or more numbers above zero")
         require(self.per_day is None or 0 < self.per_day < math.inf, f"{self.per_day} units do not come in a day")
         require(self.units is None or 0 < self.units < 2**53, f"{self.units} is no number of units")
+        require(1 <= self.metrics <= 1000, f"{self.metrics} primary metrics are not 1 to 1000")
         require(1 <= self.looks <= 200, f"{self.looks} looks are not 1 to 200")
 
 
@@ -107,7 +113,10 @@ def plan(wanted: PowerPlan) -> PowerReport | NotEstimable:
         29498
     """
     shares = [weight / math.fsum(wanted.weights) for weight in wanted.weights]
-    design = Design(wanted.alpha, wanted.alternative, shares[0], min(shares[1:]), small=wanted.mode == "fixed")
+    comparisons = wanted.metrics * (len(shares) - 1)
+    # whatever corrects them, alone among them an effect is seen by this
+    alpha = wanted.alpha / comparisons
+    design = Design(alpha, wanted.alternative, shares[0], min(shares[1:]), small=wanted.mode == "fixed")
     found = _solve(wanted, design)
     if isinstance(found, NotEstimable):
         return found
@@ -124,6 +133,7 @@ def plan(wanted: PowerPlan) -> PowerReport | NotEstimable:
         relative_effect=effect / abs(baseline) if baseline else None,
         power=_reach(wanted, design, effect, needed),
         alpha=wanted.alpha,
+        comparisons=comparisons,
         alternative=wanted.alternative,
         units=units,
         units_by_variant=by_variant,
