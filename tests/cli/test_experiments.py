@@ -63,6 +63,15 @@ def test_the_smallest_effect_and_the_power(report):
     assert again["power"] == pytest.approx(0.8, abs=1e-6)
 
 
+def test_treatments_and_metrics_share_alpha(report, power):
+    options = ("--kind", "mean", "--baseline", 12, "--sd", 30, "--effect", 1, "--mode", "fixed")
+    among = report(*options, "--weights", "1,1,1", "--metrics", 2)
+    assert among["comparisons"] == 4
+    each = TTestIndPower().solve_power(effect_size=1 / 30, alpha=0.05 / 4, power=0.8)
+    assert among["units"] == pytest.approx(3 * each, rel=1e-3)
+    assert "0.05, two-sided, shared by 4 comparisons" in power(*options, "--weights", "1,1,1", "--metrics", 2).stdout
+
+
 def test_looking_more_often_costs_units(report):
     options = ("--baseline", 0.1, "--effect", "10%", "--mode")
     fixed, planned, streaming = (report(*options, mode) for mode in ("fixed", "group_sequential", "always_valid"))

@@ -13,7 +13,7 @@ from crossfade.experiments.analysis import analyze
 from crossfade.experiments.analysis_spec import AnalysisSpec
 from crossfade.ledger.evidence import Evidence
 from crossfade.ledger.metrics import MetricSpec
-from crossfade.methods.stats.values import Effect
+from crossfade.methods.stats.values import Effect, NotEstimable
 from tests.experiments.support import after, arrivals, cells, evidence, question
 
 FIXED = AnalysisSpec(method="fixed", planned_seconds=864_000.0)
@@ -455,6 +455,15 @@ def test_beliefs_are_the_normal_posterior(random, direction):
     draws = stats.norm.rvs(mean, deviation, 200_000, random_state=1)
     lost = np.maximum(-draws if direction == "up" else draws, 0).mean()
     assert made.loss_of_treatment == pytest.approx(lost, rel=0.05)
+
+
+def test_a_prior_of_the_relative_effect_says_nothing_beside_a_control_near_zero(random):
+    """Scaled by such a control it would hide any effect."""
+    profit = random.normal(0.0, 1.0, 1000)
+    profit = (profit - profit.mean()) / profit.std(ddof=1) + 0.01
+    made = compare(MetricSpec("profit"), {"control": profit, "treatment": profit + 0.2})
+    assert isinstance(made.absolute, Effect)
+    assert made.belief == NotEstimable("the control cannot be told from zero, so nothing is relative to it")
 
 
 def test_chances_to_be_best_are_those_of_draws(random):

@@ -149,6 +149,11 @@ def test_nothing_is_decided_before_the_minimum_units(reading):
     assert "7 days" in found.missing or "8 days" in found.missing
 
 
+def test_what_has_not_begun_has_not_run():
+    found = decided(comparison("better"), guardrail(), now=after(1), started_at=after(3))
+    assert (found.action, found.missing) == ("continue", "3 days")
+
+
 def test_what_ended_too_early_is_for_a_person():
     assert decided(comparison("better"), guardrail(), now=after(5), ends_at=after(1)).action == "review"
     assert decided(comparison("better"), guardrail(), units=40, ends_at=after(4)).action == "review"
@@ -325,6 +330,30 @@ def test_an_open_question_says_how_much_longer():
     assert made.decision.missing_seconds == pytest.approx(made.decision.missing_units / 1000 * 86_400)
 
 
+def several(treatments, n, *, effect=0.0, seed=0, **spec):
+    """A control and so many treatments, the first of which may have an effect."""
+    random = np.random.default_rng(seed)
+    names = tuple(f"t{number}" for number in range(treatments))
+    rows = {"c": random.normal(10, 4, n)} | {name: random.normal(10, 4, n) for name in names}
+    rows["t0"] = rows["t0"] + effect
+    asked = question("y", variants=("c", *names), analysis=AnalysisSpec(smallest_effect=0.05, **spec))
+    return analyze(evidence({"y": rows}, days=5), asked, after(5))
+
+
+def test_all_treatments_share_alpha_in_what_is_said_of_power():
+    """The correction counts them all, so each of five takes more units to be seen than one alone."""
+    alone, among_five = (
+        next(n for n in range(1000, 12_000, 250) if several(count, n).decision.action == "keep") for count in (1, 5)
+    )
+    assert among_five > 1.2 * alone
+    readings = [several(5, among_five, effect=0.5, seed=seed).comparison("y", "t0").reading for seed in range(40)]
+    assert 0.6 <= readings.count("better") / 40 <= 0.97
+    assert (
+        next(n for n in range(1000, 12_000, 250) if several(5, n, correction="none").decision.action == "keep")
+        <= alone * 1.1
+    )
+
+
 def test_the_forecast_comes_true():
     """After as many units as were missing, the named effect is seen about as often as the power says."""
     first = report(0.0, smallest_effect=0.06, n=600, seed=5)
@@ -362,6 +391,24 @@ def test_planned_units_of_a_day_that_is_not_over_wait_for_its_end(method):
 
 def test_after_the_one_look_it_does_not_go_on():
     assert report(0.0, method="fixed", planned_units=6000).decision.action == "keep"
+
+
+@pytest.mark.parametrize(
+    ("planned", "how"),
+    [
+        ({"planned_units": 9000}, "at 6,000 of 9,000 planned units"),
+        ({"planned_seconds": 8 * 86_400.0}, "2 days before"),
+    ],
+)
+def test_a_single_look_that_somebody_took_early_is_for_a_person(planned, how):
+    """Whoever sees the numbers and stops when they look good has looked more than once."""
+    asked = question(MetricSpec("revenue"), analysis=AnalysisSpec(method="fixed", **planned), ends_at=after(6))
+    early = report(0.08, asked=msgspec.structs.replace(asked, cut_short=True)).decision
+    assert early.action == "review"
+    assert how in early.reason
+    assert report(0.08, asked=asked).decision.action == "ship", "its schedule was known before any number"
+    asked = msgspec.structs.replace(asked, cut_short=True, analysis=AnalysisSpec(method="fixed", planned_units=6000))
+    assert report(0.08, asked=asked).decision.action == "ship", "the planned units were there"
 
 
 def test_what_comes_first_of_two_planned_ends_is_waited_for():
