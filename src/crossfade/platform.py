@@ -182,10 +182,12 @@ class Platform:
 
     def _emergency(self, rollout: Rollout) -> str:
         """Say which emergencies a rollout's subject is in, as this process knows."""
-        if self.runtime is None:
+        guards = None if self.runtime is None else self.runtime.warden.guards
+        if guards is None:
             return ""
         # a name that no model has: of configs, only what is about everything counts
-        return self.runtime.predictions.emergencies(rollout.subject if rollout.kind == ModelSubject.kind else "-")
+        found = guards.emergencies(rollout.subject if rollout.kind == ModelSubject.kind else "-")
+        return ", ".join(f"{item.scope}={item.mode} by {item.started_by}: {item.reason}" for item in found)
 
     def evaluator(self) -> Evaluator:
         """Return what evaluates alert rules; whoever starts it closes it before the platform."""

@@ -65,7 +65,7 @@ def test_a_rollout_says_where_it_is_and_why(rollout):
     assert found["why"] == "step 2 holds for another 9 s"
     assert found["versions"] == "1.0.0 -> 1.1.0"
     assert (found["step"], found["weight"]) == ("2 of 3", "0.5")
-    assert found["requests"] == "1,234 of 1.1.0 in this step"
+    assert found["requests"] == "1,234 to version 1.1.0 in this step"
     assert found["check errors"] == "not made in this step yet"
 
 

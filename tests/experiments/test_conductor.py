@@ -174,7 +174,7 @@ def test_why_nothing_happens_by_itself_is_kept_until_it_does(casino, theatre, mo
     revision = casino.database.revision()
 
     def fail(*_arguments, **_options):
-        raise LatchedError(name="m", version="1.0.1", rollout="m-1", problem="it was slow", first="")
+        raise LatchedError(name="m", version="1.0.1", rollout="m-1", problem="it was slow", kind="model", first="")
 
     monkeypatch.setattr(theatre.judge, "decide", fail)
     conductor = theatre.conductor()

@@ -43,7 +43,7 @@ def one_rollout(item: Rollout) -> Sheet:
         ("plan", _plan(item.plan, fast=item.fast)),
         ("step", place(item)),
         ("weight", f"{item.weight:.4g}"),
-        ("requests", f"{item.state.requests:,} of {item.candidate} in this step"),
+        ("requests", f"{item.state.requests:,} to version {item.candidate} in this step"),
         *((f"check {check.name}", _check(item, check.name)) for check in item.plan.checks),
         ("latched", "yes: it comes again only by a person's word" if item.latched else ""),
         ("created", f"{moment(item.created_at)} by {item.created_by}"),

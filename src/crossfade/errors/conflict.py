@@ -119,7 +119,8 @@ class LatchedError(ConflictError):
     sentence = "version {version} of `{name}` was rolled back by `{rollout}`: {problem}"
     hint_template = (
         "repair it and release another version; who knows better says {first}"
-        "`crossfade rollouts create {name} {version} --override-latch --reason WHY`"
+        "`crossfade rollouts create {name} {version} --kind {kind} --override-latch --reason WHY`, "
+        "with a `--plan`"
     )
 
 

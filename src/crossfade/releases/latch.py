@@ -26,7 +26,9 @@ def require_unlatched(connection: Connection, kind: str, subject: str, release: 
     query = select(rollouts.c.name, rollouts.c.reason).where(_latched(kind, subject, release))
     former = connection.execute(query.order_by(rollouts.c.number.desc())).first()
     if former is not None:
-        raise LatchedError(name=subject, version=release.version, rollout=former.name, problem=former.reason, first="")
+        raise LatchedError(
+            name=subject, version=release.version, rollout=former.name, problem=former.reason, kind=kind, first=""
+        )
 
 
 def lift(connection: Connection, kind: str, subject: str, release: Release) -> bool:

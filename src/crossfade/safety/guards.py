@@ -172,13 +172,12 @@ class Guards:
 
     def said(self, model: str = "") -> str:
         """Return the emergencies that a model is in, or all of them, as one header says it; empty for none."""
-        found = [] if self.everything is None else [self.everything]
-        found += [item for name, item in self.stopped.items() if model in {"", name}]
-        return ", ".join(f"{item.scope}={item.mode}" for item in found[:20])
+        return ", ".join(f"{item.scope}={item.mode}" for item in self.emergencies(model)[:20])
 
-    def emergencies(self) -> list[Emergency]:
-        """Return every emergency."""
-        return [*([] if self.everything is None else [self.everything]), *self.stopped.values()]
+    def emergencies(self, model: str = "") -> list[Emergency]:
+        """Return the emergencies that a model is in, or all of them."""
+        found = [] if self.everything is None else [self.everything]
+        return found + [item for name, item in self.stopped.items() if model in {"", name}]
 
     def _guard(
         self, name: str, policy: SafetyPolicy | None, holding: tuple[Override, ...], former: Guards | None
