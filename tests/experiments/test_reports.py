@@ -305,3 +305,8 @@ def test_durations_as_people_read_them(seconds, told):
 )
 def test_units_as_roughly_as_they_are_known(count, told):
     assert words.rounded(count) == told
+
+
+def test_where_p_is_corrected_the_table_says_that_its_intervals_are_not():
+    assert "corrected for how many" in made().to_markdown()
+    assert "corrected for how many" not in made(("control", "treatment"), ("m",)).to_markdown()
