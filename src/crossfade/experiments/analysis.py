@@ -209,6 +209,11 @@ def _notes(question: Question, period_of: dict[int, int], comparisons: Sequence[
             f"Effects on {words.listed([*reduced])} are adjusted for what was known before (CUPED). The values of "
             "variants are as they were, so an effect is not their difference."
         )
+    if any(each.adjusted_p not in {None, each.p_value} for each in comparisons):
+        yield (
+            "Intervals are of one comparison alone; `p`, and what is found, are corrected for how many there are of a "
+            "role. So an interval may leave out zero where nothing is found."
+        )
     left_out = max((each.left_out for each in comparisons), default=0)
     if left_out:
         some = "One unit is" if left_out == 1 else f"Up to {left_out:,} units are"

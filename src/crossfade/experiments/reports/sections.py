@@ -25,12 +25,6 @@ METHODS = {
 }
 
 
-_CORRECTED = (
-    "Intervals are of one comparison alone; `p`, and what is found, are corrected for how many there are of a role. "
-    "So an interval may leave out zero where nothing is found."
-)
-
-
 @dataclass(frozen=True)
 class Table:
     """Rows of text under headings.
@@ -79,8 +73,7 @@ def tables(report: AnalysisReport) -> Iterable[Table]:
 def effects(report: AnalysisReport) -> Table:
     """The effect of every treatment on every metric."""
     headings = ("metric", "treatment", "units", report.control, "value", "effect", "relative", "interval", "p", "found")
-    corrected = any(each.adjusted_p not in {None, each.p_value} for each in report.comparisons)
-    return Table("Effects", headings, tuple(map(_effect_row, report.comparisons)), _CORRECTED if corrected else "")
+    return Table("Effects", headings, tuple(map(_effect_row, report.comparisons)))
 
 
 def _effect_row(each: Comparison) -> tuple[str, ...]:
