@@ -259,15 +259,43 @@ def test_a_ranking_leaves_out_shadows_and_ranks_the_others(random):
 
 
 def test_quantiles_of_shadows_say_what_can_be_compared_instead(random):
-    rows = {"latency_seconds": {"champion": random.gamma(2.0, 0.1, 600)}}
-    found = evidence(rows, weights={"champion": 1.0}, cut={"latency_seconds": 0.4})
-    metric = MetricSpec("latency_seconds", kind="quantile", level=0.9, direction="down")
+    rows = {"score": {"champion": random.gamma(2.0, 0.1, 600)}}
+    found = evidence(rows, weights={"champion": 1.0}, cut={"score": 0.4})
+    metric = MetricSpec("score", kind="quantile", level=0.9, direction="down")
     made = analyze(found, question(metric, variants=("champion",), shadows=("challenger",)), after(1)).comparisons[0]
     assert "a `mean` or a `ratio` of the same values is compared" in made.absolute.reason
     assert made.control.value is not None
-    of_people = MetricSpec("latency_seconds", kind="quantile", outcome="minutes", level=0.9)
+    of_people = MetricSpec("score", kind="quantile", outcome="minutes", level=0.9)
     made = analyze(found, question(of_people, variants=("champion",), shadows=("challenger",)), after(1)).comparisons[0]
     assert "nobody saw" in made.absolute.reason
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        MetricSpec("latency_seconds", direction="down"),
+        MetricSpec("latency_seconds", direction="down", covariate="spent"),
+        MetricSpec("latency_seconds", kind="ratio", direction="down", role="guardrail", margin=0.1),
+        MetricSpec("latency_seconds", kind="quantile", level=0.5, direction="down"),
+        MetricSpec("bought", kind="ratio", denominator="latency_seconds"),
+    ],
+    ids=lambda metric: f"{metric.name} {metric.kind}",
+)
+def test_the_latency_of_a_shadow_is_no_number_and_that_of_who_answers_is_one(random, metric):
+    """A copy is answered alone, after the answer: here in half of the time, and by the same version."""
+    own = {name: random.gamma(2.0, 0.1, 600) for name in ("control", "b")}
+    found = {name: np.stack([each] * 5 + [each / 2] * 2, axis=1) for name, each in own.items()}
+    quantile = metric.kind == "quantile"
+    gathered = evidence({metric.name: own if quantile else found}, cut={metric.name: 0.2} if quantile else None)
+    report = analyze(gathered, question(metric, variants=("control", "b"), shadows=("s",)), after(1))
+    shadow, seen = report.comparison(metric.name, "s"), report.comparison(metric.name, "b")
+    assert "compare latency in a split" in shadow.absolute.reason
+    assert (shadow.treatment.value, shadow.p_value, shadow.e_value, shadow.harm_p) == (None,) * 4
+    assert (shadow.reading, shadow.paired, shadow.variance_reduction) == ("unknown", False, None)
+    assert isinstance(shadow.relative, NotEstimable)
+    assert isinstance(shadow.belief, NotEstimable)
+    assert not any(look.effect for look in shadow.looks)
+    assert isinstance(seen.absolute, Effect)
 
 
 def test_shadow_experiments_may_decide(random):

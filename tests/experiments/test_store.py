@@ -510,6 +510,25 @@ def test_one_that_changes_while_its_versions_are_loaded_does_not_start(registry)
     assert set(store.start("late").versions) == {"old", "new", "third"}
 
 
+@pytest.mark.parametrize(
+    "metric",
+    [
+        MetricSpec("latency_seconds"),
+        MetricSpec("slow", kind="quantile", outcome="latency_seconds", level=0.9),
+        MetricSpec("per_second", kind="ratio", outcome="late", denominator="latency_seconds"),
+    ],
+    ids=lambda metric: metric.name,
+)
+def test_latency_is_compared_only_where_somebody_waits_for_a_treatment(store, database, metric):
+    alone = plan(weights={"old": 1.0, "new": 0.0}, shadows=("new",), metrics=(metric,))
+    problem = changes_nothing(database, lambda: store.create(alone), InvalidExperimentError)
+    assert (problem.http_status, f"`{metric.name}`" in problem.message) == (422, True)
+    assert "compare it in a split" in problem.message
+    both = {"old": 0.5, "third": 0.5, "new": 0.0}
+    store.create(plan(weights=both, shadows=("new",), metrics=(metric,)))
+    assert store.find("late").spec.metrics == (metric,)
+
+
 def test_a_shadow_gets_no_weight(store, database):
     store.create(plan(weights={"old": 1.0, "new": 0.0}, shadows=("new",)))
     assert store.start("late").kind == "shadow"

@@ -30,6 +30,10 @@ NO_QUANTILE = NotEstimable(
     "single values are kept of what answered and not of shadows, so there are no quantiles of them; a `mean` or a "
     "`ratio` of the same values is compared"
 )
+UNTIMED = NotEstimable(
+    "a copy is answered after the answer, alone and by a warm model, so how long that takes says nothing about what "
+    "people would wait; compare latency in a split"
+)
 LARGEST_E = 1e300
 """Stands for all larger e-values, so that reports stay JSON."""
 
@@ -50,12 +54,14 @@ class Compared:
 
     def both(self, samples: Samples, control: str, metric: MetricSpec) -> Pair | Paired:
         """Return control and treatment, as known from these samples: on the same units where that can be."""
-        found = None if self.shadow is None else paired(samples, control, self.shadow, metric)
+        untimed = self.shadow is not None and metric.depends_on_latency
+        found = None if self.shadow is None or untimed else paired(samples, control, self.shadow, metric)
         if found is not None:
             return found
         if self.seen:
             return pair(samples, control, self.treatment, metric)
-        reason = NO_QUANTILE if metric.kind == "quantile" and metric.depends_on_answers else UNSEEN
+        no_quantile = metric.kind == "quantile" and metric.depends_on_answers
+        reason = UNTIMED if untimed else NO_QUANTILE if no_quantile else UNSEEN
         return Pair(reason, reason)
 
 

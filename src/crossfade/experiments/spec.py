@@ -82,7 +82,7 @@ class ExperimentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         fallback: The control, when it is not the first variant.
         salt: What draws the units; the name by default.
         shadows: Variants that get a copy of every request that is decided here. Nobody sees their answers. With all
-            weight on the control, this compares versions without any risk.
+            weight on the control, this compares versions without any risk: by what they say, not by how long it takes.
         metrics: What is measured.
         dimensions: Attributes of the context by which results are broken down.
         analysis: How the numbers are judged.
@@ -224,6 +224,13 @@ def _problems(spec: ExperimentSpec) -> Iterator[str]:
         yield f"its description is longer than {MAX_DESCRIPTION} characters"
     if spec.decision.plan not in {"", *SHIPPING_PLANS}:
         yield f"`decision.plan` is `{spec.decision.plan[:80]}`, and the plans are {', '.join(SHIPPING_PLANS)}"
+    yield from _problems_of_shadows(spec)
+    yield from _problems_of_model(spec)
+    if spec.bandit is not None:
+        yield from _problems_of_bandit(spec, spec.bandit)
+
+
+def _problems_of_shadows(spec: ExperimentSpec) -> Iterator[str]:
     names = {variant.name for variant in spec.variants}
     for name, times in Counter(spec.shadows).items():
         if name not in names:
@@ -234,9 +241,14 @@ def _problems(spec: ExperimentSpec) -> Iterator[str]:
     for variant in mirrored:
         if variant.weight:
             yield f"`{variant.name[:80]}` is a shadow, and has a weight: nobody may see it"
-    yield from _problems_of_model(spec)
-    if spec.bandit is not None:
-        yield from _problems_of_bandit(spec, spec.bandit)
+    if mirrored and len(mirrored) == len(spec.variants) - 1:
+        for metric in spec.metrics:
+            if metric.depends_on_latency:
+                yield (
+                    f"the metric `{metric.name[:80]}` is about latency, and there are only shadows to compare it on, "
+                    "which answer after the answer, alone and warm: leave it out, or compare it in a split, where "
+                    "treatments have weights"
+                )
 
 
 def _problems_of_bandit(spec: ExperimentSpec, bandit: BanditSpec) -> Iterator[str]:

@@ -96,6 +96,11 @@ class MetricSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         """Whether another variant's answer to the same request would have given another value."""
         return bool(self.loss) or not OF_ANSWERS.isdisjoint({self.source, self.denominator})
 
+    @property
+    def depends_on_latency(self) -> bool:
+        """Whether it is about how long answers take, which the copy that a shadow gets does not show."""
+        return LATENCY in {self.source, self.denominator}
+
     def checked(self) -> MetricSpec:
         """Return a copy that shares nothing with the caller, after all checks.
 
