@@ -70,6 +70,20 @@ def test_refused_requests_are_bad_and_shadows_are_compared_by_their_copies(stage
     assert error_rate.measure(check, rollout).result is CheckResult.FAIL
 
 
+@pytest.mark.parametrize("place", [20, 200])
+def test_how_fast_copies_are_answered_decides_nothing(stage, place):
+    """A copy waits behind everybody, and is answered alone: that is neither proof nor harm."""
+    check = ErrorRateCheck("errors", margin=0.5)
+    rollout = with_check(stage, check, Step(0.0, shadow=True, minimum_units=20))
+    versions = {"1.0.0": answered(1000), "1.0.1/shadow": answered(500, place=place)}
+    rollout = gathered(rollout, [HealthReport("a", 1, versions)], [HealthReport("a", 2, versions)])
+    assert rollout.evidence.slow_above == LATENCY_BOUNDS[50]
+    assert "slow" not in rollout.evidence.counts
+    assert "slow" not in rollout.evidence.tests["errors"]
+    assert "slow" not in rollout.evidence.proofs["errors"]
+    assert error_rate.measure(check, rollout).result is CheckResult.PASS
+
+
 def test_slow_is_what_the_old_version_is_one_time_in_a_hundred(stage):
     check = ErrorRateCheck("errors", events=("slow",))
     quick = {40: 990, 60: 10}

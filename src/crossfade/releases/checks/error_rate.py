@@ -52,6 +52,8 @@ def gather(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[RolloutEv
     whole: dict[Event, Window] = {}
     # before the new version can be asked the old one has nothing beside it, however long that takes
     for event in {event for check in checks for event in check.events} if _is_asked(rollout) else ():
+        if event == "slow" and _is_shadow(rollout):
+            continue  # copies are answered after the answer, alone and warm: their latency would prove too much
         # by the limit of before: one that is taken from a window says something about it
         fresh = _window(event, canary, baseline, known.slow_above)
         counts[event] = _added(counts.get(event, _NO_WINDOW), fresh)
@@ -120,7 +122,7 @@ def alphas(check: ErrorRateCheck) -> dict[Event, float]:
 
 def _lack_of_slowness(check: ErrorRateCheck, rollout: Rollout) -> str:
     """Say what is missing before it can be told whether the new version is slow; nothing where nothing is."""
-    if "slow" not in check.events:
+    if "slow" not in check.events or _is_shadow(rollout):
         return ""
     evidence = rollout.evidence
     if evidence.slow_above is None:
@@ -150,8 +152,7 @@ def _proven(check: ErrorRateCheck, rollout: Rollout, margin: float) -> Measureme
 
 def _sides(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Counts, Counts]:
     """Return what the new and the old version did; in a shadow step the new one did it with copies."""
-    shadow = rollout.state.step >= 0 and rollout.plan.steps[rollout.state.step].shadow
-    candidate = rollout.candidate + SHADOW if shadow else rollout.candidate
+    candidate = rollout.candidate + SHADOW if _is_shadow(rollout) else rollout.candidate
     return added(reports, candidate), added(reports, rollout.stable)
 
 
@@ -161,6 +162,11 @@ def _is_asked(rollout: Rollout) -> bool:
         return False
     step = rollout.plan.steps[rollout.state.step]
     return step.shadow or step.weight > 0
+
+
+def _is_shadow(rollout: Rollout) -> bool:
+    """Tell whether the new version gets nothing but copies in this step."""
+    return rollout.state.step >= 0 and rollout.plan.steps[rollout.state.step].shadow
 
 
 def _slow_above(known: RolloutEvidence, baseline: Counts) -> tuple[dict[int, int], float | None]:
