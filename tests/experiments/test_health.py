@@ -128,6 +128,7 @@ def test_missing_events_block():
         ({"orphans": 60, "outcomes": 940}, "orphans"),
         ({"early": 60, "outcomes": 940}, "early_outcomes"),
         ({"refused": (("not finite", 3), ("unknown name", 1))}, "refused_events"),
+        ({"refused": (("conflicting_id", 3),)}, "conflicting_ids"),
     ],
 )
 def test_events_that_count_for_nothing_are_told_and_block_nothing(fields, code):

@@ -12,6 +12,7 @@ from crossfade.experiments.report import Health, HealthProblem
 from crossfade.experiments.reported import problems_of_reports
 from crossfade.experiments.reports.words import p_is
 from crossfade.experiments.samples import periods, splits
+from crossfade.ledger.counts import CONFLICTING_ID
 from crossfade.ledger.evidence import Arrival, Evidence
 from crossfade.methods.stats.sample_ratio import ALARM, SampleRatio, fixed
 
@@ -167,10 +168,16 @@ def _of_events(evidence: Evidence) -> Iterator[HealthProblem]:
     if evidence.early > NOTEWORTHY * everything:
         words = f"{evidence.early:,} outcomes came before the first exposure of their unit and do not count"
         yield HealthProblem("early_outcomes", words)
-    refused = sum(count for _, count in evidence.refused)
-    if refused:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in evidence.refused)
-        words = f"{refused:,} events could not be used, or not for every metric ({reasons})"
+    yield from _of_refusals(dict(evidence.refused))
+
+
+def _of_refusals(refused: dict[str, int]) -> Iterator[HealthProblem]:
+    if conflicting := refused.pop(CONFLICTING_ID, 0):
+        words = f"{conflicting:,} outcomes had the id of another one that says something else, and were not counted"
+        yield HealthProblem("conflicting_ids", words)
+    if total := sum(refused.values()):
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in refused.items())
+        words = f"{total:,} events could not be used, or not for every metric ({reasons})"
         yield HealthProblem("refused_events", words)
 
 

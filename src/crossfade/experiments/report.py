@@ -202,7 +202,7 @@ class HealthProblem(msgspec.Struct, frozen=True):
 
     Args:
         code: `no_data`, `sample_ratio`, `multiple_exposures`, `incomplete`, `awaited`, `stale`, `unreported`,
-            `unequal_reports`, `orphans`, `early_outcomes`, `refused_events` or `unknown_variants`.
+            `unequal_reports`, `orphans`, `early_outcomes`, `conflicting_ids`, `refused_events` or `unknown_variants`.
         words: What it is.
         blocks: Whether nothing is decided as long as it is there.
         waits: Whether it may pass by itself, so that waiting is the answer and not looking.

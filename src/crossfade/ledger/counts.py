@@ -17,6 +17,8 @@ REFUSED = "refused/"
 
 UNKNOWN_EXPERIMENT = "unknown_experiment"
 """Why events belong to `NOBODY`."""
+CONFLICTING_ID = "conflicting_id"
+"""Why outcomes are not even among the raw events: another one has their id, and says something else."""
 
 
 class Counts:
@@ -55,5 +57,6 @@ def read_counts(connection: Connection, experiment: str) -> dict[str, int]:
 
 
 def forget_counts(connection: Connection, experiment: str) -> None:
-    """Begin to count anew."""
-    connection.execute(delete(ledger_counts).where(ledger_counts.c.experiment == experiment))
+    """Begin to count anew what can be counted again from raw events."""
+    again = ledger_counts.c.name != REFUSED + CONFLICTING_ID
+    connection.execute(delete(ledger_counts).where(ledger_counts.c.experiment == experiment, again))

@@ -23,7 +23,8 @@ class EventCounts:
         spooled: Written to the journal of this process.
         shipped: Brought to the database, by this process, of whatever journal; those it had already are not counted.
         dropped: Exposures that were lost for want of room, or could not be written.
-        refused: Reason -> events that are in the database, and of no use: what they belong to, or measure, is unknown.
+        refused: Reason -> events that came to the database and are of no use: what they belong to, or measure, is
+            unknown, or their id was that of another one.
         truncated_bytes: Of journals whose process ended in the middle of a record.
         spool_bytes: In files that are not yet in the database.
         unshipped_since: When the oldest event that waits was written, on the monotonic clock; None when none waits.

@@ -43,6 +43,15 @@ def exposures_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, Exp
     return found
 
 
+def outcomes_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, Outcome]:
+    """Return the outcomes that there are, by id."""
+    found = {}
+    for chunk in chunks(ids):
+        for row in connection.execute(select(*_outcome_columns).where(outcomes.c.id.in_(chunk))):
+            found[row[0]] = _outcome(row)
+    return found
+
+
 def all_exposures(connection: Connection, experiment: str) -> Iterator[list[Exposure]]:
     """Yield all exposures of an experiment, in groups, in the order of their ids."""
     query = select(*_columns).where(exposures.c.experiment == experiment).order_by(exposures.c.id).limit(ROWS_AT_ONCE)

@@ -20,7 +20,8 @@ class ReportedOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
     """A value that was measured afterwards, of a decision, or of a unit in an experiment.
 
     Args:
-        id: Chosen by you; the same id again is the same outcome, whatever else it says.
+        id: Chosen by you, and of this outcome alone: the same id again is the same outcome. What says something else
+            under it is refused in one batch, and later not counted, which the report of its experiment says.
         name: What was measured; metrics name it.
         value: Finite.
         happened_at: With a time zone; left out, it is now.

@@ -12,6 +12,7 @@ import logging
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from crossfade.errors import UnavailableError
+from crossfade.ledger.conflicts import refuse_conflicts
 from crossfade.ledger.event_counts import EXPOSURE, OUTCOME, EventCounts
 from crossfade.ledger.events import Exposure, Outcome
 from crossfade.ledger.feed import ExposureFeed, lock_path, tally_path
@@ -289,7 +291,8 @@ class Shipper:
             if stored == cargo.start:
                 exposures = add_exposures(connection, cargo.exposures)
                 outcomes = add_outcomes(connection, cargo.outcomes)
-                refused = self._fold(connection, exposures, outcomes)
+                refused = Counter(self._fold(connection, exposures, outcomes))
+                refused.update(refuse_conflicts(connection, cargo.outcomes, outcomes))
                 move_place(connection, shipment.journal, cargo.place, _now_us())
                 self._note(connection, shipment, cargo.gaps)
         if stored != cargo.start:

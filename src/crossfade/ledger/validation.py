@@ -51,7 +51,18 @@ def encode_outcomes(outcomes: Sequence[Outcome], now_us: int, oldest_days: int) 
     for index, each in enumerate(record.events):  # what was read back has the types that it should
         if not (earliest <= each.at_us <= latest and sound(each) and _is_usable(each)):
             raise InvalidOutcomesError(index=index, problem=_problem(each, earliest, latest))
+    _refuse_conflicts(record.events)
     return payload
+
+
+def _refuse_conflicts(outcomes: Sequence[Outcome]) -> None:
+    """Refuse a batch of which only one of two could be kept; what is there twice word for word is one outcome."""
+    first: dict[str, int] = {}
+    for index, each in enumerate(outcomes):
+        place = first.setdefault(each.id, index)
+        if place != index and each != outcomes[place]:
+            problem = f"it has the id of outcome {place} and says something else, and an id is one outcome"
+            raise InvalidOutcomesError(index=index, problem=problem)
 
 
 def _first_unreadable(outcomes: Sequence[Outcome]) -> InvalidOutcomesError:

@@ -396,7 +396,7 @@ def _of_events(events: EventCounts) -> Iterator[Metric]:
         yield metric
     refused = CounterMetricFamily(
         "crossfade_events_refused",
-        "Events in the database that are of no use, by reason: `unknown_experiment`, `unmeasured`, `value` and others.",
+        "Events that are of no use, by reason: `unknown_experiment`, `unmeasured`, `conflicting_id` and others.",
         labels=("reason",),
     )
     for reason, count in events.refused.copy().items():

@@ -86,6 +86,21 @@ def test_too_many_are_refused():
     encode_outcomes([outcome()] * MAX_OUTCOMES, NOW, 400)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "m"}, {"value": 2.0}, {"at_us": NOW - 1}, {"decision": "e"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_of_two_that_share_an_id_and_say_different_things_none_is_taken(changes):
+    problem = "it has the id of outcome 1 and says something else, and an id is one outcome"
+    batch = [outcome(id="b"), outcome(), outcome(id="c"), outcome(**changes), outcome()]
+    assert refused(*batch) == (3, problem)
+
+
+def test_the_same_outcome_twice_is_one():
+    encode_outcomes([outcome(), outcome(id="b"), outcome()], NOW, 400)
+
+
 def test_something_that_is_no_outcome_is_refused():
     assert refused(outcome(), ("a", "b"))[0] == 1
     assert refused(object())[0] == 0
