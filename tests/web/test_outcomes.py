@@ -121,6 +121,7 @@ def test_what_is_refused_is_raised_and_nothing_is_recorded(client, platform):
     with pytest.raises(InvalidOutcomesError, match="400 days ago"):
         client.record_outcomes([one(3, happened_at=datetime(2016, 1, 1, tzinfo=UTC))])
     for wrong, words in (
+        ({"value": float("nan")}, "its value is nan"),
         ({"value": 1e300}, r"its value is 1e\+300; sums are made of values up to 1e\+30"),
         ({"name": "Landed Late"}, "its name is `Landed Late`, which no metric could name"),
         ({"name": "latency_seconds"}, "measured while answering"),

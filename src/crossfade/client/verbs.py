@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from crossfade.client.calls import Call, json_as, ref_path, segment
 from crossfade.core.compatibility import SignatureDiff
 from crossfade.core.decoding import problem_of
 from crossfade.core.tensors import Signature
-from crossfade.errors import MalformedRequestError
+from crossfade.errors import InvalidOutcomesError, MalformedRequestError
 from crossfade.experiments.learned import BanditReport
 from crossfade.experiments.record import Experiment, ExperimentChange
 from crossfade.experiments.report import AnalysisReport
@@ -472,6 +473,9 @@ def record_outcomes(outcomes: Sequence[ReportedOutcome | Mapping[str, Any]]) -> 
         body = msgspec.convert({"outcomes": outcomes}, RecordRequest)
     except msgspec.ValidationError as error:
         raise MalformedRequestError(problem=problem_of(error, RecordRequest), see=SEE_OUTCOMES) from error
+    for index, each in enumerate(body.outcomes):
+        if not isfinite(each.value):  # JSON would make it null
+            raise InvalidOutcomesError(index=index, problem=f"its value is {each.value}")
     return Call("POST", f"{API}/outcomes", json_as(Recorded), body=body, repeatable=True)
 
 

@@ -13,6 +13,7 @@ CrossfadeError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 │   ├── InvalidWindowError, InvalidPlanError, InvalidSilenceError, InvalidQueryError, InvalidSafetyPolicyError
 │   ├── InvalidOverrideError, ReasonRequiredError, InvalidConfigError, InvalidDeploymentError, InvalidJobError
+│   ├── InvalidOutcomesFileError
 ├── NotFoundError          404 / exit 3   what was named does not exist
 │   ├── ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, BlobNotFoundError, JobNotFoundError
 │   ├── ExperimentNotFoundError, ExperimentOverError, RolloutNotFoundError, SilenceNotFoundError, ChannelNotFoundError
@@ -98,6 +99,7 @@ from crossfade.errors.invalid import (
     InvalidMetricError,
     InvalidNameError,
     InvalidOutcomesError,
+    InvalidOutcomesFileError,
     InvalidOverrideError,
     InvalidPageError,
     InvalidPathError,
@@ -238,6 +240,7 @@ __all__ = [
     "InvalidMetricError",
     "InvalidNameError",
     "InvalidOutcomesError",
+    "InvalidOutcomesFileError",
     "InvalidOverrideError",
     "InvalidPageError",
     "InvalidPathError",

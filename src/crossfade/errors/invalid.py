@@ -299,6 +299,14 @@ class InvalidOutcomesError(InvalidInputError):
     hint_template = "nothing of the batch was recorded: send it again without that one, or with it corrected"
 
 
+class InvalidOutcomesFileError(InvalidInputError):
+    """A row of a file of outcomes cannot be recorded; those before it may have been, as they are sent in batches."""
+
+    code = "invalid_outcomes_file"
+    sentence = "row {row} of `{file}` cannot be recorded: {problem}; {recorded}"
+    hint_template = "correct it, and record the whole file again: an id counts once, so nothing is counted twice"
+
+
 class TooManyOutcomesError(InvalidInputError):
     """A batch has more outcomes than are recorded at a time."""
 

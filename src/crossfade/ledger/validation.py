@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import isfinite
+from typing import TypeVar
 
 import msgspec
 
@@ -12,8 +13,10 @@ from crossfade.ledger.admission import is_slug, problem_of_outcome
 from crossfade.ledger.events import Outcome
 from crossfade.ledger.metrics import LARGEST, RESERVED
 from crossfade.ledger.records import Outcomes, decode_record, encode_record
+from crossfade.ledger.requests import ReportedOutcome
 from crossfade.ledger.store import MAX_ID, MAX_NAME, MAX_UNIT, sound
 
+Told = TypeVar("Told", Outcome, ReportedOutcome)
 MAX_OUTCOMES = 10_000
 """In one batch."""
 DAY_US = 86_400_000_000
@@ -51,18 +54,28 @@ def encode_outcomes(outcomes: Sequence[Outcome], now_us: int, oldest_days: int) 
     for index, each in enumerate(record.events):  # what was read back has the types that it should
         if not (earliest <= each.at_us <= latest and sound(each) and _is_usable(each)):
             raise InvalidOutcomesError(index=index, problem=_problem(each, earliest, latest))
-    _refuse_conflicts(record.events)
+    if conflict := find_conflict(record.events):
+        index, first = conflict
+        problem = f"it has the id of outcome {first} and says something else, and an id is one outcome"
+        raise InvalidOutcomesError(index=index, problem=problem)
     return payload
 
 
-def _refuse_conflicts(outcomes: Sequence[Outcome]) -> None:
-    """Refuse a batch of which only one of two could be kept; what is there twice word for word is one outcome."""
-    first: dict[str, int] = {}
+def find_conflict(outcomes: Sequence[Told]) -> tuple[int, int] | None:
+    """Return the first outcome that has the id of an earlier one and says something else, and that one, by places.
+
+    Only one of them could be kept. What is there twice word for word is one outcome.
+
+    Example:
+        >>> find_conflict([Outcome("7", 0, "bought", decision="a"), Outcome("7", 0, "spent", decision="a")])
+        (1, 0)
+    """
+    places: dict[str, int] = {}
     for index, each in enumerate(outcomes):
-        place = first.setdefault(each.id, index)
-        if place != index and each != outcomes[place]:
-            problem = f"it has the id of outcome {place} and says something else, and an id is one outcome"
-            raise InvalidOutcomesError(index=index, problem=problem)
+        first = places.setdefault(each.id, index)
+        if first != index and each != outcomes[first]:
+            return index, first
+    return None
 
 
 def _first_unreadable(outcomes: Sequence[Outcome]) -> InvalidOutcomesError:
