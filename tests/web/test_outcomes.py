@@ -125,6 +125,7 @@ def test_what_is_refused_is_raised_and_nothing_is_recorded(client, platform):
         ({"value": 1e300}, r"its value is 1e\+300; sums are made of values up to 1e\+30"),
         ({"name": "Landed Late"}, "its name is `Landed Late`, which no metric could name"),
         ({"name": "latency_seconds"}, "measured while answering"),
+        ({"id": one(1)["id"], "name": "spent"}, "it has the id of outcome 0 and says something else"),
         ({"decision": "", "experiment": "nope", "unit": "u"}, "there is no experiment `nope`"),
         ({"decision": "", "experiment": "No pe", "unit": "u"}, "there is no experiment `No pe`"),
     ):
