@@ -11,7 +11,7 @@ from crossfade.errors import ExperimentNotFoundError, ExperimentOverError
 from crossfade.traffic.allocation.decisions import Reason, Tally
 from crossfade.traffic.allocation.segments import Segment
 from crossfade.traffic.allocation.specs import LayerSpec, RampStep
-from crossfade.traffic.routing import Asker, Router, Traffic
+from crossfade.traffic.routing import Asker, Router, Traffic, decided_flag
 from tests.traffic.support import Clock, allocate, traffic_of
 
 NOW = Clock().now
@@ -125,6 +125,17 @@ def test_one_that_has_ended_is_told_from_one_that_never_was(tally):
         made.decide("late", "u")
     with pytest.raises(ExperimentNotFoundError):
         made.decide("nobody", "u")
+
+
+def test_a_decided_flag_is_what_was_shipped_or_else_the_control_for_everybody(tally):
+    spec = allocate("button", coverage=0.1, overrides={"eve": "old"}, fallback="old")
+    (route,) = traffic_of(spec, model="").experiments
+    for shipped, variant in (("new", "new"), ("", "old")):
+        made = Router(Traffic(over=("button",), decided=(decided_flag(route, shipped),)), NOW, tally)
+        (decision,) = {made.decide("button", unit) for unit in (*UNITS, "eve", None)}
+        assert (decision.variant, decision.reason, decision.enrolled) == (variant, Reason.STATIC, False)
+        assert made.decide_all("u-1") == [decision]
+    assert tally.counts() == {}
 
 
 # --- those who do not take part ---

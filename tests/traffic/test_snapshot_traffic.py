@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from crossfade.core.clock import utc_now
 from crossfade.errors import CrossfadeError, InvalidAllocationError, StillReferencedError
+from crossfade.experiments.record import Verdict
 from crossfade.traffic import follower as following
 from crossfade.traffic.allocation.specs import LayerSpec, RampStep
 from crossfade.traffic.candidates import add_candidate
@@ -129,6 +130,23 @@ def test_the_newest_that_have_ended_are_known_by_name(source, experiments, monke
     for name in ("first", "third", "fourth"):
         experiments.stop(name, reason="enough")
     assert source.follow(known, source.revision()).traffic.over == read(source).traffic.over == ("fourth", "third")
+
+
+def test_the_newest_flags_that_were_decided_go_on_being_answered(source, experiments, monkeypatch):
+    monkeypatch.setattr("crossfade.traffic.snapshot._OVER", 2)
+    for name in ("first", "second", "third", "stopped"):
+        begin(experiments, plan(name, model=""))
+    begin(experiments, plan("routed"))
+    known = read(source)
+    experiments.stop("stopped", reason="enough")
+    for name, shipped in (("first", "new"), ("third", ""), ("second", "new"), ("routed", "new")):
+        experiments.conclude(name, Verdict("ship" if shipped else "keep", shipped, "enough", "ann"))
+    decided = source.follow(known, source.revision()).traffic.decided
+    assert [(each.experiment, each.variant, each.words) for each in decided] == [
+        ("third", "old", "it was decided: everybody gets `old`"),
+        ("second", "new", "it was decided: everybody gets `new`"),
+    ]
+    assert decided == read(source).traffic.decided
 
 
 def test_a_version_that_an_experiment_needs_is_not_deleted(experiments, registry):
@@ -264,12 +282,34 @@ def test_the_file_keeps_traffic_and_a_process_starts_from_it_alone(experiments, 
     assert decided(later.snapshot) is None
 
 
+def test_a_decided_flag_is_answered_from_the_file_alone(experiments, follow, registry):
+    begin(experiments, plan("button", model=""))
+    experiments.conclude("button", Verdict("ship", "new", "enough", "ann"))
+    first = follow()
+    first.start()
+    first.close()
+    registry.backend.database.away = True
+    later = follow()
+    later.start()
+    assert later.snapshot.router.decide("button", "u-1").variant == "new"
+
+
+def test_a_file_of_before_decided_flags_were_kept_is_used(tmp_path):
+    kept = LastKnownGood(tmp_path, URL)
+    kept.keep(Snapshot(7, {}, Traffic(over=("late",))))
+    file = tmp_path / FILE_NAME
+    document = msgspec.json.decode(file.read_bytes())
+    del document["traffic"]["decided"]
+    file.write_bytes(msgspec.json.encode(document))
+    assert kept.find()[0].traffic == Traffic(over=("late",))
+
+
 def test_a_file_of_before_there_were_experiments_is_not_used(tmp_path):
     kept = LastKnownGood(tmp_path, URL)
     kept.keep(Snapshot(7, {}))
     file = tmp_path / FILE_NAME
     document = msgspec.json.decode(file.read_bytes())
-    assert document["traffic"] == {"layers": [], "experiments": [], "rollouts": [], "over": []}
+    assert document["traffic"] == {"layers": [], "experiments": [], "rollouts": [], "over": [], "decided": []}
     del document["traffic"]
     file.write_bytes(msgspec.json.encode(document | {"format": 1}))
     assert kept.find() is None

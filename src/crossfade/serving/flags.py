@@ -1,7 +1,8 @@
 """`FlagService`: experiments as feature flags, for programs that have something else to decide than who answers.
 
 Asking for one flag exposes the unit, if it takes part: whoever asks is about to act on the answer. Asking for all of
-them does not: pages fetch every flag and use few, and units that never saw their variant would hide its effect.
+them does not: pages fetch every flag and use few, and units that never saw their variant would hide its effect. A flag
+that was decided exposes nobody, and is answered for as long as programs ask for it.
 """
 
 from __future__ import annotations

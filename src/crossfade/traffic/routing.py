@@ -74,12 +74,14 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         experiments: Every experiment that has started and not ended.
         rollouts: Rollouts of models.
         over: Names of experiments that have ended, the newest ones: who asks for one is told so.
+        decided: What everybody gets of flags whose experiments were decided, the newest ones.
     """
 
     layers: tuple[Layer, ...] = ()
     experiments: tuple[ExperimentRoute, ...] = ()
     rollouts: tuple[ExperimentRoute, ...] = ()
     over: tuple[str, ...] = ()
+    decided: tuple[Decision, ...] = ()
 
     def allocations(self) -> Allocations:
         """Return what units are assigned by."""
@@ -136,13 +138,14 @@ class Router:
         True
     """
 
-    __slots__ = ("_drawn", "_over", "_tally", "assigner", "due_at", "experiments", "models")
+    __slots__ = ("_decided", "_drawn", "_over", "_tally", "assigner", "due_at", "experiments", "models")
 
     def __init__(
         self, traffic: Traffic, at: datetime | None = None, tally: Tally | None = None, process: str = ""
     ) -> None:
         self._tally = Tally() if tally is None else tally
         self._over = frozenset(traffic.over)
+        self._decided = {decision.experiment: decision for decision in traffic.decided}
         now = at or utc_now()
         paused = frozenset(experiment.name for experiment in traffic.experiments if experiment.paused)
         self.assigner = Assigner(traffic.allocations(), now, self._tally, paused)
@@ -186,8 +189,11 @@ class Router:
 
         Raises:
             ExperimentNotFoundError: No experiment of this name runs.
-            ExperimentOverError: One did.
+            ExperimentOverError: One did, and no flag was decided by it.
         """
+        decided = self._decided.get(experiment)
+        if decided is not None:
+            return decided
         if experiment in self._over:
             raise ExperimentOverError(name=experiment)
         drawn = self._drawn.get(experiment)
@@ -198,19 +204,34 @@ class Router:
     def decide_all(
         self, unit: str | None, context: Context | None = None, request_id: str | None = None
     ) -> list[Decision]:
-        """Return what a unit gets of every experiment, in no particular order."""
+        """Return what a unit gets of every experiment and of every decided flag, in no particular order."""
         decisions = self.assigner.decide_all(unit, context, request_id)
-        return [
+        running = [
             self._drawn[decision.experiment](unit, context, request_id)
             if decision.enrolled and decision.experiment in self._drawn
             else decision
             for decision in decisions
         ]
+        return [*running, *self._decided.values()]
 
     def _not_running(self, experiment: str) -> Assignment:
         self._tally.add("", Reason.NOT_RUNNING)  # whoever asks may invent names without end
         words = "it is over" if experiment in self._over else "no experiment of this name runs on this model"
         return Assignment(Decision(experiment[:80], "", Reason.NOT_RUNNING, words))
+
+
+def decided_flag(route: ExperimentRoute, shipped: str) -> Decision:
+    """Return what everybody gets of a flag since its experiment was decided, whoever asks; nobody takes part.
+
+    Args:
+        route: The experiment, as it was at its end.
+        shipped: The variant that everybody gets; empty for the control.
+    """
+    spec, revision = route.allocation.spec, route.allocation.revision
+    chosen = shipped or spec.falls_back_to
+    values = {variant.name: variant.value for variant in spec.variants}
+    words = f"it was decided: everybody gets `{chosen}`"
+    return Decision(route.name, chosen, Reason.STATIC, words, revision=revision, value=values.get(chosen))
 
 
 def _assigned(decider: tuple[Decide, ExperimentRoute], asker: Asker) -> Assignment:

@@ -29,6 +29,7 @@ from crossfade.storage.database import Database
 from crossfade.storage.migrate import migrate
 from crossfade.storage.tables import (
     ACTIVE,
+    DECIDED,
     OVER,
     ROUTED,
     UNFINISHED,
@@ -43,8 +44,9 @@ from crossfade.storage.tables import (
     safety_policies,
 )
 from crossfade.traffic.allocation.allocation import Layer
+from crossfade.traffic.allocation.decisions import Decision
 from crossfade.traffic.deployed import Deployed, wishes_of
-from crossfade.traffic.routing import ExperimentRoute, Router, Traffic
+from crossfade.traffic.routing import ExperimentRoute, Router, Traffic, decided_flag
 
 _HISTORY = 100
 """Alias moves looked at to find former versions."""
@@ -52,7 +54,7 @@ _FORMER = 5
 """Former versions of an alias that may answer in its stead."""
 _PAGE = 500
 _OVER = 1_000
-"""Experiments that have ended whose names are known to processes."""
+"""Experiments that have ended whose names are known to processes, and decided flags that go on being answered."""
 EXPERIMENT, LAYER, ROLLOUT = "experiment", "layer", "rollout"
 """Kinds of changes after which traffic is read anew."""
 
@@ -241,9 +243,13 @@ class SnapshotSource:
         order = experiments.c.started_at, experiments.c.number
         running = select(experiments.c.routing).where(experiments.c.status.in_(ROUTED)).order_by(*order)
         ended = select(experiments.c.name).where(experiments.c.status.in_(OVER))
+        flags = select(experiments.c.routing, experiments.c.decision)
+        flags = flags.where(experiments.c.status == DECIDED, experiments.c.model == "")
+        newest = experiments.c.number.desc()
         with self._database.read() as connection:
             routes = connection.scalars(running).all()
-            over = connection.scalars(ended.order_by(experiments.c.number.desc()).limit(_OVER)).all()
+            over = connection.scalars(ended.order_by(newest).limit(_OVER)).all()
+            decided = connection.execute(flags.order_by(newest).limit(_OVER)).all()
             bodies = connection.scalars(select(layers.c.body).order_by(layers.c.number)).all()
             under_way = select(rollouts.c.routing).where(_UNDER_WAY, rollouts.c.status.in_(ACTIVE))
             released = connection.scalars(under_way.order_by(rollouts.c.number)).all()
@@ -252,6 +258,7 @@ class SnapshotSource:
             tuple(msgspec.json.decode(route, type=ExperimentRoute) for route in routes if route is not None),
             tuple(msgspec.json.decode(route, type=ExperimentRoute) for route in released if route is not None),
             tuple(over),
+            tuple(_decided_flag(row.routing, row.decision) for row in decided),
         )
 
     def _all_models(self) -> Iterable[RegisteredModel]:
@@ -362,6 +369,17 @@ class _Notes:
     jobs: list[str] = field(default_factory=list)
     variants: list[str] = field(default_factory=list)
     deployed: list[tuple[str, Deployed]] = field(default_factory=list)
+
+
+class _Shipped(msgspec.Struct):
+    """The part of a verdict that flags are made of."""
+
+    variant: str = ""
+
+
+def _decided_flag(routing: str, verdict: str) -> Decision:
+    shipped = msgspec.json.decode(verdict, type=_Shipped).variant
+    return decided_flag(msgspec.json.decode(routing, type=ExperimentRoute), shipped)
 
 
 class _Versions(msgspec.Struct):

@@ -34,6 +34,7 @@ from crossfade.storage.tables.registry import (
 )
 from crossfade.storage.tables.releases import (
     ACTIVE,
+    DECIDED,
     OVER,
     ROUTED,
     config_clients,
@@ -70,6 +71,7 @@ from crossfade.storage.tables.serving import (
 
 __all__ = [
     "ACTIVE",
+    "DECIDED",
     "DEPLOYING",
     "OVER",
     "ROUTED",

@@ -42,7 +42,9 @@ experiments = Table(
 
 ROUTED = ("running", "paused")
 """Statuses of an experiment that serving knows about."""
-OVER = ("stopped", "decided")
+DECIDED = "decided"
+"""The status of an experiment that has ended by a decision."""
+OVER = ("stopped", DECIDED)
 """Statuses of an experiment that has ended."""
 
 layers = Table(

@@ -12,10 +12,10 @@ import msgspec
 
 
 class Reason(StrEnum):
-    """Why a variant was chosen. Only the first three take part; all others get the fallback or an override."""
+    """Why a variant was chosen. Of what runs, the first three take part; all others get the fallback or an override."""
 
     STATIC = "static"
-    """Everybody gets this variant: there is no other."""
+    """Everybody gets this variant: there is no other, or it was decided."""
     TARGETING_MATCH = "targeting_match"
     """The whole segment gets this variant: there is no other."""
     SPLIT = "split"
