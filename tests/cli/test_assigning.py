@@ -59,6 +59,29 @@ def test_units_are_assigned_with_reasons(cli, path):
     assert decided(again)["user-1", "plain"][1] == "split"
 
 
+def test_what_experiments_create_takes_is_taken(cli, tmp_path):
+    """Models, metrics and how they are judged are no matter of who gets what."""
+    variants = [{"name": "old", "weight": 0.5, "version": "1.0.0"}, {"name": "new", "weight": 0.5, "version": "1.1.0"}]
+    spec = {
+        "name": "late",
+        "model": "delay",
+        "variants": variants,
+        "metrics": [{"name": "late"}],
+        "overrides": {"me": "new"},
+    }
+    (tmp_path / "x.json").write_text(json.dumps(spec | {"analysis": {"method": "fixed", "planned_units": 1000}}))
+    result = cli("experiments", "assign", tmp_path / "x.json", "--unit", "me", "--unit", "u", "--format", "json")
+    assert decided(result)["me", "late"] == ("new", "override")
+    assert decided(result)["u", "late"][1] == "split"
+    layered = {"experiments": [spec | {"layer": "boarding", "share": 0.5}]}
+    (tmp_path / "x.json").write_text(json.dumps(layered | {"layers": [{"name": "boarding"}]}))
+    assert decided(cli("experiments", "assign", tmp_path / "x.json", "--unit", "me", "--format", "json"))
+    (tmp_path / "x.json").write_text(json.dumps(layered))
+    result = cli("experiments", "assign", tmp_path / "x.json", "--unit", "me")
+    assert result.exit_code == 2
+    assert "layer `boarding`: it is not in `x.json`" in result.stderr
+
+
 def test_the_moment_can_be_chosen(cli, path):
     command = ("experiments", "assign", path, "--unit", "u", "--format", "json", "--experiment", "late", "--at")
     assert decided(cli(*command, "2025-12-31"))["u", "late"][1] == "schedule"
@@ -98,6 +121,9 @@ def test_yaml_without_its_package(cli, tmp_path, monkeypatch):
         ("x.json", b'{"name": "a", "variants": [], "extra": 1}', "unknown field `extra`"),
         ("x.json", b'{"experiments": 5}', "no specification"),
         ("x.json", b'{"name": "a", "variants": [{"name": "x", "weight": 0.7}]}', "sum to 0.7"),
+        ("x.json", b'{"name": "a", "variants": []}', "it has no variants"),
+        ("x.json", b'{"experiments": [], "layer": []}', "unknown field `layer`"),
+        ("x.json", b'{"name": "a", "hash": "xxh3-v1", "variants": [], "metrics": []}', "unknown field `metrics`"),
         ("x.toml", b"name = ", "cannot be read"),
         ("x.yaml", b"a: [", "cannot be read"),
         ("x.yaml", b"[" * 100_000, "cannot be read"),
@@ -113,6 +139,7 @@ def test_what_is_no_specification_is_refused(cli, tmp_path, name, content, probl
     result = cli("experiments", "assign", tmp_path / name)
     assert result.exit_code == 2
     assert problem in result.stderr
+    assert "SPEC.json" not in result.stderr, "that is what was just tried"
 
 
 def test_a_wrong_segment_says_where(cli, tmp_path):

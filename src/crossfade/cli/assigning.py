@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from crossfade.cli.output import Sheet
 from crossfade.cli.session import Session, command
-from crossfade.errors import InvalidAllocationError
+from crossfade.errors import InvalidExperimentError, InvalidLayerError
 
 if TYPE_CHECKING:
     from crossfade.traffic.allocation.allocations import Allocations
     from crossfade.traffic.allocation.decisions import Decision
+    from crossfade.traffic.allocation.specs import AllocationSpec
 
+T = TypeVar("T")
 _SEE = "crossfade experiments assign --help"
 
 
@@ -40,7 +42,8 @@ def assign(
 ) -> None:
     """Say which variant units get by SPEC (JSON, TOML or YAML), and why; nothing is stored and no server is asked.
 
-    SPEC holds one experiment, or `experiments` and the `layers` that they share.
+    SPEC holds one experiment as `crossfade experiments create` takes it, or `experiments` and the `layers` that they
+    share. A bandit is as it begins.
     """
     import msgspec
 
@@ -69,20 +72,36 @@ def _row(decided: tuple[str | None, Decision]) -> tuple[str, ...]:
 
 
 def _allocations(path: Path) -> Allocations:
-    import msgspec
-
     from crossfade.cli.documents import read_document
-    from crossfade.core.decoding import problem_of
     from crossfade.traffic.allocation.allocations import Allocations, AllocationsSpec
-    from crossfade.traffic.allocation.specs import AllocationSpec
 
     document = read_document(path, _SEE)
-    several = isinstance(document, dict) and "experiments" in document
-    kind: type[AllocationsSpec | AllocationSpec] = AllocationsSpec if several else AllocationSpec
+    several = isinstance(document, dict) and isinstance(document.get("experiments"), list)
+    layers = _converted(path, document | {"experiments": []}, AllocationsSpec).layers if several else ()
+    experiments = tuple(_allocation(path, each) for each in (document["experiments"] if several else [document]))
+    known = {layer.name for layer in layers}
+    for name in (experiment.layer for experiment in experiments if experiment.layer not in {"", *known}):
+        problem = f"it is not in `{path.name}`, which has to hold the `experiments` and the `layers` that they share"
+        raise InvalidLayerError(name=name[:80], problem=problem)
+    return Allocations.of(AllocationsSpec(experiments, layers))
+
+
+def _allocation(path: Path, document: Any) -> AllocationSpec:
+    from crossfade.experiments.spec import ExperimentSpec
+    from crossfade.traffic.allocation.specs import AllocationSpec
+
+    if isinstance(document, dict) and "hash" in document:  # which experiments of a server do not choose
+        return _converted(path, document, AllocationSpec)
+    return _converted(path, document, ExperimentSpec).checked().allocation()
+
+
+def _converted(path: Path, document: Any, kind: type[T]) -> T:
+    import msgspec
+
+    from crossfade.core.decoding import problem_of
+
     try:
-        found = msgspec.convert(document, kind)
-        return Allocations.of(found if isinstance(found, AllocationsSpec) else AllocationsSpec((found,)))
+        return msgspec.convert(document, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise InvalidAllocationError(
-            name=path.name, problem=f"it is no specification ({problem_of(error, kind)})"
-        ) from error
+        problem = f"it is no specification ({problem_of(error, kind)})"
+        raise InvalidExperimentError(name=path.name, problem=problem) from error

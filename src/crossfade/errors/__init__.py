@@ -8,8 +8,8 @@ CrossfadeError
 │   ├── SignatureRequiredError, PredictionError, InvalidPageError, RefusedInputError, ModelNotNamedError
 │   ├── BodyTooLargeError (413), BodyTooSlowError (408), UploadTooSlowError (408)
 │   ├── UnsupportedMediaTypeError (415), NotAcceptableError (406), InvalidEnsembleError
-│   ├── InvalidAllocationError, InvalidSegmentError, UnknownHashError, InvalidExperimentError
-│   ├── InvalidAnalysisError, InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
+│   ├── InvalidAllocationError (InvalidLayerError), InvalidSegmentError, UnknownHashError, InvalidExperimentError
+│   ├── InvalidAnalysisError (InvalidParametersError), InvalidOutcomesError, TooManyOutcomesError, InvalidMetricError
 │   ├── InvalidMeasuresError, InvalidPolicyError, InvalidContextError, InvalidDecisionLogError
 │   ├── InvalidWindowError, InvalidPlanError, InvalidSilenceError, InvalidQueryError, InvalidSafetyPolicyError
 │   ├── InvalidOverrideError, ReasonRequiredError, InvalidConfigError, InvalidDeploymentError, InvalidJobError
@@ -95,6 +95,7 @@ from crossfade.errors.invalid import (
     InvalidExperimentError,
     InvalidInputError,
     InvalidJobError,
+    InvalidLayerError,
     InvalidMeasuresError,
     InvalidMetricError,
     InvalidNameError,
@@ -102,6 +103,7 @@ from crossfade.errors.invalid import (
     InvalidOutcomesFileError,
     InvalidOverrideError,
     InvalidPageError,
+    InvalidParametersError,
     InvalidPathError,
     InvalidPlanError,
     InvalidPolicyError,
@@ -236,6 +238,7 @@ __all__ = [
     "InvalidExperimentError",
     "InvalidInputError",
     "InvalidJobError",
+    "InvalidLayerError",
     "InvalidMeasuresError",
     "InvalidMetricError",
     "InvalidNameError",
@@ -243,6 +246,7 @@ __all__ = [
     "InvalidOutcomesFileError",
     "InvalidOverrideError",
     "InvalidPageError",
+    "InvalidParametersError",
     "InvalidPathError",
     "InvalidPlanError",
     "InvalidPolicyError",

@@ -112,7 +112,17 @@ class InvalidAllocationError(InvalidInputError):
 
     code = "invalid_allocation"
     sentence = "allocation `{name}`: {problem}"
-    hint_template = "try it without a server: `crossfade experiments assign SPEC.json --unit SOMEBODY`"
+    hint_template = "see an example with `crossfade experiments create --help`"
+
+
+class InvalidLayerError(InvalidAllocationError):
+    """A layer cannot be, or there is none of this name."""
+
+    code = "invalid_layer"
+    sentence = "layer `{name}`: {problem}"
+    hint_template = (
+        "see all with `crossfade experiments layers`, or how to make one with `crossfade experiments layer --help`"
+    )
 
 
 class InvalidExperimentError(InvalidInputError):
@@ -140,10 +150,17 @@ class UnknownHashError(InvalidInputError):
 
 
 class InvalidAnalysisError(InvalidInputError):
-    """Numbers or parameters of a statistical method are ones that nothing can be computed from."""
+    """Nothing can be computed from what was asked for, such as the analysis of an experiment."""
 
     code = "invalid_analysis"
     sentence = "this cannot be computed: {problem}"
+    hint_template = "see an example with `crossfade experiments create --help`"
+
+
+class InvalidParametersError(InvalidAnalysisError):
+    """Numbers or parameters of a statistical method are ones that nothing can be computed from."""
+
+    code = "invalid_parameters"
     hint_template = "see what is expected with `crossfade experiments power --help`"
 
 

@@ -84,7 +84,8 @@ def test_what_is_refused(wrong, problem):
         wrong.checked()
     assert problem in refused.value.message
     assert len(refused.value.message) < 400
-    assert "crossfade experiments assign" in refused.value.hint
+    command = "layer" if isinstance(wrong, LayerSpec) else "create"
+    assert f"crossfade experiments {command} --help" in refused.value.hint
 
 
 def test_a_value_without_an_end_is_refused():

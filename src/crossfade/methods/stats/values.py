@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from crossfade.errors import InvalidAnalysisError
+from crossfade.errors import InvalidParametersError
 
 Alternative = Literal["two-sided", "greater", "less"]
 """What is looked for: any difference, a treatment above, or a treatment below the control."""
@@ -164,16 +164,16 @@ def require(condition: bool, problem: str) -> None:
     """Refuse arguments that nothing can be computed from; false for a comparison with NaN, so NaN is refused too.
 
     Raises:
-        InvalidAnalysisError: The condition does not hold.
+        InvalidParametersError: The condition does not hold.
     """
     if not condition:
-        raise InvalidAnalysisError(problem=problem)
+        raise InvalidParametersError(problem=problem)
 
 
 def require_probability(value: float, name: str = "alpha") -> None:
     """Refuse what is not strictly between 0 and 1.
 
     Raises:
-        InvalidAnalysisError: It is not.
+        InvalidParametersError: It is not.
     """
     require(0 < value < 1, f"{name} is {value}, which is not between 0 and 1")

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import msgspec
 
-from crossfade.errors import InvalidAllocationError, LayerFullError
+from crossfade.errors import InvalidAllocationError, InvalidLayerError, LayerFullError
 from crossfade.traffic.allocation.hashing import SLOTS
 from crossfade.traffic.allocation.ownership import TOLERANCE, Ownership
 from crossfade.traffic.allocation.specs import AllocationSpec, LayerSpec
@@ -163,7 +163,7 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Make a layer without experiments.
 
         Raises:
-            InvalidAllocationError: The specification cannot be fulfilled.
+            InvalidLayerError: The specification cannot be fulfilled.
             UnknownHashError: Its hash is not known here.
         """
         spec = spec.checked()
@@ -198,12 +198,12 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Check what came from outside, such as a file.
 
         Raises:
-            InvalidAllocationError: The state does not fit its specification.
+            InvalidLayerError: The state does not fit its specification.
             UnknownHashError: Its hash is not known here.
         """
         self.spec.checked()
         if self.owners.names[:1] != (HOLDOUT,) or self.owners.shares[0] != self.spec.holdout:
-            raise InvalidAllocationError(name=self.spec.name, problem="its slots do not fit its holdout")
+            raise InvalidLayerError(name=self.spec.name, problem="its slots do not fit its holdout")
         _check_counts(self.owners, self.spec.name)
 
     def _with(self, name: str, share: float) -> Self:
@@ -215,7 +215,7 @@ class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             owners = self.owners.transfer(shares | {name: share})
         except ValueError as error:
-            raise InvalidAllocationError(name=self.spec.name, problem=str(error)) from error
+            raise InvalidLayerError(name=self.spec.name, problem=str(error)) from error
         return type(self)(self.spec, owners, self.revision + 1)
 
     def _shares(self) -> dict[str, float]:

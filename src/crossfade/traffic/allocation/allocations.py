@@ -12,7 +12,7 @@ import msgspec
 
 from crossfade.core.decoding import problem_of
 from crossfade.core.hashing import canonical_json
-from crossfade.errors import ExperimentNotFoundError, InvalidAllocationError
+from crossfade.errors import ExperimentNotFoundError, InvalidAllocationError, InvalidLayerError
 from crossfade.traffic.allocation.allocation import HOLDOUT, Allocation, Layer
 from crossfade.traffic.allocation.ownership import TOLERANCE
 from crossfade.traffic.allocation.specs import AllocationSpec, LayerSpec
@@ -64,12 +64,12 @@ class Allocations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return a layer.
 
         Raises:
-            InvalidAllocationError: There is no such layer.
+            InvalidLayerError: There is no such layer.
         """
         found = next((layer for layer in self.layers if layer.spec.name == name), None)
         if found is None:
             meant = _meant(name, [layer.spec.name for layer in self.layers])
-            raise InvalidAllocationError(name=name[:80], problem=f"there is no layer of this name{meant}")
+            raise InvalidLayerError(name=name[:80], problem=f"there is no layer of this name{meant}")
         return found
 
     def experiment(self, name: str) -> Allocation:
@@ -87,7 +87,7 @@ class Allocations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Add a layer.
 
         Raises:
-            InvalidAllocationError: It cannot be, or not beside the others.
+            InvalidLayerError: It cannot be, or not beside the others.
             UnknownHashError: Its hash is not known here.
         """
         return self._checked(layers=(*self.layers, Layer.create(spec)))
@@ -182,6 +182,8 @@ class Allocations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         result = type(self)(
             self.layers if layers is None else layers, self.experiments if experiments is None else experiments
         )
+        for name, problem in _problems_of_layers(result):
+            raise InvalidLayerError(name=name[:80], problem=problem)
         for name, problem in _problems(result):
             raise InvalidAllocationError(name=name[:80], problem=problem)
         return result
@@ -198,29 +200,37 @@ def _meant(name: str, known: list[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
-def _problems(allocations: Allocations) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong between parts that are right by themselves."""
+def _problems_of_layers(allocations: Allocations) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong between layers that are right by themselves, and with what they keep."""
     layers = {layer.spec.name: layer for layer in allocations.layers}
-    specs = [experiment.spec for experiment in allocations.experiments]
-    for kind, names in (
-        ("layer", [layer.spec.name for layer in allocations.layers]),
-        ("experiment", [s.name for s in specs]),
-    ):
-        for name, times in Counter(names).items():
-            if times > 1:
-                yield name, f"there is another {kind} of this name"
+    for name, times in Counter(layer.spec.name for layer in allocations.layers).items():
+        if times > 1:
+            yield name, "there is another layer of this name"
     for layer in allocations.layers:
         root = layers.get(layer.spec.root)
         if layer.spec.root and (root is None or root.spec.root):
             yield layer.spec.name, "its root is no layer, or has a root itself"
         elif root is not None and root.spec.unit != layer.spec.unit:
             yield layer.spec.name, f"its root holds out by `{root.spec.unit[:80]}`, and it draws by another unit"
+    places = {(experiment.spec.layer, experiment.spec.name) for experiment in allocations.experiments}
+    for name, layer in layers.items():
+        for owner in layer.owners.names:
+            if owner != HOLDOUT and (name, owner) not in places:
+                yield name, f"it keeps units for `{owner[:80]}`, which is not there"
+
+
+def _problems(allocations: Allocations) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong between experiments that are right by themselves, and layers that are right together."""
+    specs = [experiment.spec for experiment in allocations.experiments]
+    for name, times in Counter(spec.name for spec in specs).items():
+        if times > 1:
+            yield name, "there is another experiment of this name"
     # the same salt draws the same units: a half of a half would be all or nothing
     drawn_by = [layer.spec.drawn_by for layer in allocations.layers] + [spec.drawn_by for spec in specs]
     for salt, times in Counter(drawn_by).items():
         if times > 1:
             yield salt, "two draw their units by this salt, so they would not be independent"
-    yield from _problems_of_places(layers, specs)
+    yield from _problems_of_places({layer.spec.name: layer for layer in allocations.layers}, specs)
 
 
 def _problems_of_places(layers: Mapping[str, Layer], specs: list[AllocationSpec]) -> Iterator[tuple[str, str]]:
@@ -228,8 +238,3 @@ def _problems_of_places(layers: Mapping[str, Layer], specs: list[AllocationSpec]
         layer = layers.get(spec.layer)
         if layer is None or abs(layer.owners.share(spec.name) - spec.share) > TOLERANCE:
             yield spec.name, f"its layer `{spec.layer[:80]}` is not there, or does not keep its units"
-    places = {(spec.layer, spec.name) for spec in specs}
-    for name, layer in layers.items():
-        for owner in layer.owners.names:
-            if owner != HOLDOUT and (name, owner) not in places:
-                yield name, f"it keeps units for `{owner[:80]}`, which is not there"

@@ -11,7 +11,7 @@ import msgspec
 
 from crossfade.core.decoding import problem_of
 from crossfade.core.identity import check_name
-from crossfade.errors import InvalidAllocationError, InvalidNameError
+from crossfade.errors import InvalidAllocationError, InvalidLayerError, InvalidNameError
 from crossfade.traffic.allocation.hashing import HASH, check_hash
 from crossfade.traffic.allocation.ownership import TOLERANCE
 from crossfade.traffic.allocation.segments import MAX_TEXT, Segment
@@ -76,12 +76,12 @@ class LayerSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         """Return a copy that shares nothing with the caller, after all checks that need no other layer.
 
         Raises:
-            InvalidAllocationError: The first thing that is wrong.
+            InvalidLayerError: The first thing that is wrong.
             UnknownHashError: The hash is not known here.
         """
-        spec = _copied(self, self.name)
+        spec = _copied(self, self.name, InvalidLayerError)
         for problem in _problems_of_layer(spec):
-            raise InvalidAllocationError(name=_cut(spec.name), problem=problem)
+            raise InvalidLayerError(name=_cut(spec.name), problem=problem)
         check_hash(spec.hash)
         return spec
 
@@ -155,7 +155,7 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
             InvalidSegmentError: Its segment is wrong.
             UnknownHashError: The hash is not known here.
         """
-        spec = _copied(self, self.name)
+        spec = _copied(self, self.name, InvalidAllocationError)
         for problem in (*_problems_of_experiment(spec), *_problems_of_variants(spec), *_rest_of_problems(spec)):
             raise InvalidAllocationError(name=_cut(spec.name), problem=problem)
         check_hash(spec.hash)
@@ -167,14 +167,12 @@ class AllocationSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
 S = TypeVar("S", LayerSpec, AllocationSpec)
 
 
-def _copied(spec: S, name: Any) -> S:
+def _copied(spec: S, name: Any, refused: type[InvalidAllocationError]) -> S:
     """Return a specification as a decoder would have made it, so that it means the same before and after storage."""
     try:
         return msgspec.convert(msgspec.to_builtins(spec, str_keys=True, builtin_types=(datetime,)), type(spec))
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidAllocationError(
-            name=_cut(name), problem=f"it is no specification ({problem_of(error, type(spec))})"
-        ) from error
+        raise refused(name=_cut(name), problem=f"it is no specification ({problem_of(error, type(spec))})") from error
 
 
 def _problems_of_layer(spec: LayerSpec) -> Iterator[str]:
