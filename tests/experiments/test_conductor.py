@@ -186,6 +186,43 @@ def test_why_nothing_happens_by_itself_is_kept_until_it_does(casino, theatre, mo
     assert casino.store.find("auto").problem == ""
 
 
+def test_what_waits_for_a_person_is_a_problem_until_it_is_over(casino, theatre):
+    casino.begin(automatic())
+    conductor = theatre.conductor()
+    casino.play("a", 50, 350, name="auto")
+    casino.play("b", 1, 9, name="auto")
+    casino.wait(10)
+    conductor.turn()
+    problem = casino.store.find("auto").problem
+    assert "is not decided (review): units do not arrive in the proportions of the weights" in problem
+    conductor.turn()
+    assert casino.store.find("auto").problem == problem
+    casino.store.pause("auto")
+    assert casino.store.find("auto").problem == ""
+
+
+@pytest.mark.parametrize("change", [{"decision": DecisionSpec()}, {"description": "still wrong"}])
+def test_an_experiment_that_was_changed_is_looked_at_anew(casino, theatre, change):
+    casino.begin(automatic())
+    casino.play("a", 50, 350, name="auto")
+    casino.play("b", 1, 9, name="auto")
+    casino.wait(10)
+    conductor = theatre.conductor()
+    conductor.turn()
+    assert casino.store.find("auto").problem
+    casino.store.amend(msgspec.structs.replace(automatic(), **change))
+    assert casino.store.find("auto").problem == ""
+    conductor.turn()
+    assert bool(casino.store.find("auto").problem) == ("decision" not in change)
+
+
+def test_what_only_needs_more_data_is_no_problem(casino, theatre):
+    casino.begin(automatic())
+    casino.wait(10)
+    theatre.conductor().turn()
+    assert casino.store.find("auto").problem == "", "no units yet"
+
+
 def test_a_healthy_experiment_without_an_effect_is_not_decided(casino, theatre):
     casino.begin(automatic())
     conductor = theatre.conductor()

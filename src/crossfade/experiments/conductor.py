@@ -58,8 +58,7 @@ class Conductor(Attendant):
             return
         for experiment in running:
             try:
-                self._attend(experiment)
-                self._store.note(experiment, "")
+                self._store.note(experiment, self._attend(experiment)[:_LONGEST])
             except LostLeaseError:
                 return
             except UnavailableError as error:  # it passes, and nothing can be kept meanwhile
@@ -71,23 +70,24 @@ class Conductor(Attendant):
                 self.say(repr(error), experiment.name, bug=True)
                 self._store.note(experiment, repr(error)[:_LONGEST])
 
-    def _attend(self, experiment: Experiment) -> None:
+    def _attend(self, experiment: Experiment) -> str:
+        """Do what there is to do for one; return why nothing will happen by itself, empty when it may."""
         bandit = experiment.spec.bandit
         now = time.monotonic()
         if bandit is not None and now >= self._due.get(experiment.name, 0.0):
             self._due[experiment.name] = now + bandit.update_seconds
             self._learner.learn(experiment.name, self._lease)
-        if experiment.spec.decision.auto:
-            self._decide(experiment.name)
+        return self._decide(experiment.name) if experiment.spec.decision.auto else ""
 
-    def _decide(self, name: str) -> None:
+    def _decide(self, name: str) -> str:
         try:
             decided = self._judge.decide(name, DecideRequest(), principal=AUTO)
         except ExperimentConflictError as error:  # not decided yet: what is missing is in the analysis
             _log.debug("%s", error)
-            return
+            return error.message if error.facts.get("action") == "review" else ""  # which waits for a person
         assert decided.verdict is not None  # noqa: S101 - it was decided
         _log.info("experiment `%s`: %s %s: %s", name, decided.verdict.action, decided.verdict.variant, decided.reason)
+        return ""
 
     def _running(self) -> list[Experiment]:
         found = self._store.list(status=Status.RUNNING.value, limit=_PAGE).items

@@ -173,7 +173,7 @@ class Judge:
         if action is None:
             missing = f"; missing: {decision.missing}" if decision.missing else ""
             problem = f"is not decided ({decision.action}): {decision.reason}{missing}"
-            raise ExperimentConflictError(name=found.name, problem=problem)
+            raise ExperimentConflictError(name=found.name, problem=problem, action=decision.action)
         return Verdict(action, decision.variant if action == "ship" else "", decision.reason[:MAX_REASON], principal)
 
     def _ship(self, found: Experiment, verdict: Verdict, principal: str, *, dry_run: bool) -> None:

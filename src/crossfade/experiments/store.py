@@ -341,9 +341,10 @@ class ExperimentStore:
                 if row.status != found.status:
                     raise ExperimentConflictError(name=spec.name, problem="has changed meanwhile; look again")
                 values = self._amended(connection, row, spec, versions) if started else {}
+                values |= {"spec": canonical_json(spec).decode(), "model": spec.model, "problem": ""}  # of what it was
                 details = {"spec": msgspec.json.decode(canonical_json(spec)), **said}
                 self._change(connection, EXPERIMENT, row.model, row.name, "experiment.amend", principal, details)
-                set_values(connection, spec.name, {"spec": canonical_json(spec).decode(), "model": spec.model} | values)
+                set_values(connection, spec.name, values)
                 result = describe(connection, row_of(connection, spec.name), self._clock())
                 if dry_run:
                     connection.rollback()
@@ -496,7 +497,8 @@ class ExperimentStore:
             if found.status is status:
                 return describe(connection, row, self._clock())
             check_transition(found, status)
-            values = change(connection, row) | {"status": status.value, "reason": said["reason"]}
+            # what kept it from going on by itself is looked at anew, or is over
+            values = change(connection, row) | {"status": status.value, "reason": said["reason"], "problem": ""}
             details = {"reason": said["reason"], "from": found.status.value}
             self._change(
                 connection, EXPERIMENT, row.model, name, f"experiment.{status.value}", said["principal"], details
