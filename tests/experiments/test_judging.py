@@ -13,6 +13,7 @@ from crossfade.errors import (
     MalformedRequestError,
     NotReadyError,
     RejectedVersionError,
+    UncomparedChampionError,
 )
 from crossfade.experiments.analysis_spec import AnalysisSpec, DecisionSpec
 from crossfade.experiments.judging import Judge
@@ -128,6 +129,27 @@ def test_what_is_better_is_shipped_through_the_switch(begin, judge, observe, reg
     assert move.reason.startswith("experiment late: ")
     with pytest.raises(ExperimentConflictError, match="is decided"):
         judge.decide("late", FROM_THE_ANALYSIS)
+
+
+def test_a_champion_that_was_not_compared_is_replaced_only_by_saying_so(begin, judge, observe, registry, switch, store):
+    begin()
+    observe(late=BETTER)
+    switch.move("m", "champion", "1.0.2", reason="a person knows better")
+    for dry_run in (True, False):
+        with pytest.raises(UncomparedChampionError, match=r"is 1\.0\.2 by now, which experiment `late`") as refused:
+            judge.decide("late", FROM_THE_ANALYSIS, principal="ann", dry_run=dry_run)
+    assert "crossfade experiments decide late --ship new" in refused.value.hint
+    assert (champion(registry), store.find("late").status) == ("1.0.2", Status.RUNNING)
+    judge.decide("late", DecideRequest("ship", "new", "I know why"), principal="ann")
+    assert champion(registry) == "1.0.1"
+
+
+def test_a_champion_that_was_moved_among_those_compared_is_replaced(begin, judge, observe, registry, switch):
+    begin()
+    observe(late=BETTER)
+    switch.move("m", "champion", "1.0.1", reason="a person was faster")
+    judge.decide("late", FROM_THE_ANALYSIS, principal="ann")
+    assert champion(registry) == "1.0.1"
 
 
 def test_what_is_worse_is_not_shipped(begin, judge, observe, registry):

@@ -23,7 +23,7 @@ CrossfadeError
 │   ├── VersionConflictError, IllegalTransitionError, StillReferencedError, AliasMovedError
 │   ├── NoPreviousVersionError, BreakingChangeError, RejectedVersionError, JobConflictError, LayerFullError
 │   ├── ExperimentConflictError, EventsGoneError, RolloutConflictError, LatchedError, ConfigConflictError
-│   ├── DeploymentConflictError, InsufficientResourcesError
+│   ├── DeploymentConflictError, InsufficientResourcesError, UncomparedChampionError
 ├── DeniedError            403 / exit 5   the server's policy forbids it
 │   ├── CodeNotAllowedError, UntrustedTypesError, HostNotAllowedError, OriginNotAllowedError
 │   ├── RemoteControlError, WebhookRefusedError, WebhookSignatureError, FourEyesError
@@ -68,6 +68,7 @@ from crossfade.errors.conflict import (
     RejectedVersionError,
     RolloutConflictError,
     StillReferencedError,
+    UncomparedChampionError,
     VersionConflictError,
 )
 from crossfade.errors.denied import (
@@ -300,6 +301,7 @@ __all__ = [
     "StorageFullError",
     "TooManyOutcomesError",
     "UnavailableError",
+    "UncomparedChampionError",
     "UnfitConfigError",
     "UnknownFlavorError",
     "UnknownHashError",

@@ -93,6 +93,17 @@ class ExperimentConflictError(ConflictError):
     hint_template = "see it with `crossfade experiments show {name}`"
 
 
+class UncomparedChampionError(ConflictError):
+    """An experiment would replace a champion that it has not compared: somebody has moved it meanwhile."""
+
+    code = "uncompared_champion"
+    sentence = "the champion of `{model}` is {champion} by now, which experiment `{name}` has not compared"
+    hint_template = (
+        "compare the two in another experiment, or replace it all the same: "
+        "`crossfade experiments decide {name} --ship {variant} --reason WHY`"
+    )
+
+
 class EventsGoneError(ConflictError):
     """Roll-ups cannot be made anew, because raw events were let go of in the meantime."""
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import CHAMPION
-from crossfade.errors import ExperimentConflictError, LatchedError
+from crossfade.errors import ExperimentConflictError, LatchedError, UncomparedChampionError
 from crossfade.experiments.analysis import analyze
 from crossfade.experiments.pauses import paused_seconds
 from crossfade.experiments.record import ENDED, Experiment, Status, Verdict
@@ -133,6 +133,7 @@ class Judge:
         Raises:
             ExperimentConflictError: It has not started, or is decided; the analysis says to wait or to look; there is
                 nothing to ship; or somebody else has ended it meanwhile.
+            UncomparedChampionError: The analysis would replace a champion that it knows nothing of.
             NotReadyError: A process cannot make the shipped version ready; everything stays as it is.
         """
         found = self._store.find(name)
@@ -142,7 +143,8 @@ class Judge:
         attribution(principal, verdict.reason)  # what cannot be kept at the end is refused before anything moves
         if verdict.action == "ship" and found.model:
             try:
-                self._ship(found, verdict, principal, dry_run=dry_run)
+                expected = self._expected(found, verdict, principal, said=bool(wanted.action))
+                self._ship(found, verdict, principal, expected, dry_run=dry_run)
             except LatchedError as error:  # an experiment that runs keeps rollouts of its model away
                 first = f"`crossfade experiments stop {name} --reason WHY`, then "
                 raise LatchedError(**{**error.facts, "first": first}) from error
@@ -176,22 +178,40 @@ class Judge:
             raise ExperimentConflictError(name=found.name, problem=problem, action=decision.action)
         return Verdict(action, decision.variant if action == "ship" else "", decision.reason[:MAX_REASON], principal)
 
-    def _ship(self, found: Experiment, verdict: Verdict, principal: str, *, dry_run: bool) -> None:
+    def _expected(self, found: Experiment, verdict: Verdict, principal: str, *, said: bool) -> str | None:
+        """Return the only champion that may be replaced; None for whichever it is, when a person has said so.
+
+        What decides by itself does not overrule a person who has moved the champion meanwhile. An analysis that a
+        person follows replaces what it compares, and the champion of the start.
+        """
+        if principal == AUTO:
+            return found.champion or None
+        if said:
+            return None
+        champion = self._store.champion(found.model)
+        if champion and champion not in {found.champion, *found.versions.values()}:
+            raise UncomparedChampionError(
+                name=found.name, model=found.model, champion=champion, variant=verdict.variant
+            )
+        return champion or None
+
+    def _ship(
+        self, found: Experiment, verdict: Verdict, principal: str, expected: str | None, *, dry_run: bool
+    ) -> None:
         """Give a variant everything: by the plan, or at once where a person decides without one.
 
-        What decides by itself always goes through the controller, and does not overrule a person who has moved the
-        champion meanwhile.
+        What decides by itself always goes through the controller.
         """
-        version, by_itself = found.versions[verdict.variant], principal == AUTO
-        plan = found.spec.decision.plan or ("immediate" if by_itself else "")
+        version = found.versions[verdict.variant]
+        plan = found.spec.decision.plan or ("immediate" if principal == AUTO else "")
         if plan:
-            expected = found.champion or None if by_itself else None
             self._roll_out(found, version, plan, expected, verdict, principal, dry_run=dry_run)
             return
         self._switch.move(
             found.model,
             CHAMPION,
             version,
+            expected=expected,
             reason=f"experiment {found.name}: {verdict.reason}"[:MAX_REASON],
             principal=principal,
             dry_run=dry_run,

@@ -129,6 +129,10 @@ class ExperimentStore:
         with self._database.read() as connection:
             return layers_of(connection)
 
+    def champion(self, model: str) -> str:
+        """Return the semver of the champion of a model now; empty when there is none."""
+        return self._registry.model(model).aliases.get(CHAMPION, "")
+
     # --- before it runs ---
 
     def create(self, spec: ExperimentSpec, *, principal: str = LOCAL, dry_run: bool = False) -> tuple[Experiment, bool]:
@@ -441,7 +445,7 @@ class ExperimentStore:
             placed.experiment(spec.name),
             model=spec.model,
             versions={variant: version.version for variant, version in versions.items()},
-            champion=self._registry.model(spec.model).aliases.get(CHAMPION, "") if spec.model else "",
+            champion=self.champion(spec.model) if spec.model else "",
             shadows=spec.shadows,
             dimensions=spec.dimensions,
             unit=unit,
