@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from crossfade.cli.output import Sheet, facts, moment
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from crossfade.experiments.analysis_spec import DecisionSpec
     from crossfade.experiments.learned import BanditReport
     from crossfade.experiments.record import Experiment, ExperimentChange
+    from crossfade.experiments.spec import ExperimentSpec
     from crossfade.ledger.metrics import MetricSpec
     from crossfade.traffic.allocation.allocation import LayerSummary
 
@@ -45,6 +49,8 @@ def _role(metric: MetricSpec) -> str:
 
 def one_experiment(item: Experiment) -> Sheet:
     """An experiment."""
+    from crossfade.core.clock import utc_now
+
     verdict = item.verdict
     pairs = [
         ("experiment", item.name),
@@ -53,11 +59,14 @@ def one_experiment(item: Experiment) -> Sheet:
         ("model", item.model),
         ("description", item.spec.description),
         *((f"variant {variant.name}", _variant(item, variant.name)) for variant in item.spec.variants),
+        ("schedule", _schedule(item, utc_now())),
         ("coverage", f"{item.coverage:.4g}"),
+        *_restrictions(item.spec),
         ("layer", f"{item.spec.layer}, {item.spec.share:.4g} of its units" if item.spec.layer else ""),
         ("metrics", ", ".join(f"{metric.name} ({_role(metric)})" for metric in item.spec.metrics)),
+        ("dimensions", ", ".join(item.spec.dimensions)),
         ("analysis", item.spec.analysis.method),
-        ("ships by", f"a rollout with the plan `{item.spec.decision.plan}`" if item.spec.decision.plan else ""),
+        *_deciding(item.spec.decision),
         ("behind", f"{', '.join(item.behind)}, whose units it does not get" if item.behind else ""),
         ("latched", item.caution),
         ("problem", item.problem),
@@ -98,6 +107,37 @@ def layer_sheet(layers: Iterable[LayerSummary]) -> Sheet:
         for layer in layers
     ]
     return Sheet(("layer", "unit", "holdout", "experiments", "free", "root"), rows, empty="no layers yet")
+
+
+def _schedule(item: Experiment, now: datetime) -> str:
+    """Return why nobody takes part in an experiment that runs; empty where units do."""
+    spec = item.spec
+    if item.status.value != "running":
+        return ""
+    if spec.start_at is not None and now < spec.start_at:
+        return f"not started yet, starts at {moment(spec.start_at)}: nobody takes part"
+    over = spec.end_at is not None and now >= spec.end_at
+    return f"over since {moment(spec.end_at)} by its schedule: nobody takes part" if over else ""
+
+
+def _restrictions(spec: ExperimentSpec) -> Iterator[tuple[str, str]]:
+    """Yield when units take part, and which ones; what is not restricted is empty."""
+    import msgspec
+
+    yield "starts", moment(spec.start_at)
+    yield "ends", moment(spec.end_at)
+    yield "ramp", ", ".join(f"{step.coverage:.4g} from {moment(step.at)}" for step in spec.ramp)
+    yield "segment", "" if spec.segment is None else msgspec.json.encode(spec.segment.condition).decode()
+    yield "overrides", f"{len(spec.overrides):,} units get a variant by name" if spec.overrides else ""
+
+
+def _deciding(decision: DecisionSpec) -> Iterator[tuple[str, str]]:
+    from crossfade.experiments.reports import words
+
+    least = decision.minimum_runtime_seconds
+    yield "decides", "by itself" if decision.auto else ""
+    yield "minimum runtime", words.duration(least) if least else ""
+    yield "ships by", f"a rollout with the plan `{decision.plan}`" if decision.plan else ""
 
 
 def _variant(item: Experiment, name: str) -> str:
