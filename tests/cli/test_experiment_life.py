@@ -210,6 +210,8 @@ def test_what_the_evidence_says_and_what_follows(begun, cli):
     assert "1.0.1" in cli("models", "show", "tiny").stdout
     found = as_json(begun("show", "late", "--format", "json"))
     assert (found["status"], found["verdict"]["action"], found["verdict"]["variant"]) == ("decided", "ship", "new")
+    result = begun("analyze", "late")
+    assert "hint: see the experiment with `crossfade experiments show late`" in result.stderr, "nothing is left to do"
 
 
 @pytest.mark.parametrize(("option", "champion"), [(("--ship", "new"), "1.0.1"), (("--keep",), "1.0.0")])
@@ -285,6 +287,7 @@ SENSELESS = [
     (["history", "nobody"], 3),
     (["start", "nobody"], 3),
     (["analyze", "nobody"], 3),
+    (["export", "late", "--to", "late.csv"], 2),
     (["decide", "nobody"], 3),
     (["start"], 2),
     (["stop", "late"], 2),
@@ -357,5 +360,7 @@ def test_the_same_with_a_server(begun, cli, tmp_path):
         assert f"crossfade experiments analyze late --server {server.url}" in result.stderr
         assert "paused" in succeeded(begun("pause", "late", "--server", server.url))
         assert as_json(begun("list", "--server", server.url, "--format", "json"))["items"][0]["status"] == "paused"
-        assert begun("start", "nobody", "--server", server.url).exit_code == 3
+        result = begun("start", "nobody", "--server", server.url)
+        assert result.exit_code == 3
+        assert f"`crossfade experiments list --server {server.url}`" in result.stderr
     assert as_json(begun("show", "late", "--format", "json"))["status"] == "paused"

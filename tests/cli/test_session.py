@@ -8,6 +8,7 @@ import pytest
 from crossfade.cli.main import main
 from crossfade.cli.output import Output
 from crossfade.cli.session import Session
+from crossfade.errors import ExperimentConflictError
 
 URL = "http://server:8000"
 OWN_WAY = {"serve", "demo", "replay"}
@@ -32,6 +33,24 @@ def test_a_hint_names_the_server_only_to_commands_that_take_one(words, command, 
     takes = any("--server" in parameter.opts for parameter in command.params)
     there = f" --server {URL}" if takes else ""
     assert capsys.readouterr().err == f"hint: try `crossfade {words} THING{there}`\n"
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        (
+            "see it with `crossfade experiments show late`",
+            f"see it with `crossfade experiments show late --server {URL}`",
+        ),
+        ("see an example with `crossfade experiments create --help`", None),
+        ("try `crossfade serve`", None),
+    ],
+)
+def test_a_failure_names_the_server_too(hint, told, capsys):
+    error = ExperimentConflictError(name="late", problem="is decided")
+    error.hint = hint
+    Session(Output(), URL).refuse(error)
+    assert f"hint: {told or hint}\n" in capsys.readouterr().err
 
 
 def test_without_a_server_a_hint_stays_as_it_is(capsys):

@@ -164,6 +164,7 @@ def test_html_has_every_part(report):
     document = report._repr_html_()
     for table in sections.tables(report):
         assert f">{table.title}</caption>" in document
+        assert all(table.headings)
     assert document.count("<svg") == 3  # all effects, and the primary metric of two treatments over time
     assert "<code>" in document
     assert "http" not in document.replace("http://www.w3.org/2000/svg", "")  # nothing is fetched

@@ -90,7 +90,7 @@ def validate(session: Session, name: str, number: int, reason: str) -> None:
     session.show(found, sheets.validation_sheet(found))
     if found.validation is not None and not found.validation.valid:
         error = UnfitConfigError(name=name, number=number, problem=found.validation.problem)
-        session.output.error(error)
+        session.refuse(error)
         sys.exit(error.exit_code)
     session.hint(_next(found))
 

@@ -19,6 +19,8 @@ from crossfade.cli.session import Session, command
 if TYPE_CHECKING:
     from crossfade.experiments.record import Experiment
 
+OTHER_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xlsx", ".arrow", ".feather")
+"""What a file is called that is no Parquet file."""
 STATUSES = ("draft", "running", "paused", "stopped", "decided")
 reason_option = click.option("--reason", default="", help="Why; it is kept in the audit log.")
 _EXAMPLE = """
@@ -165,10 +167,11 @@ def analyze(session: Session, name: str) -> None:
 
     with session.client() as client:
         report = client.analyze_experiment(name)
+        follows = report.decision.action in {"ship", "keep", "stop"} and client.experiment(name).verdict is None
     session.show(report, decision_sheet(report))
     if session.output.style not in {"json", "quiet"}:
         session.show(report, effects_sheet(report))
-    if report.decision.action in {"ship", "keep", "stop"}:
+    if follows:
         session.hint(f"do it with `crossfade experiments decide {name}`")
     else:
         session.hint(f"see the experiment with `crossfade experiments show {name}`")
@@ -217,6 +220,8 @@ def reweight(session: Session, name: str, weights: tuple[str, ...], coverage: fl
 @click.option("--reward", default="", metavar="OUTCOME", help="One row for each decision, with what it earned of this.")
 def export(session: Session, name: str, target: Path, reward: str) -> None:
     """Write the exposures and outcomes of an experiment to a Parquet file, or its decisions with their rewards."""
+    if target.suffix.lower() in OTHER_TABLES:
+        raise click.UsageError(f"`{target}` would be a Parquet file: call it `{target.with_suffix('.parquet').name}`")
     with session.client() as client:
         client.export_experiment(name, target, reward=reward)
     session.show(str(target), facts([("file", str(target))], name=str(target)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LOCAL = "demo|serve|settings|replay|experiments (?:assign|evaluate-policy|power)"
 """What asks no server, or hands the address on in its own way."""
-_COMMAND = re.compile(rf"(`crossfade (?!(?:{_LOCAL})\b)[a-z]+\b[^`]*)`")
+_COMMAND = re.compile(rf"(`crossfade (?!(?:{_LOCAL})\b)[a-z]+\b[^`]*(?<! --help))`")
 T = TypeVar("T")
 
 
@@ -83,9 +83,12 @@ class Session:
 
     def hint(self, text: str) -> None:
         """End a success with a command worth running next, on the same server."""
-        if self.server:
-            text = _COMMAND.sub(rf"\1 --server {self.server}`", text)
-        self.output.hint(text)
+        self.output.hint(self._there(text))
+
+    def refuse(self, error: CrossfadeError) -> None:
+        """Show a failure, with a hint whose commands ask the same server."""
+        error.hint = self._there(error.hint)
+        self.output.error(error)
 
     def rehearsed(self, would: str) -> None:
         """Show the outcome of a dry run."""
@@ -93,6 +96,9 @@ class Session:
 
         self.show(Rehearsal(would), Sheet((), [(f"would {would}",)]))
         self.hint("run it without `--dry-run` to do it")
+
+    def _there(self, hint: str) -> str:
+        return _COMMAND.sub(rf"\1 --server {self.server}`", hint) if self.server else hint
 
 
 def command(
@@ -119,7 +125,7 @@ def command(
             try:
                 function(session, **rest)
             except CrossfadeError as error:
-                session.output.error(error)
+                session.refuse(error)
                 sys.exit(error.exit_code)
 
         functools.update_wrapper(run, function)

@@ -134,7 +134,7 @@ def _rankings(report: AnalysisReport) -> Table:
         chances = dict(each.chances)
         cells = (words.chance(chances.get(name)) for name in variants)
         rows.append((each.metric, *cells, each.reason))
-    return Table("Probability of being the best", ("metric", *variants, ""), tuple(rows))
+    return Table("Probability of being the best", ("metric", *variants, "why there is none"), tuple(rows))
 
 
 def _arrivals(report: AnalysisReport) -> Table:
