@@ -26,7 +26,8 @@ def refuse_conflicts(connection: Connection, given: Sequence[Outcome], new: Sequ
     if len(new) < len(given):
         stored = {each.id: each for each in new}
         stored |= outcomes_by_id(connection, {each.id for each in given} - stored.keys())
-        lost = [each for each in given if not _is_repetition(each, stored[each.id])]
+        # one that cannot be seen, as it comes from elsewhere at this moment, must not hold up all others
+        lost = [each for each in given if not _is_repetition(each, stored.get(each.id, each))]
         for experiment in _experiments(connection, lost):
             counts.refuse(experiment, CONFLICTING_ID)
         counts.write(connection)
