@@ -180,6 +180,7 @@ def test_answers_beyond_the_last_bound_can_be_compared(stage):
     ("event", "bad"),
     [
         ("unsafe", Counts(requests=30, unsafe=15, latency={50: 30})),
+        ("unsafe", Counts(requests=30, unsafe=15, refused=30)),
         ("fallbacks", Counts(requests=30, fallbacks=15, latency={50: 15})),
     ],
 )
@@ -187,6 +188,12 @@ def test_unsafe_answers_and_fallbacks_are_bad(stage, event, bad):
     check = ErrorRateCheck("errors", events=(event,))
     rollout = gathered(with_check(stage, check), reports((answered(270), bad)))
     assert error_rate.measure(check, rollout).result is CheckResult.FAIL
+
+
+def test_unsafe_answers_that_are_refused_are_of_those_that_were_looked_at(stage):
+    rollout = with_check(stage, ErrorRateCheck("errors", events=("unsafe",)))
+    bad = Counts(requests=30, unsafe=20, refused=20, latency={50: 10})
+    assert gathered(rollout, reports((answered(270), bad))).evidence.counts["unsafe"] == (20, 30, 0, 270)
 
 
 def test_nobody_asking_is_no_pass(stage):

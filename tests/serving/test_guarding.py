@@ -29,6 +29,7 @@ from crossfade.safety.store import SafetyStore
 from crossfade.serving.holding import DEFAULT_TERMS
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.settings import CacheSettings, Settings
+from crossfade.traffic.health import PINNED, HealthLog, added
 from crossfade.traffic.routing import Asker
 from crossfade.traffic.snapshot import Role
 from tests.serving import fakes
@@ -243,8 +244,23 @@ async def test_its_answer_has_to_be_safe_too(guarded):
     guarded.put(HIGH, fallback=(OtherVersion(version="1.0.1"), NINE))
     await soon(lambda: guarded.runtime.slots.is_ready("m", "1.0.1"))
     assert await guarded.given(500.0) == [9.0], "50 is too high as well"
-    assert guarded.counters("1.0.1").unsafe == 1
     assert guarded.violations() == {("1.0.0", "high", "constant"): 1, ("1.0.1", "high", "fallback"): 1}
+
+
+async def test_what_a_version_says_in_the_stead_of_another_is_no_request_of_its_own(guarded, database):
+    guarded.put(HIGH, fallback=(OtherVersion(version="1.0.1"),))
+    await soon(lambda: guarded.runtime.slots.is_ready("m", "1.0.1"))
+    await guarded.given(50.0)
+    with pytest.raises(UnsafeAnswerError):
+        await guarded.given(500.0)
+    with pytest.raises(UnsafeAnswerError):
+        await guarded.given(500.0, ref="m:1.0.0")
+    guarded.runtime.close()
+    reports = HealthLog(database).since({}, 0, model="m")
+    assert not added(reports, "1.0.1").requests + added(reports, "1.0.1").errors + added(reports, "1.0.1").unsafe
+    asked, pinned = added(reports, "1.0.0"), added(reports, "1.0.0" + PINNED)
+    assert (asked.requests, asked.refused, asked.unsafe) == (2, 1, 2)
+    assert (pinned.requests, pinned.refused, pinned.unsafe) == (1, 1, 1)
 
 
 async def test_a_version_that_is_not_ready_or_fails_is_passed_over(guarded):

@@ -129,7 +129,6 @@ class Protector:
             if guard.keeps:
                 guard.memory.safe.keep(question.unit, outputs, row_count(outputs))
             return _only(outputs, question.names), SafetyNote(found.level, found.checks, "", overridden)
-        slot.counters.unsafe += 1
         given, instead = await self._instead(guard, question, outputs, found.withheld)
         self.warden.found(guard, slot.version, found, instead or "refuse")
         if given is None:
@@ -203,7 +202,6 @@ class Protector:
         if found is not None:
             self.warden.log.add(slot.name, slot.version, found, role=Role.FALLBACK)
             if found.withheld is not None:
-                slot.counters.unsafe += 1
                 return None
         return _spread(outputs, question.names, answer, withheld)
 

@@ -159,13 +159,11 @@ class HeldVersion:
         safety, protector = None, grant.protector
         if protector is not None and protector.warden.guards is not None:
             outputs, safety = await self._protected(protector, checked, names, deadline, terms.priority)
-            if grant.alias != CHAMPION and safety is not None and safety.level.withheld:
-                slot.pinned.unsafe += 1
         else:
             outputs = await self._ask(checked, names, deadline, terms.priority)
             if protector is not None and protector.warden.guards is not None:  # an emergency that began meanwhile
                 protector.admit(slot.name)
-        self._count(row_count(checked))
+        self._count(row_count(checked), unsafe=safety is not None and safety.level.withheld)
         decision_id = ""
         if enrolment is not None:
             self._enrolment, decision_id = None, enrolment.id
@@ -247,12 +245,14 @@ class HeldVersion:
         assert self._grant.answers is not None  # noqa: S101 - it has given the question
         self._grant.answers.remember(question, reply)
 
-    def _count(self, rows: int) -> None:
+    def _count(self, rows: int, *, unsafe: bool = False) -> None:
         now = time.monotonic()
         self._slot.counters.count_answer(rows, now - self._started, now)
         self._slot.counters.fallbacks += self._grant.fallback
+        self._slot.counters.unsafe += unsafe
         if self._grant.alias != CHAMPION:
             self._slot.pinned.count_answer(rows, now - self._started, now)
+            self._slot.pinned.unsafe += unsafe
 
     def __enter__(self) -> Self:
         return self
@@ -265,10 +265,12 @@ class HeldVersion:
         if isinstance(error, Exception):
             status = error.http_status if isinstance(error, CrossfadeError) else 500
             seconds = time.monotonic() - self._started
+            unsafe = isinstance(error, UnsafeAnswerError)
             self._slot.counters.count_error(status, seconds)
+            self._slot.counters.unsafe += unsafe
             if self._grant.alias != CHAMPION:
                 self._slot.pinned.count_error(status, seconds)
-                self._slot.pinned.unsafe += isinstance(error, UnsafeAnswerError)
+                self._slot.pinned.unsafe += unsafe
             if self._enrolment is not None and not isinstance(error, _UNREADABLE):
                 self._enrolment.failed(self._slot, seconds, self._grant.fallback)
         if isinstance(error, MalformedRequestError):

@@ -193,15 +193,16 @@ def _window(event: Event, canary: Counts, baseline: Counts, slow_above: float | 
     if event == "fallbacks":
         return _shares(canary.fallbacks, canary.requests, baseline.fallbacks, baseline.requests)
     answered, answered_before = sum(canary.latency.values()), sum(baseline.latency.values())
-    if event == "unsafe":
-        return _shares(canary.unsafe, answered, baseline.unsafe, answered_before)
+    if event == "unsafe":  # where nothing else can be given, an unsafe answer is refused
+        looked_at, looked_at_before = answered + canary.refused, answered_before + baseline.refused
+        return _shares(canary.unsafe, looked_at, baseline.unsafe, looked_at_before)
     if slow_above is None:
         return _NO_WINDOW
     return canary.slower_than(slow_above), answered, baseline.slower_than(slow_above), answered_before
 
 
 def _shares(bad: int, of: int, bad_before: int, of_before: int) -> Window:
-    """Return counts that fit together: what is counted as it happens may say more bad events than requests."""
+    """Return counts that fit together: a report may begin between a request and what is counted of it after that."""
     return min(bad, of), of, min(bad_before, of_before), of_before
 
 
