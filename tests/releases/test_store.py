@@ -19,6 +19,7 @@ from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import RolloutStatus
 from crossfade.storage.changes import verify_audit
 from crossfade.storage.tables import audit
+from crossfade.testing.drafts import publish
 from crossfade.traffic.snapshot import SnapshotSource
 from crossfade.traffic.switch import AliasSwitch
 from tests.experiments.life import open_store, plan
@@ -350,9 +351,46 @@ def test_history_of_an_unknown_rollout(stage):
         stage.store.history("nothing-1")
 
 
-def test_a_long_name_still_gives_names_that_differ(stage, tmp_path):
-    from crossfade.testing.drafts import publish
+def champions(stage, *names):
+    for name in names:
+        for version in ("1.0.0", "1.0.1"):
+            publish(stage.registry.backend, name, version)
+        stage.registry.move_alias(name, "champion", "1.0.0")
 
+
+def test_a_rollout_is_not_called_like_a_model(stage):
+    champions(stage, "m-1", "m-3")
+    for name in ("m-2", "m-4", "m-5"):
+        assert stage.begin().name == name
+        stage.store.abort(name)
+
+
+def test_a_name_that_may_mean_two_rollouts_moves_none(stage):
+    stage.begin()
+    champions(stage, "m-1")
+    assert stage.store.find("m-1").subject == "m", "the model has no rollout"
+    other = stage.store.create(RolloutRequest("m-1", "1.0.1"))
+    words = f"is a rollout of `m` and a model; say which rollout: `rollout:m-1` or `{other.name}`"
+    for verb in (stage.store.find, stage.store.history, stage.store.abort, stage.store.rollback, stage.store.promote):
+        with pytest.raises(RolloutConflictError, match=words):
+            verb("m-1")
+    assert stage.store.find("m").active
+    assert stage.store.abort(other.name).subject == "m-1"
+    assert stage.store.abort("rollout:m-1").subject == "m"
+    with pytest.raises(RolloutNotFoundError):
+        stage.store.find("rollout:m")
+
+
+def test_the_controller_takes_a_rollout_by_its_own_name(stage):
+    stage.begin()
+    champions(stage, "m-1")
+    stage.store.abort(stage.store.create(RolloutRequest("m-1", "1.0.1")).name)
+    for _ in range(3):
+        after = stage.second(old=90, new=10)
+    assert (after.name, after.status) == ("m-1", RolloutStatus.PROGRESSING)
+
+
+def test_a_long_name_still_gives_names_that_differ(stage, tmp_path):
     name = "m" * 64
     for version in ("1.0.0", "1.0.1"):
         publish(stage.registry.backend, name, version)

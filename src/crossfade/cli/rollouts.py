@@ -119,7 +119,10 @@ def list_(session: Session, subject: str, status: str | None, cursor: str, limit
 @command(rollouts)
 @click.argument("name")
 def show(session: Session, name: str) -> None:
-    """Show a rollout; the name of a model or document stands for its newest one."""
+    """Show a rollout; the name of a model or document stands for its newest one.
+
+    `rollout:NAME` is the rollout of that name where a model or document is called the same.
+    """
     with session.client() as client:
         found = client.rollout(name)
     session.show(found, one_rollout(found))

@@ -19,6 +19,8 @@ from crossfade.storage.times import to_text
 from crossfade.traffic.routing import ExperimentRoute
 from crossfade.traffic.snapshot import ROLLOUT
 
+ITSELF = "rollout:"
+"""Before the name of a rollout: no model and no config that is called the same is meant."""
 _MANY = 100
 """Rollouts of one name that are looked at to see whether a model and a config share it."""
 
@@ -47,25 +49,42 @@ class Change(msgspec.Struct, frozen=True):
     values: Mapping[str, object] = {}
 
 
+def row_of(connection: Connection, name: str) -> Row[Any]:
+    """Return the row of a rollout that is there, by its own name."""
+    return connection.execute(select(rollouts).where(rollouts.c.name == name)).one()
+
+
 def find_row(connection: Connection, name: str) -> Row[Any]:
-    """Return the row of a rollout; the name of a model or document stands for its newest one.
+    """Return the row of the rollout that a person means.
+
+    The name of a model or document stands for its newest one; `rollout:NAME` is the one of that name, whatever else
+    is called so.
 
     Raises:
         RolloutNotFoundError: There is none.
+        RolloutConflictError: The name may mean several.
     """
-    if not is_slug(name):
+    own = name.removeprefix(ITSELF)
+    if not is_slug(own):
         raise RolloutNotFoundError(name=name[:80])
-    row = connection.execute(select(rollouts).where(rollouts.c.name == name)).one_or_none()
-    if row is not None:
-        return row
-    newest = select(rollouts).where(rollouts.c.subject == name).order_by(rollouts.c.number.desc())
-    found = {each.kind: each for each in reversed(connection.execute(newest.limit(_MANY)).all())}
-    if not found:
+    itself = connection.execute(select(rollouts).where(rollouts.c.name == own)).one_or_none()
+    found = {} if own != name else _newest(connection, name)
+    rows = {row.name: row for row in (itself, *found.values()) if row is not None}
+    if not rows:
         raise RolloutNotFoundError(name=name[:80])
-    if len(found) > 1:
-        names = " or ".join(f"`{each.name}`" for each in found.values())
-        raise RolloutConflictError(name=name, problem=f"is a model and a config; say which rollout: {names}")
-    return next(iter(found.values()))
+    if len(rows) > 1:
+        whose = [] if itself is None else [f"a rollout of `{itself.subject}`"]
+        meanings = " and ".join([*whose, *(f"a {kind}" for kind in sorted(found, reverse=True))])
+        ways = [ITSELF + each if each == name else each for each in rows]
+        problem = f"is {meanings}; say which rollout: {' or '.join(f'`{way}`' for way in ways)}"
+        raise RolloutConflictError(name=name, problem=problem, see=f"crossfade rollouts show {ways[0]}")
+    return next(iter(rows.values()))
+
+
+def _newest(connection: Connection, subject: str) -> dict[str, Row[Any]]:
+    """Return the newest rollouts of whatever has a name, by what it is."""
+    query = select(rollouts).where(rollouts.c.subject == subject).order_by(rollouts.c.number.desc())
+    return {each.kind: each for each in reversed(connection.execute(query.limit(_MANY)).all())}
 
 
 def route_of(row: Row[Any]) -> ExperimentRoute:
@@ -122,7 +141,7 @@ def apply(
     if written.rowcount != 1:
         raise StaleError(rollout.name)
     _remember(connection, rollout, change, state.step, weight, principal=principal, epoch=epoch, now=now)
-    return rollout_of(find_row(connection, rollout.name))
+    return rollout_of(row_of(connection, rollout.name))
 
 
 def keep_evidence(connection: Connection, rollout: Rollout, evidence: RolloutEvidence, state: RolloutState) -> Rollout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossfade.errors import RolloutConflictError, RolloutNotFoundError
+from crossfade.errors import RolloutConflictError
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.store import RolloutStore
 
@@ -55,8 +55,5 @@ class Shipping:
         """Tell whether it has begun, or is over: whoever began it may have ended before the experiment did."""
         if self._store.stable(model) == version:
             return True
-        try:
-            found = self._store.find(model)
-        except RolloutNotFoundError:
-            return False
-        return found.active and found.candidate == version
+        mine = (each for each in self._store.attended() if each.kind == "model" and each.subject == model)
+        return any(each.active and each.candidate == version for each in mine)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -11,14 +13,14 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
-from crossfade.errors import InvalidPlanError, RolloutConflictError
+from crossfade.errors import InvalidPlanError, NotFoundError, RolloutConflictError
 from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
 from crossfade.registry.acceptance import attribution, explained
 from crossfade.registry.pages import check_limit, number_cursor, page_of
 from crossfade.registry.registry import LOCAL
 from crossfade.registry.versions import Page
-from crossfade.releases.changing import Change, StaleError, apply, encoded, find_row, route_of
+from crossfade.releases.changing import Change, StaleError, apply, encoded, find_row, route_of, row_of
 from crossfade.releases.checks.metric import measures
 from crossfade.releases.checks.spec import CheckSpec, ExperimentCheck
 from crossfade.releases.latch import lift, require_unlatched
@@ -104,6 +106,7 @@ class RolloutStore:
 
         Raises:
             RolloutNotFoundError: There is none.
+            RolloutConflictError: The name may mean several.
         """
         with self._database.read() as connection:
             return rollout_of(find_row(connection, name))
@@ -197,7 +200,7 @@ class RolloutStore:
                 now=now,
             )
             self._insert(connection, rollout, revision, subject)
-            created = rollout_of(find_row(connection, rollout.name))
+            created = rollout_of(row_of(connection, rollout.name))
             self._tell(connection, created)
             if dry_run:
                 connection.rollback()
@@ -334,7 +337,7 @@ class RolloutStore:
             RolloutConflictError: That cannot be.
         """
         now, subject = self._clock(), self._subject(rollout.kind)
-        row = find_row(connection, rollout.name)
+        row = row_of(connection, rollout.name)
         values = dict(change.values)
         said = {"principal": principal, "reason": change.reason}
         if change.target in {RolloutStatus.ROLLED_BACK, RolloutStatus.ABORTED}:
@@ -460,12 +463,8 @@ class RolloutStore:
         now: datetime,
         principal: str,
     ) -> Rollout:
-        shortened = wanted.subject[: _LONGEST_NAME - 8]
-        count = connection.scalar(
-            select(func.count()).where(rollouts.c.name.startswith(f"{shortened}-", autoescape=True))
-        )
         return Rollout(
-            name=f"{shortened}-{(count or 0) + 1}",
+            name=self._new_name(connection, wanted.subject),
             kind=wanted.kind,
             subject=wanted.subject,
             status=RolloutStatus.PREPARING,
@@ -483,6 +482,23 @@ class RolloutStore:
             created_at=now,
             created_by=principal,
         )
+
+    def _new_name(self, connection: Connection, subject: str) -> str:
+        """Return a name for a rollout that means nothing else: no rollout, model or config that is there has it."""
+        shortened = subject[: _LONGEST_NAME - 8]
+        mine = rollouts.c.name.startswith(f"{shortened}-", autoescape=True)
+        count = connection.scalar(select(func.count()).where(mine)) or 0
+        names = (f"{shortened}-{number}" for number in itertools.count(count + 1))
+        return next(name for name in names if not self._is_taken(connection, name))
+
+    def _is_taken(self, connection: Connection, name: str) -> bool:
+        if connection.scalar(select(rollouts.c.name).where(rollouts.c.name == name)) is not None:
+            return True
+        for subject in self._subjects.values():
+            with contextlib.suppress(NotFoundError):
+                subject.stable(connection, name)
+                return True
+        return False
 
     def _insert(self, connection: Connection, rollout: Rollout, revision: int, subject: Subject) -> None:
         declared = measures(rollout.name, rollout.plan)

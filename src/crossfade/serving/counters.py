@@ -149,8 +149,8 @@ class Counters:
         self.shed: dict[tuple[str, str], int] = {}
         """Refused, by (reason, priority): `overload`, late while `waiting` or `running`, or over the `quota`."""
         self.unsafe = 0
-        """Requests whose answer its safety policy found UNSAFE or CRITICAL, whatever was given instead; none of those in
-        which it only stood in for another version."""
+        """Requests whose answer its safety policy found UNSAFE or CRITICAL, whatever was given instead; none in
+        which it stood in for another version."""
 
     @property
     def requests(self) -> int:
