@@ -192,6 +192,7 @@ def process(revision, **slots):
         ([process(7)], "ok", "1 running"),
         ([process(7), process(6)], "warning", "1 behind"),
         ([process(7, a=("failed", "golden mismatch"))], "warning", "a: golden mismatch"),
+        ([], "warning", "it cannot write to the database"),
     ],
 )
 def test_processes_are_examined(processes, outcome, words):

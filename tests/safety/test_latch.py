@@ -1,12 +1,14 @@
 """Emergencies of a machine are files: durable, strict when damaged, and seen by whoever looks."""
 
+import errno
 import json
 import os
 
 import pytest
 
-from crossfade.errors import InvalidNameError, NoEmergencyError, ReasonRequiredError
+from crossfade.errors import InvalidNameError, LatchUnwritableError, NoEmergencyError, ReasonRequiredError
 from crossfade.safety.latch import FOLDER, Latch
+from crossfade.storage.filesystem import LocalFileSystem
 
 
 @pytest.fixture
@@ -160,3 +162,44 @@ def test_a_folder_that_cannot_be_looked_into_says_nothing_rather_than_that_all_i
     assert latch.seen() is None, "so that it is looked at again"
     with pytest.raises(PermissionError):
         latch.read()
+
+
+# --- a disk that is full or closed ---
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A disk that has room for names, and for nothing else."""
+
+    def write(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalFileSystem, "write", write)
+
+
+def test_on_a_full_disk_it_blocks_all_the_same(latch, full):
+    begun = latch.put("m", "block", "why", "ann")
+    assert (begun.model, begun.mode) == ("m", "block")
+    assert [(item.model, item.mode) for item in latch.read()] == [("m", "block")]
+
+
+def test_on_a_full_disk_nothing_stricter_than_wanted_begins(latch, full, tmp_path):
+    with pytest.raises(LatchUnwritableError, match="No space left"):
+        latch.put("m", "fall_back", "why", "ann")
+    assert latch.read() == ()
+    assert list((tmp_path / "home" / FOLDER).iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said(latch, tmp_path):
+    (tmp_path / "home").write_text("in the way")
+    with pytest.raises(LatchUnwritableError, match="emergency"):
+        latch.put("", "block", "why", "ann")
+
+
+def test_without_its_log_it_begins_and_ends(latch, tmp_path, caplog):
+    (tmp_path / "home" / FOLDER / "log.jsonl").mkdir(parents=True)
+    latch.put("", "block", "why", "ann")
+    assert len(latch.read()) == 1
+    latch.remove("", "over", "ann")
+    assert latch.read() == ()
+    assert caplog.text.count("log.jsonl cannot be written") == 2

@@ -14,6 +14,7 @@ from crossfade.safety.specs import Constant, RangeCheck, SafetyPolicySpec
 from crossfade.safety.violations import ViolationLog, list_violations
 from crossfade.safety.warden import PRINCIPAL, Warden
 from crossfade.settings import SafetySettings
+from crossfade.storage.filesystem import LocalFileSystem
 from tests.traffic.support import eventually
 
 HIGH = RangeCheck(name="high", output="predict", maximum=10)
@@ -266,7 +267,7 @@ def test_a_model_that_was_deleted_meanwhile_is_no_trouble(warden, clock, fleet, 
 
 def test_a_disk_that_is_full_stops_the_process_all_the_same(warden, clock, fleet, monkeypatch, caplog):
     fleet.error = DatabaseUnavailableError(problem="it is away")
-    monkeypatch.setattr(Latch, "put", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+    monkeypatch.setattr(LocalFileSystem, "open_new", lambda *_: (_ for _ in ()).throw(OSError("no space")))
     warden.follow(rules(clock, latch="block"), 1)
     warden.found(warden.guard("m"), "1.0.0", CRITICAL)
     warden.tell()

@@ -215,6 +215,8 @@ def _processes(status: ServerStatus) -> Finding:
     )
     behind = [process for process in status.processes if process.revision < status.revision]
     text = f"{len(status.processes)} running, revision {status.revision}"
+    if not status.processes:
+        return "warning", f"{text}; this server answers, so it cannot write to the database, or does not serve yet"
     if failed:
         return "warning", f"{text}; failed: {'; '.join(failed)}"
     return ("warning" if behind else "ok"), f"{text}{f', {len(behind)} behind it' if behind else ''}"

@@ -35,6 +35,7 @@ CrossfadeError
     ├── DatabaseUnavailableError (DatabaseLostError, DatabaseDamagedError, DatabaseMovedError)
     ├── BlobsUnavailableError, CacheUnavailableError, ServerUnreachableError
     ├── LedgerUnavailableError, NotificationFailedError, PrometheusUnavailableError, NotServedError
+    ├── LatchUnwritableError
     ├── DrainingError, MissingExtraError, StorageFullError (507), OverloadedError, DeadlineExceededError (504)
     ├── ModelCrashedError (500), MemberSlowError, BodiesBusyError, UploadsBusyError, QuotaExceededError (429)
     ├── EmergencyError, ConfigBoardUnavailableError, BatchRestsError
@@ -164,6 +165,7 @@ from crossfade.errors.unavailable import (
     DeadlineExceededError,
     DrainingError,
     EmergencyError,
+    LatchUnwritableError,
     LedgerUnavailableError,
     MemberSlowError,
     MissingExtraError,
@@ -260,6 +262,7 @@ __all__ = [
     "InvalidWindowError",
     "JobConflictError",
     "JobNotFoundError",
+    "LatchUnwritableError",
     "LatchedError",
     "LayerFullError",
     "LedgerUnavailableError",

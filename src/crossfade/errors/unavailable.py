@@ -67,7 +67,7 @@ class StorageFullError(UnavailableError):
     code = "storage_full"
     http_status = 507
     sentence = "there is no space left in {where}"
-    hint_template = "free space there; nothing was registered"
+    hint_template = "free space there; nothing was changed"
 
 
 class LedgerUnavailableError(UnavailableError):
@@ -183,6 +183,17 @@ class EmergencyError(UnavailableError):
     code = "emergency"
     sentence = "`{name}` is stopped, {scope} is in an emergency ({mode}): {reason}"
     hint_template = "see who stopped it with `crossfade safety status`"
+
+
+class LatchUnwritableError(UnavailableError):
+    """The files that stop models on this machine cannot be changed."""
+
+    code = "latch_unwritable"
+    sentence = "emergencies of this machine cannot be changed in {where}: {problem}"
+    hint_template = (
+        "see what is in force with `crossfade safety status`; make room there, or do without `--local`, "
+        "or end the servers of this machine"
+    )
 
 
 class DrainingError(UnavailableError):

@@ -7,7 +7,10 @@ several times a second. A file that cannot be read counts as the strictest: it b
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -15,10 +18,12 @@ import msgspec
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.identity import check_name
-from crossfade.errors import NoEmergencyError, ReasonRequiredError
+from crossfade.errors import LatchUnwritableError, NoEmergencyError, ReasonRequiredError
 from crossfade.safety.rules import EVERYTHING, Emergency
 from crossfade.safety.specs import Mode
 from crossfade.storage.filesystem import LocalFileSystem, make_durable_folder
+
+_logger = logging.getLogger(__name__)
 
 FOLDER = "emergency"
 _EVERYTHING_FILE = "+everything.json"
@@ -53,27 +58,31 @@ class Latch:
     def put(self, model: str, mode: Mode, reason: str, principal: str) -> Emergency:
         """Begin an emergency on this machine, or change its mode; it is durable when this returns.
 
+        A full disk may still have room for a file without contents. That blocks, so it is kept where that is wanted.
+
         Raises:
             ReasonRequiredError: There is no reason.
             InvalidNameError: No model can have this name.
+            LatchUnwritableError: The disk is full or closed to us.
         """
         if not reason.strip():
             raise ReasonRequiredError(what="an emergency")
         path = self._path(model)
         emergency = Emergency(model, mode, reason, self._clock(), principal, local=True)
-        make_durable_folder(self._filesystem, self._folder)
+        with self._changing():
+            make_durable_folder(self._filesystem, self._folder)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.unlink(missing_ok=True)
+            try:
+                self._fill(temporary, msgspec.json.encode(emergency))
+            except OSError:
+                if mode != "block" or not temporary.exists():
+                    temporary.unlink(missing_ok=True)
+                    raise
+            self._filesystem.rename(temporary, path)
+            self._filesystem.fsync_dir(self._folder)
         self._log("on", emergency, principal, reason)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        handle = self._filesystem.open_new(temporary)
-        try:
-            self._filesystem.write(handle, msgspec.json.encode(emergency))
-            self._filesystem.fsync(handle)
-        finally:
-            self._filesystem.close(handle)
-        self._filesystem.rename(temporary, path)
-        self._filesystem.fsync_dir(self._folder)
-        return emergency
+        return _read(path, model)
 
     def remove(self, model: str, reason: str, principal: str) -> Emergency:
         """End an emergency on this machine.
@@ -81,6 +90,7 @@ class Latch:
         Raises:
             ReasonRequiredError: There is no reason.
             NoEmergencyError: There is none.
+            LatchUnwritableError: The disk is closed to us.
         """
         if not reason.strip():
             raise ReasonRequiredError(what="the end of an emergency")
@@ -88,9 +98,10 @@ class Latch:
         if not path.exists():
             raise NoEmergencyError(scope=f"{model or 'everything'} on this machine")
         found = _read(path, model)
+        with self._changing():
+            path.unlink()
+            self._filesystem.fsync_dir(self._folder)
         self._log("off", found, principal, reason)
-        path.unlink()
-        self._filesystem.fsync_dir(self._folder)
         return found
 
     # --- what processes see ---
@@ -124,12 +135,30 @@ class Latch:
     def _path(self, model: str) -> Path:
         return self._folder / (_EVERYTHING_FILE if model == EVERYTHING else f"{check_name(model)}.json")
 
+    def _fill(self, path: Path, data: bytes) -> None:
+        handle = self._filesystem.open_new(path)
+        try:
+            self._filesystem.write(handle, data)
+            self._filesystem.fsync(handle)
+        finally:
+            self._filesystem.close(handle)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LatchUnwritableError(where=str(self._folder), problem=error.strerror or str(error)) from error
+
     def _log(self, action: str, emergency: Emergency, principal: str, reason: str) -> None:
-        """Write down who did what: the audit log may be out of reach."""
+        """Write down who did what, where that is possible: the audit log may be out of reach."""
         entry = {"at": self._clock().isoformat(), "action": action, "scope": emergency.scope}
         entry |= {"mode": emergency.mode, "principal": principal, "reason": reason}
-        with (self._folder / _LOG).open("a") as log:
-            log.write(json.dumps(entry) + "\n")
+        try:
+            with (self._folder / _LOG).open("a") as log:
+                log.write(json.dumps(entry) + "\n")
+        except OSError as error:  # what was done holds all the same, and its file says why
+            _logger.warning("%s cannot be written: %s", self._folder / _LOG, error)
 
 
 def _read(path: Path, model: str) -> Emergency:

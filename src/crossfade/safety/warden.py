@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crossfade.core.clock import Clock, utc_now
-from crossfade.errors import CrossfadeError
+from crossfade.errors import CrossfadeError, LatchUnwritableError
 from crossfade.safety.guards import Guard, Guards
 from crossfade.safety.inspection import Findings
 from crossfade.safety.latch import Latch, Seen
@@ -205,7 +205,7 @@ class Warden:
         try:
             self._latch.put(emergency.model, emergency.mode, emergency.reason, PRINCIPAL)
             it.on_machine = True
-        except OSError as error:
+        except LatchUnwritableError as error:
             _log.warning("the emergency cannot be written to this machine's disk: %s", error)
 
     def _write(self) -> None:
