@@ -175,6 +175,45 @@ def test_a_person_may_go_on_sooner(stage):
     assert stage.reach("completed").candidate == stage.champion
 
 
+def in_last_step(stage):
+    """Bring a rollout, whose last step would hold for long, to where every process follows that."""
+    stage.begin(RolloutPlan((Step(0.5), Step(1.0, hold_seconds=3600))))
+    stage.reach("progressing")
+    stage.store.promote("m", to_end=True)
+    return stage.second()
+
+
+@pytest.mark.parametrize("to_end", [False, True])
+def test_in_the_last_step_a_person_ends_it(stage, to_end):
+    in_last_step(stage)
+    done = stage.store.promote("m", to_end=to_end, expected_step=1, reason="seen enough", principal="bob")
+    assert (done.status, done.reason, stage.champion) == (RolloutStatus.COMPLETED, "seen enough", "1.0.1")
+    assert done.held_until is not None
+    assert [each.kind for each in stage.store.history("m")] == ["step", "step", "complete"]
+    assert stage.store.rollback("m").status == RolloutStatus.ROLLED_BACK
+
+
+def test_nobody_ends_what_processes_have_not_followed(stage):
+    stage.begin(RolloutPlan((Step(0.5), Step(1.0, hold_seconds=3600))))
+    stage.reach("progressing")
+    stage.store.promote("m")
+    with pytest.raises(RolloutConflictError, match="have not followed"):
+        stage.store.promote("m")
+    assert stage.champion == "1.0.0"
+
+
+def test_a_person_ends_nothing_that_was_decided_otherwise_meanwhile(stage):
+    in_last_step(stage)
+    move(stage.registry, "m", "1.0.2")
+    with pytest.raises(RolloutConflictError, match=r"somebody moved m to 1\.0\.2"):
+        stage.store.promote("m")
+    move(stage.registry, "m", "1.0.0")
+    stage.registry.transition("m:1.0.1", "rejected", reason="no")
+    with pytest.raises(RolloutConflictError, match="gone or rejected"):
+        stage.store.promote("m")
+    assert stage.champion == "1.0.0"
+
+
 def test_aborting_gives_everything_back_and_leaves_no_latch(stage):
     stage.begin()
     stage.reach("progressing")

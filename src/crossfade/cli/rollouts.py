@@ -186,11 +186,11 @@ def resume(session: Session, name: str, reason: str) -> None:
 
 @command(rollouts, changes=True)
 @click.argument("name")
-@click.option("--to-end", is_flag=True, help="To the end instead of to the next step.")
+@click.option("--to-end", is_flag=True, help="To the last step instead of to the next one; from there it ends.")
 @click.option("--from-step", type=click.IntRange(1), default=None, help="Refuse when it is in another step, from 1.")
 @reason_option
 def promote(session: Session, name: str, to_end: bool, from_step: int | None, reason: str) -> None:
-    """Go on by your word: past the approval that it waits for, to the next step, or to the end."""
+    """Go on by your word: past the approval that it waits for, to the next step, or from the last to its end."""
     from crossfade.client import verbs
 
     with session.client() as client:

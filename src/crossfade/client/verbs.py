@@ -375,7 +375,7 @@ def resume_rollout(name: str, *, reason: str = "") -> Call[Rollout]:
 def promote_rollout(
     name: str, *, to_end: bool = False, reason: str = "", expected_step: int | None = None
 ) -> Call[Rollout]:
-    """Go on by a person's word: past the approval that it waits for, to the next step, or to the end.
+    """Go on by a person's word: past the approval that it waits for, to the next step, or from the last to its end.
 
     With `expected_step`, the step (`state.step`) that it was seen in, the same word said twice goes one step.
     """

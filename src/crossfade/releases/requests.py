@@ -35,7 +35,7 @@ class PromoteRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     """Go on by a person's word.
 
     Args:
-        to_end: To the end instead of to the next step.
+        to_end: To the last step instead of to the next one; from there it ends either way.
         reason: Why, for the audit log.
         expected_step: When given, the step that it must be in, counted from 0, so that the same word said twice does
             not go two steps.

@@ -24,7 +24,7 @@ from crossfade.releases.changing import Change, StaleError, apply, encoded, find
 from crossfade.releases.checks.metric import measures
 from crossfade.releases.checks.spec import CheckSpec, ExperimentCheck
 from crossfade.releases.latch import lift, require_unlatched
-from crossfade.releases.moves import approving, ending, entering, pausing, resuming
+from crossfade.releases.moves import approving, completing, ending, entering, pausing, resuming
 from crossfade.releases.plan import PRESETS, RolloutPlan
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import (
@@ -239,19 +239,20 @@ class RolloutStore:
         principal: str = LOCAL,
         dry_run: bool = False,
     ) -> Rollout:
-        """Go on by a person's word: past the approval that it waits for, to the next step, or to the end.
+        """Go on by a person's word: past the approval that it waits for, to the next step, or to its end.
 
         Args:
             name: The rollout.
-            to_end: To the end instead of to the next step.
+            to_end: To the last step, past approvals, instead of to the next one. From the last step it ends either way.
             expected_step: When given, the step that it must be in.
             reason: Why, for the audit log.
             principal: Who says so.
             dry_run: Only check.
 
         Raises:
-            RolloutConflictError: It is not under way, the new version is not loaded yet, or it is in another step than
-                `expected_step`.
+            RolloutConflictError: It is not under way, the new version is not loaded yet, it is in another step than
+                `expected_step`, or it would end although processes have not followed its last step, or somebody moved
+                the subject, or the new version is gone.
         """
 
         def promote(rollout: Rollout) -> Change:
@@ -265,8 +266,13 @@ class RolloutStore:
             last = len(rollout.plan.steps) - 1
             if rollout.status is RolloutStatus.PAUSED and rollout.state.waiting_for == APPROVAL and not to_end:
                 return approving(rollout, words, self._clock())
-            following, now = last if to_end else min(last, rollout.state.step + 1), self._clock()
-            return entering(rollout, following, words, now, resumed_at=now)
+            now = self._clock()
+            if rollout.state.step < last:
+                return entering(rollout, last if to_end else rollout.state.step + 1, words, now, resumed_at=now)
+            if rollout.state.live_at is None:
+                problem = "is in its last step, which the processes have not followed yet, so it cannot be promoted"
+                raise RolloutConflictError(name=rollout.name, problem=problem)
+            return completing(rollout, words, now)
 
         return self._by_person(name, promote, reason, principal, dry_run=dry_run)
 
@@ -349,6 +355,7 @@ class RolloutStore:
                 failed = change.target is RolloutStatus.ROLLED_BACK
                 subject.withdraw(connection, rollout, failed=failed, **said)
         elif change.target is RolloutStatus.COMPLETED:
+            self._require_replaceable(connection, rollout, subject)
             subject.settle(connection, rollout, Settling(rollout.candidate, False, principal, change.reason, now))
         elif change.weight is not None:
             step = rollout.plan.steps[change.state.step]
@@ -529,6 +536,17 @@ class RolloutStore:
             )
         )
         subject.route(connection, rollout, route, principal=rollout.created_by, reason=rollout.reason)
+
+    def _require_replaceable(self, connection: Connection, rollout: Rollout, subject: Subject) -> None:
+        """Refuse to end what somebody has decided otherwise about since, or with a version that is gone."""
+        present = subject.stable(connection, rollout.subject)
+        if present not in {rollout.stable, rollout.candidate}:
+            problem = f"cannot end: somebody moved {rollout.subject} to {present or 'nothing'} meanwhile"
+            raise RolloutConflictError(name=rollout.name, problem=problem)
+        release = subject.release(connection, rollout.subject, rollout.candidate)
+        if isinstance(release, Refusal) or release.digest != rollout.digest:
+            problem = f"cannot end: version {rollout.candidate} is gone or rejected"
+            raise RolloutConflictError(name=rollout.name, problem=problem)
 
     def _require_unchanged(self, connection: Connection, rollout: Rollout, subject: Subject) -> None:
         """Refuse to return to the old version when something else has happened since, or it is gone."""

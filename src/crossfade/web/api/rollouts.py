@@ -126,7 +126,7 @@ def promote_rollout(
     wanted: Annotated[PromoteRequest, body(PromoteRequest, "crossfade rollouts promote --help")],
     dry_run: DryRun = False,
 ) -> Response:
-    """Go on by a person's word: past the approval that it waits for, to the next step, or to the end."""
+    """Go on by a person's word: past the approval that it waits for, to the next step, or from the last to its end."""
     after = platform.rollouts.promote(
         rollout,
         to_end=wanted.to_end,
