@@ -196,6 +196,21 @@ def test_unsafe_answers_that_are_refused_are_of_those_that_were_looked_at(stage)
     assert gathered(rollout, reports((answered(270), bad))).evidence.counts["unsafe"] == (20, 30, 0, 270)
 
 
+FAILED = "0 of 30 requests of 1.0.1 failed or were refused, and 9 of 270 of 1.0.0 meanwhile"
+UNSAFE = "1 of 30 requests of 1.0.1 were answered unsafely, and 0 of 261 of 1.0.0 meanwhile"
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [(("unsafe",), UNSAFE), (("errors",), FAILED), (("errors", "unsafe"), f"{FAILED}; {UNSAFE}")],
+)
+def test_the_words_are_about_the_events_that_are_checked(stage, events, words):
+    check = ErrorRateCheck("errors", events=events)
+    seen = reports((answered(270, 9), Counts(requests=30, unsafe=1, latency={50: 30})))
+    measurement = error_rate.measure(check, gathered(with_check(stage, check), seen))
+    assert measurement.reason == f"nothing speaks against it; {words}"
+
+
 def test_nobody_asking_is_no_pass(stage):
     check = ErrorRateCheck("errors")
     assert error_rate.measure(check, with_check(stage, check)).result is CheckResult.NO_TRAFFIC

@@ -83,13 +83,14 @@ def measure(check: ErrorRateCheck, rollout: Rollout) -> Measurement:
     if not rollout.state.requests:
         return Measurement(CheckResult.NO_TRAFFIC, f"nobody has asked version {rollout.candidate} in this step")
     if not tests and check.events != ("slow",):
-        words = f"nothing to compare with: {rollout.stable} was not asked at the same time; {_summary(rollout)}"
+        words = f"nothing to compare with: {rollout.stable} was not asked at the same time; {_summary(check, rollout)}"
         return Measurement(CheckResult.NO_TRAFFIC, words)
     if lack := _lack_of_slowness(check, rollout):
         return Measurement(CheckResult.NO_TRAFFIC, lack)
     if check.margin is None:
         least = min((test.p_value for test in tests.values()), default=1.0)
-        return Measurement(CheckResult.PASS, f"nothing speaks against it; {_summary(rollout)}", least, check.alpha)
+        words = f"nothing speaks against it; {_summary(check, rollout)}"
+        return Measurement(CheckResult.PASS, words, least, check.alpha)
     return _proven(check, rollout, check.margin)
 
 
@@ -147,7 +148,8 @@ def _proven(check: ErrorRateCheck, rollout: Rollout, margin: float) -> Measureme
         if proof is None or proof.p_value > shares[event]:
             words = f"it is not shown yet that fewer than {1 + margin:.3g} times as many {_WORDS[event]}"
             return Measurement(CheckResult.INCONCLUSIVE, f"{words}; {_compared(rollout, event)}")
-    return Measurement(CheckResult.PASS, f"shown to be less than {1 + margin:.3g} times as bad; {_summary(rollout)}")
+    words = f"shown to be less than {1 + margin:.3g} times as bad"
+    return Measurement(CheckResult.PASS, f"{words}; {_summary(check, rollout)}")
 
 
 def _sides(rollout: Rollout, reports: Sequence[HealthReport]) -> tuple[Counts, Counts]:
@@ -233,5 +235,8 @@ def _compared(rollout: Rollout, event: Event) -> str:
     )
 
 
-def _summary(rollout: Rollout) -> str:
-    return _compared(rollout, "errors")
+def _summary(check: ErrorRateCheck, rollout: Rollout) -> str:
+    """Say what was counted of the events that are checked, as far as there was anything to count."""
+    counts = rollout.evidence.counts
+    counted = [event for event in check.events if any(counts.get(event, _NO_WINDOW))]
+    return "; ".join(_compared(rollout, event) for event in counted or check.events[:1])
