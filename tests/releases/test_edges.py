@@ -16,7 +16,7 @@ from crossfade.serving.health import HealthReporter
 from crossfade.telemetry.prometheus import Outcome, Reading
 from crossfade.traffic.fleet import FAILED
 from crossfade.traffic.health import Counts
-from tests.releases.life import PLAN, answered
+from tests.releases.life import PLAN, SETTINGS, answered
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "rollouts-in-trouble.md"
 
@@ -297,6 +297,35 @@ def test_a_process_that_follows_again_is_waited_for(stage):
     assert waiting.state.words == "1 of 2 processes have not followed yet"
     stage.follow("b")
     assert stage.reach("completed").weight == 1.0
+
+
+def held(stage, *processes, seconds=1):
+    """Let seconds pass in which these processes serve; returns what the step then waits for."""
+    for _ in range(seconds):
+        stage.clock.advance(1)
+        for process in processes:
+            stage.follow(process)
+        stage.controller.turn()
+    return stage.store.find("m").state.words
+
+
+def test_a_hold_counts_anew_after_nobody_has_served(stage):
+    stage.begin(RolloutPlan((Step(0.5, hold_seconds=60), Step(1.0))))
+    assert held(stage, "a", seconds=32) == "step 1 holds for another 30 s"
+    stage.clock.advance(20)
+    assert held(stage, "b") == "step 1 holds for another 60 s"
+    assert held(stage, "b", seconds=59) == "step 1 holds for another 1 s"
+    assert stage.store.find("m").state.step == 0
+
+
+def test_a_hold_goes_on_while_processes_and_controllers_take_turns(stage):
+    stage.begin(RolloutPlan((Step(0.5, hold_seconds=60), Step(1.0))))
+    assert held(stage, "a", seconds=12) == "step 1 holds for another 50 s"
+    assert held(stage, "a", "b", seconds=5) == "step 1 holds for another 45 s"
+    stage.clock.advance(SETTINGS.lease_seconds)
+    stage.controller = stage.new_controller()
+    assert held(stage, "b", seconds=4) == "step 1 holds for another 31 s"
+    assert held(stage, "c") == "step 1 holds for another 30 s", "a moment is no gap"
 
 
 def test_a_process_that_does_not_follow_keeps_nobody_from_going_back(stage):

@@ -106,7 +106,8 @@ class Controller(Attendant):
                     self._store.let_go(connection, rollout, principal=CONTROLLER, epoch=self._lease.epoch)
             return
         situation = self._surroundings.of(rollout, processes, now)
-        evidence, state = self._measurer.look(rollout, situation)
+        beside = msgspec.structs.replace(rollout, state=rollout.state.beside(situation.processes))
+        evidence, state = self._measurer.look(beside, situation)
         seen = msgspec.structs.replace(rollout, evidence=evidence, state=state)
         action = next_action(seen, situation)
         if isinstance(action, Wait) and action.reason != state.words and rollout.status is not RolloutStatus.PAUSED:

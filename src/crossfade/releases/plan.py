@@ -29,7 +29,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     Args:
         weight: The fraction of traffic that the new version gets; of a rolling rollout, the fraction of processes that
             answer with it.
-        hold_seconds: How long it stays there at least, once every process follows.
+        hold_seconds: How long it stays there at least, once every process follows; anew when nobody served meanwhile.
         minimum_units: How many requests the new version must have got in this step before it goes on.
         shadow: Whether it gets a copy of what the old version answers; needs `weight` 0.
         not_before: When it begins at the earliest: what a schedule is made of.

@@ -100,7 +100,8 @@ class RolloutState(msgspec.Struct, frozen=True, omit_defaults=True):
         step: Its place in the plan; -1 before the first.
         revision: Of the snapshot with its present traffic.
         entered_at: When it got that.
-        live_at: When every process had followed.
+        live_at: When every process had followed, since when some process has served all the time.
+        served: Processes that served when it was last looked at.
         requests: That the new version got in this step.
         asked_at: When it got the last one.
         checks: Name -> what it has found in this step.
@@ -116,6 +117,7 @@ class RolloutState(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int = 0
     entered_at: datetime | None = None
     live_at: datetime | None = None
+    served: tuple[str, ...] = ()
     requests: int = 0
     asked_at: datetime | None = None
     checks: dict[str, CheckState] = {}
@@ -125,6 +127,17 @@ class RolloutState(msgspec.Struct, frozen=True, omit_defaults=True):
     processes: tuple[str, ...] = ()
     words: str = ""
     cause: str = ""
+
+    def beside(self, processes: tuple[str, ...]) -> RolloutState:
+        """Return the state beside the processes that serve now.
+
+        Where none is left of those that served, nobody did in between: the time that a step holds counts anew.
+        """
+        served = tuple(sorted(processes))
+        if self.step < 0 or served == self.served:
+            return self
+        is_gap = bool(self.served) and not set(self.served) & set(served)
+        return msgspec.structs.replace(self, served=served, live_at=None if is_gap else self.live_at)
 
 
 class RolloutEvidence(msgspec.Struct, frozen=True, omit_defaults=True):
