@@ -97,7 +97,7 @@ def test_while_the_database_is_away_nobody_is_called_a_stranger(client, platform
 
 def test_an_experiment_is_known_as_soon_as_it_is_there(client, platform):
     of_flag = one(1, decision="", experiment="late", unit="u")
-    with pytest.raises(InvalidOutcomesError, match="no experiment `late`"):
+    with pytest.raises(InvalidOutcomesError, match="no experiment or rollout `late`"):
         client.record_outcomes([of_flag])
     platform.experiments.create(FLAG)
     assert client.record_outcomes([of_flag]) == Recorded(1)
@@ -126,8 +126,8 @@ def test_what_is_refused_is_raised_and_nothing_is_recorded(client, platform):
         ({"name": "Landed Late"}, "its name is `Landed Late`, which no metric could name"),
         ({"name": "latency_seconds"}, "measured while answering"),
         ({"id": one(1)["id"], "name": "spent"}, "it has the id of outcome 0 and says something else"),
-        ({"decision": "", "experiment": "nope", "unit": "u"}, "there is no experiment `nope`"),
-        ({"decision": "", "experiment": "No pe", "unit": "u"}, "there is no experiment `No pe`"),
+        ({"decision": "", "experiment": "nope", "unit": "u"}, "there is no experiment or rollout `nope`"),
+        ({"decision": "", "experiment": "No pe", "unit": "u"}, "there is no experiment or rollout `No pe`"),
     ):
         with pytest.raises(InvalidOutcomesError, match=f"outcome 1 of the batch cannot be recorded: .*{words}"):
             client.record_outcomes([one(1), one(2, **wrong)])

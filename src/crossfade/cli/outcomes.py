@@ -32,7 +32,8 @@ def record(session: Session, file: Path) -> None:
     """Record the outcomes in FILE, a CSV or JSON lines file, or `-` for stdin.
 
     Each has `id`, `name`, perhaps `value` (default 1) and `happened_at` (with a time zone; default now), and either
-    `decision`, or `experiment` and `unit`. After a failure the same file may be recorded again: an id counts once.
+    `decision`, or `unit` and `experiment`, the name of an experiment or a rollout. After a failure the same file may be
+    recorded again: an id counts once.
     """
     from crossfade.errors import CrossfadeError, InvalidOutcomesError, InvalidOutcomesFileError
     from crossfade.ledger.requests import Recorded

@@ -1,4 +1,4 @@
-"""`KnownExperiments`: finds outcomes of experiments that do not exist, while whoever reports them can still know."""
+"""`KnownExperiments`: finds outcomes of what does not exist, while whoever reports them can still know."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import select, union
 
 from crossfade.errors import UnavailableError
 from crossfade.storage.database import Database
-from crossfade.storage.tables import experiments
+from crossfade.storage.tables import experiments, rollouts
 
 PATIENCE_SECONDS = 0.5
 """How long a database may take; outcomes are acknowledged without it, so that its outage stops nobody."""
@@ -19,10 +19,12 @@ _MOST = 100_000
 
 
 class KnownExperiments:
-    """Remembers which experiments there are. Names that it knows cost nothing; others are asked for.
+    """Remembers which experiments and rollouts there are. Names that it knows cost nothing; others are asked for.
+
+    To the ledger a rollout is an experiment of two variants.
 
     Args:
-        database: Where experiments are.
+        database: Where they are.
     """
 
     def __init__(self, database: Database) -> None:
@@ -31,7 +33,7 @@ class KnownExperiments:
         self._rests_until = 0.0
 
     async def missing(self, names: Iterable[str]) -> frozenset[str]:
-        """Return the names of experiments that there are none of; none while the database does not answer."""
+        """Return the names that neither an experiment nor a rollout has; none while the database does not answer."""
         unknown = frozenset(names) - self._known
         if not unknown or time.monotonic() < self._rests_until:
             return frozenset()
@@ -46,5 +48,6 @@ class KnownExperiments:
 
     def _find(self, names: frozenset[str]) -> frozenset[str]:
         with self._database.read() as connection:
-            query = select(experiments.c.name).where(experiments.c.name.in_(sorted(names)))
-            return frozenset(connection.scalars(query))
+            wanted = sorted(names)
+            queries = (select(table.c.name).where(table.c.name.in_(wanted)) for table in (experiments, rollouts))
+            return frozenset(connection.scalars(union(*queries)))

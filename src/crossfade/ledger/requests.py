@@ -17,7 +17,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class ReportedOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A value that was measured afterwards, of a decision, or of a unit in an experiment.
+    """A value that was measured afterwards, of a decision, or of a unit in an experiment or a rollout.
 
     Args:
         id: Chosen by you, and of this outcome alone: the same id again is the same outcome. What says something else
@@ -26,7 +26,7 @@ class ReportedOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
         value: Finite.
         happened_at: With a time zone; left out, it is now.
         decision: Which the prediction answered with; or
-        experiment: whose unit it is about,
+        experiment: whose unit it is about, or which rollout,
         unit: and which.
     """
 

@@ -134,4 +134,4 @@ def _problems_of_names(each: Outcome) -> Iterator[str]:
     if not is_slug(each.name):
         yield f"its name is `{each.name}`, which no metric could name: it needs small letters, digits, `_`, `.`, `-`"
     if each.experiment and not is_slug(each.experiment):
-        yield f"there is no experiment `{each.experiment}`"
+        yield f"there is no experiment or rollout `{each.experiment}`"

@@ -45,7 +45,7 @@ class OutcomeIntake:
 
     Args:
         ledger: Where to.
-        known: Which experiments there are.
+        known: Which experiments and rollouts there are.
         settings: Limits, and the names this server answers for.
         app: What answers everything else.
         bodies: Counts the large bodies of the process.
@@ -102,11 +102,12 @@ class OutcomeIntake:
             self._bodies.release(held)
 
     async def _refuse_strangers(self, outcomes: Sequence[Outcome]) -> None:
-        """Refuse outcomes of experiments that there are none of; those that name a decision cannot be judged here."""
+        """Refuse outcomes of what does not exist; those that name a decision cannot be judged here."""
         missing = await self._known.missing(each.experiment for each in outcomes if each.experiment)
         for index, each in enumerate(outcomes if missing else ()):
             if each.experiment in missing:
-                raise InvalidOutcomesError(index=index, problem=f"there is no experiment `{each.experiment[:80]}`")
+                problem = f"there is no experiment or rollout `{each.experiment[:80]}`"
+                raise InvalidOutcomesError(index=index, problem=problem)
 
 
 def _decode(body: bytes) -> RecordRequest:

@@ -5,6 +5,8 @@ import pytest
 
 from crossfade.client import Client, verbs
 from crossfade.errors import ConfigConflictError, InvalidPlanError, RolloutConflictError
+from crossfade.ledger.metrics import MetricSpec
+from crossfade.releases.checks.spec import MetricCheck
 from crossfade.releases.plan import RolloutPlan, Step
 from crossfade.releases.requests import RolloutRequest
 from crossfade.web.app import create_app
@@ -156,6 +158,35 @@ def test_the_command_line_deploys_too(configs, platform, tmp_path):
     assert done.exit_code == 0, done.output
     assert "rollouts watch limits-1" in done.stderr
     assert [step.hold_seconds for step in configs.rollout("limits-1").plan.steps] == [7, 0]
+
+
+SALES = MetricCheck("sales", MetricSpec("sales", outcome="sale", direction="up"), interval_seconds=0.1)
+
+
+@pytest.mark.parametrize(("share", "status"), [(1.0, "completed"), (0.0, "rolled_back")])
+def test_a_metric_judges_by_outcomes_that_name_the_rollout_and_the_unit(configs, http, platform, share, status):
+    """Who reads a config gets no decision, so the unit is all that whoever sells something later can name."""
+    plan = RolloutPlan((Step(0.5, hold_seconds=0.5), Step(1.0)), checks=(SALES,))
+    configs.create_rollout(RolloutRequest("limits", "2", plan, "config"))
+    turn_until(platform, "limits", "progressing")
+    sold = {1: 1.0, 2: share}
+    numbers = {f"till-{number}": read(http, f"till-{number}").json()["number"] for number in range(400)}
+    sales = [
+        {"id": unit, "name": "sale", "value": place % 2 * sold[number], "experiment": "limits-1", "unit": unit}
+        for place, (unit, number) in enumerate(numbers.items())
+    ]
+    assert configs.record_outcomes(sales).recorded == 400
+    platform.ledger.flush(20.0)
+    found = turn_until(platform, "limits", status, "paused")
+    assert found.status == status, found.reason
+    assert "`sales`" in found.state.checks["sales"].last.reason
+
+
+def test_outcomes_of_a_rollout_that_is_over_are_recorded(half, http, platform):
+    read(http, "till-1")
+    half.roll_back_rollout("limits")
+    late = {"id": "late", "name": "sale", "experiment": "limits-1", "unit": "till-1"}
+    assert half.record_outcomes([late]).recorded == 1
 
 
 async def test_both_clients_deploy(configs, platform):
