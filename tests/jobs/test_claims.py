@@ -202,6 +202,13 @@ def test_progress_is_no_revision(store, registry, database, claims):
     assert database.revision() == before
 
 
+def test_whatever_a_model_has_said_ends_its_job(store, registry, claims):
+    failing = submitted(store, registry).id
+    claims.give_back(claims.take(), "later\0", 0)
+    claims.fail(claims.take(), "bad\0 \ud800thing")
+    assert (store.find(failing).state, store.find(failing).problem) == ("failed", "bad   thing")
+
+
 def test_many_processes_share_the_jobs(store, registry, claims, database_url, clock):
     publish_all(registry, "other", "1.0.0")
     made = {submitted(store, registry, ref="other:1.0.0").id for _ in range(12)}

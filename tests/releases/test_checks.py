@@ -10,6 +10,7 @@ from crossfade.methods.stats.error_rate import ErrorRate
 from crossfade.releases.checks import error_rate
 from crossfade.releases.checks.measuring import Measurer
 from crossfade.releases.checks.phase import CheckResult
+from crossfade.releases.checks.questions import Questions
 from crossfade.releases.checks.spec import ErrorRateCheck, ExperimentCheck, MetricCheck, ThresholdCheck, WebhookCheck
 from crossfade.releases.checks.threshold import judge
 from crossfade.releases.plan import RolloutPlan, Step
@@ -17,7 +18,7 @@ from crossfade.telemetry.prometheus import Outcome, Reading
 from crossfade.traffic.fleet import READY
 from crossfade.traffic.health import LATENCY_BOUNDS, Counts, HealthReport
 from tests.experiments.life import open_store, plan
-from tests.releases.life import ERRORS, answered
+from tests.releases.life import ERRORS, Stage, answered
 from tests.traffic.support import FAST
 
 END = Step(1.0)
@@ -366,6 +367,17 @@ def test_somebody_elses_service_may_agree(stage, answer, result):
     assert measurer.measure(check, rollout, stage.clock()).result is result
     ((url, event),) = webhooks.heard
     assert (url, event["candidate"], event["event"]) == ("https://example.com/gate", "1.0.1", "check.gate")
+
+
+def test_whatever_the_words_of_a_failing_check_are_the_version_goes_back(any_registry, clock):
+    """PostgreSQL keeps no NUL, and nobody keeps half of a surrogate pair: what cannot be written keeps its traffic."""
+    stage = Stage(any_registry, clock)
+    webhooks = Webhooks({"result": "fail", "reason": "bad\0 thing\n\ud800\x1b[2J"})
+    stage.controller = stage.new_controller(webhooks=webhooks, questions=Questions(5.0))
+    with_check(stage, WebhookCheck("gate", "https://example.com/gate"))
+    back = stage.reach("rolled_back", seconds=10)
+    assert "check `gate` failed: bad  thing   [2J" in back.reason
+    assert stage.store.history("m")[-1].reason == back.reason
 
 
 def test_without_a_secret_no_service_is_asked(stage):

@@ -529,6 +529,13 @@ def test_a_version_that_cannot_run_as_deployed_runs_as_it_would_without(deployin
     assert (report(deploying).failed, report(deploying).problem) == (True, "no such machine")
 
 
+def test_what_a_model_says_when_it_fails_can_be_stored_and_shown(deploying, by_terms):
+    by_terms.problems[TERMS] = RuntimeError("bad\0 \x1b[2Jmachine")
+    deploying.wish(*active("1.0.1"), deployments=(TERMS,))
+    eventually(lambda: report(deploying).failed)
+    assert report(deploying).problem == "RuntimeError: bad   [2Jmachine"
+
+
 def test_one_that_only_a_deployment_wants_fails_and_is_tried_as_soon_as_it_shall_run_otherwise(deploying, by_terms):
     by_terms.problems[TERMS] = LoadFailedError(ref="m:1.0.1", problem="no such machine")
     deploying.wish(("1.0.1", Role.DEPLOYED), deployments=(TERMS,))

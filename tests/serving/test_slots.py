@@ -19,6 +19,14 @@ def table():
     return SlotTable()
 
 
+def test_why_a_version_failed_can_be_stored_and_shown(table):
+    slot = Slot("m", "1.0.0", "d")
+    table.put(slot)
+    table.advance(slot, State.LOADING)
+    table.advance(slot, State.FAILED, "bad\0 thing\nin two lines")
+    assert table.explain("m", "1.0.0") == "bad  thing in two lines"
+
+
 def test_the_way_of_a_slot(table):
     slot = Slot("m", "1.0.0", "d")
     table.put(slot)

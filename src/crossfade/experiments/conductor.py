@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 
+from crossfade.core.wording import in_one_line
 from crossfade.errors import CrossfadeError, ExperimentConflictError, UnavailableError
 from crossfade.experiments.judging import AUTO, Judge
 from crossfade.experiments.learning import Learner
@@ -23,7 +24,6 @@ _log = logging.getLogger(__name__)
 
 LEASE = "experiments"
 _PAGE = 1000
-_LONGEST = 500
 """Characters of a problem that are kept."""
 
 
@@ -65,10 +65,10 @@ class Conductor(Attendant):
                 self.say(str(error), experiment.name)
             except CrossfadeError as error:
                 self.say(str(error), experiment.name)
-                self._store.note(experiment, error.message[:_LONGEST])
+                self._store.note(experiment, in_one_line(error.message))
             except Exception as error:  # noqa: BLE001 - a bug that one experiment meets must not starve those after it
                 self.say(repr(error), experiment.name, bug=True)
-                self._store.note(experiment, repr(error)[:_LONGEST])
+                self._store.note(experiment, in_one_line(repr(error)))
 
     def _attend(self, experiment: Experiment) -> str:
         """Do what there is to do for one; return why nothing will happen by itself, empty when it may."""

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import sha256
 from crossfade.core.identity import ModelRef
+from crossfade.core.wording import in_one_line
 from crossfade.jobs.records import JobRequest
 from crossfade.jobs.store import finish, request_of
 from crossfade.settings import JobSettings
@@ -170,6 +171,7 @@ class Claims:
         """
         with self._fenced(claim) as connection:
             row = _row(connection, claim)
+            problem = in_one_line(problem)
             details = {"rows": row.rows_done, "problem": problem}
             finish(connection, row, "failed", problem, details, principal=RUNNER, now=self._clock())
 
@@ -180,7 +182,7 @@ class Claims:
             LostClaimError: It is not ours any more.
         """
         until = to_text(self._clock() + timedelta(seconds=pause_seconds))
-        with self._fenced(claim, problem=problem, lease_until=until, attempts=0):
+        with self._fenced(claim, problem=in_one_line(problem), lease_until=until, attempts=0):
             pass
 
     def waited_seconds(self, claim: Claim) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from crossfade.core.wording import in_one_line
 from crossfade.notifications.event import Event
 
 _log = logging.getLogger(__name__)
@@ -15,5 +16,5 @@ class LogChannel:
 
     def send(self, event: Event) -> None:
         """Write the line; what others have written into it cannot begin a line of its own."""
-        summary = "".join(letter if letter.isprintable() else " " for letter in event.summary)
+        summary = in_one_line(event.summary, None)
         _log.log(_LEVELS.get(event.severity, logging.INFO), "%s %s: %s", event.kind, event.subject, summary)

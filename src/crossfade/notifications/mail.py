@@ -12,6 +12,7 @@ from textwrap import shorten
 
 import msgspec
 
+from crossfade.core.wording import in_one_line
 from crossfade.errors import NotificationFailedError
 from crossfade.notifications.event import Event
 
@@ -83,11 +84,12 @@ class MailChannel:
     def message(self, event: Event) -> EmailMessage:
         """Return the message. Nothing in an event can become a header of its own."""
         message = EmailMessage()
-        message["Subject"] = shorten(_line(f"[{event.severity}] {event.summary}"), _MAX_SUBJECT, placeholder=" ...")
+        subject = in_one_line(f"[{event.severity}] {event.summary}", None)
+        message["Subject"] = shorten(subject, _MAX_SUBJECT, placeholder=" ...")
         message["From"] = self._sender
         message["To"] = ", ".join(self._recipients)
         message["Date"] = format_datetime(event.at)
-        message["Message-ID"] = make_msgid(idstring=_line(event.id)[:64], domain="crossfade.invalid")
+        message["Message-ID"] = make_msgid(idstring=in_one_line(event.id, 64), domain="crossfade.invalid")
         details = msgspec.json.format(msgspec.json.encode(event.details), indent=2).decode()
         facts = {"what": event.kind, "about": event.subject, "model": event.model, "when": event.at.isoformat()}
         lines = [event.summary, "", *(f"{name}: {value}" for name, value in facts.items() if value), "", details, ""]
@@ -96,7 +98,3 @@ class MailChannel:
 
     def _failed(self, problem: str, *, again: bool = True) -> NotificationFailedError:
         return NotificationFailedError(channel=f"mail {self._where[0]}", problem=problem, again=again)
-
-
-def _line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)

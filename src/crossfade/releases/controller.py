@@ -14,6 +14,7 @@ from datetime import datetime
 import msgspec
 
 from crossfade.core.clock import Clock, utc_now
+from crossfade.core.wording import in_one_line
 from crossfade.errors import CrossfadeError, UnavailableError
 from crossfade.registry.requests import ProcessStatus
 from crossfade.releases.changing import Change, StaleError, keep_evidence
@@ -36,7 +37,6 @@ CONTROLLER = "controller"
 
 _FORGIVEN = 4
 """Turns in a row in which a rollout could not be attended to; one more, and it waits for a person."""
-_LONGEST = 500
 
 
 class Controller(Attendant):
@@ -131,7 +131,7 @@ class Controller(Attendant):
         self._failed[rollout.name] = self._failed.get(rollout.name, 0) + 1
         if self._failed[rollout.name] <= _FORGIVEN or RolloutStatus.PAUSED not in LEGAL[rollout.status]:
             return
-        pause = pausing(rollout, f"it cannot be attended to: {problem}"[:_LONGEST])
+        pause = pausing(rollout, in_one_line(f"it cannot be attended to: {problem}"))
         try:
             with self._database.write() as connection:
                 self._lease.check(connection)

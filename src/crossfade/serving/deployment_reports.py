@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from crossfade.core.wording import in_one_line
 from crossfade.serving.slots import Slot, SlotTable, State
 from crossfade.traffic.deployed import Deployed, DeploymentReport, ReplicaCounts
 from crossfade.traffic.snapshot import Aspired
-
-_MAX_PROBLEM = 500
-"""Characters of a problem that travel with every heartbeat: what a model says may be long."""
 
 
 def deployment_reports(slots: SlotTable, aspired: Mapping[str, tuple[Aspired, ...]]) -> tuple[DeploymentReport, ...]:
@@ -29,7 +27,7 @@ def _reports(slots: SlotTable, aspired: Mapping[str, tuple[Aspired, ...]]) -> It
         for wish in wishes:
             if wish.terms is not None:
                 report = _report(slots.find(name, wish.version), wish.terms)
-                yield msgspec.structs.replace(report, version=wish.version, problem=report.problem[:_MAX_PROBLEM])
+                yield msgspec.structs.replace(report, version=wish.version, problem=in_one_line(report.problem))
 
 
 def _report(slot: Slot | None, terms: Deployed) -> DeploymentReport:

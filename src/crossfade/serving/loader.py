@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from crossfade.core.memory import resident_bytes, total_bytes
+from crossfade.core.wording import in_one_line
 from crossfade.errors import CrossfadeError, LoadFailedError
 from crossfade.registry.golden import verify
 from crossfade.serving.batching import Batcher
@@ -309,7 +310,7 @@ class Loader:
         slot.refused_times = slot.refused_times + 1 if slot.refused == terms else 1
         hangs = any(hanging is slot for hanging, _ in self._hanging)
         slot.refit_at = math.inf if hangs else time.monotonic() + pause_after(slot.refused_times)
-        slot.refused, slot.refusal = terms, _in_words(error)
+        slot.refused, slot.refusal = terms, in_one_line(_in_words(error), None)
         _log.error("`%s` cannot run as it shall: %s", slot.ref, slot.refusal)
 
     def _send(self, slot: Slot, call: Callable[[], T], deadline: float) -> T:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from crossfade.core.tensors import Signature, Tensors
+from crossfade.core.wording import in_one_line
 from crossfade.registry.versions import Manifest
 from crossfade.serving.batching import Batcher
 from crossfade.serving.counters import Counters
@@ -269,7 +270,7 @@ class SlotTable:
         """Move a slot to its next state; one that is gone leaves the table."""
         if state not in _LEGAL[slot.state]:
             raise RuntimeError(f"{slot.ref} cannot go from {slot.state} to {state}")
-        slot.problem = problem
+        slot.problem = in_one_line(problem, None)
         slot.state = state
         if state is State.GONE:
             with self._writing:

@@ -23,6 +23,7 @@ import msgspec
 from crossfade.core.breaker import Breaker, BreakerState
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.exchange import Answer, ExchangeError, exchange
+from crossfade.core.wording import in_one_line
 from crossfade.errors import InvalidQueryError, PrometheusUnavailableError, SettingsError
 from crossfade.settings import TelemetrySettings
 
@@ -219,9 +220,9 @@ class PrometheusClient:
             raise PrometheusUnavailableError(problem=str(error)) from error
         body = _body(answer)
         if answer.status in _ASKED_WRONGLY and body is not None and body.error_type in {"bad_data", "execution"}:
-            raise InvalidQueryError(problem=_line(body.error))
+            raise InvalidQueryError(problem=in_one_line(body.error, _PROBLEM))
         if answer.status != 200 or body is None or body.status != "success" or body.data is None:
-            said = f": {_line(body.error)}" if body is not None and body.error else ""
+            said = f": {in_one_line(body.error, _PROBLEM)}" if body is not None and body.error else ""
             raise PrometheusUnavailableError(problem=f"it answered {answer.status}{said}")
         return body.data
 
@@ -293,7 +294,3 @@ def _number(text: str) -> float:
     if not math.isfinite(value) or "_" in text or text != text.strip():
         raise ValueError(text)
     return value
-
-
-def _line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text[:_PROBLEM])

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from crossfade.core.wording import in_one_line
 from crossfade.errors import CrossfadeError, ExperimentNotFoundError
 from crossfade.experiments.record import ENDED
 from crossfade.experiments.store import ExperimentStore
@@ -136,14 +137,15 @@ class Measurer:
             yield asked[key], True, measurement
 
     def measure(self, check: CheckSpec, rollout: Rollout, now: datetime) -> Measurement:
-        """Make one check."""
+        """Make one check. What others say of it can be stored: it is the reason why a version goes back."""
         try:
-            return self._measure(check, rollout, now)
+            found = self._measure(check, rollout, now)
         except CrossfadeError as error:
-            return Measurement(CheckResult.ERROR, error.message)
+            found = Measurement(CheckResult.ERROR, error.message)
         except Exception as error:  # noqa: BLE001 - a bug in one check must not stop the control of all rollouts
             _log.exception("check `%s` of `%s`", check.name, rollout.name)
-            return Measurement(CheckResult.ERROR, f"it could not be made: {error!r}"[:500])
+            found = Measurement(CheckResult.ERROR, f"it could not be made: {error!r}")
+        return msgspec.structs.replace(found, reason=in_one_line(found.reason))
 
     def _measure(self, check: CheckSpec, rollout: Rollout, now: datetime) -> Measurement:
         if isinstance(check, ErrorRateCheck):
@@ -172,7 +174,7 @@ class Measurer:
         if self._webhooks is None:
             return Measurement(CheckResult.ERROR, "webhooks are not configured")
         answer = self._webhooks.ask(check.url, described(rollout, f"check.{check.name}"))
-        result, reason = _ANSWERS.get(str(answer.get("result"))), str(answer.get("reason", ""))[:500]
+        result, reason = _ANSWERS.get(str(answer.get("result"))), str(answer.get("reason", ""))
         if result is None:
             return Measurement(CheckResult.ERROR, "it answered neither `pass`, `fail` nor `inconclusive`")
         return Measurement(result, reason or f"it answered {result.value}")
