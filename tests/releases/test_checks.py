@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from crossfade.errors import NotificationFailedError, PrometheusUnavailableError
+from crossfade.errors import InvalidPlanError, NotificationFailedError, PrometheusUnavailableError
 from crossfade.experiments.requests import DecideRequest
 from crossfade.ledger.metrics import MetricSpec
 from crossfade.methods.stats.error_rate import ErrorRate
@@ -330,6 +330,20 @@ def test_an_experiment_has_to_have_shipped_the_version(stage):
     switch = AliasSwitch(stage.registry, Fleet(stage.database, FAST), FAST)
     Judge(experiments, stage.database, switch).decide("late", DecideRequest("keep"))
     assert measurer.measure(check, rollout, stage.clock()).result is CheckResult.FAIL
+
+
+def test_an_experiment_that_is_stopped_without_a_decision_waits_for_a_person(stage):
+    check = ExperimentCheck("trial", "late", interval_seconds=1)
+    experiments = open_store(stage.registry)
+    experiments.create(plan(model=""))
+    experiments.start("late")
+    with_check(stage, check)
+    experiments.stop("late", reason="too slow")
+    paused = stage.reach("paused", seconds=5)
+    assert "experiment `late` was stopped without a decision" in paused.reason
+    stage.store.abort("m")
+    with pytest.raises(InvalidPlanError, match="waits for the experiment `late`, which was stopped without a decision"):
+        with_check(stage, check)
 
 
 class Webhooks:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
 from crossfade.errors import InvalidPlanError, NotFoundError, RolloutConflictError
+from crossfade.experiments.record import Status
 from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
 from crossfade.registry.acceptance import attribution, explained
@@ -433,8 +434,8 @@ class RolloutStore:
         """Refuse a plan with a check that waits for what never comes."""
         for check in plan.checks:
             problem = self._objection(check)
-            if isinstance(check, ExperimentCheck) and not _is_experiment(connection, check.experiment):
-                problem = f"waits for the experiment `{check.experiment[:80]}`, and there is none"
+            if isinstance(check, ExperimentCheck) and (why := _undecidable(connection, check.experiment)):
+                problem = f"waits for the experiment `{check.experiment[:80]}`, {why}"
             if problem:
                 raise InvalidPlanError(problem=f"the check `{check.name}` {problem}")
 
@@ -595,6 +596,10 @@ def _transition(row: Row[Any]) -> RolloutTransition:
     )
 
 
-def _is_experiment(connection: Connection, name: str) -> bool:
-    query = select(experiments.c.name).where(experiments.c.name == (name if is_slug(name) else ""))
-    return connection.scalar(query) is not None
+def _undecidable(connection: Connection, name: str) -> str:
+    """Say why an experiment will not decide; nothing where it may, or has."""
+    query = select(experiments.c.status).where(experiments.c.name == (name if is_slug(name) else ""))
+    status = connection.scalar(query)
+    if status is None:
+        return "and there is none"
+    return "which was stopped without a decision" if status == Status.STOPPED else ""

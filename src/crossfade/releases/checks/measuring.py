@@ -12,7 +12,7 @@ import msgspec
 
 from crossfade.core.wording import in_one_line
 from crossfade.errors import CrossfadeError, ExperimentNotFoundError
-from crossfade.experiments.record import ENDED
+from crossfade.experiments.record import Status
 from crossfade.experiments.store import ExperimentStore
 from crossfade.releases.checks import error_rate, metric, threshold
 from crossfade.releases.checks.phase import CheckResult, Measurement
@@ -163,7 +163,10 @@ class Measurer:
             found = self._experiments.find(check.experiment)
         except ExperimentNotFoundError as error:
             return Measurement(CheckResult.ERROR, error.message)
-        if found.status not in ENDED or found.verdict is None:
+        if found.status is Status.STOPPED:  # a person may decide it still, and let the rollout go on
+            words = f"experiment `{check.experiment}` was stopped without a decision"
+            return Measurement(CheckResult.INCONCLUSIVE, words)
+        if found.verdict is None:
             return Measurement(CheckResult.PENDING, f"experiment `{check.experiment}` has not decided")
         shipped = found.versions.get(found.verdict.variant)
         if found.verdict.action == "ship" and shipped == rollout.candidate:
