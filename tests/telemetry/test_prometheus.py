@@ -179,6 +179,13 @@ def test_answers_that_are_none(sink, client, status, body):
         client.read("x")
 
 
+@pytest.mark.parametrize("body", [b"<html>a proxy</html>", b'{"hello": 1}', b"", b'{"status": "success"}'])
+def test_a_success_that_is_no_answer_of_prometheus_says_so(sink, client, body):
+    sink.body = body
+    with pytest.raises(PrometheusUnavailableError, match="it answered 200, but with no answer of Prometheus"):
+        client.query("x")
+
+
 def test_an_answer_that_is_too_large(sink, client):
     sink.body = answer("string", [AT, "x" * prometheus.MAX_ANSWER_BYTES])
     with pytest.raises(PrometheusUnavailableError, match="larger"):
@@ -197,7 +204,7 @@ def test_a_server_that_keeps_failing_is_left_alone_and_found_again(sink, client,
         with pytest.raises(PrometheusUnavailableError, match="500"):
             client.query("x")
     assert client.resting
-    with pytest.raises(PrometheusUnavailableError, match="left alone"):
+    with pytest.raises(PrometheusUnavailableError, match="left alone for a while; lastly: it answered 500"):
         client.query("x")
     assert len(sink.requests) == 3
     clock[0] += 10

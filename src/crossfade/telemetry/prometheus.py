@@ -138,6 +138,7 @@ class PrometheusClient:
         self._clock = clock
         self._breaker = Breaker(failures=_FAILURES, rest_seconds=_REST_SECONDS, monotonic=monotonic)
         self._lock = threading.Lock()
+        self._problem = ""
 
     @property
     def resting(self) -> bool:
@@ -164,16 +165,17 @@ class PrometheusClient:
         form = {"query": promql, "time": f"{moment:.3f}", "timeout": f"{self._timeout:g}s"}
         with self._lock:
             if not self._breaker.allows():
-                raise PrometheusUnavailableError(problem="it has failed several times, and is left alone for a while")
+                problem = f"it has failed several times, and is left alone for a while; lastly: {self._problem}"
+                raise PrometheusUnavailableError(problem=problem)
         try:
             samples = _samples(self._ask(urlencode(form, errors="replace").encode()))
         except InvalidQueryError:
-            self._report(well=True)
+            self._succeeded()
             raise
-        except BaseException:
-            self._report(well=False)
+        except BaseException as error:
+            self._failed(error)
             raise
-        self._report(well=True)
+        self._succeeded()
         return samples
 
     def read(self, promql: str, at: datetime | None = None) -> Reading:
@@ -222,16 +224,18 @@ class PrometheusClient:
         if answer.status in _ASKED_WRONGLY and body is not None and body.error_type in {"bad_data", "execution"}:
             raise InvalidQueryError(problem=in_one_line(body.error, _PROBLEM))
         if answer.status != 200 or body is None or body.status != "success" or body.data is None:
-            said = f": {in_one_line(body.error, _PROBLEM)}" if body is not None and body.error else ""
-            raise PrometheusUnavailableError(problem=f"it answered {answer.status}{said}")
+            raise PrometheusUnavailableError(problem=_words_of(answer.status, body))
         return body.data
 
-    def _report(self, *, well: bool) -> None:
+    def _succeeded(self) -> None:
         with self._lock:
-            if well:
-                self._breaker.succeed()
-            else:
-                self._breaker.fail()
+            self._breaker.succeed()
+
+    def _failed(self, error: BaseException) -> None:
+        with self._lock:
+            self._breaker.fail()
+            said = error.facts["problem"] if isinstance(error, PrometheusUnavailableError) else type(error).__name__
+            self._problem = str(said)
 
 
 def open_prometheus(settings: TelemetrySettings) -> PrometheusClient | None:
@@ -266,6 +270,15 @@ def _body(answer: Answer) -> _Body | None:
         return msgspec.json.decode(answer.body, type=_Body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
+
+
+def _words_of(status: int, body: _Body | None) -> str:
+    """Say what is wrong with an answer that holds no numbers."""
+    if body is not None and body.error:
+        return f"it answered {status}: {in_one_line(body.error, _PROBLEM)}"
+    if status == 200:
+        return "it answered 200, but with no answer of Prometheus; maybe a proxy or something else has its address"
+    return f"it answered {status}"
 
 
 def _samples(data: _Data) -> list[Sample]:
