@@ -153,7 +153,7 @@ def test_a_window_without_answers_is_no_number(stage, limits):
 
 
 def test_a_plan_that_never_ends_waits_for_a_person_at_its_deadline(stage):
-    under_way(stage, RolloutPlan((Step(0.1, hold_seconds=86_400), Step(1.0)), deadline_seconds=30))
+    under_way(stage, RolloutPlan((Step(0.1, minimum_units=10**9), Step(1.0)), deadline_seconds=30))
     stage.clock.advance(25)
     paused = stage.reach("paused")
     assert "it takes longer than the 30 seconds of its plan" in paused.reason

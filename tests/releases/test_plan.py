@@ -61,6 +61,17 @@ def test_a_step_can_name_the_checks_that_count_in_it():
         (RolloutPlan((Step(0.1, hold_seconds=-1), END)), "hold_seconds"),
         (RolloutPlan((Step(0.1, hold_seconds=math.inf), END)), "hold_seconds"),
         (RolloutPlan((Step(0.1, minimum_units=-1), END)), "units"),
+        (RolloutPlan((Step(0.1, minimum_units=10**20), END)), "step 1 wants 1(0){20} units"),
+        (RolloutPlan((END,), checks=(ErrorRateCheck("e", success_count=10**20),)), "`success_count`"),
+        (RolloutPlan((END,), checks=(ErrorRateCheck("e", error_limit=10**20),)), "`error_limit`"),
+        (
+            RolloutPlan((END,), checks=(ThresholdCheck("t", query="x", minimum=2, maximum=1),)),
+            "at least 2 and at most 1",
+        ),
+        (
+            RolloutPlan((Step(0.1, 40), Step(1.0, 40)), deadline_seconds=79),
+            "hold for 80 seconds, .* deadline is after 79",
+        ),
         (RolloutPlan((Step(0.1, checks=("other",)), END)), "does not have"),
         (RolloutPlan((END,), checks=(ERRORS, ERRORS)), "2 times"),
         (RolloutPlan((END,), checks=(ErrorRateCheck("Not a slug"),)), "Not a slug"),
@@ -69,7 +80,7 @@ def test_a_step_can_name_the_checks_that_count_in_it():
         (RolloutPlan((END,), checks=(ErrorRateCheck("e", tolerated=math.nan),)), "tolerates"),
         (RolloutPlan((END,), checks=(ErrorRateCheck("e", margin=0),)), "margin"),
         (RolloutPlan((END,), checks=(ErrorRateCheck("e", interval_seconds=0),)), "every 0"),
-        (RolloutPlan((END,), checks=(ErrorRateCheck("e", failure_limit=-1),)), "negative"),
+        (RolloutPlan((END,), checks=(ErrorRateCheck("e", failure_limit=-1),)), "`failure_limit` -1, and 0 to 1000000"),
         (RolloutPlan((END,), checks=(ThresholdCheck("t", maximum=1),)), "either a `series` or a `query`"),
         (RolloutPlan((END,), checks=(ThresholdCheck("t", series="error_rate"),)), "`maximum`"),
         (RolloutPlan((END,), checks=(ThresholdCheck("t", series="error_rate", maximum=math.inf),)), "no number"),
@@ -84,6 +95,19 @@ def test_a_step_can_name_the_checks_that_count_in_it():
 def test_what_cannot_be_planned_is_refused_in_words(plan, words):
     with pytest.raises(InvalidPlanError, match=words):
         plan.checked()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        RolloutPlan((Step(0.1, 40), Step(1.0, 40)), deadline_seconds=80),
+        RolloutPlan((Step(0.1, 40), Step(1.0, 40)), deadline_seconds=0),
+        RolloutPlan((Step(0.1, 40, approval=True), Step(1.0, 40)), deadline_seconds=40),
+        RolloutPlan((END,), checks=(ThresholdCheck("t", query="x", minimum=1, maximum=1),)),
+    ],
+)
+def test_a_plan_that_can_end_is_let_through(plan):
+    assert plan.checked() == plan
 
 
 def test_a_return_needs_no_steps():

@@ -21,6 +21,7 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 MAX_STEPS = 100
 MAX_CHECKS = 50
 MAX_SECONDS = 400 * 86_400.0
+MAX_UNITS = 10**12
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -53,7 +54,8 @@ class RolloutPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         steps: In order; weights grow, and the last one is 1.
         kind: What it is called: `canary`, `blue_green`, `rolling` (process by process), `staged`, `shadow_first`.
         checks: What has to be true.
-        deadline_seconds: Of the whole rollout: then it waits for a person where it is.
+        deadline_seconds: Of the whole rollout, or since a person let it go on: then it waits for a person where it is.
+            0: there is none.
         no_traffic_seconds: So long without a request for the new version, and it waits for a person.
         hold_down_seconds: After its end, the old version stays loaded for so long.
         fast_rollback_seconds: A version that was champion so lately gets its traffic back in one step.
@@ -110,8 +112,8 @@ def _problems_of_steps(plan: RolloutPlan) -> Iterator[str]:
         reached = step.weight
         if step.shadow and step.weight:
             yield f"step {number} is a shadow, and has a weight: nobody may see its answers"
-        if step.minimum_units < 0:
-            yield f"step {number} wants {step.minimum_units} units"
+        if not 0 <= step.minimum_units <= MAX_UNITS:
+            yield f"step {number} wants {step.minimum_units} units, and 0 to {MAX_UNITS} are possible"
     if reached != 1:
         yield f"its last step has the weight {reached}, and has to have 1: the new version gets everything, or nothing"
 
@@ -154,6 +156,19 @@ def _problems_of_times(plan: RolloutPlan) -> Iterator[str]:
     for number, step in enumerate(plan.steps, 1):
         if not 0 <= step.hold_seconds <= MAX_SECONDS or math.isnan(step.hold_seconds):
             yield f"`hold_seconds` of step {number} is {step.hold_seconds}, and 0 to {MAX_SECONDS:g} is possible"
+    longest = _longest_hold(plan)
+    if 0 < plan.deadline_seconds < longest:
+        yield f"its steps hold for {longest:g} seconds, and its deadline is after {plan.deadline_seconds:g}"
+
+
+def _longest_hold(plan: RolloutPlan) -> float:
+    """Return how long steps hold at least until the end or an approval, from which the deadline counts anew."""
+    longest = held = 0.0
+    for step in plan.steps:
+        held += step.hold_seconds
+        longest = max(longest, held)
+        held = 0.0 if step.approval else held
+    return longest
 
 
 _ERRORS = ErrorRateCheck("errors")

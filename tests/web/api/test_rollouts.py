@@ -153,6 +153,12 @@ def test_what_cannot_be_is_refused(registered, wanted, error):
         ("/api/v1/rollouts", b'{"subject": "tiny", "version": "2.0.0", "plan": {"steps": [{"weight": 1e999}]}}', 422),
         ("/api/v1/rollouts", b"[" * 100_000, 422),
         ("/api/v1/rollout-forecasts", b'{"subject": "", "version": ""}', 422),
+        (
+            "/api/v1/rollout-forecasts",
+            b'{"subject": "tiny", "version": "2.0.0", "plan": {"steps": [{"weight": 1, "minimum_units": 1%s}]}}'
+            % (b"0" * 20),
+            422,
+        ),
         ("/api/v1/rollouts/nothing/pause", b"{}", 404),
         ("/api/v1/rollouts/..%2F..%2Fetc/pause", b"{}", 404),
     ],

@@ -28,6 +28,7 @@ Series = Literal[
 ]
 MAX_QUERY = 10_000
 _LONGEST = 86_400.0
+_MOST = 10**6
 
 
 class _Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
@@ -142,8 +143,8 @@ def problems_of_check(check: CheckSpec) -> Iterator[str]:
     if not 0 < check.interval_seconds <= _LONGEST:
         yield f"is made every {check.interval_seconds} seconds, and up to {_LONGEST:g} is possible"
     for field in ("failure_limit", "inconclusive_limit", "error_limit", "success_count", "success_in_a_row"):
-        if getattr(check, field) < 0:
-            yield f"has a negative `{field}`"
+        if not 0 <= getattr(check, field) <= _MOST:
+            yield f"has the `{field}` {getattr(check, field)}, and 0 to {_MOST} is possible"
     if isinstance(check, ErrorRateCheck):
         yield from _problems_of_error_rate(check)
     elif isinstance(check, ThresholdCheck):
@@ -177,6 +178,8 @@ def _problems_of_threshold(check: ThresholdCheck) -> Iterator[str]:
     for value in (check.minimum, check.maximum):
         if value is not None and not -1e300 < value < 1e300:
             yield f"has a limit that is no number: {value}"
+    if check.minimum is not None and check.maximum is not None and check.minimum > check.maximum:
+        yield f"wants at least {check.minimum:g} and at most {check.maximum:g}, which no number is"
 
 
 def _problems_of_metric(check: MetricCheck) -> Iterator[str]:

@@ -54,7 +54,7 @@ PLANS: dict[str, RolloutPlan | str] = {
         **LIMITS,
     ),
     "at once": RolloutPlan((Step(1.0, hold_seconds=5),), kind="blue_green", checks=(FAILURES,), **LIMITS),
-    "endless": RolloutPlan((Step(0.1, hold_seconds=100_000), Step(1.0)), **LIMITS),
+    "endless": RolloutPlan((Step(0.1, minimum_units=10**9), Step(1.0)), **LIMITS),
     "nothing": RolloutPlan(
         (Step(0.0, hold_seconds=2, checks=()), Step(0.3, minimum_units=3), Step(1.0)), checks=(FAILURES,), **LIMITS
     ),

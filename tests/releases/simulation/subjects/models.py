@@ -60,7 +60,7 @@ PLANS = {
         ),
         **LIMITS,
     ),
-    "endless": RolloutPlan((Step(0.1, hold_seconds=100_000), Step(1.0)), **LIMITS),
+    "endless": RolloutPlan((Step(0.1, minimum_units=10**9), Step(1.0)), **LIMITS),
     "nothing": RolloutPlan(
         (Step(0.0, hold_seconds=2, checks=()), Step(0.1, minimum_units=5), Step(1.0)), checks=(ERRORS,), **LIMITS
     ),
