@@ -71,6 +71,16 @@ def test_secrets_do_not_print(monkeypatch):
     assert "hunter2" not in repr(Settings.load())
 
 
+def test_a_secret_that_nothing_can_be_signed_with_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setenv("CROSSFADE_RELEASES__WEBHOOK_SECRET", "hunter2")
+    with pytest.raises(SettingsError, match=r"`releases.webhook_secret`: .*it needs at least 16 characters") as caught:
+        Settings.load()
+    assert "hunter2" not in str(caught.value)
+    for enough in ("", "an example of a secret"):
+        monkeypatch.setenv("CROSSFADE_RELEASES__WEBHOOK_SECRET", enough)
+        assert Settings.load().releases.webhook_secret.get_secret_value() == enough
+
+
 def test_teams_add_stages_of_their_own(monkeypatch):
     monkeypatch.setenv("CROSSFADE_REGISTRY__STAGES", '{"legal": ["staging"], "registered": ["legal", "rejected"]}')
     stages = Settings.load().registry.stages

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as PydanticSettingsError
 
@@ -25,6 +25,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 Span = Annotated[float, Field(gt=0, le=315_360_000.0)]  # ten years: what dates can be added to
 Least = Literal["info", "ticket", "page"]
+SHORTEST_SECRET = 16
+"""Characters of what webhooks are signed with."""
 
 
 class _Section(BaseModel):
@@ -358,7 +360,16 @@ class ReleaseSettings(_Section):
 
     poll_seconds: Seconds = Field(0.5, description="how often rollouts are looked at; a decision takes at most so long")
     lease_seconds: Seconds = Field(10.0, description="silence after which another process looks after them")
-    webhook_secret: SecretStr = Field(SecretStr(""), description="what webhooks of checks are signed with")
+    webhook_secret: SecretStr = Field(
+        SecretStr(""), description="what webhooks of checks are signed with, at least 16 characters"
+    )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret_is_long_enough(cls, secret: SecretStr) -> SecretStr:
+        if 0 < len(secret.get_secret_value()) < SHORTEST_SECRET:
+            raise ValueError(f"it needs at least {SHORTEST_SECRET} characters")
+        return secret
 
 
 class SafetySettings(_Section):

@@ -16,8 +16,6 @@ from crossfade.errors import WebhookSignatureError
 TIMESTAMP, SIGNATURE = "Crossfade-Timestamp", "Crossfade-Signature"
 REPLAY_SECONDS = 300
 """How far the timestamp of a genuine request may be from the receiver's clock."""
-SHORTEST_SECRET = 16
-"""Characters."""
 _MAX_STAMP = 12
 
 

@@ -12,7 +12,8 @@ from crossfade.core.exchange import Answer, ExchangeError, exchange
 from crossfade.core.identity import new_id
 from crossfade.errors import NotificationFailedError, SettingsError, WebhookRefusedError
 from crossfade.notifications.addresses import Resolve, allowed_addresses, literal, resolve, target_of
-from crossfade.notifications.signing import SHORTEST_SECRET, SIGNATURE, TIMESTAMP, sign
+from crossfade.notifications.signing import SIGNATURE, TIMESTAMP, sign
+from crossfade.settings import SHORTEST_SECRET
 
 SECONDS = 5.0
 """For a whole request; looking up the name takes as long as the resolver lets it."""
