@@ -65,7 +65,8 @@ def stored(watch, rule="A", status=AlertStatus.FIRING, at=0, **labels):
         ("rule=model*", False),
         ("severity=page", True),
         ("severity!=page", False),
-        ("kind=", True),
+        ("kind!=?*", True),
+        ("model!=?*", False),
         ("kind=*", True),
         ("kind=x", False),
         ("kind!=x", True),
@@ -85,6 +86,12 @@ def test_matchers(text, matches):
 )
 def test_what_is_no_matcher(text):
     with pytest.raises(InvalidSilenceError):
+        Matcher.parse(text)
+
+
+@pytest.mark.parametrize("text", ["model=", "model= ", "model!=", "rule="])
+def test_a_matcher_without_a_value_is_a_variable_that_is_not_set(text):
+    with pytest.raises(InvalidSilenceError, match=r"names no value; alerts without the label are `\w+!=\?\*`"):
         Matcher.parse(text)
 
 
@@ -162,7 +169,6 @@ def test_reasons_that_no_history_can_keep(local, reason):
         ("rule!=ModelErorRateHigh", "near are ModelErrorRateHigh"),
         ("rule=model*", "no rule is called `model*`; see them with `crossfade alerts rules`"),
         ("rule=Nope", "no rule is called `Nope`; see them"),
-        ("rule=", "no rule is called ``"),
     ],
 )
 def test_a_rule_that_does_not_exist_cannot_be_silenced(local, matcher, said):

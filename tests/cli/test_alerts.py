@@ -36,6 +36,13 @@ def test_thresholds_are_those_of_the_settings(alerts):
     assert 'ratio_rate5m{model!=\\"\\"} > 1.44' in text
 
 
+def test_a_variable_that_is_not_set_silences_nothing(alerts):
+    refused = alerts("silence", "model=", "--for", "2h", "--reason", "load test")
+    assert refused.exit_code != 0
+    assert "names no value" in refused.stderr
+    assert "no silence" in alerts("silences").stderr
+
+
 def test_silence_and_its_end(alerts):
     made = alerts("silence", "model=churn", "rule=Model*", "--for", "2h", "--reason", "load test")
     assert made.exit_code == 0, made.output

@@ -123,6 +123,9 @@ class Matcher(msgspec.Struct, frozen=True):
         usable = label.isidentifier() and label.isascii() and pattern.isprintable() and len(text) <= _MAX_MATCHER
         if not sign or not usable:
             raise InvalidSilenceError(problem=f"`{text[:80]}` is no condition such as `model=churn` or `rule!=Model*`")
+        if not pattern.strip():  # of a variable that is not set: every alert without the label would match
+            problem = f"`{text[:80]}` names no value; alerts without the label are `{label}!=?*`"
+            raise InvalidSilenceError(problem=problem)
         return cls(label, pattern.strip(), equal)
 
     def matches(self, alert: Alert) -> bool:
