@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from crossfade.client import Client
+from crossfade.errors import RolloutNotFoundError, ServerUnreachableError
 from crossfade.platform import open_platform
 from crossfade.releases.rollout import Rollout, RolloutStatus
 from crossfade.settings import Settings
@@ -123,6 +124,46 @@ def test_watching_says_a_wait_once_and_not_every_second(begun, monkeypatch):
         "progressing, step 1 of 2, 0.2 of the traffic: 3 of 9 requests have come",
         "paused, step 1 of 2, 0.2 of the traffic: step 1 needs an approval",
     ]
+
+
+AWAY = ServerUnreachableError(url="http://localhost:8000", problem="connection refused")
+
+
+@pytest.fixture
+def looks(begun, monkeypatch):
+    """Lets watching find something else at each look; the last one it finds again and again."""
+    paused = msgspec.json.decode(begun("show", "tiny", "--format", "json").stdout, type=Rollout)
+    monkeypatch.setattr("crossfade.cli.rollouts._LOOK_SECONDS", 0.01)
+
+    def play(*found):
+        rest = list(found)
+
+        def look(_client, _name):
+            now = rest.pop(0) if len(rest) > 1 else rest[0]
+            if isinstance(now, Exception):
+                raise now
+            return msgspec.structs.replace(paused, status=RolloutStatus(now))
+
+        monkeypatch.setattr(Client, "rollout", look)
+        return begun("watch", "tiny")
+
+    return play
+
+
+def test_watching_goes_on_when_a_server_is_back_after_a_restart(looks):
+    watched = looks("progressing", AWAY, AWAY, "progressing", AWAY, "completed")
+    assert watched.exit_code == 0
+    assert watched.stderr.count("connection refused; it is asked again for 60 s") == 2, "once each time it is away"
+
+
+def test_watching_ends_when_a_server_stays_away(looks, monkeypatch):
+    monkeypatch.setattr("crossfade.cli.rollouts._AWAY_SECONDS", 0.1)
+    assert looks("progressing", AWAY).exit_code == 7
+
+
+def test_watching_ends_at_once_where_nobody_answers_or_the_rollout_is_gone(looks):
+    assert looks(AWAY).exit_code == 7
+    assert looks("progressing", RolloutNotFoundError(name="tiny")).exit_code == 3
 
 
 @pytest.mark.parametrize(

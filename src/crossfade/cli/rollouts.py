@@ -22,12 +22,15 @@ from crossfade.cli.rollout_sheets import (
 from crossfade.cli.session import Session, command
 
 if TYPE_CHECKING:
+    from crossfade.client import Client
     from crossfade.releases.plan import RolloutPlan
     from crossfade.releases.requests import RolloutRequest
     from crossfade.releases.rollout import Rollout
 
 STATUSES = ("preparing", "progressing", "paused", "completed", "rolled_back", "aborted")
 _LOOK_SECONDS = 0.5
+_AWAY_SECONDS = 60.0
+"""A server that is restarted is back by then, and its rollouts have gone on."""
 _NUMBER = re.compile(r"\d[\d.,]*")
 _EXAMPLE = """
 \b
@@ -142,24 +145,53 @@ def history(session: Session, name: str) -> None:
 @command(rollouts)
 @click.argument("name")
 def watch(session: Session, name: str) -> None:
-    """Follow a rollout until it ends or waits for a person; exits with 1 unless it is complete."""
+    """Follow a rollout until it ends or waits for a person; exits with 1 unless it is complete.
+
+    A server that is away meanwhile is waited for, for a minute.
+    """
     said = ""
     with session.client() as client:
+        found = client.rollout(name)
         while True:
-            found = client.rollout(name)
             where = f"{found.status.value}, step {place(found)}, {share(found)}: "
             # What only counts on is no news: the seconds and the requests that a step still lacks.
             news = where + _NUMBER.sub("", found.state.words)
             if news != said:
                 said = news
-                click.echo(f"{time.strftime('%H:%M:%S')}  {where}{found.state.words}", err=True)
+                _tell(f"{where}{found.state.words}")
             if not found.active or found.status == "paused":
                 break
             time.sleep(_LOOK_SECONDS)
+            found = _look_again(client, found.name)
     session.show(found, one_rollout(found))
     session.hint(_next(found))
     if found.status != "completed":
         raise SystemExit(1)
+
+
+def _look_again(client: Client, name: str) -> Rollout:
+    """Return a rollout that was there a moment ago, however long a restart of its server takes.
+
+    Raises:
+        UnavailableError: It is away for longer than that.
+    """
+    from crossfade.errors import UnavailableError
+
+    ends_at, said = time.monotonic() + _AWAY_SECONDS, False
+    while True:
+        try:
+            return client.rollout(name)
+        except UnavailableError as error:
+            if time.monotonic() >= ends_at:
+                raise
+            if not said:
+                _tell(f"{error.message}; it is asked again for {_AWAY_SECONDS:g} s")
+            said = True
+        time.sleep(_LOOK_SECONDS)
+
+
+def _tell(news: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')}  {news}", err=True)
 
 
 @command(rollouts, changes=True)
