@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from crossfade.errors import (
+    ExperimentConflictError,
     InvalidPlanError,
     LatchedError,
     ModelNotFoundError,
@@ -402,6 +403,15 @@ def test_a_rollout_is_not_called_like_a_model(stage):
     for name in ("m-2", "m-4", "m-5"):
         assert stage.begin().name == name
         stage.store.abort(name)
+
+
+def test_experiments_and_rollouts_never_share_a_name(stage):
+    """Outcomes name either, and the ledger keeps what is measured of both."""
+    experiments = open_store(stage.registry)
+    experiments.create(plan(name="m-1"))
+    assert stage.begin().name == "m-2"
+    with pytest.raises(ExperimentConflictError, match="is a rollout's name"):
+        experiments.create(plan(name="m-2"))
 
 
 def test_a_name_that_may_mean_two_rollouts_moves_none(stage):

@@ -24,7 +24,6 @@ _log = logging.getLogger(__name__)
 
 LEASE = "experiments"
 _PAGE = 1000
-"""Characters of a problem that are kept."""
 
 
 class Conductor(Attendant):
@@ -58,7 +57,7 @@ class Conductor(Attendant):
             return
         for experiment in running:
             try:
-                self._store.note(experiment, self._attend(experiment)[:_LONGEST])
+                self._store.note(experiment, in_one_line(self._attend(experiment)))
             except LostLeaseError:
                 return
             except UnavailableError as error:  # it passes, and nothing can be kept meanwhile

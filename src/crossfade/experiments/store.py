@@ -156,6 +156,8 @@ class ExperimentStore:
                 if known.spec != text:
                     raise ExperimentConflictError(name=spec.name, problem="is there already, and is another one")
                 return describe(connection, known, self._clock()), False
+            if connection.scalar(select(rollouts.c.name).where(rollouts.c.name == spec.name)) is not None:
+                raise ExperimentConflictError(name=spec.name, problem="is a rollout's name, and outcomes name both")
             if spec.layer:
                 running(connection).layer(spec.layer)
             now = self._clock()

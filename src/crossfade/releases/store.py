@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, insert, select
 
 from crossfade.core.clock import Clock, utc_now
 from crossfade.core.hashing import canonical_json
-from crossfade.errors import InvalidPlanError, NotFoundError, RolloutConflictError
+from crossfade.errors import InvalidPlanError, RolloutConflictError
 from crossfade.experiments.record import Status
 from crossfade.ledger.admission import is_slug
 from crossfade.ledger.rebuilding import declare
@@ -26,6 +24,7 @@ from crossfade.releases.checks.metric import measures
 from crossfade.releases.checks.spec import CheckSpec, ExperimentCheck
 from crossfade.releases.latch import lift, require_unlatched
 from crossfade.releases.moves import approving, completing, ending, entering, pausing, resuming
+from crossfade.releases.naming import new_name
 from crossfade.releases.plan import PRESETS, RolloutPlan
 from crossfade.releases.requests import RolloutRequest
 from crossfade.releases.rollout import (
@@ -51,9 +50,7 @@ from crossfade.traffic.switch import OVERRIDING
 Tell = Callable[[Connection, Rollout], None]
 """Writes down, in the transaction of a change, what others shall be told of it."""
 _KIND = "rollouts"
-_LONGEST_NAME = 64
 _ATTEMPTS = 5
-
 
 Objection = Callable[[CheckSpec], str]
 """Says why a check can never be answered here; nothing where it can."""
@@ -472,7 +469,7 @@ class RolloutStore:
         principal: str,
     ) -> Rollout:
         return Rollout(
-            name=self._new_name(connection, wanted.subject),
+            name=new_name(connection, wanted.subject, self._subjects.values()),
             kind=wanted.kind,
             subject=wanted.subject,
             status=RolloutStatus.PREPARING,
@@ -490,23 +487,6 @@ class RolloutStore:
             created_at=now,
             created_by=principal,
         )
-
-    def _new_name(self, connection: Connection, subject: str) -> str:
-        """Return a name for a rollout that means nothing else: no rollout, model or config that is there has it."""
-        shortened = subject[: _LONGEST_NAME - 8]
-        mine = rollouts.c.name.startswith(f"{shortened}-", autoescape=True)
-        count = connection.scalar(select(func.count()).where(mine)) or 0
-        names = (f"{shortened}-{number}" for number in itertools.count(count + 1))
-        return next(name for name in names if not self._is_taken(connection, name))
-
-    def _is_taken(self, connection: Connection, name: str) -> bool:
-        if connection.scalar(select(rollouts.c.name).where(rollouts.c.name == name)) is not None:
-            return True
-        for subject in self._subjects.values():
-            with contextlib.suppress(NotFoundError):
-                subject.stable(connection, name)
-                return True
-        return False
 
     def _insert(self, connection: Connection, rollout: Rollout, revision: int, subject: Subject) -> None:
         declared = measures(rollout.name, rollout.plan)
