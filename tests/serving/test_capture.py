@@ -17,7 +17,7 @@ from crossfade.serving.naming import unknown_models
 from crossfade.serving.observing import open_observer
 from crossfade.serving.runtime import ServingRuntime
 from crossfade.serving.tracing import TraceContext
-from crossfade.settings import CacheSettings, CaptureRules, CaptureSettings, Settings
+from crossfade.settings import CacheSettings, CaptureRules, CaptureSettings, ModelRules, ServingSettings, Settings
 from tests.serving.fakes import SIGNATURE, X
 from tests.traffic.support import FAST, eventually, move, publish_all, soon
 
@@ -308,9 +308,12 @@ def test_a_model_that_nobody_knows_is_warned_about(captured):
     runtime = captured(ONE)
     assert runtime.warnings() == []
     settings = Settings(
-        capture=CaptureSettings(models={"m": ONE, "hosues": ONE}), cache=CacheSettings(mode="models", models=("n", "m"))
+        serving=ServingSettings(models={"mm": ModelRules(max_batch_rows=3), "m": ModelRules()}),
+        capture=CaptureSettings(models={"m": ONE, "hosues": ONE}),
+        cache=CacheSettings(mode="models", models=("n", "m")),
     )
     assert unknown_models(settings, runtime.follower.snapshot.models) == [
+        "`serving.models` names `mm`, and no model has this name",
         "`capture.models` names `hosues`, and no model has this name",
         "`cache.models` names `n`, and no model has this name",
     ]

@@ -11,6 +11,7 @@ from crossfade.settings import CaptureRules, Settings
 def unknown_models(settings: Settings, known: Container[str]) -> list[str]:
     """Say which models that settings name are none of those that are known."""
     named = {
+        "serving.models": tuple(settings.serving.models),
         "capture.models": tuple(settings.capture.models),
         "cache.models": settings.cache.models if settings.cache.mode == "models" else (),
     }

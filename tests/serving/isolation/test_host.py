@@ -301,7 +301,10 @@ def test_forgetting_it_ends_its_process(isolated):
 
 
 def test_its_memory_is_known(isolated):
-    assert 5e6 < isolated(poison.Harmless()).size_bytes < 500e6
+    model = isolated(poison.Harmless())
+    assert 5e6 < model.size_bytes < 500e6
+    model.close()
+    assert 0 < model.size_bytes < 1e6, "its files: whoever adds up at the end asks it once more"
 
 
 class Liar:

@@ -130,6 +130,7 @@ class IsolatedModel:
         self._processors: frozenset[int] = frozenset()
         self._digest = digest
         self._files = files
+        self._file_bytes = os.fstat(files).st_size  # who asks later may come when they are closed
         self._ref = ref
         self._nursery = nursery
         self._load_seconds = load_seconds
@@ -155,7 +156,7 @@ class IsolatedModel:
     @property
     def size_bytes(self) -> int:
         """The memory of its process, and its files, which are kept to start it again."""
-        return sum(process.size_bytes for process in self._running) + os.fstat(self._files).st_size
+        return sum(process.size_bytes for process in self._running) + self._file_bytes
 
     def start(self) -> None:
         """Start the process, and load the version.
