@@ -41,17 +41,20 @@ ROW = {"x": np.array([[1.0, 2.0]])}
 
 def test_the_same_question_has_the_same_fingerprint():
     assert of((X,), ROW) == of((X,), {"x": np.array([[1.0, 2.0]])})
-    assert of((X,), {"x": np.array([[0.0, 2.0]])}) == of((X,), {"x": np.array([[-0.0, 2.0]])})
+
+
+def test_a_zero_with_a_sign_is_another_question():
+    """They are equal, and a model may tell them apart all the same, as `copysign` does."""
+    assert of((X,), {"x": np.array([[0.0, 2.0]])}) != of((X,), {"x": np.array([[-0.0, 2.0]])})
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
-def test_zeros_and_nans_have_one_spelling(datatype):
+def test_nans_have_one_spelling(datatype):
     spec = (TensorSpec("x", datatype, (-1,), missing=True),)
     dtype = DTYPES[datatype]
     quiet = np.array([np.nan, 0.0], dtype)
     bits = quiet.view(f"u{dtype.itemsize}").copy()
     bits[0] ^= 1  # another NaN
-    bits[1] ^= 1 << (8 * dtype.itemsize - 1)  # -0.0
     other = bits.view(dtype)
     assert np.isnan(other[0])
     assert other.tobytes() != quiet.tobytes()
@@ -172,7 +175,7 @@ def meaning(question):
 
 def _item(value):
     if isinstance(value, float):
-        return "NaN" if math.isnan(value) else ("float", value + 0.0)
+        return "NaN" if math.isnan(value) else ("float", repr(value))
     return type(value).__name__, value
 
 
@@ -192,4 +195,4 @@ def test_a_single_other_element_is_another_question(chosen, data):
         st.sampled_from([0, 1]) if datatype == "BOOL" else st.sampled_from([0, 1, 7])
     )
     same = fingerprints(*spec).of({"x": array}, ALL) == fingerprints(*spec).of({"x": other}, ALL)
-    assert same == np.array_equal(array, other, equal_nan=array.dtype.kind == "f")
+    assert same == ([*map(_item, array.ravel().tolist())] == [*map(_item, other.ravel().tolist())])

@@ -59,7 +59,7 @@ def shown(value):
     if isinstance(value, list):
         return "[" + " ".join(map(shown, value)) + "]"
     if isinstance(value, float):
-        return "NaN" if math.isnan(value) else repr(value + 0.0)
+        return "NaN" if math.isnan(value) else repr(value)
     return repr(value)
 
 

@@ -79,21 +79,15 @@ def _encoder(spec: TensorSpec) -> Callable[[Array], bytes]:
     kind = DTYPES[spec.datatype].kind
     if kind == "O":
         return _encode_objects
-    if kind != "f":
-        return _encode_plain
-    return _encode_gaps if spec.missing else _encode_floats
+    return _encode_gaps if kind == "f" and spec.missing else _encode_plain
 
 
 def _encode_plain(value: Array) -> bytes:
     return value.tobytes()
 
 
-def _encode_floats(value: Array) -> bytes:
-    return (value + 0.0).tobytes()  # -0.0 + 0.0 is 0.0: numbers that compare equal are one question
-
-
 def _encode_gaps(value: Array) -> bytes:
-    return _encode_floats(np.where(np.isnan(value), np.nan, value))  # of the many NaNs, one
+    return np.where(np.isnan(value), np.nan, value).tobytes()  # of the many NaNs, one
 
 
 def _encode_objects(value: Array) -> bytes:
