@@ -130,7 +130,8 @@ def server(
 def static_server(workers: int = 1) -> Iterator[tuple[int, int]]:
     """Run the server that always answers the same; yields its port and pid."""
     port = free_port()
-    with server(["-m", "benchmarks.static_app", str(port), str(workers)], f"http://127.0.0.1:{port}/") as pid:
+    command, env = ["-m", "benchmarks.static_app", str(port)], {"WEB_CONCURRENCY": str(workers)}
+    with server(command, f"http://127.0.0.1:{port}/", env=env) as pid:
         yield port, pid
 
 

@@ -1,4 +1,7 @@
-"""The baseline: an ASGI application that reads the body and answers the same bytes every time."""
+"""The baseline: an ASGI application that reads the body and answers the same bytes every time.
+
+uvicorn takes the number of its processes from `WEB_CONCURRENCY`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,6 @@ if __name__ == "__main__":
     uvicorn.run(
         "benchmarks.static_app:app",
         port=int(sys.argv[1]),
-        workers=int(sys.argv[2]),
         http="httptools",
         loop="uvloop",
         log_level="critical",
