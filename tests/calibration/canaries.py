@@ -211,7 +211,10 @@ def begun(check: ErrorRateCheck = CHECK, looks: int = LOOKS) -> Rollout:
     """Return a rollout in its first step, on the way from 1 to 50 %."""
     steps = [Step(weight, hold_seconds=looks / len(WEIGHTS)) for weight in WEIGHTS[:-1]]
     plan = RolloutPlan(
-        (*steps, Step(WEIGHTS[-1], hold_seconds=1e6), Step(1.0)), checks=(check,), no_traffic_seconds=1e6
+        (*steps, Step(WEIGHTS[-1], hold_seconds=1e6), Step(1.0)),
+        checks=(check,),
+        no_traffic_seconds=1e6,
+        deadline_seconds=0,
     )
     state = RolloutState(step=0, entered_at=START)
     return Rollout(

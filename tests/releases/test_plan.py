@@ -70,7 +70,7 @@ def test_a_step_can_name_the_checks_that_count_in_it():
         ),
         (
             RolloutPlan((Step(0.1, 40), Step(1.0, 40)), deadline_seconds=79),
-            "hold for 80 seconds, .* deadline is after 79",
+            "hold for 80 seconds, and `deadline_seconds` is 79, less than that",
         ),
         (RolloutPlan((Step(0.1, checks=("other",)), END)), "does not have"),
         (RolloutPlan((END,), checks=(ERRORS, ERRORS)), "2 times"),

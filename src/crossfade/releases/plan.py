@@ -158,7 +158,8 @@ def _problems_of_times(plan: RolloutPlan) -> Iterator[str]:
             yield f"`hold_seconds` of step {number} is {step.hold_seconds}, and 0 to {MAX_SECONDS:g} is possible"
     longest = _longest_hold(plan)
     if 0 < plan.deadline_seconds < longest:
-        yield f"its steps hold for {longest:g} seconds, and its deadline is after {plan.deadline_seconds:g}"
+        given = plan.deadline_seconds
+        yield f"its steps hold for {longest:,.0f} seconds, and `deadline_seconds` is {given:,.0f}, less than that"
 
 
 def _longest_hold(plan: RolloutPlan) -> float:
