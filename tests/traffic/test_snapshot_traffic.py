@@ -264,15 +264,21 @@ def test_what_falls_back_is_counted_over_all_snapshots_of_the_process(experiment
     assert sum(follower.tally.counts().values()) == 2
 
 
-def test_the_file_keeps_traffic_and_a_process_starts_from_it_alone(experiments, follow, registry):
-    experiments.create_layer(LayerSpec("all", holdout=0.1))
-    begin(experiments, plan(layer="all", share=0.5, dimensions=("carrier",)))
+def before_and_after_a_restart(follow, registry):
+    """Return a follower that has ended, and one that starts from its file while the database is away."""
     first = follow()
     first.start()
     first.close()
     registry.backend.database.away = True
     later = follow()
     later.start()
+    return first, later
+
+
+def test_the_file_keeps_traffic_and_a_process_starts_from_it_alone(experiments, follow, registry):
+    experiments.create_layer(LayerSpec("all", holdout=0.1))
+    begin(experiments, plan(layer="all", share=0.5, dimensions=("carrier",)))
+    first, later = before_and_after_a_restart(follow, registry)
     assert later.snapshot == first.snapshot
     for unit in UNITS:
         assert decided(later.snapshot, unit) == decided(first.snapshot, unit)
@@ -285,12 +291,7 @@ def test_the_file_keeps_traffic_and_a_process_starts_from_it_alone(experiments, 
 def test_a_decided_flag_is_answered_from_the_file_alone(experiments, follow, registry):
     begin(experiments, plan("button", model=""))
     experiments.conclude("button", Verdict("ship", "new", "enough", "ann"))
-    first = follow()
-    first.start()
-    first.close()
-    registry.backend.database.away = True
-    later = follow()
-    later.start()
+    _, later = before_and_after_a_restart(follow, registry)
     assert later.snapshot.router.decide("button", "u-1").variant == "new"
 
 
